@@ -1,0 +1,2 @@
+//! The `moonrest` executable.
+fn main() {}

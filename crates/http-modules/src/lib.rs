@@ -1,0 +1,1 @@
+//! The nginx HTTP modules, a file or folder each.

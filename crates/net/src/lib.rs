@@ -1,0 +1,1 @@
+//! Listeners, connectors, TLS, resolver, connection pools and timers.

@@ -1,0 +1,1 @@
+//! Sans-I/O codecs, one file each. Does no input or output.

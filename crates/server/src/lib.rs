@@ -1,0 +1,1 @@
+//! Master, workers, generations, reload, signals.

@@ -1,0 +1,1 @@
+//! The operating system made safe: sockets, descriptors, processes, users.

@@ -1,0 +1,1 @@
+//! For tests: starts a server on a free port, raw client, the specification runner.
