@@ -31,7 +31,7 @@ pub fn set_open_files(count: u64) -> io::Result<()> {
 pub fn raise_open_files() -> io::Result<u64> {
     let mut limit = rustix::process::getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    rustix::process::setrlimit(Resource::Nofile, limit.clone())?;
+    rustix::process::setrlimit(Resource::Nofile, limit)?;
     Ok(limit.current.unwrap_or(u64::MAX))
 }
 
@@ -80,8 +80,8 @@ pub fn set_no_new_privileges() -> io::Result<()> {
     Ok(rustix::thread::set_no_new_privs(true)?)
 }
 
-/// Has the kernel send this signal when the parent ends; `None`: nothing. A parent that has ended already is seen
-/// by comparing [`parent_pid`](crate::process::parent_pid) afterwards. A change of user clears it.
+/// Has the kernel send this signal when the parent ends; `None`: nothing. A parent that has ended already is
+/// seen by asking [`parent_is`] afterwards. A change of user clears it.
 ///
 /// # Errors
 /// Those of `prctl(PR_SET_PDEATHSIG)`; `InvalidInput` for a number that is no signal.
@@ -93,7 +93,7 @@ pub fn set_parent_death_signal(signal: Option<i32>) -> io::Result<()> {
     Ok(rustix::process::set_parent_process_death_signal(signal)?)
 }
 
-/// Ends a process whose parent has died between its birth and [`set_parent_death_signal`].
+/// Whether this process still is the parent: asked after [`set_parent_death_signal`], which misses an earlier death.
 pub fn parent_is(pid: i32) -> bool {
     rustix::process::getppid() == Pid::from_raw(pid)
 }

@@ -195,6 +195,9 @@ extern "C" fn on_signal(number: libc::c_int, info: *mut libc::siginfo_t, _contex
 fn install(number: i32, handler: libc::sighandler_t) -> io::Result<()> {
     // SAFETY: a zeroed `sigaction` is valid: no flags, empty mask.
     let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+    // One handler at a time, so that records keep the order of the signals.
+    // SAFETY: the mask is valid and exclusively borrowed.
+    unsafe { libc::sigfillset(&mut action.sa_mask) };
     action.sa_sigaction = handler;
     if handler != libc::SIG_IGN {
         action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_NOCLDSTOP;

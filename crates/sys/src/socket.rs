@@ -86,7 +86,8 @@ pub(crate) fn address(addr: SocketAddrAny) -> io::Result<Addr> {
     if let Some(path) = unix.path_bytes() {
         return Ok(Addr::Unix(path.to_vec()));
     }
-    Ok(unix.abstract_name().map_or(Addr::Unnamed, |name| Addr::Unix([b"\0", name].concat())))
+    let abstract_name = unix.abstract_name().filter(|name| !name.is_empty());
+    Ok(abstract_name.map_or(Addr::Unnamed, |name| Addr::Unix([b"\0", name].concat())))
 }
 
 /// Sends without waiting and without a signal when the peer has gone; `more` tells that more follows at once
