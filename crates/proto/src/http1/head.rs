@@ -222,6 +222,9 @@ impl RequestHead {
 
     #[inline]
     fn reset_line(&mut self) {
+        self.method = Method::Other;
+        self.method_name = Span::default();
+        self.version = Version::Http09;
         self.target = Span::default();
         self.path = Span::default();
         self.args = Span::default();

@@ -43,6 +43,7 @@ pub fn check(host: &[u8]) -> Result<HostInfo, InvalidHost> {
 
     let mut folded = false;
     let mut after_dot = false;
+    let mut escaped = false;
     for &byte in inner {
         match byte {
             b'a'..=b'z' | b'0'..=b'9' | b'-' => {}
@@ -51,11 +52,14 @@ pub fn check(host: &[u8]) -> Result<HostInfo, InvalidHost> {
             // unreserved and sub-delims
             b'.' | b'_' | b'~' | b'!' | b'$' | b'&'..=b',' | b';' | b'=' => {}
             b':' if is_literal => {}
-            // pct-encoded
-            b'%' if !is_literal => {}
+            // pct-encoded, checked below
+            b'%' if !is_literal => escaped = true,
             _ => return Err(InvalidHost),
         }
         after_dot = byte == b'.';
+    }
+    if escaped && !escapes_are_whole(name) {
+        return Err(InvalidHost);
     }
     let port = match rest.split_first() {
         None => None,
@@ -67,6 +71,13 @@ pub fn check(host: &[u8]) -> Result<HostInfo, InvalidHost> {
         return Err(InvalidHost);
     }
     Ok(HostInfo { len, port, folded })
+}
+
+/// Two digits behind each `%` (RFC 3986, 2.1).
+fn escapes_are_whole(name: &[u8]) -> bool {
+    name.split(|byte| *byte == b'%')
+        .skip(1)
+        .all(|piece| piece.first_chunk::<2>().is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)))
 }
 
 /// nginx: a colon without digits is no port.
