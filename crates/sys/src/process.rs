@@ -47,11 +47,9 @@ pub fn thread_count() -> Option<usize> {
 /// [`Signals`](signals::Signals) are kept for it.
 ///
 /// # Errors
-/// Those of `fork`; `Unsupported` in a process with several threads, where the child could do next to nothing safely.
+/// Those of `fork`; `Unsupported` in a process with several threads, where the child could do next to nothing safely
+/// (not noticed where `/proc` is missing).
 pub fn fork_child(child: impl FnOnce() -> i32) -> io::Result<i32> {
-    if thread_count().is_some_and(|threads| threads > 1) {
-        return Err(io::Error::new(io::ErrorKind::Unsupported, "fork in a process with several threads"));
-    }
     match fork()? {
         0 => {
             let code = catch_unwind(AssertUnwindSafe(child)).unwrap_or(2);
@@ -63,8 +61,11 @@ pub fn fork_child(child: impl FnOnce() -> i32) -> io::Result<i32> {
 
 /// Forks with all signals blocked, so that none meets a child that still holds its parent's signal pipe.
 fn fork() -> io::Result<i32> {
+    if thread_count().is_some_and(|threads| threads > 1) {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "fork in a process with several threads"));
+    }
     let blocked = signals::BlockAll::new()?;
-    // SAFETY: the process has one thread (checked by the callers), so the child's copy of it is whole.
+    // SAFETY: the process has one thread (checked above), so the child's copy of it is whole.
     let pid = check(unsafe { libc::fork() })?;
     if pid == 0 {
         signals::forget_pipe();
@@ -104,9 +105,6 @@ impl Daemon {
 /// # Errors
 /// Those of `pipe`, `fork`, `setsid`, `open` and `dup2`; `Unsupported` in a process with several threads.
 pub fn daemonize() -> io::Result<Daemon> {
-    if thread_count().is_some_and(|threads| threads > 1) {
-        return Err(io::Error::new(io::ErrorKind::Unsupported, "fork in a process with several threads"));
-    }
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     if fork()? != 0 {
         drop(writer);

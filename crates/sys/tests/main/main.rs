@@ -4,8 +4,10 @@
 #![allow(unsafe_code, clippy::unwrap_used, clippy::print_stdout)]
 
 mod daemon;
+mod environment;
 mod fork;
 mod identity;
+mod memory;
 mod signals;
 mod title;
 mod zone;
@@ -37,6 +39,8 @@ const TESTS: &[(&str, fn())] = &[
     ("identity::root_becomes_somebody", identity::root_becomes_somebody),
     ("identity::a_capability_can_be_kept", identity::a_capability_can_be_kept),
     ("identity::privileges_can_be_renounced", identity::privileges_can_be_renounced),
+    ("environment::it_is_replaced", environment::it_is_replaced),
+    ("memory::what_is_written_to_is_counted", memory::what_is_written_to_is_counted),
     ("zone::local_time_follows_the_variable", zone::local_time_follows_the_variable),
 ];
 
