@@ -52,44 +52,16 @@ fn split(entry: &[u8]) -> io::Result<(OsString, OsString)> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
-    use std::os::fd::AsFd as _;
-
     use super::*;
-    use crate::process::{self, ExitStatus};
-    use crate::scratch::Scratch;
-
-    fn words(list: &[&str]) -> Vec<Vec<u8>> {
-        list.iter().map(|word| word.as_bytes().to_vec()).collect()
-    }
 
     #[test]
-    fn the_new_program_gets_arguments_environment_and_sockets() {
-        let dir = Scratch::new();
-        let out = dir.path("out");
-        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-        let other = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (fd, closed) = (socket.as_raw_fd(), other.as_raw_fd());
-        let script = format!(
-            "{{ echo \"$0 $1 $NGINX ${{HOME-none}}\"; ls -l /proc/self/fd/{fd} | grep -c socket; \
-             ls /proc/self/fd/{closed} 2>&1 | grep -c 'No such'; \
-             grep SigBlk /proc/self/status; }} > {}",
-            out.display()
-        );
-        let args = words(&["old name", "-c", &script, "zero", "one"]);
-        let variable = crate::inherit::variable([socket.as_fd()]);
-        let env = words(&[&variable, "PATH=/usr/bin:/bin"]);
-        let pid = spawn_binary(b"/bin/sh", &args, &env, &[socket.as_fd()]).unwrap();
-        assert_eq!(process::wait(pid).unwrap(), ExitStatus::Code(0));
-        let text = std::fs::read_to_string(out).unwrap();
-        assert_eq!(text, format!("zero one {fd}; none\n1\n1\nSigBlk:\t0000000000000000\n"));
-    }
-
-    #[test]
-    fn a_missing_program_is_an_error_of_the_caller() {
-        let error = spawn_binary(b"/no/such/program", &words(&["x"]), &[], &[]).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::NotFound);
-        assert!(spawn_binary(b"/bin/sh\0", &[], &[], &[]).is_err());
-        assert!(spawn_binary(b"/bin/sh", &[], &words(&["novalue"]), &[]).is_err());
+    fn an_environment_entry_needs_a_name() {
+        assert_eq!(split(b"A=b=c").unwrap(), ("A".into(), "b=c".into()));
+        assert_eq!(split(b"A=").unwrap(), ("A".into(), "".into()));
+        for bad in [b"".as_slice(), b"A", b"=b"] {
+            assert_eq!(split(bad).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        }
+        assert!(spawn_binary(b"/bin/true\0", &[], &[], &[]).is_err());
+        assert!(spawn_binary(b"/bin/true", &[], &[b"novalue".to_vec()], &[]).is_err());
     }
 }

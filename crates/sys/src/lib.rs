@@ -6,10 +6,12 @@
 #![allow(unsafe_code)]
 
 pub mod cpu;
+pub mod environment;
 pub mod errno;
 pub mod exec;
 pub mod fdpass;
 pub mod file;
+pub mod host;
 pub mod inherit;
 pub mod limits;
 pub mod listen;

@@ -121,11 +121,8 @@ pub enum Purpose {
 /// A socket that cannot be opened. `Display` is nginx's line: `bind() to 0.0.0.0:80 failed (98: Address already in use)`.
 #[derive(Debug)]
 pub struct ListenError {
-    /// `socket()`, `bind() to`, …
-    pub call: &'static str,
-    pub addr: ListenAddr,
-    /// `, backlog 511` for `listen()`.
-    detail: String,
+    /// What failed: `bind() to 0.0.0.0:80`, `listen() to 0.0.0.0:80, backlog 511`.
+    pub what: String,
     pub error: io::Error,
 }
 
@@ -138,7 +135,7 @@ impl ListenError {
 
 impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}{} failed ({})", self.call, self.addr, self.detail, describe(&self.error))
+        write!(f, "{} failed ({})", self.what, describe(&self.error))
     }
 }
 
@@ -158,28 +155,27 @@ impl From<ListenError> for io::Error {
 /// `setsockopt(SO_RCVBUF, 4096) 0.0.0.0:80 failed, ignored (…)`.
 #[derive(Debug)]
 pub struct OptionFailure {
-    /// `setsockopt(SO_RCVBUF, 4096)`
-    pub call: String,
-    pub addr: ListenAddr,
+    /// `setsockopt(SO_RCVBUF, 4096) 0.0.0.0:80`
+    pub what: String,
     pub error: io::Error,
 }
 
 impl fmt::Display for OptionFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} failed, ignored ({})", self.call, self.addr, describe(&self.error))
+        write!(f, "{} failed, ignored ({})", self.what, describe(&self.error))
     }
 }
 
 /// Opens, binds and listens; the socket does not block. Follow it with [`apply_options`], as for an inherited socket.
 ///
-/// A unix socket that nobody answers is taken for the rest of a crashed server and replaced.
+/// A unix socket that nobody answers is what a crashed server left, and is replaced; nginx would stay down.
 ///
 /// # Errors
 /// See [`ListenError`]. nginx tries a port in use five times, 500 ms apart.
 pub fn open(spec: &ListenSpec, purpose: Purpose) -> Result<OwnedFd, ListenError> {
-    let failed = |call| {
-        move |error: io::Error| ListenError { call, addr: spec.addr.clone(), detail: String::new(), error }
-    };
+    let addr = &spec.addr;
+    let failed =
+        |call: &'static str| move |error: io::Error| ListenError { what: format!("{call} {addr}"), error };
     let fd = create(spec).map_err(failed("socket()"))?;
     // nginx: a test of the configuration does not join the datagrams of the running server.
     if spec.kind == SocketKind::Tcp || purpose == Purpose::Serve {
@@ -189,25 +185,34 @@ pub fn open(spec: &ListenSpec, purpose: Purpose) -> Result<OwnedFd, ListenError>
     if spec.reuseport && purpose == Purpose::Serve {
         socket::set_reuseport(&fd, true).map_err(failed("setsockopt(SO_REUSEPORT)"))?;
     }
-    if matches!(spec.addr, ListenAddr::Inet(SocketAddr::V6(_))) {
+    if matches!(addr, ListenAddr::Inet(SocketAddr::V6(_))) {
         let only = spec.ipv6only.unwrap_or(true);
         sockopt::set_ipv6_v6only(&fd, only)
             .map_err(|error| failed("setsockopt(IPV6_V6ONLY)")(error.into()))?;
     }
-    bind(&fd, spec).map_err(failed("bind() to"))?;
-    if let ListenAddr::Unix(path) = &spec.addr {
-        file::chmod(path, SOCKET_MODE).map_err(failed("chmod()"))?;
-        if purpose == Purpose::Test {
-            file::remove(path).map_err(failed("unlink()"))?;
-        }
+    bind(&fd, spec, purpose).map_err(failed("bind() to"))?;
+    if let ListenAddr::Unix(path) = addr {
+        prepare_unix(path, purpose)?;
     }
     if spec.kind == SocketKind::Tcp {
-        rustix::net::listen(&fd, spec.backlog).map_err(|error| ListenError {
-            detail: format!(", backlog {}", spec.backlog),
-            ..failed("listen() to")(error.into())
-        })?;
+        rustix::net::listen(&fd, spec.backlog)
+            .map_err(|error| ListenError { what: listen_call(spec), error: error.into() })?;
     }
     Ok(fd)
+}
+
+fn prepare_unix(path: &[u8], purpose: Purpose) -> Result<(), ListenError> {
+    let name = String::from_utf8_lossy(path);
+    file::chmod(path, SOCKET_MODE)
+        .map_err(|error| ListenError { what: format!("chmod() \"{name}\""), error })?;
+    if purpose == Purpose::Test {
+        file::remove(path).map_err(|error| ListenError { what: format!("unlink() {name}"), error })?;
+    }
+    Ok(())
+}
+
+fn listen_call(spec: &ListenSpec) -> String {
+    format!("listen() to {}, backlog {}", spec.addr, spec.backlog)
 }
 
 /// Sets what may be set on an open socket, inherited ones included, and the backlog.
@@ -228,17 +233,12 @@ pub fn apply_options(fd: impl AsFd, spec: &ListenSpec) -> Vec<OptionFailure> {
     }
     let inet = matches!(spec.addr, ListenAddr::Inet(_));
     if spec.kind == SocketKind::Tcp {
-        if let Err(error) = rustix::net::listen(fd, spec.backlog) {
-            setter.failures.push(OptionFailure {
-                call: format!("listen() backlog {} to", spec.backlog),
-                addr: spec.addr.clone(),
-                error: error.into(),
-            });
-        }
+        setter.note(listen_call(spec), rustix::net::listen(fd, spec.backlog));
         // One second: how long a connection has waited cannot be known, and some come without data after all.
         if inet && (spec.deferred || socket::tcp(fd, libc::TCP_DEFER_ACCEPT).is_ok_and(|secs| secs != 0)) {
             let secs = i32::from(spec.deferred);
-            setter.set("TCP_DEFER_ACCEPT", secs, socket::set_tcp(fd, libc::TCP_DEFER_ACCEPT, secs));
+            let what = format!("setsockopt(TCP_DEFER_ACCEPT, {secs}) for {}", spec.addr);
+            setter.note(what, socket::set_tcp(fd, libc::TCP_DEFER_ACCEPT, secs));
         }
     } else {
         setter.datagrams(fd);
@@ -252,14 +252,19 @@ struct Setter<'a> {
 }
 
 impl Setter<'_> {
-    fn set<E: Into<io::Error>>(&mut self, option: &str, value: impl fmt::Display, result: Result<(), E>) {
+    fn note<E: Into<io::Error>>(&mut self, what: String, result: Result<(), E>) {
         if let Err(error) = result {
-            self.failures.push(OptionFailure {
-                call: format!("setsockopt({option}, {value})"),
-                addr: self.spec.addr.clone(),
-                error: error.into(),
-            });
+            self.failures.push(OptionFailure { what, error: error.into() });
         }
+    }
+
+    fn set<E: Into<io::Error>>(&mut self, option: &str, value: impl fmt::Display, result: Result<(), E>) {
+        self.note(format!("setsockopt({option}, {value}) {}", self.spec.addr), result);
+    }
+
+    /// nginx words those without a value this way.
+    fn set_for<E: Into<io::Error>>(&mut self, option: &str, result: Result<(), E>) {
+        self.note(format!("setsockopt({option}) for {}", self.spec.addr), result);
     }
 
     fn keepalive(&mut self, fd: std::os::fd::BorrowedFd<'_>, keepalive: KeepAlive) {
@@ -282,19 +287,19 @@ impl Setter<'_> {
         if addr.ip().is_unspecified() {
             // An answer must leave from the address that was asked.
             if addr.is_ipv4() {
-                self.set("IP_PKTINFO", 1, socket::set_int(fd, libc::IPPROTO_IP, libc::IP_PKTINFO, 1));
+                self.set_for("IP_PKTINFO", socket::set_int(fd, libc::IPPROTO_IP, libc::IP_PKTINFO, 1));
             } else {
                 let result = socket::set_int(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1);
-                self.set("IPV6_RECVPKTINFO", 1, result);
+                self.set_for("IPV6_RECVPKTINFO", result);
             }
         }
         if self.spec.quic {
             if addr.is_ipv4() {
                 let result = sockopt::set_ip_mtu_discover(fd, sockopt::Ipv4PathMtuDiscovery::DO);
-                self.set("IP_MTU_DISCOVER", 2, result);
+                self.set_for("IP_MTU_DISCOVER", result);
             } else {
                 let result = sockopt::set_ipv6_mtu_discover(fd, sockopt::Ipv6PathMtuDiscovery::DO);
-                self.set("IPV6_MTU_DISCOVER", 2, result);
+                self.set_for("IPV6_MTU_DISCOVER", result);
             }
         }
     }
@@ -318,14 +323,16 @@ fn socket_type(kind: SocketKind) -> SocketType {
     }
 }
 
-fn bind(fd: &OwnedFd, spec: &ListenSpec) -> io::Result<()> {
+fn bind(fd: &OwnedFd, spec: &ListenSpec, purpose: Purpose) -> io::Result<()> {
     let path = match &spec.addr {
         ListenAddr::Inet(addr) => return Ok(rustix::net::bind(fd, addr)?),
         ListenAddr::Unix(path) => path,
     };
     let addr = SocketAddrUnix::new(path.as_slice())?;
     match rustix::net::bind(fd, &addr) {
-        Err(rustix::io::Errno::ADDRINUSE) if is_abandoned(path, &addr, spec.kind) => {
+        Err(rustix::io::Errno::ADDRINUSE)
+            if purpose == Purpose::Serve && is_abandoned(path, &addr, spec.kind) =>
+        {
             file::remove(path)?;
             Ok(rustix::net::bind(fd, &addr)?)
         }
@@ -473,6 +480,7 @@ mod tests {
             let alive = serve(&spec);
             assert!(open(&spec, Purpose::Serve).unwrap_err().in_use());
             drop(alive);
+            assert!(open(&spec, Purpose::Test).unwrap_err().in_use(), "a test changes nothing");
             let _again = serve(&spec);
             if kind == SocketKind::Udp {
                 UnixDatagram::unbound().unwrap().send_to(b"x", dir.path("s")).unwrap();
@@ -495,7 +503,8 @@ mod tests {
     #[test]
     fn a_unix_path_too_long_for_the_system_is_refused() {
         let spec = ListenSpec::new(ListenAddr::Unix(vec![b'x'; 200]));
-        assert_eq!(open(&spec, Purpose::Serve).unwrap_err().call, "bind() to");
+        let error = open(&spec, Purpose::Serve).unwrap_err();
+        assert!(error.what.starts_with("bind() to unix:xxx") && !error.in_use());
     }
 
     #[test]
@@ -504,7 +513,7 @@ mod tests {
         spec.multipath = true;
         match open(&spec, Purpose::Serve) {
             Ok(fd) => assert_eq!(sockopt::socket_protocol(fd).unwrap(), Some(ipproto::MPTCP)),
-            Err(error) => assert_eq!(error.call, "socket()"),
+            Err(error) => assert_eq!(error.what, "socket() 127.0.0.1:0"),
         }
     }
 }

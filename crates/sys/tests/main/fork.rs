@@ -54,6 +54,20 @@ pub(crate) fn ended_children_are_taken_one_by_one() {
     assert_eq!(process::wait(sleeper).unwrap().to_string(), "exited on signal 9");
 }
 
+pub(crate) fn a_living_child_is_not_reaped() {
+    let child = process::fork_child(|| {
+        std::thread::sleep(Duration::from_secs(60));
+        0
+    });
+    let child = child.unwrap();
+    assert_eq!(process::reap(child).unwrap(), None);
+    process::kill(child, 0).unwrap();
+    process::kill(child, libc::SIGTERM).unwrap();
+    let status = ExitStatus::Signal { number: 15, core_dumped: false };
+    assert_eq!(process::wait(child).unwrap(), status);
+    assert_eq!(process::reap(child).unwrap_err().raw_os_error(), Some(libc::ECHILD));
+}
+
 pub(crate) fn a_child_dies_with_its_parent() {
     let (reader, writer) = pipe();
     let parent = process::fork_child(|| {
@@ -61,7 +75,7 @@ pub(crate) fn a_child_dies_with_its_parent() {
         let child = process::fork_child(|| {
             limits::set_parent_death_signal(Some(libc::SIGKILL)).unwrap();
             assert!(limits::parent_is(me));
-            rustix_write(&writer, b"armed");
+            write(&writer, b"armed");
             std::thread::sleep(Duration::from_secs(60));
             0
         });
@@ -78,7 +92,7 @@ pub(crate) fn a_child_dies_with_its_parent() {
     assert!(wait_for_end(reader).is_empty(), "the grandchild is gone as well");
 }
 
-fn rustix_write(fd: &OwnedFd, text: &[u8]) {
+fn write(fd: &OwnedFd, text: &[u8]) {
     moonrest_sys::log_write::write_line(fd, text).unwrap();
 }
 
@@ -88,7 +102,7 @@ pub(crate) fn descriptors_cross_to_a_child() {
     let child = process::fork_child(move || {
         let mut channel = theirs;
         let message = channel.recv().unwrap().unwrap();
-        rustix_write(&message.fds[0], &message.bytes);
+        write(&message.fds[0], &message.bytes);
         channel.send(b"done", &[]).unwrap();
         0
     });

@@ -4,8 +4,11 @@
 #![allow(unsafe_code, clippy::unwrap_used, clippy::print_stdout)]
 
 mod daemon;
+mod environment;
+mod exec;
 mod fork;
 mod identity;
+mod memory;
 mod signals;
 mod title;
 mod zone;
@@ -20,6 +23,7 @@ const TESTS: &[(&str, fn())] = &[
     ("fork::a_childs_number_is_its_exit_code", fork::a_childs_number_is_its_exit_code),
     ("fork::a_panic_ends_the_child_as_fatal", fork::a_panic_ends_the_child_as_fatal),
     ("fork::ended_children_are_taken_one_by_one", fork::ended_children_are_taken_one_by_one),
+    ("fork::a_living_child_is_not_reaped", fork::a_living_child_is_not_reaped),
     ("fork::a_child_dies_with_its_parent", fork::a_child_dies_with_its_parent),
     ("fork::descriptors_cross_to_a_child", fork::descriptors_cross_to_a_child),
     ("fork::limits_are_set", fork::limits_are_set),
@@ -37,6 +41,10 @@ const TESTS: &[(&str, fn())] = &[
     ("identity::root_becomes_somebody", identity::root_becomes_somebody),
     ("identity::a_capability_can_be_kept", identity::a_capability_can_be_kept),
     ("identity::privileges_can_be_renounced", identity::privileges_can_be_renounced),
+    ("environment::it_is_replaced", environment::it_is_replaced),
+    ("memory::what_is_written_to_is_counted", memory::what_is_written_to_is_counted),
+    ("exec::it_gets_arguments_environment_and_sockets", exec::it_gets_arguments_environment_and_sockets),
+    ("exec::a_missing_program_is_an_error_of_the_caller", exec::a_missing_program_is_an_error_of_the_caller),
     ("zone::local_time_follows_the_variable", zone::local_time_follows_the_variable),
 ];
 
