@@ -1,1 +1,29 @@
-//! The HTTP engine.
+//! The HTTP engine: configuration blocks, phases, filters, requests, and the HTTP/1 driver.
+
+pub mod args;
+pub mod body;
+pub mod compile;
+pub mod context;
+pub mod core;
+pub mod engine;
+pub mod exchange;
+pub mod filter;
+pub mod listen;
+pub mod location;
+pub mod module;
+pub mod output;
+pub mod phase;
+pub mod prelude;
+pub mod request;
+pub mod response;
+pub mod script;
+pub mod server;
+pub mod special;
+pub mod subrequest;
+pub mod types;
+pub mod variables;
+pub mod worker;
+
+pub use moonrest_core::Level;
+pub use phase::{Flow, RequestError, Step};
+pub use request::{Request, RequestRef};

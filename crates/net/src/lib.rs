@@ -1,1 +1,5 @@
 //! Listeners, connectors, TLS, resolver, connection pools and timers.
+
+pub mod addr;
+pub mod io;
+pub mod timer;

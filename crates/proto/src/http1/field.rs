@@ -19,6 +19,11 @@ const UNDERSCORE: u8 = 1;
 const ODD: u8 = 2;
 
 impl Field {
+    /// A field that was not parsed but made, with a name that is known to be correct.
+    pub(super) fn made(name: Span, value: Span, known: Known) -> Self {
+        Self { name, value, known, flags: 0 }
+    }
+
     /// The name has characters other than letters, digits, `-` and `_`.
     #[inline]
     #[must_use]

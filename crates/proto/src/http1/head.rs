@@ -459,7 +459,7 @@ impl RequestHead {
     }
 
     #[cold]
-    fn index_again(&mut self) {
+    pub(super) fn index_again(&mut self) {
         self.first = [NONE; Known::COUNT];
         self.repeated = 0;
         let fields = std::mem::take(&mut self.fields);

@@ -1,6 +1,7 @@
 //! HTTP/1: heads, framing of bodies and the chunked coding. RFC 9112, read as strictly as framing needs and
 //! otherwise as nginx reads it.
 
+mod edit;
 pub mod field;
 pub mod framing;
 pub mod head;

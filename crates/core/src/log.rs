@@ -1,0 +1,253 @@
+//! The error log: levels, targets and nginx's line format.
+//! <https://nginx.org/en/docs/ngx_core_module.html#error_log>
+
+use crate::syslog::Syslog;
+use moonrest_sys::{process, time};
+use parking_lot::{Mutex, RwLock};
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    fmt,
+    fs::File,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// The severity of a line, most severe first. `Debug` lines need `error_log … debug`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Level {
+    Emerg = 1,
+    Alert,
+    Crit,
+    Error,
+    Warn,
+    Notice,
+    Info,
+    Debug,
+}
+
+impl Level {
+    /// nginx's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Emerg => "emerg",
+            Self::Alert => "alert",
+            Self::Crit => "crit",
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Notice => "notice",
+            Self::Info => "info",
+            Self::Debug => "debug",
+        }
+    }
+
+    /// The level of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        const ALL: [Level; 8] = [
+            Level::Emerg,
+            Level::Alert,
+            Level::Crit,
+            Level::Error,
+            Level::Warn,
+            Level::Notice,
+            Level::Info,
+            Level::Debug,
+        ];
+        ALL.into_iter().find(|level| level.name() == name)
+    }
+}
+
+/// A log file that can be opened anew (`USR1`) while threads write to it.
+pub struct LogFile {
+    path: PathBuf,
+    file: RwLock<File>,
+}
+
+impl LogFile {
+    /// Wraps a file opened for appending.
+    pub fn new(path: PathBuf, file: File) -> Self {
+        Self { path, file: RwLock::new(file) }
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Appends `line` with one system call.
+    ///
+    /// # Errors
+    /// The system's, or `WriteZero` when less than all was written (disk full).
+    pub fn write(&self, line: &[u8]) -> io::Result<()> {
+        let file = self.file.read();
+        let n = (&*file).write(line)?;
+        if n == line.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+    }
+
+    /// Continues in `file`, opened anew under the same path.
+    pub fn replace(&self, file: File) {
+        *self.file.write() = file;
+    }
+}
+
+/// The log files of one compilation, each opened once however often it is named.
+#[derive(Default)]
+pub struct LogFiles {
+    files: RefCell<Vec<Arc<LogFile>>>,
+}
+
+impl LogFiles {
+    /// The log at `path`, opened by `open` if it is new here.
+    ///
+    /// # Errors
+    /// What `open` gives.
+    pub fn open(&self, path: &Path, open: impl FnOnce(&Path) -> io::Result<File>) -> io::Result<Arc<LogFile>> {
+        if let Some(known) = self.files.borrow().iter().find(|file| file.path == path) {
+            return Ok(known.clone());
+        }
+        let file = Arc::new(LogFile::new(path.to_owned(), open(path)?));
+        self.files.borrow_mut().push(file.clone());
+        Ok(file)
+    }
+
+    /// All of them, for reopening.
+    pub fn all(&self) -> Vec<Arc<LogFile>> {
+        self.files.borrow().clone()
+    }
+}
+
+/// Where lines go.
+#[derive(Clone)]
+pub enum Sink {
+    File(Arc<LogFile>),
+    Stderr,
+    Syslog(Arc<Syslog>),
+    /// `memory:SIZE`: the last lines, kept for a debugger.
+    Memory(Arc<MemoryLog>),
+}
+
+/// A ring of the last lines.
+pub struct MemoryLog {
+    limit: usize,
+    lines: Mutex<(usize, VecDeque<Box<[u8]>>)>,
+}
+
+impl MemoryLog {
+    /// Keeps at most `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self { limit, lines: Mutex::new((0, VecDeque::new())) }
+    }
+
+    fn push(&self, line: &[u8]) {
+        let mut lines = self.lines.lock();
+        lines.0 += line.len();
+        lines.1.push_back(line.into());
+        while lines.0 > self.limit {
+            let Some(old) = lines.1.pop_front() else { break };
+            lines.0 -= old.len();
+        }
+    }
+
+    /// The kept lines, oldest first.
+    pub fn contents(&self) -> Vec<u8> {
+        self.lines.lock().1.iter().flat_map(|line| line.iter().copied()).collect()
+    }
+}
+
+/// One `error_log` line of the configuration.
+#[derive(Clone)]
+pub struct Target {
+    pub level: Level,
+    pub sink: Sink,
+}
+
+/// The targets that are in force at one place of the configuration.
+#[derive(Clone)]
+pub struct Log {
+    targets: Box<[Target]>,
+    max: Level,
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Log({} targets, {})", self.targets.len(), self.max.name())
+    }
+}
+
+/// nginx cuts lines at the same length.
+const MAX_LINE: usize = 2048;
+
+impl Log {
+    /// A log with these targets.
+    pub fn new(targets: Vec<Target>) -> Self {
+        let max = targets.iter().map(|target| target.level).max().unwrap_or(Level::Emerg);
+        Self { targets: targets.into(), max }
+    }
+
+    /// Standard error, for what happens before any log is open.
+    pub fn stderr(level: Level) -> Self {
+        Self::new(vec![Target { level, sink: Sink::Stderr }])
+    }
+
+    /// Whether a line of this level is written anywhere.
+    pub fn enabled(&self, level: Level) -> bool {
+        level <= self.max
+    }
+
+    /// Writes `message`, which carries its own context, with time, level, process and connection number.
+    pub fn write(&self, level: Level, connection: Option<u64>, message: fmt::Arguments<'_>) {
+        if self.enabled(level) {
+            self.write_line(level, connection, message);
+        }
+    }
+
+    #[cold]
+    fn write_line(&self, level: Level, connection: Option<u64>, message: fmt::Arguments<'_>) {
+        let mut line = Vec::with_capacity(256);
+        let now = time::wall();
+        let local = time::local(now.secs);
+        let _ = write!(
+            line,
+            "{:04}/{:02}/{:02} {:02}:{:02}:{:02} [{}] {}#{}: ",
+            local.year,
+            local.month,
+            local.day,
+            local.hour,
+            local.minute,
+            local.second,
+            level.name(),
+            process::pid(),
+            process::tid()
+        );
+        if let Some(number) = connection {
+            let _ = write!(line, "*{number} ");
+        }
+        let start = line.len();
+        let _ = line.write_fmt(message);
+        line.truncate(MAX_LINE - 1);
+        for byte in &mut line {
+            // One line per message, whatever a client sent.
+            if *byte == b'\n' {
+                *byte = b' ';
+            }
+        }
+        line.push(b'\n');
+        for target in self.targets.iter().filter(|target| level <= target.level) {
+            match &target.sink {
+                Sink::File(file) => {
+                    // A full disk must not stop the server; the line is lost.
+                    let _ = file.write(&line);
+                }
+                Sink::Stderr => {
+                    let _ = io::stderr().write_all(&line);
+                }
+                Sink::Syslog(syslog) => {
+                    let text = line.get(start..line.len() - 1).unwrap_or_default();
+                    syslog.send(level as u8 - 1, text);
+                }
+                Sink::Memory(memory) => memory.push(&line),
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Regular expressions as nginx has them: PCRE2, compiled once, with JIT.
+
+use crate::{ConfResult, Fault};
+use std::fmt;
+
+/// A compiled expression and its capture names.
+#[derive(Clone)]
+pub struct Regex {
+    inner: pcre2::bytes::Regex,
+    /// Name and number of each named group.
+    names: Box<[(Box<str>, usize)]>,
+    pattern: Box<str>,
+}
+
+impl fmt::Debug for Regex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Regex").field(&self.pattern).finish()
+    }
+}
+
+/// Where the groups of a match lie: `offsets[2n]..offsets[2n+1]`; unmatched groups are empty.
+pub type Groups = Vec<(usize, usize)>;
+
+
+impl Regex {
+    /// Compiles `pattern`; `caseless` is `~*`.
+    ///
+    /// # Errors
+    /// nginx's `pcre2_compile() failed: … in "pattern" at "rest"`.
+    pub fn new(pattern: &[u8], caseless: bool) -> ConfResult<Self> {
+        let text = std::str::from_utf8(pattern)
+            .map_err(|_| Fault::message("the regular expression is not valid UTF-8"))?;
+        let inner = pcre2::bytes::RegexBuilder::new()
+            .caseless(caseless)
+            .jit_if_available(true)
+            .build(text)
+            .map_err(|error| Fault::message(describe(text, &error)))?;
+        let names = inner
+            .capture_names()
+            .iter()
+            .enumerate()
+            .filter_map(|(n, name)| Some((name.as_deref()?.into(), n)))
+            .collect();
+        Ok(Self { inner, names, pattern: text.into() })
+    }
+
+    /// Whether it matches anywhere. A failure of the engine (match limit) counts as no match.
+    pub fn is_match(&self, subject: &[u8]) -> bool {
+        self.inner.is_match(subject).unwrap_or(false)
+    }
+
+    /// The groups of the first match; group 0 is the whole match.
+    pub fn captures(&self, subject: &[u8], groups: &mut Groups) -> bool {
+        groups.clear();
+        let mut locations = self.inner.capture_locations();
+        if !matches!(self.inner.captures_read(&mut locations, subject), Ok(Some(_))) {
+            return false;
+        }
+        groups.extend((0..locations.len()).map(|n| locations.get(n).unwrap_or((0, 0))));
+        true
+    }
+
+    /// The named groups.
+    pub fn names(&self) -> &[(Box<str>, usize)] {
+        &self.names
+    }
+
+    /// How many groups there are, the whole match included.
+    pub fn group_count(&self) -> usize {
+        self.inner.captures_len()
+    }
+
+    /// The source text.
+    pub fn pattern(&self) -> &str {
+        &self.pattern
+    }
+}
+
+fn describe(pattern: &str, error: &pcre2::Error) -> String {
+    match error.offset() {
+        Some(offset) if offset < pattern.len() => {
+            let rest = pattern.get(offset..).unwrap_or_default();
+            format!("pcre2_compile() failed: {} in \"{pattern}\" at \"{rest}\"", error.error_message())
+        }
+        _ => format!("pcre2_compile() failed: {} in \"{pattern}\"", error.error_message()),
+    }
+}

@@ -1,0 +1,212 @@
+//! The request body: read into memory or a temporary file, discarded, or streamed.
+
+use crate::{
+    exchange::BodyRead,
+    phase::RequestError,
+    request::{Request, RequestRef},
+};
+use bytes::{Bytes, BytesMut};
+use moonrest_proto::http1::Body as Framed;
+use moonrest_sys::file::TempFile;
+use std::{future::poll_fn, io, io::Write, rc::Rc, sync::Arc};
+
+/// How far reading has come, and what was read.
+#[derive(Default)]
+pub struct RequestBody {
+    pub state: BodyState,
+    /// Body bytes in memory, in order. Empty when all is in `file`.
+    pub memory: Vec<Bytes>,
+    pub memory_len: u64,
+    /// The whole body, when it did not fit `client_body_buffer_size` or a file was asked for.
+    pub file: Option<Rc<BodyFile>>,
+    /// Bytes received so far, decoded.
+    pub received: u64,
+}
+
+/// A body kept in a file.
+pub struct BodyFile {
+    pub file: Arc<std::fs::File>,
+    pub path: std::path::PathBuf,
+    pub len: std::cell::Cell<u64>,
+    /// Removes it in the end unless `client_body_in_file_only on`.
+    _guard: Option<TempFile>,
+}
+
+/// Reading's progress.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum BodyState {
+    #[default]
+    Unread,
+    Reading,
+    /// All of it is in memory or in the file.
+    Complete,
+    /// It was or is being thrown away.
+    Discarded,
+    /// A handler reads it piece by piece.
+    Streamed,
+}
+
+impl RequestBody {
+    /// Bytes held.
+    pub fn len(&self) -> u64 {
+        self.file.as_ref().map_or(self.memory_len, |file| file.len.get())
+    }
+
+    /// Whether there is no body.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The body in memory as one piece; `None` when it is in a file.
+    pub fn bytes(&self) -> Option<Bytes> {
+        if self.file.is_some() {
+            return None;
+        }
+        match &*self.memory {
+            [] => Some(Bytes::new()),
+            [one] => Some(one.clone()),
+            several => {
+                let mut all = BytesMut::with_capacity(usize::try_from(self.memory_len).unwrap_or(0));
+                several.iter().for_each(|piece| all.extend_from_slice(piece));
+                Some(all.freeze())
+            }
+        }
+    }
+}
+
+impl Request {
+    /// Whether the request has a body that was not read yet.
+    pub fn has_unread_body(&self) -> bool {
+        self.framing.get().body != Framed::None && self.body.borrow().state == BodyState::Unread
+    }
+}
+
+/// Reads the whole body as the location's settings say: in memory up to `client_body_buffer_size`, in a temporary file
+/// beyond it. Returns at once when it was read before, or there is none.
+///
+/// # Errors
+/// 413 when it is larger than `client_max_body_size` (chunked bodies), 408 on `client_body_timeout`, 400 for broken
+/// chunks, 499 when the client left, 500 when the file cannot be written.
+pub async fn read(r: &RequestRef) -> Result<(), RequestError> {
+    let main = r.main.clone().unwrap_or_else(|| r.clone());
+    let r = &main;
+    {
+        let mut body = r.body.borrow_mut();
+        match body.state {
+            BodyState::Unread => body.state = BodyState::Reading,
+            BodyState::Reading => return Err(RequestError::internal("request body is being read already")),
+            BodyState::Complete | BodyState::Discarded | BodyState::Streamed => return Ok(()),
+        }
+    }
+    let result = read_all(r).await;
+    r.body.borrow_mut().state = if result.is_ok() { BodyState::Complete } else { BodyState::Discarded };
+    result
+}
+
+async fn read_all(r: &RequestRef) -> Result<(), RequestError> {
+    let core = r.loc().core.clone();
+    if core.client_body_in_file_only != crate::core::InFileOnly::Off && r.framing.get().body != Framed::None {
+        open_file(r)?;
+    }
+    if r.framing.get().body == Framed::None {
+        return Ok(());
+    }
+    r.exchange.expect_continue(r)?;
+    loop {
+        let BodyRead::Data(data) = poll_fn(|cx| r.exchange.poll_body(r, cx)).await? else { break };
+        let received = {
+            let mut body = r.body.borrow_mut();
+            body.received += data.len() as u64;
+            body.received
+        };
+        check_size(r, received)?;
+        if r.body.borrow().file.is_some() {
+            append_file(r, &data)?;
+            continue;
+        }
+        let over = {
+            let mut body = r.body.borrow_mut();
+            body.memory_len += data.len() as u64;
+            body.memory.push(data);
+            body.memory_len > core.client_body_buffer_size
+        };
+        if over {
+            let pieces = {
+                let mut body = r.body.borrow_mut();
+                body.memory_len = 0;
+                std::mem::take(&mut body.memory)
+            };
+            open_file(r)?;
+            for piece in pieces {
+                append_file(r, &piece)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `client_max_body_size`, for bodies whose length was not announced.
+pub(crate) fn check_size(r: &Request, received: u64) -> Result<(), RequestError> {
+    let limit = r.loc().core.client_max_body_size;
+    if limit != 0 && received > limit {
+        r.keepalive.set(false);
+        crate::error!(r, "client intended to send too large chunked body: {received} bytes");
+        return Err(RequestError::Client { status: 413, message: "".into() });
+    }
+    Ok(())
+}
+
+fn open_file(r: &RequestRef) -> Result<(), RequestError> {
+    let core = &r.loc().core;
+    let dir = &core.client_body_temp_path;
+    let keep = core.client_body_in_file_only == crate::core::InFileOnly::On;
+    let temp = TempFile::create(&dir.path, &dir.levels).map_err(|error| file_error("open()", &dir.path, &error))?;
+    if !keep {
+        crate::warn!(r, "a client request body is buffered to a temporary file {}", temp.path().display());
+    }
+    let file = temp.file().try_clone().map_err(|error| file_error("dup()", temp.path(), &error))?;
+    let path = temp.path().to_owned();
+    let guard = if keep {
+        temp.keep();
+        None
+    } else {
+        Some(temp)
+    };
+    let body = BodyFile { file: Arc::new(file), path, len: 0.into(), _guard: guard };
+    r.body.borrow_mut().file = Some(Rc::new(body));
+    Ok(())
+}
+
+fn append_file(r: &RequestRef, data: &[u8]) -> Result<(), RequestError> {
+    let Some(file) = r.body.borrow().file.clone() else { return Ok(()) };
+    (&*file.file).write_all(data).map_err(|error| file_error("write()", &file.path, &error))?;
+    file.len.set(file.len.get() + data.len() as u64);
+    Ok(())
+}
+
+fn file_error(call: &str, path: &std::path::Path, error: &io::Error) -> RequestError {
+    RequestError::Internal {
+        status: 500,
+        level: moonrest_core::Level::Crit,
+        message: format!("{call} \"{}\" failed ({})", path.display(), moonrest_core::env::os_error(error)).into(),
+    }
+}
+
+/// Throws the rest of the body away so that the next request of the connection can be found.
+///
+/// # Errors
+/// As [`read`].
+pub async fn discard(r: &RequestRef) -> Result<(), RequestError> {
+    {
+        let mut body = r.body.borrow_mut();
+        match body.state {
+            BodyState::Unread | BodyState::Streamed => body.state = BodyState::Discarded,
+            BodyState::Reading | BodyState::Complete | BodyState::Discarded => return Ok(()),
+        }
+    }
+    if r.framing.get().body == Framed::None {
+        return Ok(());
+    }
+    while let BodyRead::Data(_) = poll_fn(|cx| r.exchange.poll_body(r, cx)).await? {}
+    Ok(())
+}

@@ -1,0 +1,470 @@
+//! From the `http` block to an immutable [`Http`]: blocks are numbered, directives set, settings merged inwards,
+//! handlers attached.
+
+use crate::{
+    args::Args,
+    core::{self, Core, CoreLoc, CoreMain, ServerSettings},
+    listen::Listener,
+    location::{LocId, Location, LocationBuilder, LocationKind, Matcher, Server, ServerId},
+    module::{AnyConf, DirectiveInfo, ErasedModule, SharedConf},
+    request::Request,
+    script::ScriptOp,
+};
+use moonrest_core::{
+    Arity, ConfResult, ConfigError, Contexts, Env, Log, Regex, Span, VarId, VarTable, Variables,
+    conf::{Body, Directive, did_you_mean},
+};
+use std::{cell::RefCell, collections::HashMap, sync::Arc};
+
+/// A block's number while compiling. Outer blocks have smaller numbers than the blocks inside them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub struct BlockId(pub u32);
+
+/// The modules, in order of execution; the core module is first.
+pub type Registry = &'static [&'static dyn ErasedModule];
+
+/// A compiled `http` block: what workers serve.
+pub struct Http {
+    pub servers: Vec<Server>,
+    pub locations: Vec<Location>,
+    pub vars: VarTable<Request>,
+    pub listeners: Vec<Listener>,
+    /// Main settings of every module, in the registry's order.
+    pub mains: Vec<SharedConf>,
+    pub registry: Registry,
+    /// The `conf` prefix and `-p` prefix, for what is resolved at run time.
+    pub prefix: std::path::PathBuf,
+    pub conf_prefix: std::path::PathBuf,
+}
+
+impl Http {
+    /// A location by its number.
+    pub fn location(&self, id: LocId) -> &Location {
+        &self.locations[id.0 as usize]
+    }
+
+    /// A server by its number.
+    pub fn server(&self, id: ServerId) -> &Server {
+        &self.servers[id.0 as usize]
+    }
+
+    /// The main settings of the module whose `Main` is `T`.
+    pub fn main<T: 'static>(&self) -> Option<&T> {
+        self.mains.iter().find_map(|main| main.downcast_ref::<T>())
+    }
+}
+
+/// What kind of block stands where.
+pub(crate) struct Block {
+    pub kind: BlockKind,
+    pub parent: Option<BlockId>,
+    pub span: Span,
+    /// The enclosing `server`.
+    pub server: Option<BlockId>,
+    confs: Vec<Option<AnyConf>>,
+    script: Vec<Box<dyn ScriptOp>>,
+    /// Locations directly inside.
+    pub children: Vec<BlockId>,
+    pub limit_except: Option<(u32, BlockId)>,
+}
+
+/// A block's kind and, for locations, what it matches.
+pub(crate) enum BlockKind {
+    Http,
+    Server,
+    Exact(Box<[u8]>),
+    Prefix(Box<[u8]>),
+    PrefixFinal(Box<[u8]>),
+    Regex(Box<[u8]>, Regex, Box<[(VarId, usize)]>),
+    Named(Box<[u8]>),
+    Unnamed,
+}
+
+/// The compilation of one `http` block.
+pub struct Compiler<'a> {
+    pub env: &'a Env<'a>,
+    pub vars: Variables<Request>,
+    registry: Registry,
+    rows: HashMap<&'static str, Vec<(usize, usize, DirectiveInfo)>>,
+    mains: RefCell<Vec<Option<AnyConf>>>,
+    pub(crate) blocks: RefCell<Vec<Block>>,
+    /// The `error_log` of the main level.
+    pub main_log: Arc<Log>,
+}
+
+/// The outermost block.
+pub const HTTP: BlockId = BlockId(0);
+
+impl<'a> Compiler<'a> {
+    /// A compiler that knows the modules' tables.
+    pub fn new(env: &'a Env<'a>, registry: Registry, main_log: Arc<Log>) -> Self {
+        let vars = Variables::default();
+        let mut rows: HashMap<&'static str, Vec<(usize, usize, DirectiveInfo)>> = HashMap::new();
+        for (number, module) in registry.iter().enumerate() {
+            vars.declare(module.variables());
+            for (row, info) in module.directives().into_iter().enumerate() {
+                rows.entry(info.name).or_default().push((number, row, info));
+            }
+        }
+        let mains = registry.iter().map(|module| Some(module.new_main())).collect();
+        Self {
+            env,
+            vars,
+            registry,
+            rows,
+            mains: RefCell::new(mains),
+            blocks: RefCell::default(),
+            main_log,
+        }
+    }
+
+    /// Compiles the `http` directive. Errors are reported to the environment; `None` when there was one.
+    pub fn compile(self, http: &Directive) -> Option<Http> {
+        self.new_block(BlockKind::Http, None, http.span);
+        if let Body::Block(directives) = &http.body {
+            self.directives(HTTP, Contexts::HTTP, directives);
+        }
+        if self.failed() {
+            return None;
+        }
+        self.finish_modules();
+        let merged = self.merge();
+        if self.failed() {
+            return None;
+        }
+        self.build(merged)
+    }
+
+    fn failed(&self) -> bool {
+        self.env.errors.borrow().iter().any(|error| error.level <= moonrest_core::conf::Level::Emerg)
+    }
+
+    pub(crate) fn new_block(&self, kind: BlockKind, parent: Option<BlockId>, span: Span) -> BlockId {
+        let mut blocks = self.blocks.borrow_mut();
+        let id = BlockId(u32::try_from(blocks.len()).unwrap_or(u32::MAX));
+        let server = match kind {
+            BlockKind::Server => Some(id),
+            _ => parent.and_then(|parent| blocks[parent.0 as usize].server),
+        };
+        let confs = self.registry.iter().map(|_| None).collect();
+        blocks.push(Block {
+            kind,
+            parent,
+            span,
+            server,
+            confs,
+            script: Vec::new(),
+            children: Vec::new(),
+            limit_except: None,
+        });
+        id
+    }
+
+    /// Calls `f` with a block.
+    pub(crate) fn with_block<R>(&self, id: BlockId, f: impl FnOnce(&mut Block) -> R) -> R {
+        f(&mut self.blocks.borrow_mut()[id.0 as usize])
+    }
+
+    /// Sets `directives` in `block`.
+    pub fn directives(&self, block: BlockId, context: Contexts, directives: &[Directive]) {
+        for directive in directives {
+            if let Err(error) = self.directive(block, context, directive) {
+                self.env.errors.borrow_mut().push(error);
+            }
+        }
+    }
+
+    fn directive(&self, block: BlockId, context: Contexts, directive: &Directive) -> Result<(), ConfigError> {
+        let name = directive.name.as_str().unwrap_or_default();
+        let Some(rows) = self.rows.get(name) else {
+            return Err(self.unknown(directive));
+        };
+        let Some((module, row, info)) = rows.iter().find(|(_, _, info)| info.contexts.overlaps(context)) else {
+            let message = format!("\"{name}\" directive is not allowed here");
+            let contexts = rows.iter().flat_map(|(_, _, info)| info.contexts.names()).collect::<Vec<_>>();
+            let mut error = ConfigError::emerg(message, directive.span);
+            error.note = Some(format!("it may stand in: {}", contexts.join(", ")));
+            return Err(error);
+        };
+        check_form(directive, info)?;
+        let args = Args {
+            base: moonrest_core::Args { directive, env: self.env, vars: &self.vars },
+            compiler: self,
+            block,
+            context,
+        };
+        self.apply(*module, *row, block, &args).map_err(|fault| fault.at(name, directive.span))
+    }
+
+    fn unknown(&self, directive: &Directive) -> ConfigError {
+        let name = directive.name.lossy();
+        let mut error = ConfigError::emerg(format!("unknown directive \"{name}\""), directive.span);
+        error.note = did_you_mean(&name, self.rows.keys().copied()).map(|near| format!("did you mean \"{near}\"?"));
+        error
+    }
+
+    fn apply(&self, module: usize, row: usize, block: BlockId, args: &Args<'_>) -> ConfResult {
+        let erased = self.registry[module];
+        if let Some(set) = erased.block_setter(row) {
+            return set(args);
+        }
+        // Taken out meanwhile, so that the setter may look at everything else.
+        let main = self.mains.borrow_mut()[module].take();
+        let loc = self.with_block(block, |block| block.confs[module].take());
+        let mut main = main.unwrap_or_else(|| erased.new_main());
+        let mut loc = loc.unwrap_or_else(|| erased.new_loc());
+        let result = erased.set(row, &mut main, &mut loc, args);
+        self.mains.borrow_mut()[module] = Some(main);
+        self.with_block(block, |block| block.confs[module] = Some(loc));
+        result
+    }
+
+    pub(crate) fn push_script(&self, block: BlockId, op: Box<dyn ScriptOp>) {
+        self.with_block(block, |block| block.script.push(op));
+    }
+
+    /// A new unnamed block inside `parent`, with the directives of `directive`'s body.
+    pub(crate) fn sub_block(&self, parent: BlockId, context: Contexts, directive: &Directive) -> BlockId {
+        let id = self.new_block(BlockKind::Unnamed, Some(parent), directive.span);
+        if let Body::Block(directives) = &directive.body {
+            self.directives(id, context, directives);
+        }
+        id
+    }
+
+    /// Calls `f` with the main settings of the module whose `Main` is `T`, if it is not being set right now.
+    pub fn with_main<T: 'static, R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<R> {
+        let mut mains = self.mains.borrow_mut();
+        mains.iter_mut().flatten().find_map(|main| main.downcast_mut::<T>()).map(f)
+    }
+
+    fn finish_modules(&self) {
+        for (number, module) in self.registry.iter().enumerate() {
+            let Some(mut main) = self.mains.borrow_mut()[number].take() else { continue };
+            if let Err(fault) = module.finish(&mut main, self) {
+                self.env.errors.borrow_mut().push(fault.nowhere());
+            }
+            self.mains.borrow_mut()[number] = Some(main);
+        }
+    }
+
+    /// Completes the settings of every block from outside in.
+    fn merge(&self) -> Vec<Vec<SharedConf>> {
+        let mut merged: Vec<Vec<SharedConf>> = Vec::new();
+        let mut blocks = self.blocks.borrow_mut();
+        for block in blocks.iter_mut() {
+            let outer = block.parent.map(|parent| merged[parent.0 as usize].clone());
+            let confs = block.confs.iter_mut().enumerate().map(|(number, conf)| {
+                let module = self.registry[number];
+                match &outer {
+                    Some(outer) => module.merge(conf.take(), &outer[number]),
+                    None => module.outermost(conf.take()),
+                }
+            });
+            let confs = confs.collect();
+            merged.push(confs);
+        }
+        merged
+    }
+
+    fn build(self, merged: Vec<Vec<SharedConf>>) -> Option<Http> {
+        let mains: Vec<SharedConf> = {
+            let mut mains = self.mains.borrow_mut();
+            self.registry
+                .iter()
+                .zip(mains.iter_mut())
+                .map(|(module, main)| module.share_main(main.take().unwrap_or_else(|| module.new_main())))
+                .collect()
+        };
+        // Every block but `http` becomes a location; numbers follow the blocks'.
+        let location_of = |block: BlockId| LocId(block.0.saturating_sub(1));
+        let count = self.blocks.borrow().len();
+        let mut locations: Vec<Location> = Vec::with_capacity(count);
+        // Core settings that equal the enclosing block's are shared with it.
+        let mut cores: Vec<Option<Arc<Core>>> = vec![None; count];
+        for index in (1..count).rev() {
+            let id = BlockId(u32::try_from(index).unwrap_or(u32::MAX));
+            match self.build_location(id, &merged, &mains, &locations, &mut cores, &location_of) {
+                Ok(location) => locations.push(location),
+                Err(error) => {
+                    self.env.errors.borrow_mut().push(error);
+                    return None;
+                }
+            }
+        }
+        locations.reverse();
+        let servers = self.servers(&merged, &location_of);
+        let listeners = match mains.iter().find_map(|main| main.downcast_ref::<CoreMain>()) {
+            Some(main) => match crate::listen::group(main, &servers.1, self.env) {
+                Ok(listeners) => listeners,
+                Err(error) => {
+                    self.env.errors.borrow_mut().push(error);
+                    return None;
+                }
+            },
+            None => Vec::new(),
+        };
+        if self.failed() {
+            return None;
+        }
+        let Self { env, vars, registry, .. } = self;
+        let vars = match vars.finish() {
+            Ok(vars) => vars,
+            Err(unknown) => {
+                let mut errors = env.errors.borrow_mut();
+                for (message, span) in unknown {
+                    errors.push(ConfigError { level: moonrest_core::conf::Level::Emerg, message, span, note: None });
+                }
+                return None;
+            }
+        };
+        Some(Http {
+            servers: servers.0,
+            locations,
+            vars,
+            listeners,
+            mains,
+            registry,
+            prefix: env.prefix.clone(),
+            conf_prefix: env.conf_prefix.clone(),
+        })
+    }
+
+    /// Builds one block. Blocks are built from the last to the first, so that inner ones exist before outer ones;
+    /// `built` holds them in reverse.
+    fn build_location(
+        &self, id: BlockId, merged: &[Vec<SharedConf>], mains: &[SharedConf], built: &[Location],
+        cores: &mut [Option<Arc<Core>>], location_of: &dyn Fn(BlockId) -> LocId,
+    ) -> Result<Location, ConfigError> {
+        let index = id.0 as usize;
+        let count = merged.len();
+        let (mut script, children, limit_except, span, parent) = self.with_block(id, |block| {
+            (
+                std::mem::take(&mut block.script),
+                block.children.clone(),
+                block.limit_except,
+                block.span,
+                block.parent,
+            )
+        });
+        for op in &mut script {
+            op.resolve(location_of);
+        }
+        let core = self.core_of(index, parent, merged, cores);
+        let built_at = |child: BlockId| &built[count - 1 - child.0 as usize];
+        let matcher = self.matcher(&children, &built_at, location_of);
+        let blocks = self.blocks.borrow();
+        let (kind, name): (_, &[u8]) = match &blocks[index].kind {
+            BlockKind::Http | BlockKind::Server => (LocationKind::Server, b""),
+            BlockKind::Exact(name) => (LocationKind::Exact, name),
+            BlockKind::Prefix(name) => (LocationKind::Prefix, name),
+            BlockKind::PrefixFinal(name) => (LocationKind::PrefixFinal, name),
+            BlockKind::Regex(name, _, _) => (LocationKind::Regex, name),
+            BlockKind::Named(name) => (LocationKind::Named, name),
+            BlockKind::Unnamed => (LocationKind::Unnamed, b""),
+        };
+        let mut builder = LocationBuilder::new(self, id, kind, name, core);
+        for (number, module) in self.registry.iter().enumerate() {
+            module
+                .attach(&mains[number], &merged[index][number], &mut builder)
+                .map_err(|fault| fault.at(module.name(), span))?;
+        }
+        let limit_except = limit_except.map(|(methods, block)| (methods, location_of(block)));
+        Ok(builder.finish(script, matcher, limit_except, merged[index].clone()))
+    }
+
+    fn core_of(
+        &self, index: usize, parent: Option<BlockId>, merged: &[Vec<SharedConf>], cores: &mut [Option<Arc<Core>>],
+    ) -> Arc<Core> {
+        if let Some(core) = &cores[index] {
+            return core.clone();
+        }
+        let conf = &merged[index][core::MODULE];
+        if let Some(parent) = parent {
+            let outer = parent.0 as usize;
+            if Arc::ptr_eq(conf, &merged[outer][core::MODULE]) {
+                let grand = self.blocks.borrow()[outer].parent;
+                let shared = self.core_of(outer, grand, merged, cores);
+                cores[index] = Some(shared.clone());
+                return shared;
+            }
+        }
+        let made = Arc::new(match conf.downcast_ref::<CoreLoc>() {
+            Some(conf) => Core::resolve(conf, self),
+            None => Core::resolve(&CoreLoc::default(), self),
+        });
+        cores[index] = Some(made.clone());
+        made
+    }
+
+    fn matcher<'b>(
+        &self, children: &[BlockId], built_at: &dyn Fn(BlockId) -> &'b Location,
+        location_of: &dyn Fn(BlockId) -> LocId,
+    ) -> Matcher {
+        let blocks = self.blocks.borrow();
+        let mut names = Vec::new();
+        let mut regexes = Vec::new();
+        for &child in children {
+            let id = location_of(child);
+            match &blocks[child.0 as usize].kind {
+                BlockKind::Exact(name) => names.push((name.clone(), true, built_at(child).auto_redirect, id)),
+                BlockKind::Prefix(name) | BlockKind::PrefixFinal(name) => {
+                    names.push((name.clone(), false, built_at(child).auto_redirect, id));
+                }
+                BlockKind::Regex(_, regex, vars) => regexes.push((regex.clone(), vars.clone(), id)),
+                _ => {}
+            }
+        }
+        Matcher::new(names, regexes)
+    }
+
+    fn servers(
+        &self, merged: &[Vec<SharedConf>], location_of: &dyn Fn(BlockId) -> LocId,
+    ) -> (Vec<Server>, HashMap<BlockId, ServerId>) {
+        let blocks = self.blocks.borrow();
+        let mut servers = Vec::new();
+        let mut numbers = HashMap::new();
+        for (index, block) in blocks.iter().enumerate() {
+            if !matches!(block.kind, BlockKind::Server) {
+                continue;
+            }
+            let id = BlockId(u32::try_from(index).unwrap_or(u32::MAX));
+            numbers.insert(id, ServerId(u32::try_from(servers.len()).unwrap_or(u32::MAX)));
+            let named = block.children.iter().filter_map(|&child| match &blocks[child.0 as usize].kind {
+                BlockKind::Named(name) => Some((name.clone(), location_of(child))),
+                _ => None,
+            });
+            let named = named.collect();
+            let settings = merged[index][core::MODULE]
+                .downcast_ref::<CoreLoc>()
+                .map(|conf| ServerSettings::resolve(conf, self))
+                .unwrap_or_default();
+            servers.push(Server {
+                name: settings.name.clone(),
+                location: location_of(id),
+                named,
+                settings: Arc::new(settings),
+            });
+        }
+        (servers, numbers)
+    }
+}
+
+/// Checks the number of words and whether a block follows, with nginx's texts.
+fn check_form(directive: &Directive, info: &DirectiveInfo) -> Result<(), ConfigError> {
+    let name = info.name;
+    let wants_block = matches!(info.arity, Arity::Block { .. } | Arity::Lua { .. });
+    let has_block = !matches!(directive.body, Body::None);
+    if wants_block && !has_block {
+        return Err(ConfigError::emerg(format!("directive \"{name}\" has no opening \"{{\""), directive.span));
+    }
+    if !wants_block && has_block {
+        return Err(ConfigError::emerg(format!("directive \"{name}\" is not terminated by \";\""), directive.span));
+    }
+    let (min, max) = info.arity.bounds();
+    if directive.args.len() < min || directive.args.len() > max {
+        let message = format!("invalid number of arguments in \"{name}\" directive");
+        return Err(ConfigError::emerg(message, directive.span));
+    }
+    Ok(())
+}

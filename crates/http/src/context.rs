@@ -1,0 +1,72 @@
+//! Log lines with the context of a request: client, server, request line, host, referrer.
+
+use crate::request::Request;
+use moonrest_core::Level;
+use std::fmt::{self, Write};
+
+/// Writes `message` with the request's context, as nginx words it.
+#[cold]
+pub(crate) fn log(r: &Request, level: Level, message: fmt::Arguments<'_>) {
+    if !r.log().enabled(level) {
+        return;
+    }
+    let mut line = String::with_capacity(256);
+    let _ = line.write_fmt(message);
+    append(r, &mut line);
+    r.log().write(level, Some(r.conn.number), format_args!("{line}"));
+}
+
+fn append(r: &Request, line: &mut String) {
+    let mut text = Vec::with_capacity(64);
+    r.with_client(|addr| addr.append_text(&mut text));
+    let _ = write!(line, ", client: {}", String::from_utf8_lossy(&text));
+    let _ = write!(line, ", server: {}", String::from_utf8_lossy(&r.srv().name));
+    let main = r.main();
+    let request_line = {
+        let head = main.head.borrow();
+        let block = main.block.borrow();
+        String::from_utf8_lossy(head.line.of(&block)).into_owned()
+    };
+    if !request_line.is_empty() {
+        let _ = write!(line, ", request: \"{request_line}\"");
+    }
+    if r.is_subrequest() {
+        let _ = write!(line, ", subrequest: \"{}\"", String::from_utf8_lossy(&r.uri()));
+    }
+    for (name, label) in [(&b"host"[..], "host"), (b"referer", "referrer")] {
+        main.with_header(name, |value| {
+            if let Some(value) = value {
+                let _ = write!(line, ", {label}: \"{}\"", String::from_utf8_lossy(value));
+            }
+        });
+    }
+}
+
+/// Logs at `error` with the request's context.
+#[macro_export]
+macro_rules! error { ($r:expr, $($arg:tt)+) => { $crate::log_at!($r, Error, $($arg)+) } }
+/// Logs at `crit` with the request's context.
+#[macro_export]
+macro_rules! crit { ($r:expr, $($arg:tt)+) => { $crate::log_at!($r, Crit, $($arg)+) } }
+/// Logs at `alert` with the request's context.
+#[macro_export]
+macro_rules! alert { ($r:expr, $($arg:tt)+) => { $crate::log_at!($r, Alert, $($arg)+) } }
+/// Logs at `warn` with the request's context.
+#[macro_export]
+macro_rules! warn { ($r:expr, $($arg:tt)+) => { $crate::log_at!($r, Warn, $($arg)+) } }
+/// Logs at `notice` with the request's context.
+#[macro_export]
+macro_rules! notice { ($r:expr, $($arg:tt)+) => { $crate::log_at!($r, Notice, $($arg)+) } }
+/// Logs at `info` with the request's context.
+#[macro_export]
+macro_rules! info { ($r:expr, $($arg:tt)+) => { $crate::log_at!($r, Info, $($arg)+) } }
+
+/// Logs at the named level with the request's context; one branch when nobody listens.
+#[macro_export]
+macro_rules! log_at {
+    ($r:expr, $level:ident, $($arg:tt)+) => {
+        if $r.log().enabled($crate::Level::$level) {
+            $r.log_at($crate::Level::$level, format_args!($($arg)+));
+        }
+    };
+}

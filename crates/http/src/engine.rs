@@ -1,0 +1,510 @@
+//! The phase engine: finds the location, runs its handlers, follows redirects and error pages, logs.
+
+use crate::{
+    body,
+    core::Satisfy,
+    filter::{FilterStep, Piece},
+    location::{Found, LocId, LocationKind},
+    phase::{Flow, Phase, RequestError, Step},
+    request::{Redirect, Request, RequestRef},
+    script::{ScriptFlow, ScriptStep},
+    special,
+};
+use moonrest_core::regex::Groups;
+use moonrest_proto::http1::Body;
+
+/// Where a request enters the phases.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Entry {
+    /// A new request of a client.
+    Start,
+    /// A subrequest, or after an internal redirect.
+    ServerRewrite,
+    /// In a named location: its own rewrite phase is next.
+    Location,
+}
+
+/// Internal redirects and rewrites a request may make, and subrequests that may be nested.
+pub(crate) const MAX_CYCLES: u8 = 10;
+pub(crate) const MAX_DEPTH: u16 = 50;
+
+/// Handles a client's request from its first phase to its log lines. The protocol driver then decides about the
+/// connection.
+///
+/// # Errors
+/// When the response could not be completed and the connection must be closed.
+pub async fn handle(r: &RequestRef) -> Result<(), RequestError> {
+    let result = process(r, Entry::Start).await;
+    finish(r, result).await
+}
+
+/// Answers an early error (a bad head) with `status`, and logs.
+///
+/// # Errors
+/// As [`handle`].
+pub async fn handle_error(r: &RequestRef, status: u16) -> Result<(), RequestError> {
+    let result = match special::respond(r, status).await {
+        Ok(special::Answer::Done) => Ok(()),
+        Ok(special::Answer::Redirected(entry)) => process(r, entry).await,
+        Err(error) => Err(error),
+    };
+    finish(r, result).await
+}
+
+async fn finish(r: &RequestRef, result: Result<(), RequestError>) -> Result<(), RequestError> {
+    let result = match result {
+        Ok(()) => complete(r).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = &result {
+        report(r, error);
+        if let RequestError::Client { status, .. } = error {
+            if !r.header_sent.get() && r.out.borrow().status == 0 {
+                r.out.borrow_mut().status = *status;
+            }
+        }
+        r.keepalive.set(false);
+    }
+    if r.loc().core.post_action.is_some() {
+        post_action(r).await;
+    }
+    log(r).await;
+    result
+}
+
+/// Everything is queued: the last piece if a handler forgot it, then the queue down to what one write takes.
+async fn complete(r: &RequestRef) -> Result<(), RequestError> {
+    if r.header_sent.get() && !r.done.get() && !r.header_only.get() {
+        if let FilterStep::Wait(wait) = r.output(Piece::Last)? {
+            wait.await?;
+        }
+    }
+    r.drained(SMALL).await
+}
+
+/// A response that is queued with no more than this is logged before it is written, in one write with its neighbours.
+const SMALL: usize = 64 * 1024;
+
+async fn log(r: &RequestRef) {
+    for handler in &r.loc().log {
+        if let Some(wait) = handler.log(r) {
+            wait.await;
+        }
+    }
+}
+
+async fn post_action(r: &RequestRef) {
+    let Some(target) = r.loc().core.post_action.clone() else { return };
+    let target = target.eval(&**r).into_owned();
+    if target == b"off" {
+        return;
+    }
+    // The client has its answer; what the action answers goes nowhere.
+    let Ok(child) = crate::subrequest::background(r, &target) else { return };
+    let _ = crate::subrequest::run(child).await;
+}
+
+/// Writes an error to the log.
+pub(crate) fn report(r: &Request, error: &RequestError) {
+    let (level, message) = error.describe();
+    if !message.is_empty() && r.log().enabled(level) {
+        r.log_at(level, format_args!("{message}"));
+    }
+}
+
+/// Runs a subrequest; its output goes where its exchange puts it.
+pub(crate) async fn run_subrequest(r: &RequestRef) -> Result<(), RequestError> {
+    let entry = if r.pending_redirect.borrow().is_some() { redirect(r)? } else { Entry::ServerRewrite };
+    let result = process(r, entry).await;
+    let result = match result {
+        Ok(()) if r.header_sent.get() && !r.done.get() && !r.header_only.get() => match r.output(Piece::Last) {
+            Ok(FilterStep::Now(())) => Ok(()),
+            Ok(FilterStep::Wait(wait)) => wait.await,
+            Err(error) => Err(error),
+        },
+        other => other,
+    };
+    if let Err(error) = &result {
+        report(r, error);
+    }
+    if r.loc().core.log_subrequest {
+        log(r).await;
+    }
+    result
+}
+
+/// Runs phases until the request is answered, following redirects and error pages.
+pub(crate) async fn process(r: &RequestRef, entry: Entry) -> Result<(), RequestError> {
+    let mut entry = entry;
+    loop {
+        let flow = match phases(r, entry).await {
+            Ok(flow) => flow,
+            Err(error) if r.header_sent.get() || error.status() == 499 => return Err(error),
+            Err(error) => {
+                report(r, &error);
+                Flow::Finish(error.status())
+            }
+        };
+        entry = match flow {
+            Flow::Redirected => match redirect(r) {
+                Ok(entry) => entry,
+                Err(error) => {
+                    report(r, &error);
+                    match special::respond(r, error.status()).await? {
+                        special::Answer::Done => return Ok(()),
+                        special::Answer::Redirected(entry) => entry,
+                    }
+                }
+            },
+            Flow::Finish(status) => match special::respond(r, status).await? {
+                special::Answer::Done => return Ok(()),
+                special::Answer::Redirected(entry) => entry,
+            },
+            Flow::Next | Flow::PhaseDone | Flow::Responded => return Ok(()),
+        };
+    }
+}
+
+/// Puts the request where a handler redirected it.
+pub(crate) fn redirect(r: &Request) -> Result<Entry, RequestError> {
+    let Some(redirect) = r.pending_redirect.borrow_mut().take() else {
+        return Err(RequestError::internal("redirected to nowhere"));
+    };
+    count_cycle(r)?;
+    r.clear_ctx();
+    r.internal.set(true);
+    r.valid_unparsed_uri.set(false);
+    match redirect {
+        Redirect::Uri { uri, args } => {
+            *r.uri.borrow_mut() = uri;
+            *r.args.borrow_mut() = args;
+            r.location.set(r.srv().location);
+            Ok(Entry::ServerRewrite)
+        }
+        Redirect::Named(name) => {
+            if r.uri.borrow().is_empty() {
+                return Err(RequestError::internal(format!(
+                    "empty URI in redirect to named location \"{}\"",
+                    String::from_utf8_lossy(&name)
+                )));
+            }
+            let Some(&location) = r.srv().named.get(&name) else {
+                return Err(RequestError::internal(format!(
+                    "could not find named location \"{}\"",
+                    String::from_utf8_lossy(&name)
+                )));
+            };
+            r.location.set(location);
+            except_methods(r);
+            Ok(Entry::Location)
+        }
+    }
+}
+
+fn count_cycle(r: &Request) -> Result<(), RequestError> {
+    let cycles = r.cycles.get() + 1;
+    r.cycles.set(cycles);
+    if cycles > MAX_CYCLES {
+        let uri = String::from_utf8_lossy(&r.uri()).into_owned();
+        return Err(RequestError::internal(format!(
+            "rewrite or internal redirection cycle while processing \"{uri}\""
+        )));
+    }
+    Ok(())
+}
+
+/// Waits for what a handler must wait for.
+macro_rules! settle {
+    ($step:expr) => {
+        match $step {
+            Step::Now(flow) => flow,
+            Step::Wait(wait) => wait.await?,
+        }
+    };
+}
+
+async fn phases(r: &RequestRef, entry: Entry) -> Result<Flow, RequestError> {
+    if entry == Entry::Start {
+        let flow = generic(r, Phase::PostRead).await?;
+        if !matches!(flow, Flow::Next) {
+            return Ok(flow);
+        }
+    }
+    let mut entry = entry;
+    if entry != Entry::Location {
+        r.location.set(r.srv().location);
+        if let Some(flow) = script(r).await? {
+            return Ok(flow);
+        }
+        if !r.http().location(r.location.get()).handlers(Phase::ServerRewrite).is_empty() {
+            let flow = generic(r, Phase::ServerRewrite).await?;
+            if !matches!(flow, Flow::Next) {
+                return Ok(flow);
+            }
+        }
+        r.uri_changed.set(false);
+    }
+    loop {
+        if entry != Entry::Location {
+            if let Some(status) = find_location(r) {
+                return Ok(Flow::Finish(status));
+            }
+        }
+        entry = Entry::ServerRewrite;
+        if let Some(flow) = script(r).await? {
+            return Ok(flow);
+        }
+        let flow = generic(r, Phase::Rewrite).await?;
+        if !matches!(flow, Flow::Next) {
+            return Ok(flow);
+        }
+        if !r.uri_changed.replace(false) {
+            break;
+        }
+        count_cycle(r)?;
+    }
+    let flow = generic(r, Phase::Preaccess).await?;
+    if !matches!(flow, Flow::Next) {
+        return Ok(flow);
+    }
+    if !r.is_subrequest() {
+        let flow = access(r).await?;
+        if !matches!(flow, Flow::Next) {
+            return Ok(flow);
+        }
+    }
+    let flow = generic(r, Phase::Precontent).await?;
+    if !matches!(flow, Flow::Next) {
+        return Ok(flow);
+    }
+    content(r).await
+}
+
+/// Runs the handlers of a phase. `Next` means that the next phase follows.
+async fn generic(r: &RequestRef, phase: Phase) -> Result<Flow, RequestError> {
+    let location = r.loc();
+    for handler in location.handlers(phase) {
+        match settle!(handler.handle(r)?) {
+            Flow::Next => {}
+            Flow::PhaseDone => break,
+            other => return Ok(other),
+        }
+        if phase == Phase::Rewrite && r.uri_changed.get() {
+            break;
+        }
+    }
+    Ok(Flow::Next)
+}
+
+/// Runs the rewrite script of the present location. `None` means: go on.
+async fn script(r: &RequestRef) -> Result<Option<Flow>, RequestError> {
+    if r.loc().script.is_empty() {
+        return Ok(None);
+    }
+    let mut block = r.location.get();
+    let mut at = 0;
+    let mut returns: Vec<(LocId, usize)> = Vec::new();
+    loop {
+        let Some(op) = r.http().location(block).script.get(at) else {
+            match returns.pop() {
+                Some(outer) => (block, at) = outer,
+                None => return Ok(None),
+            }
+            continue;
+        };
+        at += 1;
+        let flow = match op.run(r)? {
+            ScriptStep::Now(flow) => flow,
+            ScriptStep::Wait(wait) => wait.await?,
+        };
+        match flow {
+            ScriptFlow::Next => {}
+            ScriptFlow::Enter(inner) => {
+                returns.push((block, at));
+                (block, at) = (inner, 0);
+                r.location.set(inner);
+            }
+            ScriptFlow::Stop => return Ok(None),
+            ScriptFlow::Finish(status) => return Ok(Some(Flow::Finish(status))),
+            ScriptFlow::Responded => return Ok(Some(Flow::Responded)),
+        }
+    }
+}
+
+/// Finds the location for the present path; a status when the search answers by itself.
+fn find_location(r: &Request) -> Option<u16> {
+    let top = r.srv().location;
+    r.location.set(top);
+    let search = {
+        let uri = r.uri.borrow();
+        search(r, top, &uri)
+    };
+    if search == Search::Redirect {
+        auto_redirect(r);
+        return Some(301);
+    }
+    check_location(r)
+}
+
+/// How one level's search ended; the best location so far is set in the request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Search {
+    /// Nothing outside may overrule it.
+    Settled,
+    /// Redirect to the location's name.
+    Redirect,
+    /// Regular expressions of outer levels are asked.
+    Open,
+}
+
+fn search(r: &Request, at: LocId, uri: &[u8]) -> Search {
+    let level = &r.http().location(at).children;
+    if level.is_empty() {
+        return Search::Open;
+    }
+    let mut ask_regexes = level.has_regexes();
+    match level.find_name(uri) {
+        Found::Exact(id) => {
+            r.location.set(id);
+            return Search::Settled;
+        }
+        Found::AutoRedirect(id) => {
+            r.location.set(id);
+            return Search::Redirect;
+        }
+        Found::Prefix(id) => {
+            r.location.set(id);
+            ask_regexes &= r.http().location(id).kind != LocationKind::PrefixFinal;
+            let inner = search(r, id, uri);
+            if inner != Search::Open {
+                return inner;
+            }
+        }
+        Found::None => {}
+    }
+    if !ask_regexes {
+        return Search::Open;
+    }
+    let mut groups = Groups::new();
+    let Some((id, names)) = level.find_regex(uri, &mut groups) else { return Search::Open };
+    keep_captures(r, uri, groups, names);
+    r.location.set(id);
+    match search(r, id, uri) {
+        Search::Redirect => Search::Redirect,
+        _ => Search::Settled,
+    }
+}
+
+pub(crate) fn keep_captures(r: &Request, uri: &[u8], groups: Groups, names: &[(moonrest_core::VarId, usize)]) {
+    use moonrest_core::Subject;
+    let mut captures = r.captures.borrow_mut();
+    captures.text.clear();
+    captures.text.extend_from_slice(uri);
+    captures.groups = groups;
+    for (id, group) in names {
+        let value = captures.groups.get(*group).and_then(|&(start, end)| uri.get(start..end));
+        r.slots().borrow_mut().set(*id, value.map(Into::into));
+    }
+}
+
+/// The path lacks the final slash of the location that was set: the answer is a redirect to it.
+fn auto_redirect(r: &Request) {
+    let name = r.loc().name.clone();
+    let mut target = Vec::with_capacity(name.len() + 16);
+    moonrest_proto::escape::escape(moonrest_proto::escape::Kind::Uri, &name, &mut target);
+    let args = r.args.borrow();
+    if !args.is_empty() {
+        target.push(b'?');
+        target.extend_from_slice(&args);
+    }
+    r.out.borrow_mut().location = Some(target.into());
+}
+
+fn check_location(r: &Request) -> Option<u16> {
+    let location = r.loc();
+    if location.core.internal && !r.internal.get() {
+        return Some(404);
+    }
+    except_methods(r);
+    let core = &r.loc().core;
+    if let Body::Length(length) = r.framing.get().body {
+        let limit = core.client_max_body_size;
+        if limit != 0 && length > limit && !r.is_subrequest() && r.body.borrow().state == body::BodyState::Unread {
+            crate::error!(r, "client intended to send too large body: {length} bytes");
+            return Some(413);
+        }
+    }
+    None
+}
+
+/// `limit_except`: other methods are handled by its own settings.
+fn except_methods(r: &Request) {
+    if let Some((methods, except)) = r.loc().limit_except {
+        if r.method.get().bit() & methods == 0 {
+            r.location.set(except);
+        }
+    }
+}
+
+async fn access(r: &RequestRef) -> Result<Flow, RequestError> {
+    let location = r.loc();
+    let satisfy = location.core.satisfy;
+    let mut refused = 0;
+    for handler in location.handlers(Phase::Access) {
+        let flow = settle!(handler.handle(r)?);
+        match (satisfy, flow) {
+            (_, Flow::Next) | (Satisfy::All, Flow::PhaseDone) => {}
+            (Satisfy::Any, Flow::PhaseDone) => {
+                // The refusals of earlier handlers no longer count, nor does the challenge they set.
+                r.out.borrow_mut().remove(b"WWW-Authenticate");
+                return Ok(Flow::Next);
+            }
+            (Satisfy::Any, Flow::Finish(status @ (401 | 403))) => {
+                if refused != 401 {
+                    refused = status;
+                }
+            }
+            (_, Flow::Finish(401)) => {
+                delay(r).await?;
+                return Ok(Flow::Finish(401));
+            }
+            (_, other) => return Ok(other),
+        }
+    }
+    if refused == 403 {
+        crate::error!(r, "access forbidden by rule");
+    }
+    if refused == 401 {
+        delay(r).await?;
+    }
+    Ok(if refused == 0 { Flow::Next } else { Flow::Finish(refused) })
+}
+
+/// `auth_delay`: an answer of 401 waits, so that guessing takes time.
+async fn delay(r: &RequestRef) -> Result<(), RequestError> {
+    let ms = r.loc().core.auth_delay;
+    if ms > 0 {
+        r.sleep(ms).await?;
+    }
+    Ok(())
+}
+
+async fn content(r: &RequestRef) -> Result<Flow, RequestError> {
+    let location = r.loc();
+    if let Some(handler) = &location.content {
+        return Ok(settle!(handler.handle(r)?));
+    }
+    for handler in location.handlers(Phase::Content) {
+        match settle!(handler.handle(r)?) {
+            Flow::Next => {}
+            other => return Ok(other),
+        }
+    }
+    if r.uri.borrow().ends_with(b"/") {
+        let path = crate::core::map_path(r).unwrap_or_default();
+        crate::error!(r, "directory index of \"{}\" is forbidden", String::from_utf8_lossy(&path));
+        return Ok(Flow::Finish(403));
+    }
+    crate::error!(r, "no handler found");
+    Ok(Flow::Finish(404))
+}

@@ -1,0 +1,124 @@
+//! The boundary between the engine and what carries a request: an HTTP/1 connection, an HTTP/2 stream, a parent
+//! request, a buffer.
+
+use crate::{
+    filter::FileRange,
+    phase::RequestError,
+    request::Request,
+};
+use bytes::Bytes;
+use moonrest_net::addr::Addr;
+use std::{
+    any::Any,
+    cell::{Cell, RefCell},
+    task::{Context, Poll},
+};
+
+/// Body data ready to leave.
+pub enum Output {
+    Data(Bytes),
+    File(FileRange),
+}
+
+/// What reading the request body gave.
+pub enum BodyRead {
+    /// Some bytes, already decoded.
+    Data(Bytes),
+    /// The end; trailers, if any, are in the request.
+    End,
+}
+
+/// One request's way out and in. All methods are called from the worker's thread.
+pub trait Exchange {
+    /// Serialises the response head from the request's [`crate::response::HeadersOut`]. `end` means that no body
+    /// follows. Called once.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    fn send_head(&self, r: &Request, end: bool) -> Result<(), RequestError>;
+
+    /// Sends an interim response (100, 103) with these fields.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    fn send_interim(&self, r: &Request, status: u16, fields: &[(Bytes, Bytes)]) -> Result<(), RequestError>;
+
+    /// Queues body data. Never blocks; see [`Exchange::poll_drained`].
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    fn push(&self, r: &Request, output: Output) -> Result<(), RequestError>;
+
+    /// The response ends here: queues the last chunk and the trailers.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    fn finish(&self, r: &Request) -> Result<(), RequestError>;
+
+    /// Asks that what is queued be sent soon.
+    fn flush(&self, r: &Request);
+
+    /// Ready when no more than `low_water` bytes are queued.
+    fn poll_drained(&self, r: &Request, low_water: usize, cx: &mut Context<'_>) -> Poll<Result<(), RequestError>>;
+
+    /// Reads the request body further.
+    fn poll_body(&self, r: &Request, cx: &mut Context<'_>) -> Poll<Result<BodyRead, RequestError>>;
+
+    /// Ready when the client has closed its side or the connection broke.
+    fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Closes without an answer (status 444, broken framing).
+    fn abort(&self, r: &Request);
+
+    /// An error is going to be answered: the driver decides whether the rest of the body is worth reading.
+    fn error_starts(&self, _r: &Request, _status: u16) {}
+
+    /// Sends `100 Continue` if the client waits for it and nothing was answered yet.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    fn expect_continue(&self, r: &Request) -> Result<(), RequestError>;
+
+    /// The address the connection arrived at, asked of the system.
+    fn local_addr(&self) -> Addr;
+
+    /// Bytes sent so far for this request, head included (`$bytes_sent`).
+    fn bytes_sent(&self) -> u64;
+
+    /// For protocol-specific access (upgrade, raw socket).
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// A client's connection, as requests see it.
+pub struct Connection {
+    /// `$connection`.
+    pub number: u64,
+    pub remote: Addr,
+    /// The address the connection arrived at; looked up when first asked for.
+    pub local: RefCell<Option<Addr>>,
+    /// The listener's number in its generation.
+    pub listener: usize,
+    /// Monotonic milliseconds when it was accepted.
+    pub started: u64,
+    /// Requests begun on it (`$connection_requests`).
+    pub requests: Cell<u64>,
+    /// What the PROXY protocol header said.
+    pub proxy_protocol: RefCell<Option<Box<ProxyInfo>>>,
+    /// What TLS knows, for `$ssl_*`.
+    pub tls: RefCell<Option<Box<dyn Any>>>,
+    /// The connection's socket, for `$tcpinfo_*`, options and peeking.
+    pub socket: Cell<Option<std::os::fd::RawFd>>,
+    /// Bytes of the connection's end that modules keep for its life (limits, Lua).
+    pub attachments: RefCell<Vec<Box<dyn Any>>>,
+}
+
+/// The PROXY protocol header of a connection.
+#[derive(Clone, Debug, Default)]
+pub struct ProxyInfo {
+    pub source: Box<[u8]>,
+    pub source_port: u16,
+    pub destination: Box<[u8]>,
+    pub destination_port: u16,
+    /// Type-length-value vectors of version 2, as sent.
+    pub tlvs: Box<[u8]>,
+}

@@ -1,0 +1,531 @@
+//! `listen` and `server_name`: which sockets are opened, and which server a request belongs to.
+//! <https://nginx.org/en/docs/http/request_processing.html>
+
+use crate::{
+    args::Args,
+    compile::BlockId,
+    core::{CoreLoc, CoreMain},
+    location::ServerId,
+};
+use moonrest_core::{ConfResult, ConfigError, Env, Fault, Regex, Span, VarId, conf::value, regex::Groups};
+use moonrest_sys::listen::{KeepAlive, ListenAddr, ListenSpec};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
+    sync::Arc,
+    time::Duration,
+};
+
+/// One `listen` as written.
+#[derive(Clone)]
+pub struct ListenLine {
+    pub spec: ListenSpec,
+    pub default_server: bool,
+    pub ssl: bool,
+    pub http2: bool,
+    pub quic: bool,
+    pub proxy_protocol: bool,
+    /// A parameter was given that needs a socket of its own (`bind`, `backlog=` …).
+    pub bind: bool,
+    pub span: Option<Span>,
+}
+
+/// One name of a server.
+#[derive(Clone)]
+pub enum ServerName {
+    /// Lower case.
+    Exact(Box<[u8]>),
+    /// `*.example.com`: the part behind the asterisk, beginning with a dot.
+    Head(Box<[u8]>),
+    /// `.example.com`: the name itself and everything below it.
+    Dotted(Box<[u8]>),
+    /// `www.example.*`: the part before the asterisk, ending with a dot.
+    Tail(Box<[u8]>),
+    Regex(Regex, Box<[(VarId, usize)]>),
+}
+
+/// A socket and the servers behind it.
+pub struct Listener {
+    pub spec: ListenSpec,
+    /// Servers for single addresses of a socket bound to all of them.
+    addrs: Vec<(IpAddr, Arc<AddrConf>)>,
+    default: Arc<AddrConf>,
+}
+
+impl Listener {
+    /// Whether the connection's local address must be known to choose a server.
+    pub fn by_local_address(&self) -> bool {
+        !self.addrs.is_empty()
+    }
+
+    /// The servers for a connection that arrived at `local`.
+    pub fn addr_conf(&self, local: Option<IpAddr>) -> &Arc<AddrConf> {
+        local
+            .and_then(|ip| self.addrs.iter().find(|(addr, _)| *addr == ip.to_canonical()).map(|(_, conf)| conf))
+            .unwrap_or(&self.default)
+    }
+}
+
+/// What is known about one address and port: its default server, its names, its protocol.
+pub struct AddrConf {
+    pub default_server: ServerId,
+    pub ssl: bool,
+    pub http2: bool,
+    pub proxy_protocol: bool,
+    names: Names,
+}
+
+#[derive(Default)]
+struct Names {
+    exact: HashMap<Box<[u8]>, ServerId>,
+    /// By `.example.com`.
+    head: HashMap<Box<[u8]>, ServerId>,
+    /// By `www.example.`.
+    tail: HashMap<Box<[u8]>, ServerId>,
+    regex: Vec<(Regex, Box<[(VarId, usize)]>, ServerId)>,
+}
+
+/// A server found by its name; the groups are left in `groups` for a regular expression.
+pub struct FoundServer<'a> {
+    pub server: ServerId,
+    pub captures: Option<&'a [(VarId, usize)]>,
+}
+
+impl AddrConf {
+    /// Whether a name decides at all.
+    pub fn has_names(&self) -> bool {
+        let Names { exact, head, tail, regex } = &self.names;
+        !(exact.is_empty() && head.is_empty() && tail.is_empty() && regex.is_empty())
+    }
+
+    /// The server for a host (lower case, without port): exact, then `*.x` longest first, then `x.*` longest first,
+    /// then regular expressions in order.
+    pub fn find(&self, host: &[u8], groups: &mut Groups) -> FoundServer<'_> {
+        let found = |server| FoundServer { server, captures: None };
+        if let Some(&server) = self.names.exact.get(host) {
+            return found(server);
+        }
+        if !self.names.head.is_empty() {
+            for (at, _) in host.iter().enumerate().filter(|(_, b)| **b == b'.') {
+                if at > 0 {
+                    if let Some(&server) = self.names.head.get(host.get(at..).unwrap_or_default()) {
+                        return found(server);
+                    }
+                }
+            }
+        }
+        if !self.names.tail.is_empty() {
+            for (at, _) in host.iter().enumerate().rev().filter(|(_, b)| **b == b'.') {
+                if let Some(&server) = self.names.tail.get(host.get(..=at).unwrap_or_default()) {
+                    return found(server);
+                }
+            }
+        }
+        if !host.is_empty() {
+            for (regex, captures, server) in &self.names.regex {
+                if regex.captures(host, groups) {
+                    return FoundServer { server: *server, captures: Some(captures) };
+                }
+            }
+        }
+        found(self.default_server)
+    }
+}
+
+/// Sets `server_name NAME …`.
+pub(crate) fn set_server_name(main: &mut CoreMain, loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
+    for (n, word) in args.words().iter().enumerate() {
+        let text = &word.text;
+        let invalid = || Fault::message(format!("server name \"{}\" is invalid", args.lossy(n)));
+        if text.is_empty() {
+            args_name(main, loc, args, ServerName::Exact(Box::default()), text);
+            continue;
+        }
+        if text.contains(&b'/') && !text.starts_with(b"~") {
+            let message = format!("server name \"{}\" has suspicious symbols", args.lossy(n));
+            args.env.warn(message, Some(word.span));
+        }
+        let name = match &**text {
+            [b'~', pattern @ ..] => {
+                if pattern.is_empty() {
+                    return Err(Fault::message(format!("empty regex in server name \"{}\"", args.lossy(n))));
+                }
+                // nginx: caseless only when the pattern has capitals, as hosts are lower-cased.
+                let caseless = pattern.iter().any(u8::is_ascii_uppercase);
+                let regex = Regex::new(pattern, caseless)?;
+                let names = regex
+                    .names()
+                    .iter()
+                    .map(|(name, group)| Ok((args.vars.define_slot(name)?, *group)))
+                    .collect::<ConfResult<_>>()?;
+                ServerName::Regex(regex, names)
+            }
+            b"$hostname" => {
+                ServerName::Exact(moonrest_sys::process::hostname().to_ascii_lowercase().into_bytes().into())
+            }
+            [b'*', b'.', rest @ ..] if !rest.is_empty() && !rest.contains(&b'*') => {
+                ServerName::Head([b".", rest].concat().to_ascii_lowercase().into())
+            }
+            [b'.', rest @ ..] if !rest.is_empty() && !rest.contains(&b'*') => {
+                ServerName::Dotted([b".", rest].concat().to_ascii_lowercase().into())
+            }
+            [rest @ .., b'.', b'*'] if !rest.is_empty() && !rest.contains(&b'*') && !rest.starts_with(b".") => {
+                ServerName::Tail([rest, b"."].concat().to_ascii_lowercase().into())
+            }
+            other if !other.contains(&b'*') => ServerName::Exact(other.to_ascii_lowercase().into()),
+            _ => return Err(invalid()),
+        };
+        args_name(main, loc, args, name, text);
+    }
+    Ok(())
+}
+
+fn args_name(main: &mut CoreMain, loc: &mut CoreLoc, args: &Args<'_>, name: ServerName, text: &[u8]) {
+    let shown: Box<[u8]> = match &name {
+        ServerName::Exact(name) => name.clone(),
+        // nginx: `.example.com` is shown without its dot.
+        ServerName::Dotted(name) => name.get(1..).unwrap_or_default().into(),
+        _ => text.into(),
+    };
+    loc.server_names.0.push(shown);
+    main.names.push((args.block, name));
+}
+
+/// Sets `listen ADDRESS[:PORT] [PARAMETER …]`.
+pub(crate) fn set_listen(main: &mut CoreMain, _loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
+    let addrs = parse_address(args.bytes(0)?, args)?;
+    for addr in addrs {
+        let mut line = ListenLine {
+            spec: ListenSpec::new(addr),
+            default_server: false,
+            ssl: false,
+            http2: false,
+            quic: false,
+            proxy_protocol: false,
+            bind: false,
+            span: Some(args.span()),
+        };
+        for n in 1..args.len() {
+            parameter(&mut line, args, n)?;
+        }
+        let twin = main
+            .listens
+            .iter()
+            .any(|(block, known)| *block == args.block && known.spec.addr == line.spec.addr && known.quic == line.quic);
+        if twin {
+            return Err(Fault::message(format!("a duplicate listen {}", args.lossy(0))));
+        }
+        main.listens.push((args.block, line));
+    }
+    Ok(())
+}
+
+fn parameter(line: &mut ListenLine, args: &Args<'_>, n: usize) -> ConfResult {
+    let word = args.str(n)?;
+    let (key, text) = word.split_once('=').map_or((word, None), |(key, text)| (key, Some(text)));
+    let invalid = |what: &str| Fault::message(format!("invalid {what} \"{}\"", text.unwrap_or_default()));
+    let number = |what: &str| {
+        text.and_then(|text| text.parse::<i32>().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit() || b == b'-')))
+            .ok_or_else(|| invalid(what))
+    };
+    let size = |what: &str| {
+        text.and_then(|text| value::parse_size(text.as_bytes()))
+            .and_then(|n| usize::try_from(n).ok())
+            .ok_or_else(|| invalid(what))
+    };
+    match (key, text.is_some()) {
+        ("default_server" | "default", false) => line.default_server = true,
+        ("ssl", false) => line.ssl = true,
+        ("http2", false) => {
+            args.env.warn(
+                "the \"listen ... http2\" directive is deprecated, use the \"http2\" directive instead".to_owned(),
+                Some(args.span()),
+            );
+            line.http2 = true;
+        }
+        ("quic", false) => line.quic = true,
+        ("proxy_protocol", false) => line.proxy_protocol = true,
+        ("bind", false) => line.bind = true,
+        ("deferred", false) => (line.spec.deferred, line.bind) = (true, true),
+        ("reuseport", false) => (line.spec.reuseport, line.bind) = (true, true),
+        ("multipath", false) => (line.spec.multipath, line.bind) = (true, true),
+        ("backlog", true) => {
+            line.spec.backlog = number("backlog").ok().filter(|n| *n != 0).ok_or_else(|| invalid("backlog"))?;
+            line.bind = true;
+        }
+        ("rcvbuf", true) => (line.spec.rcvbuf, line.bind) = (Some(size("rcvbuf")?), true),
+        ("sndbuf", true) => (line.spec.sndbuf, line.bind) = (Some(size("sndbuf")?), true),
+        ("fastopen", true) => (line.spec.fastopen, line.bind) = (Some(number("fastopen")?), true),
+        // FreeBSD's; nginx on Linux refuses them too.
+        ("setfib" | "accept_filter", true) => {
+            return Err(Fault::message(format!(
+                "the \"{key}\" parameter is not supported on this platform, ignored"
+            )));
+        }
+        ("ipv6only", true) => {
+            let on = match text {
+                Some("on") => true,
+                Some("off") => false,
+                _ => return Err(Fault::message(format!("invalid ipv6only flags \"{}\"", text.unwrap_or_default()))),
+            };
+            if !matches!(line.spec.addr, ListenAddr::Inet(SocketAddr::V6(_))) {
+                return Err(Fault::message(format!(
+                    "ipv6only is not supported on addr \"{}\"",
+                    line.spec.addr
+                )));
+            }
+            (line.spec.ipv6only, line.bind) = (Some(on), true);
+        }
+        ("so_keepalive", true) => {
+            line.spec.keepalive = Some(keepalive(text.unwrap_or_default())?);
+            line.bind = true;
+        }
+        _ => return Err(args.invalid_parameter(n)),
+    }
+    Ok(())
+}
+
+fn keepalive(text: &str) -> ConfResult<KeepAlive> {
+    let invalid = || Fault::message(format!("invalid so_keepalive value: \"{text}\""));
+    match text {
+        "on" => return Ok(KeepAlive::On),
+        "off" => return Ok(KeepAlive::Off),
+        _ => {}
+    }
+    let parts: Vec<&str> = text.split(':').collect();
+    let [idle, interval, count] = parts.as_slice() else { return Err(invalid()) };
+    let time = |text: &str| match text {
+        "" => Ok(None),
+        text => value::parse_sec(text.as_bytes()).map(|s| Some(Duration::from_secs(s))).ok_or_else(invalid),
+    };
+    let count = match *count {
+        "" => None,
+        text => Some(value::parse_uint(text.as_bytes()).and_then(|n| u32::try_from(n).ok()).ok_or_else(invalid)?),
+    };
+    let (idle, interval) = (time(idle)?, time(interval)?);
+    if idle.is_none() && interval.is_none() && count.is_none() {
+        return Err(invalid());
+    }
+    Ok(KeepAlive::Tuned { idle, interval, count })
+}
+
+/// `*:80`, `80`, `1.2.3.4`, `[::1]:8080`, `localhost:80`, `unix:/path`.
+fn parse_address(text: &[u8], args: &Args<'_>) -> ConfResult<Vec<ListenAddr>> {
+    let shown = String::from_utf8_lossy(text).into_owned();
+    let fault = |what: &str| Fault::message(format!("{what} in \"{shown}\" of the \"{}\" directive", args.name()));
+    if let Some(path) = text.strip_prefix(b"unix:") {
+        return if path.is_empty() {
+            Err(fault("no path in the unix domain socket"))
+        } else if path.len() > 107 {
+            Err(fault("too long path in the unix domain socket"))
+        } else {
+            Ok(vec![ListenAddr::Unix(path.to_vec())])
+        };
+    }
+    let port = |text: &str| match text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty() {
+        true => text.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(|| fault("invalid port")),
+        false => Err(fault("invalid port")),
+    };
+    if let Some(rest) = shown.strip_prefix('[') {
+        let (ip, rest) = rest.split_once(']').ok_or_else(|| fault("invalid host"))?;
+        let ip: Ipv6Addr = ip.parse().map_err(|_| fault("invalid IPv6 address"))?;
+        let number = match rest.strip_prefix(':') {
+            Some(text) => port(text)?,
+            None if rest.is_empty() => 80,
+            None => return Err(fault("invalid host")),
+        };
+        return Ok(vec![ListenAddr::Inet(SocketAddr::new(IpAddr::V6(ip), number))]);
+    }
+    let (host, number) = match shown.split_once(':') {
+        Some((host, text)) => (host, port(text)?),
+        None if shown.bytes().all(|b| b.is_ascii_digit()) => ("*", port(&shown)?),
+        None => (&*shown, 80),
+    };
+    if host == "*" {
+        return Ok(vec![ListenAddr::Inet(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), number))]);
+    }
+    if host.is_empty() {
+        return Err(fault("no host"));
+    }
+    if let Ok(ip) = host.parse::<Ipv4Addr>() {
+        return Ok(vec![ListenAddr::Inet(SocketAddr::new(IpAddr::V4(ip), number))]);
+    }
+    let found = (host, number).to_socket_addrs().map_err(|_| fault("host not found"))?;
+    let mut addrs: Vec<_> = found.map(ListenAddr::Inet).collect();
+    addrs.dedup();
+    if addrs.is_empty() { Err(fault("host not found")) } else { Ok(addrs) }
+}
+
+/// One address with the servers that listen on it.
+struct Gathered {
+    line: ListenLine,
+    default: Option<BlockId>,
+    servers: Vec<BlockId>,
+}
+
+/// Joins the `listen`s of all servers into sockets.
+///
+/// # Errors
+/// nginx's `duplicate listen options for …` and `a duplicate default server for …`.
+pub(crate) fn group(
+    main: &CoreMain, servers: &HashMap<BlockId, ServerId>, env: &Env<'_>,
+) -> Result<Vec<Listener>, ConfigError> {
+    let mut gathered: Vec<Gathered> = Vec::new();
+    let implied = main
+        .servers
+        .iter()
+        .filter(|(block, _)| !main.listens.iter().any(|(known, _)| known == block))
+        .map(|(block, _)| (*block, implied_line()));
+    let all = main.listens.iter().cloned().chain(implied);
+    let mut in_order: Vec<_> = all.collect();
+    in_order.sort_by_key(|(block, _)| *block);
+    for (block, line) in in_order {
+        gather(&mut gathered, block, line, env)?;
+    }
+    let confs: Vec<Arc<AddrConf>> = gathered
+        .iter()
+        .map(|entry| Arc::new(addr_conf(entry, main, servers, env)))
+        .collect();
+    Ok(sockets(&gathered, &confs))
+}
+
+/// A server without `listen` listens on `*:80`, or on `*:8000` without the rights for that.
+fn implied_line() -> ListenLine {
+    let port = if moonrest_sys::user::is_root() { 80 } else { 8000 };
+    ListenLine {
+        spec: ListenSpec::new(ListenAddr::Inet(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))),
+        default_server: false,
+        ssl: false,
+        http2: false,
+        quic: false,
+        proxy_protocol: false,
+        bind: false,
+        span: None,
+    }
+}
+
+fn gather(
+    gathered: &mut Vec<Gathered>, block: BlockId, line: ListenLine, env: &Env<'_>,
+) -> Result<(), ConfigError> {
+    let known = gathered.iter_mut().find(|entry| entry.line.spec.addr == line.spec.addr && entry.line.quic == line.quic);
+    let Some(known) = known else {
+        let default = line.default_server.then_some(block);
+        gathered.push(Gathered { line, default, servers: vec![block] });
+        return Ok(());
+    };
+    let at = |message: String| {
+        let error = ConfigError::emerg(message);
+        match line.span {
+            Some(span) => error.with_span(span),
+            None => error,
+        }
+    };
+    if line.bind {
+        if known.line.bind {
+            return Err(at(format!("duplicate listen options for {}", line.spec.addr)));
+        }
+        known.line.spec = line.spec.clone();
+        known.line.bind = true;
+    }
+    if line.default_server {
+        if known.default.is_some() {
+            return Err(at(format!("a duplicate default server for {}", line.spec.addr)));
+        }
+        known.default = Some(block);
+    }
+    let differs = known.line.ssl != line.ssl
+        || known.line.http2 != line.http2
+        || known.line.proxy_protocol != line.proxy_protocol;
+    if differs {
+        env.warn(format!("protocol options redefined for {}", line.spec.addr), line.span);
+    }
+    known.line.ssl |= line.ssl;
+    known.line.http2 |= line.http2;
+    known.line.proxy_protocol |= line.proxy_protocol;
+    known.servers.push(block);
+    Ok(())
+}
+
+fn addr_conf(
+    entry: &Gathered, main: &CoreMain, servers: &HashMap<BlockId, ServerId>, env: &Env<'_>,
+) -> AddrConf {
+    let number = |block: &BlockId| servers.get(block).copied().unwrap_or(ServerId(0));
+    let default = entry.default.or(entry.servers.first().copied());
+    let mut names = Names::default();
+    for block in &entry.servers {
+        let server = number(block);
+        for (_, name) in main.names.iter().filter(|(owner, _)| owner == block) {
+            let conflict = |shown: &[u8]| {
+                env.warn(
+                    format!(
+                        "conflicting server name \"{}\" on {}, ignored",
+                        String::from_utf8_lossy(shown),
+                        entry.line.spec.addr
+                    ),
+                    None,
+                );
+            };
+            let mut insert = |map: fn(&mut Names) -> &mut HashMap<Box<[u8]>, ServerId>, key: &[u8], shown: &[u8]| {
+                let map = map(&mut names);
+                if map.contains_key(key) {
+                    conflict(shown);
+                } else {
+                    map.insert(key.into(), server);
+                }
+            };
+            match name {
+                ServerName::Exact(name) => insert(|n| &mut n.exact, name, name),
+                ServerName::Head(name) => insert(|n| &mut n.head, name, &[b"*", &**name].concat()),
+                ServerName::Tail(name) => insert(|n| &mut n.tail, name, &[&**name, b"*"].concat()),
+                ServerName::Dotted(name) => {
+                    let bare = name.get(1..).unwrap_or_default();
+                    insert(|n| &mut n.exact, bare, name);
+                    insert(|n| &mut n.head, name, name);
+                }
+                ServerName::Regex(regex, vars) => names.regex.push((regex.clone(), vars.clone(), server)),
+            }
+        }
+    }
+    AddrConf {
+        default_server: default.as_ref().map_or(ServerId(0), number),
+        ssl: entry.line.ssl,
+        http2: entry.line.http2,
+        proxy_protocol: entry.line.proxy_protocol,
+        names,
+    }
+}
+
+/// An address without options of its own needs no socket when one is bound to all addresses of its port.
+fn sockets(gathered: &[Gathered], confs: &[Arc<AddrConf>]) -> Vec<Listener> {
+    let wildcard_of = |entry: &Gathered| {
+        let ListenAddr::Inet(addr) = &entry.line.spec.addr else { return None };
+        gathered.iter().position(|other| match &other.line.spec.addr {
+            ListenAddr::Inet(any) => {
+                any.port() == addr.port()
+                    && any.ip().is_unspecified()
+                    && any.is_ipv4() == addr.is_ipv4()
+                    && other.line.quic == entry.line.quic
+            }
+            ListenAddr::Unix(_) => false,
+        })
+    };
+    let mut listeners: Vec<(usize, Listener)> = Vec::new();
+    let mut guests: Vec<(usize, IpAddr, Arc<AddrConf>)> = Vec::new();
+    for (index, entry) in gathered.iter().enumerate() {
+        match (&entry.line.spec.addr, wildcard_of(entry)) {
+            (ListenAddr::Inet(addr), Some(host)) if host != index && !entry.line.bind => {
+                guests.push((host, addr.ip(), confs[index].clone()));
+            }
+            _ => {
+                let spec = entry.line.spec.clone();
+                listeners.push((index, Listener { spec, addrs: Vec::new(), default: confs[index].clone() }));
+            }
+        }
+    }
+    for (host, ip, conf) in guests {
+        if let Some((_, listener)) = listeners.iter_mut().find(|(index, _)| *index == host) {
+            listener.addrs.push((ip, conf));
+        }
+    }
+    listeners.into_iter().map(|(_, listener)| listener).collect()
+}

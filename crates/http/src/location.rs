@@ -1,0 +1,293 @@
+//! Servers and locations as compiled, and how a request finds its own.
+
+use crate::{
+    compile::{BlockId, Compiler},
+    core::Core,
+    filter::{HeaderFilter, HeaderOrder},
+    module::SharedConf,
+    phase::{LogHandler, Phase, PhaseHandler},
+    script::ScriptOp,
+};
+use moonrest_core::{Regex, VarId, regex::Groups};
+use std::{collections::HashMap, sync::Arc};
+
+/// A location's number in its generation.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub struct LocId(pub u32);
+
+/// A server's number in its generation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct ServerId(pub u32);
+
+/// What kind of block a location was made from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LocationKind {
+    /// The implicit location of a `server` block.
+    Server,
+    Exact,
+    Prefix,
+    /// `^~`: regular expressions are not asked.
+    PrefixFinal,
+    Regex,
+    Named,
+    /// `if` and `limit_except`.
+    Unnamed,
+}
+
+/// A block compiled: settings and handlers.
+pub struct Location {
+    pub kind: LocationKind,
+    /// As written, without modifiers.
+    pub name: Box<[u8]>,
+    /// Settings of the core module.
+    pub core: Arc<Core>,
+    pub script: Box<[Box<dyn ScriptOp>]>,
+    handlers: [Box<[Arc<dyn PhaseHandler>]>; Phase::COUNT],
+    /// The one handler that answers here, if the location says so (`empty_gif`, `proxy_pass`, …).
+    pub content: Option<Arc<dyn PhaseHandler>>,
+    /// In execution order.
+    pub header_filters: Box<[Arc<dyn HeaderFilter>]>,
+    pub log: Box<[Arc<dyn LogHandler>]>,
+    pub children: Matcher,
+    /// Methods that `limit_except` lets pass (bits of `Method::bit`), and the location for all others.
+    pub limit_except: Option<(u32, LocId)>,
+    /// A request for the name without its final slash is redirected to the name.
+    pub auto_redirect: bool,
+    /// Merged settings of every module, in the registry's order.
+    pub confs: Box<[SharedConf]>,
+}
+
+impl Location {
+    /// The handlers of `phase`, in order.
+    pub fn handlers(&self, phase: Phase) -> &[Arc<dyn PhaseHandler>] {
+        &self.handlers[phase as usize]
+    }
+
+    /// The merged settings of the module whose `Loc` is `T`.
+    pub fn conf<T: 'static>(&self) -> Option<&T> {
+        self.confs.iter().find_map(|conf| conf.downcast_ref::<T>())
+    }
+}
+
+/// A `server` block compiled.
+pub struct Server {
+    /// The first name, for redirects and `$server_name`.
+    pub name: Box<[u8]>,
+    /// Its implicit location.
+    pub location: LocId,
+    pub named: HashMap<Box<[u8]>, LocId>,
+    pub settings: Arc<crate::core::ServerSettings>,
+}
+
+/// What the search found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Found {
+    Exact(LocId),
+    /// The longest prefix; regular expressions may overrule it.
+    Prefix(LocId),
+    /// Redirect to the name with a slash at the end.
+    AutoRedirect(LocId),
+    None,
+}
+
+/// The locations of one level: names by prefix, then regular expressions in order.
+#[derive(Default)]
+pub struct Matcher {
+    names: Vec<NameEntry>,
+    regexes: Vec<(Regex, Box<[(VarId, usize)]>, LocId)>,
+}
+
+struct NameEntry {
+    name: Box<[u8]>,
+    exact: Option<LocId>,
+    prefix: Option<LocId>,
+    auto_redirect: bool,
+    /// The longest other name that is a prefix of this one.
+    parent: Option<usize>,
+}
+
+impl Matcher {
+    /// Builds a level from its exact and prefix locations and its regular expressions, in the order written.
+    pub fn new(
+        names: Vec<(Box<[u8]>, bool, bool, LocId)>, regexes: Vec<(Regex, Box<[(VarId, usize)]>, LocId)>,
+    ) -> Self {
+        let mut entries: Vec<NameEntry> = Vec::new();
+        let mut sorted = names;
+        sorted.sort_by(|a, b| a.0.cmp(&b.0));
+        for (name, exact, auto_redirect, id) in sorted {
+            if entries.last().is_none_or(|entry| entry.name != name) {
+                entries.push(NameEntry { name, exact: None, prefix: None, auto_redirect: false, parent: None });
+            }
+            if let Some(entry) = entries.last_mut() {
+                *(if exact { &mut entry.exact } else { &mut entry.prefix }) = Some(id);
+                entry.auto_redirect |= auto_redirect;
+            }
+        }
+        // In sorted order every prefix of a name stands before it, so a stack of open prefixes suffices.
+        let mut open: Vec<usize> = Vec::new();
+        for index in 0..entries.len() {
+            while open.last().is_some_and(|&top| !entries[index].name.starts_with(&entries[top].name)) {
+                open.pop();
+            }
+            entries[index].parent = open.last().copied();
+            open.push(index);
+        }
+        Self { names: entries, regexes }
+    }
+
+    /// Whether the level has no locations.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty() && self.regexes.is_empty()
+    }
+
+    /// Whether the level has regular expressions.
+    pub fn has_regexes(&self) -> bool {
+        !self.regexes.is_empty()
+    }
+
+    /// The exact or longest prefix location for a path.
+    pub fn find_name(&self, path: &[u8]) -> Found {
+        let after = self.names.partition_point(|entry| &*entry.name <= path);
+        // The name that is the path and a slash stands at the earliest right behind all names up to the path, but
+        // others may lie between ("/a" "/a+" "/a/"), so it is looked up by itself.
+        let mut slashed = None;
+        if self.names.get(after).is_some_and(|next| next.name.starts_with(path)) {
+            let wanted = [path, b"/"].concat();
+            let index = self.names.partition_point(|entry| *entry.name < *wanted);
+            slashed = self.names.get(index).filter(|entry| *entry.name == *wanted && entry.auto_redirect);
+        }
+        let mut index = after.checked_sub(1);
+        let mut prefix = None;
+        while let Some(at) = index {
+            let Some(entry) = self.names.get(at) else { break };
+            if path.starts_with(&entry.name) {
+                if entry.name.len() == path.len() && entry.exact.is_some() {
+                    return entry.exact.map_or(Found::None, Found::Exact);
+                }
+                if entry.prefix.is_some() {
+                    prefix = entry.prefix;
+                    break;
+                }
+            }
+            index = entry.parent;
+        }
+        if let Some(id) = slashed.and_then(|entry| entry.exact.or(entry.prefix)) {
+            return Found::AutoRedirect(id);
+        }
+        prefix.map_or(Found::None, Found::Prefix)
+    }
+
+    /// The first regular expression that matches, its groups left in `groups`.
+    pub fn find_regex(&self, path: &[u8], groups: &mut Groups) -> Option<(LocId, &[(VarId, usize)])> {
+        self.regexes
+            .iter()
+            .find(|(regex, _, _)| regex.captures(path, groups))
+            .map(|(_, names, id)| (*id, &**names))
+    }
+}
+
+/// Collects what the modules attach to one location.
+pub struct LocationBuilder<'a> {
+    pub compiler: &'a Compiler<'a>,
+    pub block: BlockId,
+    pub kind: LocationKind,
+    pub name: &'a [u8],
+    pub core: Arc<Core>,
+    pub(crate) handlers: [Vec<Arc<dyn PhaseHandler>>; Phase::COUNT],
+    pub(crate) content: Option<Arc<dyn PhaseHandler>>,
+    pub(crate) header_filters: Vec<(HeaderOrder, Arc<dyn HeaderFilter>)>,
+    pub(crate) log: Vec<Arc<dyn LogHandler>>,
+    pub(crate) auto_redirect: bool,
+}
+
+impl<'a> LocationBuilder<'a> {
+    pub(crate) fn new(
+        compiler: &'a Compiler<'a>, block: BlockId, kind: LocationKind, name: &'a [u8], core: Arc<Core>,
+    ) -> Self {
+        Self {
+            compiler,
+            block,
+            kind,
+            name,
+            core,
+            handlers: Default::default(),
+            content: None,
+            header_filters: Vec::new(),
+            log: Vec::new(),
+            auto_redirect: false,
+        }
+    }
+
+    /// Adds a handler; modules attach in the registry's order, which is the order of execution.
+    pub fn on(&mut self, phase: Phase, handler: impl PhaseHandler + 'static) {
+        self.handlers[phase as usize].push(Arc::new(handler));
+    }
+
+    /// Makes `handler` the one that answers here.
+    pub fn content(&mut self, handler: impl PhaseHandler + 'static) {
+        self.content = Some(Arc::new(handler));
+    }
+
+    /// Adds a header filter at its place.
+    pub fn header_filter(&mut self, order: HeaderOrder, filter: impl HeaderFilter + 'static) {
+        self.header_filters.push((order, Arc::new(filter)));
+    }
+
+    /// Adds a handler of the log phase.
+    pub fn log(&mut self, handler: impl LogHandler + 'static) {
+        self.log.push(Arc::new(handler));
+    }
+
+    /// Redirects requests for this location's name without its final slash.
+    pub fn auto_redirect(&mut self) {
+        self.auto_redirect = self.name.ends_with(b"/");
+    }
+
+    pub(crate) fn finish(
+        mut self, script: Vec<Box<dyn ScriptOp>>, children: Matcher, limit_except: Option<(u32, LocId)>,
+        confs: Vec<SharedConf>,
+    ) -> Location {
+        self.header_filters.sort_by_key(|(order, _)| *order);
+        Location {
+            kind: self.kind,
+            name: self.name.into(),
+            core: self.core,
+            script: script.into(),
+            handlers: self.handlers.map(Vec::into_boxed_slice),
+            content: self.content,
+            header_filters: self.header_filters.into_iter().map(|(_, filter)| filter).collect(),
+            log: self.log.into(),
+            children,
+            limit_except,
+            auto_redirect: self.auto_redirect,
+            confs: confs.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(names: &[(&str, bool)], path: &str, expect: Found) {
+        let names = names
+            .iter()
+            .enumerate()
+            .map(|(n, (name, exact))| (name.as_bytes().into(), *exact, name.len() > 1 && name.ends_with('/'), LocId(n as u32)))
+            .collect();
+        assert_eq!(Matcher::new(names, Vec::new()).find_name(path.as_bytes()), expect, "{path}");
+    }
+
+    #[test]
+    fn the_longest_prefix_wins_and_exact_beats_it() {
+        let names = [("/", false), ("/a", false), ("/a/b", false), ("/a", true), ("/a/b/c/", false), ("/x+", false)];
+        check(&names, "/", Found::Prefix(LocId(0)));
+        check(&names, "/a", Found::Exact(LocId(3)));
+        check(&names, "/ab", Found::Prefix(LocId(1)));
+        check(&names, "/a/bz", Found::Prefix(LocId(2)));
+        check(&names, "/a/b/c", Found::AutoRedirect(LocId(4)));
+        check(&names, "/a/b/c/d", Found::Prefix(LocId(4)));
+        check(&names, "/zzz", Found::Prefix(LocId(0)));
+        check(&names, "", Found::None);
+    }
+}

@@ -1,0 +1,405 @@
+//! A request: what the client sent, where it is being handled, and the response being made.
+
+use crate::{
+    body::RequestBody,
+    compile::Http,
+    exchange::{Connection, Exchange},
+    location::{LocId, Location, Server, ServerId},
+    output::Chain,
+    phase::RequestError,
+    response::HeadersOut,
+    worker::Worker,
+};
+use moonrest_core::{
+    Level, Log, Subject, VarTable,
+    regex::Groups,
+    var::Slots,
+};
+use moonrest_net::addr::Addr;
+use moonrest_proto::http1::{Framing, Method, RequestHead, Version};
+use std::{
+    any::Any,
+    cell::{Cell, Ref, RefCell, RefMut},
+    rc::Rc,
+    sync::Arc,
+};
+
+/// How handlers hold a request.
+pub type RequestRef = Rc<Request>;
+
+/// One request, or one subrequest. Belongs to its worker's thread; its memory is used again for later requests.
+pub struct Request {
+    pub worker: Rc<Worker>,
+    pub conn: Rc<Connection>,
+    /// The way out; a subrequest's leads to its parent or to a buffer.
+    pub exchange: Rc<dyn Exchange>,
+    /// The request this one was made for.
+    pub parent: Option<RequestRef>,
+    /// The client's request at the root; `None` on that one itself.
+    pub main: Option<RequestRef>,
+
+    /// The bytes of the request head, followed by what was edited.
+    pub block: RefCell<Vec<u8>>,
+    /// Method, version and fields, as positions in `block`.
+    pub head: RefCell<RequestHead>,
+    pub framing: Cell<Framing>,
+    pub method: Cell<Method>,
+    pub version: Cell<Version>,
+    /// The normalised path.
+    pub uri: RefCell<Vec<u8>>,
+    /// What follows `?`, as sent.
+    pub args: RefCell<Vec<u8>>,
+    /// The path had escapes, dots or double slashes, so that an upstream must get it escaped anew.
+    pub complex_uri: Cell<bool>,
+    /// The path is still exactly what the client sent (proxying passes the original on).
+    pub valid_unparsed_uri: Cell<bool>,
+    /// Host without port, lower case, validated.
+    pub host: RefCell<Vec<u8>>,
+    /// Replaces the connection's address (`realip`).
+    pub client: RefCell<Option<Addr>>,
+
+    pub server: Cell<ServerId>,
+    pub location: Cell<LocId>,
+    pub body: RefCell<RequestBody>,
+    pub out: RefCell<HeadersOut>,
+    pub(crate) chain: RefCell<Option<Chain>>,
+    slots: RefCell<Slots>,
+    pub captures: RefCell<Captures>,
+    contexts: RefCell<Vec<Rc<dyn Any>>>,
+    cleanups: RefCell<Vec<Box<dyn FnOnce(&Self)>>>,
+    pub(crate) pending_redirect: RefCell<Option<Redirect>>,
+
+    /// Wall clock when the first byte of the request was read.
+    pub started: Cell<moonrest_sys::time::WallTime>,
+    /// Monotonic milliseconds of the same moment.
+    pub started_ms: Cell<u64>,
+    /// Body bytes handed to the exchange (`$body_bytes_sent`).
+    pub body_sent: Cell<u64>,
+    /// Bytes of head and body as received (`$request_length`).
+    pub request_length: Cell<u64>,
+    /// The status that `error_page` or an early error set; 0 when none.
+    pub error_status: Cell<u16>,
+    /// The `error_page` machinery is answering an error (so `recursive_error_pages` counts).
+    pub in_error_page: Cell<bool>,
+    /// An internal redirect or subrequest (`internal` locations may be used).
+    pub internal: Cell<bool>,
+    pub header_sent: Cell<bool>,
+    /// Only the head is sent: HEAD, 204, 304.
+    pub header_only: Cell<bool>,
+    pub done: Cell<bool>,
+    /// The connection stays open afterwards.
+    pub keepalive: Cell<bool>,
+    pub(crate) cycles: Cell<u8>,
+    pub(crate) subrequest_depth: Cell<u16>,
+    /// A rewrite changed the path: find a location anew.
+    pub uri_changed: Cell<bool>,
+    /// Set by `limit_rate` or `$limit_rate`; bytes per second, 0 for no limit.
+    pub limit_rate: Cell<Option<u64>>,
+    pub limit_rate_after: Cell<Option<u64>>,
+    /// This subrequest's output is kept for `auth_request`, mirrors and the like, or thrown away.
+    pub background: Cell<bool>,
+}
+
+/// The groups of the last regular expression, with the text they lie in.
+#[derive(Default)]
+pub struct Captures {
+    pub text: Vec<u8>,
+    pub groups: Groups,
+}
+
+/// Where to start over.
+pub(crate) enum Redirect {
+    Uri { uri: Vec<u8>, args: Vec<u8> },
+    Named(Box<[u8]>),
+}
+
+impl Request {
+    /// The generation it runs on.
+    pub fn http(&self) -> &Http {
+        &self.worker.http
+    }
+
+    /// The location it is in.
+    pub fn loc(&self) -> &Location {
+        self.http().location(self.location.get())
+    }
+
+    /// The server it was sent to.
+    pub fn srv(&self) -> &Server {
+        self.http().server(self.server.get())
+    }
+
+    /// The client's request this one was made for, or itself.
+    pub fn main(&self) -> &Self {
+        self.main.as_deref().unwrap_or(self)
+    }
+
+    /// Whether it is a subrequest.
+    pub fn is_subrequest(&self) -> bool {
+        self.main.is_some()
+    }
+
+    /// The normalised path.
+    pub fn uri(&self) -> Ref<'_, Vec<u8>> {
+        self.uri.borrow()
+    }
+
+    /// The client's address: the connection's, or what `realip` put in its place.
+    pub fn with_client<R>(&self, f: impl FnOnce(&Addr) -> R) -> R {
+        match &*self.main().client.borrow() {
+            Some(addr) => f(addr),
+            None => f(&self.conn.remote),
+        }
+    }
+
+    /// The address the connection arrived at.
+    pub fn with_local<R>(&self, f: impl FnOnce(&Addr) -> R) -> R {
+        let mut local = self.conn.local.borrow_mut();
+        f(local.get_or_insert_with(|| self.exchange.local_addr()))
+    }
+
+    /// The first request header field of that name, any case. Common names are found without a search.
+    pub fn header(&self, name: &[u8]) -> Option<Vec<u8>> {
+        let head = self.head.borrow();
+        let block = self.block.borrow();
+        head.get(&block, name).map(<[u8]>::to_vec)
+    }
+
+    /// Whether `name` is sent, and its value, without copying.
+    pub fn with_header<R>(&self, name: &[u8], f: impl FnOnce(Option<&[u8]>) -> R) -> R {
+        let head = self.head.borrow();
+        let block = self.block.borrow();
+        f(head.get(&block, name))
+    }
+
+    /// Calls `f` for each field in order, with name and value as sent.
+    pub fn for_each_header(&self, mut f: impl FnMut(&[u8], &[u8])) {
+        let head = self.head.borrow();
+        let block = self.block.borrow();
+        for field in &head.fields {
+            f(field.name.of(&block), field.value.of(&block));
+        }
+    }
+
+    /// Replaces all fields of that name by one.
+    pub fn set_header(&self, name: &[u8], value: &[u8]) {
+        let mut block = self.block.borrow_mut();
+        self.head.borrow_mut().set(&mut block, name, value);
+    }
+
+    /// Removes all fields of that name.
+    pub fn remove_header(&self, name: &[u8]) {
+        let block = self.block.borrow();
+        self.head.borrow_mut().remove(&block, name);
+    }
+
+    /// The response head, for reading.
+    pub fn out(&self) -> Ref<'_, HeadersOut> {
+        self.out.borrow()
+    }
+
+    /// The response head, for editing. Only before it is sent.
+    pub fn out_mut(&self) -> RefMut<'_, HeadersOut> {
+        self.out.borrow_mut()
+    }
+
+    /// This module's state for this request, made on first use. `T` is private to the module, so no two collide.
+    pub fn ctx<T: Default + 'static>(&self) -> Rc<T> {
+        if let Some(known) = self.find_ctx::<T>() {
+            return known;
+        }
+        let made = Rc::new(T::default());
+        self.contexts.borrow_mut().push(made.clone());
+        made
+    }
+
+    /// This module's state, if it has any yet.
+    pub fn find_ctx<T: 'static>(&self) -> Option<Rc<T>> {
+        self.contexts.borrow().iter().find_map(|ctx| ctx.clone().downcast::<T>().ok())
+    }
+
+    /// Forgets all modules' state, as an internal redirect does.
+    pub fn clear_ctx(&self) {
+        self.contexts.borrow_mut().clear();
+    }
+
+    /// Runs `f` when the request ends, however it ends. Last registered first.
+    pub fn at_end(&self, f: impl FnOnce(&Self) + 'static) {
+        self.cleanups.borrow_mut().push(Box::new(f));
+    }
+
+    pub(crate) fn run_cleanups(&self) {
+        while let Some(cleanup) = { self.cleanups.borrow_mut().pop() } {
+            cleanup(self);
+        }
+    }
+
+    /// Starts over at `uri` when the handler answers [`crate::Flow::Redirected`]
+    /// (nginx's `ngx_http_internal_redirect`). `args` without `?`.
+    pub fn redirect_internally(&self, uri: &[u8], args: &[u8]) {
+        *self.pending_redirect.borrow_mut() = Some(Redirect::Uri { uri: uri.into(), args: args.into() });
+    }
+
+    /// The same for the named location `@name`; `name` includes the `@`.
+    pub fn redirect_to_named(&self, name: &[u8]) {
+        *self.pending_redirect.borrow_mut() = Some(Redirect::Named(name.into()));
+    }
+
+    /// The error log in force here.
+    pub fn log(&self) -> &Arc<Log> {
+        &self.loc().core.error_log
+    }
+
+    /// Writes to the error log with the request's context. Use the macros [`crate::error!`], [`crate::warn!`] ….
+    #[cold]
+    pub fn log_at(&self, level: Level, message: std::fmt::Arguments<'_>) {
+        crate::context::log(self, level, message);
+    }
+
+    /// Sleeps, failing when the client leaves meanwhile.
+    ///
+    /// # Errors
+    /// [`RequestError::client_gone`].
+    pub fn sleep(
+        self: &Rc<Self>, ms: u64,
+    ) -> impl Future<Output = Result<crate::phase::Flow, RequestError>> + 'static {
+        let r = self.clone();
+        async move {
+            let sleep = tokio::time::sleep(std::time::Duration::from_millis(ms));
+            tokio::pin!(sleep);
+            std::future::poll_fn(|cx| {
+                if sleep.as_mut().poll(cx).is_ready() {
+                    return std::task::Poll::Ready(Ok(crate::phase::Flow::Next));
+                }
+                r.exchange.poll_closed(cx).map(|()| Err(RequestError::client_gone()))
+            })
+            .await
+        }
+    }
+}
+
+impl Subject for Request {
+    fn vars(&self) -> &VarTable<Self> {
+        &self.worker.http.vars
+    }
+
+    fn slots(&self) -> &RefCell<Slots> {
+        // nginx: subrequests share their main request's variables.
+        &self.main().slots
+    }
+
+    fn capture(&self, n: usize, out: &mut Vec<u8>) -> bool {
+        let captures = self.captures.borrow();
+        let Some(&(start, end)) = captures.groups.get(n) else { return false };
+        out.extend_from_slice(captures.text.get(start..end).unwrap_or_default());
+        true
+    }
+
+    fn warn(&self, message: &str) {
+        self.log_at(Level::Error, format_args!("{message}"));
+    }
+}
+
+/// Everything a new request needs from the protocol driver.
+pub struct NewRequest {
+    pub worker: Rc<Worker>,
+    pub conn: Rc<Connection>,
+    pub exchange: Rc<dyn Exchange>,
+    pub server: ServerId,
+    pub location: LocId,
+    pub parent: Option<RequestRef>,
+}
+
+/// The growing parts of a finished request, kept by the worker for the next one.
+#[derive(Default)]
+pub(crate) struct Memory {
+    block: Vec<u8>,
+    head: RequestHead,
+    uri: Vec<u8>,
+    args: Vec<u8>,
+    host: Vec<u8>,
+    out: HeadersOut,
+    slots: Slots,
+    captures: Captures,
+}
+
+impl Request {
+    /// A request with empty fields, in used memory if there is some.
+    pub fn start(new: NewRequest) -> RequestRef {
+        let memory = new.worker.take_memory();
+        let main = new.parent.as_ref().map(|parent| parent.main.clone().unwrap_or_else(|| parent.clone()));
+        Rc::new(Self {
+            worker: new.worker,
+            conn: new.conn,
+            exchange: new.exchange,
+            parent: new.parent,
+            main,
+            block: RefCell::new(memory.block),
+            head: RefCell::new(memory.head),
+            framing: Cell::default(),
+            method: Cell::new(Method::Get),
+            version: Cell::new(Version::Http11),
+            uri: RefCell::new(memory.uri),
+            args: RefCell::new(memory.args),
+            complex_uri: Cell::new(false),
+            valid_unparsed_uri: Cell::new(true),
+            host: RefCell::new(memory.host),
+            client: RefCell::new(None),
+            server: Cell::new(new.server),
+            location: Cell::new(new.location),
+            body: RefCell::default(),
+            out: RefCell::new(memory.out),
+            chain: RefCell::new(None),
+            slots: RefCell::new(memory.slots),
+            captures: RefCell::new(memory.captures),
+            contexts: RefCell::default(),
+            cleanups: RefCell::default(),
+            pending_redirect: RefCell::new(None),
+            started: Cell::default(),
+            started_ms: Cell::new(0),
+            body_sent: Cell::new(0),
+            request_length: Cell::new(0),
+            error_status: Cell::new(0),
+            in_error_page: Cell::new(false),
+            internal: Cell::new(false),
+            header_sent: Cell::new(false),
+            header_only: Cell::new(false),
+            done: Cell::new(false),
+            keepalive: Cell::new(false),
+            cycles: Cell::new(0),
+            subrequest_depth: Cell::new(0),
+            uri_changed: Cell::new(false),
+            limit_rate: Cell::new(None),
+            limit_rate_after: Cell::new(None),
+            background: Cell::new(false),
+        })
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        self.run_cleanups();
+        let mut memory = Memory {
+            block: self.block.take(),
+            head: self.head.take(),
+            uri: self.uri.take(),
+            args: self.args.take(),
+            host: self.host.take(),
+            out: self.out.take(),
+            slots: self.slots.take(),
+            captures: self.captures.take(),
+        };
+        memory.block.clear();
+        memory.head.reset();
+        memory.uri.clear();
+        memory.args.clear();
+        memory.host.clear();
+        memory.out.clear();
+        memory.slots.clear();
+        memory.captures.groups.clear();
+        memory.captures.text.clear();
+        if memory.block.capacity() <= 64 * 1024 {
+            self.worker.give_memory(memory);
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The response head while it is being made.
+
+use bytes::Bytes;
+
+/// Names of fields that filters look for are compared without case; the order and case given are what is sent.
+#[derive(Clone, Debug)]
+pub struct FieldOut {
+    pub name: Bytes,
+    pub value: Bytes,
+}
+
+/// Status, well-known fields and the list of all others.
+///
+/// `Server`, `Date`, `Content-Type`, `Content-Length`, `Last-Modified`, `Connection`, `Keep-Alive`, `Transfer-Encoding`
+/// and `Location` are written by the protocol driver from what stands here; everything else is in `fields`.
+#[derive(Debug, Default)]
+pub struct HeadersOut {
+    pub status: u16,
+    /// Replaces the whole status line's code and reason, as an upstream or Lua gave it.
+    pub status_line: Option<Bytes>,
+    /// Without the charset; empty means that no `Content-Type` is sent.
+    pub content_type: Bytes,
+    /// Sent as `; charset=…` when the type has none of its own.
+    pub charset: Option<Bytes>,
+    /// How much of `content_type` is the media type itself, for tables of types.
+    pub content_type_len: usize,
+    pub content_length: Option<u64>,
+    /// Seconds since 1970.
+    pub last_modified: Option<i64>,
+    /// With its quotes and `W/`.
+    pub etag: Option<Bytes>,
+    /// Sent as it is, or made absolute by the driver when it starts with a slash.
+    pub location: Option<Bytes>,
+    /// A body in pieces of a file may be answered in parts (`Accept-Ranges: bytes`).
+    pub allow_ranges: bool,
+    /// `Content-Encoding`, which compression filters look at.
+    pub content_encoding: Option<Bytes>,
+    /// Replaces our own `Server`; empty removes it.
+    pub server: Option<Bytes>,
+    /// Replaces our own `Date`; empty removes it.
+    pub date: Option<Bytes>,
+    /// Everything else, in order.
+    pub fields: Vec<FieldOut>,
+    /// Sent behind a chunked body.
+    pub trailers: Vec<FieldOut>,
+    /// Trailers will come: do not announce a length.
+    pub expect_trailers: bool,
+}
+
+impl HeadersOut {
+    /// Empties it for the next response, keeping its memory.
+    pub fn clear(&mut self) {
+        let mut fields = std::mem::take(&mut self.fields);
+        let mut trailers = std::mem::take(&mut self.trailers);
+        fields.clear();
+        trailers.clear();
+        *self = Self { fields, trailers, ..Self::default() };
+    }
+
+    /// Adds a field behind the others.
+    pub fn add(&mut self, name: impl Into<Bytes>, value: impl Into<Bytes>) {
+        self.fields.push(FieldOut { name: name.into(), value: value.into() });
+    }
+
+    /// Replaces all fields of that name by one.
+    pub fn set(&mut self, name: impl Into<Bytes>, value: impl Into<Bytes>) {
+        let name = name.into();
+        self.remove(&name);
+        self.fields.push(FieldOut { name, value: value.into() });
+    }
+
+    /// Removes all fields of that name from the list of others.
+    pub fn remove(&mut self, name: &[u8]) {
+        self.fields.retain(|field| !field.name.eq_ignore_ascii_case(name));
+    }
+
+    /// The first field of that name in the list of others.
+    pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        self.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| &*field.value)
+    }
+
+    /// Sets the type, and with it the part of it that tables of types are asked for.
+    pub fn set_content_type(&mut self, value: impl Into<Bytes>) {
+        self.content_type = value.into();
+        self.content_type_len = self.content_type.iter().position(|b| *b == b';').unwrap_or(self.content_type.len());
+        while self.content_type_len > 0 && self.content_type.get(self.content_type_len - 1) == Some(&b' ') {
+            self.content_type_len -= 1;
+        }
+    }
+
+    /// The media type without parameters.
+    pub fn media_type(&self) -> &[u8] {
+        self.content_type.get(..self.content_type_len).unwrap_or(&self.content_type)
+    }
+
+    /// The body's length is no longer known: a filter changes it (nginx's `ngx_http_clear_content_length`).
+    pub fn clear_content_length(&mut self) {
+        self.content_length = None;
+    }
+
+    /// Parts can no longer be answered (`ngx_http_clear_accept_ranges`).
+    pub fn clear_accept_ranges(&mut self) {
+        self.allow_ranges = false;
+    }
+
+    /// The body changed, so `Last-Modified` no longer holds.
+    pub fn clear_last_modified(&mut self) {
+        self.last_modified = None;
+    }
+
+    /// Removes the validator.
+    pub fn clear_etag(&mut self) {
+        self.etag = None;
+    }
+
+    /// The body has another form but the same meaning: a strong validator becomes weak (`ngx_http_weak_etag`).
+    pub fn weaken_etag(&mut self) {
+        if let Some(etag) = &self.etag {
+            if !etag.starts_with(b"W/") {
+                self.etag = if etag.starts_with(b"\"") {
+                    Some(Bytes::from([b"W/", &**etag].concat()))
+                } else {
+                    None
+                };
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Accepting connections, and the PROXY protocol in front of the first request.
+
+use super::h1::{self, H1};
+use crate::{
+    exchange::Connection,
+    worker::{Worker, bump},
+};
+use moonrest_core::Level;
+use moonrest_net::{addr::Addr, io::Io};
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    os::fd::OwnedFd,
+    rc::Rc,
+    sync::atomic::Ordering::Relaxed,
+    time::Duration,
+};
+use tokio::net::{TcpListener, UnixListener};
+
+/// A listening socket of this worker.
+pub enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Socket {
+    /// Takes over a non-blocking listening socket.
+    ///
+    /// # Errors
+    /// When the event loop cannot watch it.
+    pub fn new(fd: OwnedFd, unix: bool) -> io::Result<Self> {
+        if unix {
+            UnixListener::from_std(fd.into()).map(Self::Unix)
+        } else {
+            TcpListener::from_std(fd.into()).map(Self::Tcp)
+        }
+    }
+
+    async fn accept(&self) -> io::Result<(Io, Addr)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, addr) = listener.accept().await?;
+                Ok((Io::Tcp(stream), Addr::Inet(addr)))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Io::Unix(stream), Addr::Unix(Box::default())))
+            }
+        }
+    }
+}
+
+/// Accepts until the worker drains. `listener` is the socket's number in the generation.
+pub async fn run(worker: Rc<Worker>, socket: Socket, listener: usize) {
+    loop {
+        if worker.is_quitting() {
+            return;
+        }
+        if worker.connections.get() >= worker.max_connections {
+            worker.log.write(
+                Level::Alert,
+                None,
+                format_args!("{} worker_connections are not enough", worker.max_connections),
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        }
+        let accepted = tokio::select! {
+            biased;
+            () = worker.stopping() => return,
+            accepted = socket.accept() => accepted,
+        };
+        match accepted {
+            Ok((io, remote)) => start(&worker, io, remote, listener),
+            Err(error) => refused(&worker, &error).await,
+        }
+    }
+}
+
+async fn refused(worker: &Worker, error: &io::Error) {
+    let text = moonrest_core::env::os_error(error);
+    // Out of descriptors: nothing gets better by trying at once.
+    let exhausted = matches!(error.raw_os_error(), Some(libc_code::EMFILE | libc_code::ENFILE));
+    let level = if exhausted { Level::Crit } else { Level::Error };
+    worker.log.write(level, None, format_args!("accept4() failed ({text})"));
+    if exhausted {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+mod libc_code {
+    pub(super) const ENFILE: i32 = 23;
+    pub(super) const EMFILE: i32 = 24;
+}
+
+fn start(worker: &Rc<Worker>, io: Io, remote: Addr, listener: usize) {
+    let Some(listening) = worker.http.listeners.get(listener) else { return };
+    let local = if listening.by_local_address() { io.local_addr().ok() } else { None };
+    let addr_conf = listening.addr_conf(local.as_ref().and_then(Addr::ip)).clone();
+    let conn = Rc::new(Connection {
+        number: worker.process.connections.fetch_add(1, Relaxed) + 1,
+        remote,
+        local: RefCell::new(local),
+        listener,
+        started: moonrest_sys::time::monotonic_ms(),
+        requests: Cell::new(0),
+        proxy_protocol: RefCell::new(None),
+        tls: RefCell::new(None),
+        socket: Cell::new(Some(io.raw_fd())),
+        attachments: RefCell::default(),
+    });
+    let server = worker.http.server(addr_conf.default_server);
+    if worker.http.location(server.location).core.tcp_nodelay && matches!(io, Io::Tcp(_)) {
+        let _ = moonrest_sys::socket::set_nodelay(&io, true);
+    }
+    bump(&worker.counters.accepted, 1);
+    bump(&worker.counters.handled, 1);
+    bump(&worker.counters.active, 1);
+    worker.connections.set(worker.connections.get() + 1);
+    let proxied = addr_conf.proxy_protocol;
+    let h1 = H1::new(io, worker.clone(), conn, addr_conf);
+    let end = End(worker.clone());
+    tokio::task::spawn_local(async move {
+        let _end = end;
+        if proxied && !h1.read_proxy_header().await {
+            return;
+        }
+        h1::serve(h1).await;
+    });
+}
+
+/// Counts a connection out, however it ends.
+struct End(Rc<Worker>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        bump(&self.0.counters.active, -1);
+        self.0.connections.set(self.0.connections.get() - 1);
+        if self.0.is_quitting() && self.0.connections.get() == 0 {
+            self.0.drained.notify_waiters();
+        }
+    }
+}

@@ -1,0 +1,943 @@
+//! HTTP/1 connections: reads heads, runs requests, writes responses, keeps the connection or closes it.
+//!
+//! ```text
+//! idle (owns no buffer) → head → request → response ─┬→ head in the buffer → request …   (pipelined: one write at the end)
+//!                                                    ├→ idle
+//!                                                    └→ lingering close
+//! ```
+
+use super::{
+    head::{self, Delimited},
+    queue::Queue,
+    write::Pace,
+};
+use crate::{
+    core::{Lingering, ServerSettings},
+    engine,
+    exchange::{BodyRead, Connection, Exchange, Output},
+    listen::AddrConf,
+    phase::RequestError,
+    request::{NewRequest, Request, RequestRef},
+    worker::{Worker, bump},
+};
+use bytes::Bytes;
+use moonrest_net::{addr::Addr, io::Io, timer::Timeout};
+use moonrest_proto::{
+    http1::{
+        Body, FieldRules, Framing, HeadError, Known, Parse, Version,
+        chunked::{Chunk, ChunkHead, ChunkLimits, DATA_END, Decoder, LAST_CHUNK},
+        framing, head::RequestHead, host,
+    },
+    uri,
+};
+use moonrest_sys::time;
+use std::{
+    any::Any,
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    io,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+/// Room made in the buffer before each read.
+const READ_SIZE: usize = 16 * 1024;
+/// Responses of pipelined requests gather up to this before they are written.
+const BATCH: u64 = 64 * 1024;
+
+/// One client's connection.
+pub struct H1 {
+    pub(super) io: Io,
+    worker: Rc<Worker>,
+    pub(super) conn: Rc<Connection>,
+    addr_conf: Arc<AddrConf>,
+    /// What was read and not used yet starts at `at`.
+    buffer: RefCell<Vec<u8>>,
+    at: Cell<usize>,
+    pub(super) queue: RefCell<Queue>,
+    timeout: Timeout,
+    pub(super) send_timeout: RefCell<Option<(Timeout, Cell<bool>)>>,
+    pub(super) send_timeout_ms: Cell<u64>,
+    pub(super) max_chunk: Cell<u64>,
+    pub(super) pace: RefCell<Option<Pace>>,
+    /// Bytes written, of all requests.
+    pub(super) bytes_sent: Cell<u64>,
+    /// `bytes_sent` plus what was queued when the present request began.
+    sent_before: Cell<u64>,
+    pub(super) broken: Cell<bool>,
+    pub(super) timed_out: Cell<bool>,
+    delimited: Cell<Delimited>,
+    body: RefCell<BodyReader>,
+    eof: Cell<bool>,
+}
+
+/// How far the present request's body was read.
+#[derive(Default)]
+enum BodyReader {
+    #[default]
+    Done,
+    Length(u64),
+    Chunked(Box<Decoder>),
+}
+
+impl H1 {
+    /// A connection that was just accepted.
+    pub fn new(io: Io, worker: Rc<Worker>, conn: Rc<Connection>, addr_conf: Arc<AddrConf>) -> Rc<Self> {
+        Rc::new(Self {
+            io,
+            worker,
+            conn,
+            addr_conf,
+            buffer: RefCell::default(),
+            at: Cell::new(0),
+            queue: RefCell::default(),
+            timeout: Timeout::new(),
+            send_timeout: RefCell::new(None),
+            send_timeout_ms: Cell::new(60_000),
+            max_chunk: Cell::new(u64::MAX),
+            pace: RefCell::new(None),
+            bytes_sent: Cell::new(0),
+            sent_before: Cell::new(0),
+            broken: Cell::new(false),
+            timed_out: Cell::new(false),
+            delimited: Cell::new(Delimited::Length),
+            body: RefCell::default(),
+            eof: Cell::new(false),
+        })
+    }
+
+    fn default_settings(&self) -> &ServerSettings {
+        &self.worker.http.server(self.addr_conf.default_server).settings
+    }
+
+    /// Bytes read and not used.
+    fn unread(&self) -> usize {
+        self.buffer.borrow().len() - self.at.get()
+    }
+
+    /// Reads more; 0 at the end of the stream. The read timeout applies.
+    fn poll_fill(&self, cx: &mut Context<'_>) -> Poll<Result<usize, Fill>> {
+        let mut buffer = self.buffer.borrow_mut();
+        if buffer.capacity() == 0 {
+            *buffer = self.worker.take_buffer();
+        }
+        let at = self.at.get();
+        if at > 0 && at == buffer.len() {
+            buffer.clear();
+            self.at.set(0);
+        } else if at > READ_SIZE {
+            buffer.drain(..at);
+            self.at.set(0);
+        }
+        buffer.reserve(READ_SIZE);
+        match self.io.poll_read(&mut buffer, cx) {
+            Poll::Ready(Ok(n)) => {
+                if n == 0 {
+                    self.eof.set(true);
+                }
+                Poll::Ready(Ok(n))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(Fill::Io(error))),
+            Poll::Pending => self.timeout.poll(cx).map(|()| Err(Fill::TimedOut)),
+        }
+    }
+
+    /// Gives the buffers back while nothing is going on.
+    fn release(&self) {
+        if self.unread() == 0 {
+            self.at.set(0);
+            self.worker.give_buffer(self.buffer.take());
+        }
+        if self.queue.borrow().is_empty() {
+            let buffer = self.queue.borrow_mut().take_buffer();
+            self.worker.give_buffer(buffer);
+        }
+    }
+
+    fn rules(settings: &ServerSettings) -> FieldRules {
+        FieldRules { ignore_invalid: settings.ignore_invalid_headers, underscores: settings.underscores_in_headers }
+    }
+}
+
+enum Fill {
+    TimedOut,
+    Io(io::Error),
+}
+
+/// What follows a batch of requests.
+enum After {
+    Idle(u64),
+    Close,
+    Linger,
+}
+
+/// Serves a connection to its end.
+pub async fn serve(h1: Rc<H1>) {
+    let mut first = true;
+    let mut wait = h1.default_settings().client_header_timeout;
+    loop {
+        // Idle: this small future and the connection itself are all there is.
+        if h1.unread() == 0 && !readable(&h1, wait, first).await {
+            break;
+        }
+        first = false;
+        // The future of active work lives only as long as there is some.
+        match Active(Box::pin(batch(h1.clone())), &h1).await {
+            After::Idle(keepalive) => {
+                h1.release();
+                wait = keepalive;
+            }
+            After::Close => break,
+            After::Linger => {
+                Box::pin(linger(&h1)).await;
+                break;
+            }
+        }
+    }
+    if h1.timed_out.get() && h1.reset_on_timeout() {
+        let _ = moonrest_sys::socket::reset_on_close(&h1.io);
+    }
+}
+
+impl H1 {
+    fn reset_on_timeout(&self) -> bool {
+        let server = self.worker.http.server(self.addr_conf.default_server);
+        self.worker.http.location(server.location).core.reset_timedout_connection
+    }
+}
+
+/// Waits for the first byte of a request. `false` when the connection should be closed instead.
+async fn readable(h1: &Rc<H1>, wait: u64, first: bool) -> bool {
+    h1.timeout.set(wait);
+    let counters = &h1.worker.counters;
+    bump(&counters.waiting, 1);
+    let result = {
+        let mut stopping = std::pin::pin!(h1.worker.stopping());
+        let mut watch = !first;
+        poll_fn(|cx| {
+            if watch {
+                if h1.worker.is_quitting() {
+                    return Poll::Ready(false);
+                }
+                if stopping.as_mut().poll(cx).is_ready() {
+                    watch = false;
+                    return Poll::Ready(false);
+                }
+            }
+            match h1.io.poll_readable(cx) {
+                Poll::Ready(result) => Poll::Ready(result.is_ok()),
+                Poll::Pending => h1.timeout.poll(cx).map(|()| {
+                    h1.timed_out.set(first);
+                    false
+                }),
+            }
+        })
+        .await
+    };
+    bump(&counters.waiting, -1);
+    result
+}
+
+/// Runs a batch of requests and writes what it queued whenever it has to wait.
+struct Active<'a>(Pin<Box<dyn Future<Output = After>>>, &'a Rc<H1>);
+
+impl Future for Active<'_> {
+    type Output = After;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<After> {
+        let poll = self.0.as_mut().poll(cx);
+        if poll.is_pending() && !self.1.queue.borrow().is_empty() {
+            if let Poll::Ready(Err(_)) = self.1.poll_flush(cx) {
+                // Whoever waits for the client learns that it is gone.
+                cx.waker().wake_by_ref();
+            }
+        }
+        poll
+    }
+}
+
+/// Handles requests until there is none left in the buffer.
+async fn batch(h1: Rc<H1>) -> After {
+    loop {
+        let r = match next_request(&h1).await {
+            Next::Request(r) => r,
+            Next::None => {
+                return match flush(&h1).await {
+                    Ok(()) => After::Idle(h1.worker.http.location(h1.last_location()).core.keepalive_timeout),
+                    Err(_) => After::Close,
+                };
+            }
+            Next::Close => {
+                let _ = flush(&h1).await;
+                return After::Close;
+            }
+        };
+        let counters = &h1.worker.counters;
+        bump(&counters.requests, 1);
+        bump(&counters.writing, 1);
+        let result = match r.1 {
+            None => engine::handle(&r.0).await,
+            Some(status) => engine::handle_error(&r.0, status).await,
+        };
+        bump(&counters.writing, -1);
+        let after = finish(&h1, &r.0, result).await;
+        let keepalive = r.0.loc().core.keepalive_timeout;
+        drop(r);
+        match after {
+            Some(after) => return after,
+            None if h1.unread() == 0 => {
+                return match flush(&h1).await {
+                    Ok(()) => After::Idle(keepalive),
+                    Err(_) => After::Close,
+                };
+            }
+            None => {
+                if h1.queue.borrow().len() > BATCH && flush(&h1).await.is_err() {
+                    return After::Close;
+                }
+            }
+        }
+    }
+}
+
+impl H1 {
+    fn last_location(&self) -> crate::location::LocId {
+        self.worker.http.server(self.addr_conf.default_server).location
+    }
+}
+
+/// The response is queued: what becomes of the connection. `None` keeps it.
+async fn finish(h1: &Rc<H1>, r: &RequestRef, result: Result<(), RequestError>) -> Option<After> {
+    let lingering = r.loc().core.lingering_close;
+    *h1.pace.borrow_mut() = h1.pace.borrow_mut().take().filter(|_| !h1.queue.borrow().is_empty());
+    if result.is_err() {
+        if h1.broken.get() || r.header_sent.get() {
+            // A response that cannot be completed must not look complete.
+            return Some(After::Close);
+        }
+        let _ = flush(h1).await;
+        return Some(if lingering == Lingering::Off { After::Close } else { After::Linger });
+    }
+    if h1.broken.get() || r.out.borrow().status == 444 {
+        return Some(After::Close);
+    }
+    let body_left = !matches!(*h1.body.borrow(), BodyReader::Done);
+    if r.keepalive.get() && !h1.worker.is_quitting() {
+        if !body_left {
+            return None;
+        }
+        if flush(h1).await.is_err() {
+            return Some(After::Close);
+        }
+        let (total, step) = (r.loc().core.lingering_time, r.loc().core.lingering_timeout);
+        let discarded = moonrest_net::timer::within(total, discard_rest(h1, r, step)).await;
+        return match discarded {
+            Some(Ok(())) => None,
+            _ => Some(After::Close),
+        };
+    }
+    if flush(h1).await.is_err() {
+        return Some(After::Close);
+    }
+    let pending = body_left || h1.unread() > 0;
+    Some(match lingering {
+        Lingering::Always => After::Linger,
+        Lingering::On if pending => After::Linger,
+        _ => After::Close,
+    })
+}
+
+async fn discard_rest(h1: &Rc<H1>, r: &RequestRef, step: u64) -> Result<(), RequestError> {
+    loop {
+        let read = poll_fn(|cx| h1.poll_body_within(r, step, cx)).await?;
+        if matches!(read, BodyRead::End) {
+            return Ok(());
+        }
+    }
+}
+
+async fn flush(h1: &Rc<H1>) -> Result<(), RequestError> {
+    poll_fn(|cx| h1.poll_flush(cx)).await
+}
+
+/// Lets the client read the answer before the connection is closed: reads and drops what still comes.
+async fn linger(h1: &Rc<H1>) {
+    let core = h1.worker.http.location(h1.last_location()).core.clone();
+    if h1.io.shutdown_write().is_err() {
+        return;
+    }
+    h1.at.set(h1.buffer.borrow().len());
+    let reading = async {
+        loop {
+            h1.timeout.set(core.lingering_timeout);
+            match poll_fn(|cx| h1.poll_fill(cx)).await {
+                Ok(0) | Err(_) => return,
+                Ok(_) => h1.at.set(h1.buffer.borrow().len()),
+            }
+        }
+    };
+    moonrest_net::timer::within(core.lingering_time, reading).await;
+}
+
+enum Next {
+    /// A request, and the status of the error in its head if there is one.
+    Request((RequestRef, Option<u16>)),
+    /// Nothing has come yet.
+    None,
+    Close,
+}
+
+/// Reads a head. Responses queued before are written if it is not there yet.
+async fn next_request(h1: &Rc<H1>) -> Next {
+    let mut head = RequestHead::new();
+    let settings = h1.default_settings();
+    let limits = settings.head_limits;
+    let mut waited = false;
+    loop {
+        if h1.unread() > 0 {
+            let parsed = {
+                let buffer = h1.buffer.borrow();
+                head.parse(buffer.get(h1.at.get()..).unwrap_or_default(), &limits)
+            };
+            match parsed {
+                Ok(Parse::Complete { len }) => return Next::Request(take_head(h1, head, len)),
+                Ok(Parse::Partial) => {}
+                Err(error) => return Next::Request(bad_head(h1, head, &error)),
+            }
+        }
+        if waited {
+            // Already reading this head.
+        } else if h1.unread() == 0 && h1.queue.borrow().is_empty() && h1.conn.requests.get() > 0 {
+            // Readiness said that there is something: an end, or a first byte.
+            let got = poll_fn(|cx| match h1.poll_fill(cx) {
+                Poll::Pending => Poll::Ready(None),
+                Poll::Ready(result) => Poll::Ready(Some(result)),
+            })
+            .await;
+            match got {
+                None => return Next::None,
+                Some(Ok(0) | Err(_)) => return Next::Close,
+                Some(Ok(_)) => {
+                    waited = true;
+                    h1.timeout.set(settings.client_header_timeout);
+                    continue;
+                }
+            }
+        } else {
+            waited = true;
+            h1.timeout.set(settings.client_header_timeout);
+        }
+        if !h1.queue.borrow().is_empty() && flush(h1).await.is_err() {
+            return Next::Close;
+        }
+        bump(&h1.worker.counters.reading, 1);
+        let filled = poll_fn(|cx| h1.poll_fill(cx)).await;
+        bump(&h1.worker.counters.reading, -1);
+        match filled {
+            Ok(0) => return head_ended(h1, head),
+            Ok(_) => {}
+            Err(Fill::TimedOut) => {
+                h1.timed_out.set(true);
+                return if h1.unread() > 0 { head_timed_out(h1, head) } else { Next::Close };
+            }
+            Err(Fill::Io(_)) => return Next::Close,
+        }
+    }
+}
+
+/// The client closed within a head.
+fn head_ended(h1: &Rc<H1>, head: RequestHead) -> Next {
+    let blank = head.is_blank(h1.buffer.borrow().get(h1.at.get()..).unwrap_or_default());
+    if h1.unread() > 0 && !blank {
+        let r = new_request(h1, head, h1.unread());
+        crate::info!(r, "client prematurely closed connection while reading client request headers");
+        return close_unanswered(h1, &r, 400);
+    }
+    Next::Close
+}
+
+fn head_timed_out(h1: &Rc<H1>, head: RequestHead) -> Next {
+    let r = new_request(h1, head, h1.unread());
+    crate::info!(r, "client timed out while reading client request headers");
+    close_unanswered(h1, &r, 408)
+}
+
+/// nginx logs such requests with their status although nothing is sent.
+fn close_unanswered(_h1: &Rc<H1>, r: &RequestRef, status: u16) -> Next {
+    r.out.borrow_mut().status = status;
+    for handler in &r.loc().log {
+        // Log handlers of a request that never ran have nothing to wait for.
+        drop(handler.log(r));
+    }
+    Next::Close
+}
+
+fn new_request(h1: &Rc<H1>, head: RequestHead, len: usize) -> RequestRef {
+    let server = h1.addr_conf.default_server;
+    h1.conn.requests.set(h1.conn.requests.get() + 1);
+    h1.sent_before.set(h1.bytes_sent.get() + h1.queue.borrow().len());
+    *h1.body.borrow_mut() = BodyReader::Done;
+    h1.delimited.set(Delimited::Length);
+    let r = Request::start(NewRequest {
+        worker: h1.worker.clone(),
+        conn: h1.conn.clone(),
+        exchange: h1.clone(),
+        server,
+        location: h1.worker.http.server(server).location,
+        parent: None,
+    });
+    let mut buffer = h1.buffer.borrow_mut();
+    let at = h1.at.get();
+    r.block.borrow_mut().extend_from_slice(buffer.get(at..at + len).unwrap_or_default());
+    if at + len == buffer.len() {
+        buffer.clear();
+        h1.at.set(0);
+    } else {
+        h1.at.set(at + len);
+    }
+    drop(buffer);
+    r.request_length.set((len - head.start().min(len)) as u64);
+    r.method.set(head.method);
+    r.version.set(head.version);
+    *r.head.borrow_mut() = head;
+    r.started.set(time::wall());
+    r.started_ms.set(time::monotonic_ms());
+    r
+}
+
+fn bad_head(h1: &Rc<H1>, head: RequestHead, error: &HeadError) -> (RequestRef, Option<u16>) {
+    let message = {
+        let buffer = h1.buffer.borrow();
+        error.log_message(buffer.get(h1.at.get()..).unwrap_or_default())
+    };
+    let len = h1.unread();
+    let r = new_request(h1, head, len);
+    r.keepalive.set(false);
+    crate::info!(r, "{message} while {}", error.action());
+    (r, Some(error.status()))
+}
+
+/// Makes a request of a complete head; with the status of what is wrong with it.
+fn take_head(h1: &Rc<H1>, head: RequestHead, len: usize) -> (RequestRef, Option<u16>) {
+    let r = new_request(h1, head, len);
+    let status = accept_head(h1, &r).err();
+    if status.is_some() {
+        r.keepalive.set(false);
+    }
+    (r, status)
+}
+
+fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
+    set_uri(h1, r)?;
+    find_server(h1, r)?;
+    let settings = r.srv().settings.clone();
+    let dropped = {
+        let block = r.block.borrow();
+        let mut dropped = Vec::new();
+        let checked = r.head.borrow_mut().filter(H1::rules(&settings), limit(settings.max_headers), |field| {
+            dropped.push(String::from_utf8_lossy(field.line().of(&block)).into_owned());
+        });
+        checked.map(|()| dropped)
+    };
+    match dropped {
+        Ok(lines) => {
+            for line in lines {
+                crate::info!(r, "client sent invalid header line: \"{line}\"");
+            }
+        }
+        Err(error) => {
+            crate::info!(r, "{}", error.log_message(&[]));
+            return Err(error.status());
+        }
+    }
+    let framed = {
+        let block = r.block.borrow();
+        let head = r.head.borrow();
+        framing(&head, &block).map_err(|error| (error.status(), error.log_message(&block)))
+    };
+    let framed: Framing = match framed {
+        Ok(framed) => framed,
+        Err((status, message)) => {
+            crate::info!(r, "{message}");
+            return Err(status);
+        }
+    };
+    h1.timeout.clear();
+    r.framing.set(framed);
+    r.keepalive.set(framed.keep_alive);
+    *h1.body.borrow_mut() = match framed.body {
+        Body::None | Body::Length(0) => BodyReader::Done,
+        Body::Length(length) => BodyReader::Length(length),
+        Body::Chunked => BodyReader::Chunked(Box::new(Decoder::new(ChunkLimits::default()))),
+    };
+    Ok(())
+}
+
+fn limit(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+fn set_uri(h1: &H1, r: &Request) -> Result<(), u16> {
+    let head = r.head.borrow();
+    let block = r.block.borrow();
+    r.args.borrow_mut().extend_from_slice(head.args.of(&block));
+    let mut path = r.uri.borrow_mut();
+    if head.complex || head.empty_path {
+        r.complex_uri.set(true);
+        let merge = h1.default_settings().merge_slashes;
+        let normalized = uri::normalize(head.path.of(&block), merge, &mut path);
+        drop(path);
+        if normalized.is_err() {
+            r.uri.borrow_mut().clear();
+            crate::info!(r, "client sent invalid request while reading client request line");
+            return Err(400);
+        }
+    } else {
+        path.extend_from_slice(head.path.of(&block));
+    }
+    Ok(())
+}
+
+/// Takes the host from the target or the field, and with it the server.
+fn find_server(h1: &H1, r: &Request) -> Result<(), u16> {
+    let valid = {
+        let head = r.head.borrow();
+        let block = r.block.borrow();
+        let mut target = r.host.borrow_mut();
+        let field = head.value(Known::Host, &block);
+        // The authority of an absolute target wins; both must be well-formed.
+        let from_field = match field {
+            Some(host) if !host.is_empty() => host::validate(host, &mut target).map(drop).map_err(|_| {
+                host::InvalidHost::IN_FIELD
+            }),
+            _ => Ok(()),
+        };
+        match from_field {
+            Ok(()) if head.has_host => host::validate(head.host.of(&block), &mut target)
+                .map(drop)
+                .map_err(|_| host::InvalidHost::IN_REQUEST_LINE),
+            other => other,
+        }
+    };
+    if let Err(message) = valid {
+        r.host.borrow_mut().clear();
+        crate::info!(r, "{message}");
+        return Err(400);
+    }
+    if !h1.addr_conf.has_names() {
+        return Ok(());
+    }
+    let mut groups = Vec::new();
+    let host = r.host.borrow();
+    let found = h1.addr_conf.find(&host, &mut groups);
+    if let Some(names) = found.captures {
+        engine::keep_captures(r, &host, groups, names);
+    }
+    r.server.set(found.server);
+    r.location.set(r.srv().location);
+    Ok(())
+}
+
+impl H1 {
+    fn poll_body_within(
+        &self, r: &Request, timeout: u64, cx: &mut Context<'_>,
+    ) -> Poll<Result<BodyRead, RequestError>> {
+        loop {
+            if matches!(*self.body.borrow(), BodyReader::Done) {
+                return Poll::Ready(Ok(BodyRead::End));
+            }
+            if self.unread() > 0 {
+                if let Some(read) = self.decode(r)? {
+                    return Poll::Ready(Ok(read));
+                }
+                continue;
+            }
+            if self.eof.get() {
+                return Poll::Ready(Err(RequestError::client_gone()));
+            }
+            if !self.timeout.is_armed() {
+                self.timeout.set(timeout);
+            }
+            match ready!(self.poll_fill(cx)) {
+                Ok(0) => return Poll::Ready(Err(RequestError::client_gone())),
+                Ok(_) => self.timeout.clear(),
+                Err(Fill::TimedOut) => {
+                    self.timed_out.set(true);
+                    return Poll::Ready(Err(RequestError::Client { status: 408, message: "client timed out".into() }));
+                }
+                Err(Fill::Io(error)) => {
+                    let message = format!("recv() failed ({})", moonrest_core::env::os_error(&error));
+                    return Poll::Ready(Err(RequestError::Client { status: 400, message: message.into() }));
+                }
+            }
+        }
+    }
+
+    /// Decodes body bytes from the buffer.
+    fn decode(&self, r: &Request) -> Result<Option<BodyRead>, RequestError> {
+        let buffer = self.buffer.borrow();
+        let unread = buffer.get(self.at.get()..).unwrap_or_default();
+        let mut reader = self.body.borrow_mut();
+        match &mut *reader {
+            BodyReader::Done => Ok(Some(BodyRead::End)),
+            BodyReader::Length(left) => {
+                let take = usize::try_from(*left).unwrap_or(usize::MAX).min(unread.len());
+                let data = Bytes::copy_from_slice(unread.get(..take).unwrap_or_default());
+                *left -= take as u64;
+                self.at.set(self.at.get() + take);
+                r.request_length.set(r.request_length.get() + take as u64);
+                if *left == 0 {
+                    *reader = BodyReader::Done;
+                }
+                Ok(Some(BodyRead::Data(data)))
+            }
+            BodyReader::Chunked(decoder) => {
+                let step = decoder.decode(unread).map_err(|_| RequestError::Client {
+                    status: 400,
+                    message: "client sent invalid chunked body".into(),
+                })?;
+                let used = |n: usize| {
+                    self.at.set(self.at.get() + n);
+                    r.request_length.set(r.request_length.get() + n as u64);
+                };
+                match step {
+                    Chunk::Data { start, end, used: n } => {
+                        let data = Bytes::copy_from_slice(unread.get(start..end).unwrap_or_default());
+                        used(n);
+                        Ok(Some(BodyRead::Data(data)))
+                    }
+                    Chunk::End { used: n } => {
+                        used(n);
+                        *reader = BodyReader::Done;
+                        Ok(Some(BodyRead::End))
+                    }
+                    Chunk::Partial { used: n } => {
+                        used(n);
+                        Ok(None)
+                    }
+                }
+            }
+        }
+    }
+
+    fn start_pace(&self, r: &Request) {
+        let core = &r.loc().core;
+        self.send_timeout_ms.set(core.send_timeout);
+        let rate = r.limit_rate.get().or_else(|| core.limit_rate.as_ref().map(|rate| size(r, rate))).unwrap_or(0);
+        if rate == 0 {
+            return;
+        }
+        let after = r.limit_rate_after.get();
+        let after = after.or_else(|| core.limit_rate_after.as_ref().map(|after| size(r, after))).unwrap_or(0);
+        *self.pace.borrow_mut() =
+            Some(Pace { rate, after, started: r.started_ms.get(), sent: 0, sleep: None });
+    }
+}
+
+/// A size given by a text with variables; what is no size counts as 0.
+fn size(r: &Request, template: &moonrest_core::Template) -> u64 {
+    moonrest_core::conf::value::parse_size(&template.eval(r)).unwrap_or(0)
+}
+
+impl Exchange for H1 {
+    fn send_head(&self, r: &Request, _end: bool) -> Result<(), RequestError> {
+        if self.broken.get() {
+            return Err(RequestError::client_gone());
+        }
+        self.decide_keepalive(r);
+        let delimited = head::delimit(r);
+        self.delimited.set(delimited);
+        self.start_pace(r);
+        if r.version.get() == Version::Http09 {
+            r.keepalive.set(false);
+            return Ok(());
+        }
+        let mut queue = self.queue.borrow_mut();
+        if queue.tail().capacity() == 0 {
+            queue.give_buffer(self.worker.take_buffer());
+        }
+        let before = queue.tail().len();
+        head::append(r, queue.tail(), delimited);
+        let grown = queue.tail().len() - before;
+        queue.grown(grown);
+        Ok(())
+    }
+
+    fn send_interim(&self, r: &Request, status: u16, fields: &[(Bytes, Bytes)]) -> Result<(), RequestError> {
+        if r.version.get() != Version::Http11 {
+            return Ok(());
+        }
+        let mut queue = self.queue.borrow_mut();
+        queue.push_slice(b"HTTP/1.1 ");
+        queue.push_slice(head::reason(status).unwrap_or("100 Continue").as_bytes());
+        queue.push_slice(b"\r\n");
+        for (name, value) in fields {
+            queue.push_slice(name);
+            queue.push_slice(b": ");
+            queue.push_slice(value);
+            queue.push_slice(b"\r\n");
+        }
+        queue.push_slice(b"\r\n");
+        Ok(())
+    }
+
+    fn push(&self, _r: &Request, output: Output) -> Result<(), RequestError> {
+        if self.broken.get() {
+            return Err(RequestError::client_gone());
+        }
+        let mut queue = self.queue.borrow_mut();
+        let chunked = self.delimited.get() == Delimited::Chunked;
+        let len = match &output {
+            Output::Data(data) => data.len() as u64,
+            Output::File(range) => range.len(),
+        };
+        if chunked {
+            queue.push_slice(ChunkHead::new(len).as_bytes());
+        }
+        match output {
+            Output::Data(data) => queue.push_bytes(data),
+            Output::File(range) => {
+                let name = range.file.name.clone();
+                queue.push_file(range).map_err(|error| {
+                    let name = String::from_utf8_lossy(&name).into_owned();
+                    RequestError::Cut(format!("reading \"{name}\" failed: {error}").into())
+                })?;
+            }
+        }
+        if chunked {
+            queue.push_slice(DATA_END);
+        }
+        Ok(())
+    }
+
+    fn finish(&self, r: &Request) -> Result<(), RequestError> {
+        if self.delimited.get() != Delimited::Chunked {
+            return Ok(());
+        }
+        let mut queue = self.queue.borrow_mut();
+        let out = r.out.borrow();
+        if out.trailers.is_empty() {
+            queue.push_slice(LAST_CHUNK);
+            return Ok(());
+        }
+        queue.push_slice(b"0\r\n");
+        for field in &out.trailers {
+            queue.push_slice(&field.name);
+            queue.push_slice(b": ");
+            queue.push_slice(&field.value);
+            queue.push_slice(b"\r\n");
+        }
+        queue.push_slice(b"\r\n");
+        Ok(())
+    }
+
+    fn flush(&self, _r: &Request) {
+        // Everything queued is written whenever the request waits, and at its end.
+    }
+
+    fn poll_drained(&self, _r: &Request, low_water: usize, cx: &mut Context<'_>) -> Poll<Result<(), RequestError>> {
+        if self.broken.get() {
+            return Poll::Ready(Err(RequestError::client_gone()));
+        }
+        if self.queue.borrow().len() <= low_water as u64 {
+            return Poll::Ready(Ok(()));
+        }
+        match self.poll_flush(cx) {
+            Poll::Pending if self.queue.borrow().len() <= low_water as u64 => Poll::Ready(Ok(())),
+            other => other,
+        }
+    }
+
+    fn poll_body(&self, r: &Request, cx: &mut Context<'_>) -> Poll<Result<BodyRead, RequestError>> {
+        self.poll_body_within(r, r.loc().core.client_body_timeout, cx)
+    }
+
+    fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.broken.get() || self.eof.get() {
+            return Poll::Ready(());
+        }
+        if self.unread() > 0 || !matches!(*self.body.borrow(), BodyReader::Done) {
+            // Bytes are there, or belong to the body: the end cannot be seen behind them.
+            return Poll::Pending;
+        }
+        match self.poll_fill(cx) {
+            Poll::Ready(Ok(0)) => Poll::Ready(()),
+            Poll::Ready(Ok(_)) => Poll::Pending,
+            Poll::Ready(Err(Fill::Io(_))) => {
+                self.broken.set(true);
+                Poll::Ready(())
+            }
+            Poll::Ready(Err(Fill::TimedOut)) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn abort(&self, _r: &Request) {
+        let buffer = self.queue.borrow_mut().take_buffer();
+        self.worker.give_buffer(buffer);
+    }
+
+    fn expect_continue(&self, r: &Request) -> Result<(), RequestError> {
+        let mut framing = r.framing.get();
+        if !framing.expect_continue || r.header_sent.get() || self.unread() > 0 {
+            return Ok(());
+        }
+        framing.expect_continue = false;
+        r.framing.set(framing);
+        self.send_interim(r, 100, &[])
+    }
+
+    fn local_addr(&self) -> Addr {
+        self.io.local_addr().unwrap_or_else(|_| Addr::Unix(Box::default()))
+    }
+
+    fn bytes_sent(&self) -> u64 {
+        (self.bytes_sent.get() + self.queue.borrow().len()).saturating_sub(self.sent_before.get())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl H1 {
+    /// Keep-alive ends for reasons of the location.
+    fn decide_keepalive(&self, r: &Request) {
+        if !r.keepalive.get() {
+            return;
+        }
+        let core = &r.loc().core;
+        let age = time::monotonic_ms().saturating_sub(self.conn.started);
+        let old_browser = core.keepalive_disable != 0 && disabled_browser(r, core.keepalive_disable);
+        if core.keepalive_timeout == 0
+            || self.conn.requests.get() >= core.keepalive_requests
+            || age > core.keepalive_time
+            || self.worker.is_quitting()
+            || old_browser
+        {
+            r.keepalive.set(false);
+        }
+    }
+}
+
+/// `keepalive_disable`: browsers known to mishandle it.
+fn disabled_browser(r: &Request, which: u8) -> bool {
+    use memchr::memmem::find;
+    r.with_header(b"user-agent", |agent| {
+        let Some(agent) = agent else { return false };
+        let msie6 = which & 1 != 0
+            && r.method.get() == moonrest_proto::http1::Method::Post
+            && find(agent, b"MSIE ").is_some_and(|at| {
+                agent.get(at + 5).is_some_and(|digit| (b'4'..=b'6').contains(digit))
+                    && agent.get(at + 6) == Some(&b'.')
+            })
+            && find(agent, b"Opera").is_none();
+        let safari = which & 2 != 0
+            && find(agent, b"Mac OS X").is_some()
+            && find(agent, b"Safari/").is_some()
+            && find(agent, b"Chrom").is_none();
+        msie6 || safari
+    })
+}
+

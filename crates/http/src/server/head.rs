@@ -1,0 +1,236 @@
+//! Serialises HTTP/1 response heads, in nginx's order of fields.
+
+use crate::{core::ServerTokens, request::Request, special};
+use moonrest_proto::{date, http1::Version};
+use std::io::Write;
+
+/// How the body of the response is delimited.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Delimited {
+    /// By its length, or there is none.
+    #[default]
+    Length,
+    Chunked,
+    /// By the end of the connection.
+    Close,
+}
+
+/// Appends the head of the request's response. `keepalive` is what the connection will do.
+pub(crate) fn append(r: &Request, out: &mut Vec<u8>, delimited: Delimited) {
+    let head = r.out.borrow();
+    out.extend_from_slice(b"HTTP/1.1 ");
+    match (&head.status_line, reason(head.status)) {
+        (Some(line), _) => out.extend_from_slice(line),
+        (None, Some(line)) => out.extend_from_slice(line.as_bytes()),
+        (None, None) => {
+            let _ = write!(out, "{:03}", head.status);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+    server(r, out);
+    match &head.date {
+        Some(date) if date.is_empty() => {}
+        Some(date) => field(out, b"Date", date),
+        None => field(out, b"Date", &r.worker.http_date(r.worker.now())),
+    }
+    if !head.content_type.is_empty() {
+        out.extend_from_slice(b"Content-Type: ");
+        out.extend_from_slice(&head.content_type);
+        if let Some(charset) = head.charset.as_ref().filter(|charset| {
+            !charset.is_empty() && head.content_type_len == head.content_type.len()
+        }) {
+            out.extend_from_slice(b"; charset=");
+            out.extend_from_slice(charset);
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+    if let Some(length) = head.content_length {
+        out.extend_from_slice(b"Content-Length: ");
+        append_number(out, length);
+        out.extend_from_slice(b"\r\n");
+    }
+    if let Some(time) = head.last_modified {
+        field(out, b"Last-Modified", &date::http(time));
+    }
+    if let Some(location) = &head.location {
+        out.extend_from_slice(b"Location: ");
+        absolute(r, location, out);
+        out.extend_from_slice(b"\r\n");
+    }
+    if delimited == Delimited::Chunked {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    connection(r, head.status, out);
+    if let Some(etag) = &head.etag {
+        field(out, b"ETag", etag);
+    }
+    if let Some(encoding) = &head.content_encoding {
+        field(out, b"Content-Encoding", encoding);
+    }
+    for other in &head.fields {
+        field(out, &other.name, &other.value);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn server(r: &Request, out: &mut Vec<u8>) {
+    let head = r.out.borrow();
+    if let Some(server) = &head.server {
+        if !server.is_empty() {
+            field(out, b"Server", server);
+        }
+        return;
+    }
+    match &r.loc().core.server_tokens {
+        ServerTokens::On | ServerTokens::Build => {
+            out.extend_from_slice(b"Server: ");
+            out.extend_from_slice(special::SIGNATURE.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        ServerTokens::Off => {
+            out.extend_from_slice(b"Server: ");
+            out.extend_from_slice(special::NAME.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        ServerTokens::Text(text) => {
+            let value = text.eval(r);
+            if !value.is_empty() {
+                field(out, b"Server", &value);
+            }
+        }
+    }
+}
+
+fn connection(r: &Request, status: u16, out: &mut Vec<u8>) {
+    if status == 101 {
+        out.extend_from_slice(b"Connection: upgrade\r\n");
+        return;
+    }
+    if !r.keepalive.get() {
+        out.extend_from_slice(b"Connection: close\r\n");
+        return;
+    }
+    out.extend_from_slice(b"Connection: keep-alive\r\n");
+    let seconds = r.loc().core.keepalive_header;
+    if seconds > 0 {
+        let _ = write!(out, "Keep-Alive: timeout={seconds}\r\n");
+    }
+}
+
+/// A path becomes a URL of this server, if the location wants that.
+fn absolute(r: &Request, location: &[u8], out: &mut Vec<u8>) {
+    let core = &r.loc().core;
+    if !location.starts_with(b"/") || !core.absolute_redirect {
+        out.extend_from_slice(location);
+        return;
+    }
+    let tls = r.conn.tls.borrow().is_some();
+    out.extend_from_slice(if tls { b"https://" } else { b"http://" });
+    let host = r.host.borrow();
+    let name = &r.srv().name;
+    if core.server_name_in_redirect {
+        out.extend_from_slice(name);
+    } else if !host.is_empty() {
+        out.extend_from_slice(&host);
+    } else {
+        r.with_local(|addr| addr.append_text(out));
+    }
+    if core.port_in_redirect {
+        let port = r.with_local(moonrest_net::addr::Addr::port);
+        if port != 0 && port != if tls { 443 } else { 80 } {
+            let _ = write!(out, ":{port}");
+        }
+    }
+    out.extend_from_slice(location);
+}
+
+/// Appends a number without the formatting machinery.
+pub(crate) fn append_number(out: &mut Vec<u8>, number: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    let mut rest = number;
+    loop {
+        at -= 1;
+        if let Some(digit) = digits.get_mut(at) {
+            *digit = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+        }
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(at..).unwrap_or_default());
+}
+
+/// How the body will be delimited; decides about keep-alive where the body's end must be the connection's.
+pub(crate) fn delimit(r: &Request) -> Delimited {
+    let out = r.out.borrow();
+    if r.header_only.get() || out.content_length.is_some() && !out.expect_trailers {
+        return Delimited::Length;
+    }
+    drop(out);
+    if r.version.get() == Version::Http11 && r.loc().core.chunked_transfer_encoding {
+        r.out.borrow_mut().content_length = None;
+        return Delimited::Chunked;
+    }
+    if r.out.borrow().content_length.is_some() {
+        return Delimited::Length;
+    }
+    r.keepalive.set(false);
+    Delimited::Close
+}
+
+/// Code and reason as nginx sends them.
+pub fn reason(status: u16) -> Option<&'static str> {
+    Some(match status {
+        100 => "100 Continue",
+        101 => "101 Switching Protocols",
+        103 => "103 Early Hints",
+        200 => "200 OK",
+        201 => "201 Created",
+        202 => "202 Accepted",
+        204 => "204 No Content",
+        206 => "206 Partial Content",
+        301 => "301 Moved Permanently",
+        302 => "302 Moved Temporarily",
+        303 => "303 See Other",
+        304 => "304 Not Modified",
+        307 => "307 Temporary Redirect",
+        308 => "308 Permanent Redirect",
+        400 => "400 Bad Request",
+        401 => "401 Unauthorized",
+        402 => "402 Payment Required",
+        403 => "403 Forbidden",
+        404 => "404 Not Found",
+        405 => "405 Not Allowed",
+        406 => "406 Not Acceptable",
+        407 => "407 Proxy Authentication Required",
+        408 => "408 Request Time-out",
+        409 => "409 Conflict",
+        410 => "410 Gone",
+        411 => "411 Length Required",
+        412 => "412 Precondition Failed",
+        413 => "413 Request Entity Too Large",
+        414 => "414 Request-URI Too Large",
+        415 => "415 Unsupported Media Type",
+        416 => "416 Requested Range Not Satisfiable",
+        421 => "421 Misdirected Request",
+        425 => "425 Too Early",
+        429 => "429 Too Many Requests",
+        500 => "500 Internal Server Error",
+        501 => "501 Not Implemented",
+        502 => "502 Bad Gateway",
+        503 => "503 Service Temporarily Unavailable",
+        504 => "504 Gateway Time-out",
+        505 => "505 HTTP Version Not Supported",
+        507 => "507 Insufficient Storage",
+        _ => return None,
+    })
+}

@@ -1,0 +1,123 @@
+//! Writing to a client: flushes the queue, paces it (`limit_rate`), times out.
+
+use super::h1::H1;
+use crate::phase::RequestError;
+use std::{
+    io,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+/// How fast the present response may leave.
+pub(super) struct Pace {
+    /// Bytes per second.
+    pub rate: u64,
+    /// Bytes that are not counted.
+    pub after: u64,
+    /// Monotonic milliseconds when the request began.
+    pub started: u64,
+    /// Bytes of this response that have left.
+    pub sent: u64,
+    pub sleep: Option<std::pin::Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl Pace {
+    /// Bytes that may leave now.
+    fn allowance(&self, now: u64) -> i64 {
+        // nginx counts whole seconds begun, so that the first second's share leaves at once.
+        let seconds = now.saturating_sub(self.started) / 1000 + 1;
+        let total = self.rate.saturating_mul(seconds).saturating_add(self.after);
+        i64::try_from(total).unwrap_or(i64::MAX) - i64::try_from(self.sent).unwrap_or(i64::MAX)
+    }
+}
+
+impl H1 {
+    /// Writes what is queued, as far as the client takes it. Ready when nothing is left.
+    pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), RequestError>> {
+        if self.broken.get() {
+            return Poll::Ready(Err(RequestError::client_gone()));
+        }
+        loop {
+            if self.queue.borrow().is_empty() {
+                self.send_timeout_off();
+                return Poll::Ready(Ok(()));
+            }
+            let limit = match self.poll_allowance(cx) {
+                Poll::Ready(limit) => limit,
+                Poll::Pending => return Poll::Pending,
+            };
+            let result = self.queue.borrow_mut().write(&self.io, limit);
+            match result {
+                Ok(n) => self.wrote(n as u64),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => match self.io.poll_writable(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(self.broke(&error))),
+                    Poll::Pending => return self.poll_send_timeout(cx),
+                },
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(self.broke(&error))),
+            }
+        }
+    }
+
+    fn wrote(&self, n: u64) {
+        self.bytes_sent.set(self.bytes_sent.get() + n);
+        self.send_timeout_off();
+        if let Some(pace) = &mut *self.pace.borrow_mut() {
+            pace.sent += n;
+        }
+    }
+
+    fn poll_allowance(&self, cx: &mut Context<'_>) -> Poll<u64> {
+        let mut slot = self.pace.borrow_mut();
+        let chunk = self.max_chunk.get();
+        let Some(pace) = &mut *slot else { return Poll::Ready(chunk) };
+        loop {
+            if let Some(sleep) = &mut pace.sleep {
+                if sleep.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                pace.sleep = None;
+            }
+            let allowance = pace.allowance(moonrest_sys::time::monotonic_ms());
+            if allowance > 0 {
+                return Poll::Ready(u64::try_from(allowance).unwrap_or(0).min(chunk));
+            }
+            let wait = allowance.unsigned_abs().saturating_mul(1000) / pace.rate.max(1) + 1;
+            pace.sleep = Some(Box::pin(tokio::time::sleep(Duration::from_millis(wait))));
+        }
+    }
+
+    fn poll_send_timeout(&self, cx: &mut Context<'_>) -> Poll<Result<(), RequestError>> {
+        let mut slot = self.send_timeout.borrow_mut();
+        let (timeout, armed) = slot.get_or_insert_with(Default::default);
+        if !armed.replace(true) {
+            timeout.set(self.send_timeout_ms.get());
+        }
+        if timeout.poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        drop(slot);
+        self.broken.set(true);
+        self.timed_out.set(true);
+        Poll::Ready(Err(RequestError::Client { status: 408, message: "client timed out".into() }))
+    }
+
+    fn send_timeout_off(&self) {
+        if let Some((timeout, armed)) = &*self.send_timeout.borrow() {
+            if armed.replace(false) {
+                timeout.clear();
+            }
+        }
+    }
+
+    /// The connection cannot be written to any more.
+    pub(super) fn broke(&self, error: &io::Error) -> RequestError {
+        self.broken.set(true);
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            return RequestError::Cut("a file was truncated while it was sent".into());
+        }
+        let message = format!("send() failed ({})", moonrest_core::env::os_error(error));
+        RequestError::Client { status: 499, message: message.into() }
+    }
+}

@@ -1,0 +1,215 @@
+//! Subrequests: requests that a request makes of its own server. They run the same engine with another output.
+
+use crate::{
+    body::BodyState,
+    engine::MAX_DEPTH,
+    exchange::{BodyRead, Exchange, Output},
+    filter::Piece,
+    phase::{LocalBoxFuture, RequestError},
+    request::{NewRequest, Request, RequestRef},
+};
+use bytes::Bytes;
+use moonrest_proto::http1::Method;
+use std::{
+    any::Any,
+    cell::RefCell,
+    fmt,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+/// A child request whose output belongs at one place of its parent's body.
+pub struct Subrequest {
+    pub request: RequestRef,
+    /// Runs when the child has finished.
+    pub done: Option<Box<dyn FnOnce(&RequestRef)>>,
+}
+
+impl fmt::Debug for Subrequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Subrequest")
+    }
+}
+
+/// Runs a subrequest to its end; its output goes where its exchange puts it.
+///
+/// Keep the future for as long as the answer is wanted: dropping it cancels the subrequest.
+pub fn run(request: RequestRef) -> LocalBoxFuture<Result<(), RequestError>> {
+    Box::pin(async move { crate::engine::run_subrequest(&request).await })
+}
+
+/// A child for `uri` (which may carry arguments behind `?`) whose output goes into the body of `parent`, wherever its
+/// [`Piece::Subrequest`] stands.
+///
+/// # Errors
+/// nginx's `subrequests cycle while processing "x"`.
+pub fn inline(parent: &RequestRef, uri: &[u8]) -> Result<RequestRef, RequestError> {
+    let main = parent.main.clone().unwrap_or_else(|| parent.clone());
+    child(parent, uri, Rc::new(Inline { main }))
+}
+
+/// A child whose head is what matters (`auth_request`): its body is dropped.
+///
+/// # Errors
+/// As [`inline`].
+pub fn background(parent: &RequestRef, uri: &[u8]) -> Result<RequestRef, RequestError> {
+    let child = child(parent, uri, Rc::new(Discard { parent: parent.exchange.clone() }))?;
+    child.background.set(true);
+    Ok(child)
+}
+
+/// A child whose body is kept in memory, and where to find it.
+///
+/// # Errors
+/// As [`inline`].
+pub fn captured(parent: &RequestRef, uri: &[u8]) -> Result<(RequestRef, Rc<Captured>), RequestError> {
+    let captured = Rc::new(Captured { parent: parent.exchange.clone(), body: RefCell::default() });
+    let child = child(parent, uri, captured.clone())?;
+    Ok((child, captured))
+}
+
+/// A child with an exchange of the caller's making. It has its parent's headers, a GET method, and no body of its own.
+///
+/// # Errors
+/// As [`inline`].
+pub fn child(parent: &RequestRef, uri: &[u8], exchange: Rc<dyn Exchange>) -> Result<RequestRef, RequestError> {
+    let depth = parent.subrequest_depth.get() + 1;
+    if depth > MAX_DEPTH {
+        return Err(RequestError::internal(format!(
+            "subrequests cycle while processing \"{}\"",
+            String::from_utf8_lossy(uri)
+        )));
+    }
+    let server = parent.server.get();
+    let child = Request::start(NewRequest {
+        worker: parent.worker.clone(),
+        conn: parent.conn.clone(),
+        exchange,
+        server,
+        location: parent.srv().location,
+        parent: Some(parent.clone()),
+    });
+    let (path, args) = match memchr::memchr(b'?', uri) {
+        Some(at) => (uri.get(..at).unwrap_or_default(), uri.get(at + 1..).unwrap_or_default()),
+        None => (uri, &[][..]),
+    };
+    child.uri.borrow_mut().extend_from_slice(path);
+    child.args.borrow_mut().extend_from_slice(args);
+    child.block.borrow_mut().extend_from_slice(&parent.block.borrow());
+    child.head.borrow_mut().clone_from(&parent.head.borrow());
+    child.host.borrow_mut().extend_from_slice(&parent.host.borrow());
+    child.framing.set(parent.framing.get());
+    child.method.set(Method::Get);
+    child.version.set(parent.version.get());
+    child.started.set(parent.started.get());
+    child.started_ms.set(parent.started_ms.get());
+    child.valid_unparsed_uri.set(false);
+    child.complex_uri.set(true);
+    child.internal.set(true);
+    child.subrequest_depth.set(depth);
+    // The body, if read, is its parent's; it is not read again for the child.
+    child.body.borrow_mut().state = BodyState::Complete;
+    Ok(child)
+}
+
+/// Output that joins the main request's.
+struct Inline {
+    main: RequestRef,
+}
+
+/// Output kept in memory.
+pub struct Captured {
+    parent: Rc<dyn Exchange>,
+    pub body: RefCell<Vec<u8>>,
+}
+
+/// Output dropped.
+struct Discard {
+    parent: Rc<dyn Exchange>,
+}
+
+macro_rules! child_exchange {
+    ($type:ty, $parent:expr) => {
+        fn send_head(&self, _: &Request, _: bool) -> Result<(), RequestError> {
+            Ok(())
+        }
+        fn send_interim(&self, _: &Request, _: u16, _: &[(Bytes, Bytes)]) -> Result<(), RequestError> {
+            Ok(())
+        }
+        fn finish(&self, _: &Request) -> Result<(), RequestError> {
+            Ok(())
+        }
+        fn abort(&self, _: &Request) {}
+        fn expect_continue(&self, _: &Request) -> Result<(), RequestError> {
+            Ok(())
+        }
+        fn poll_body(&self, _: &Request, _: &mut Context<'_>) -> Poll<Result<BodyRead, RequestError>> {
+            Poll::Ready(Ok(BodyRead::End))
+        }
+        fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
+            let of: fn(&$type) -> &Rc<dyn Exchange> = $parent;
+            of(self).poll_closed(cx)
+        }
+        fn local_addr(&self) -> moonrest_net::addr::Addr {
+            let of: fn(&$type) -> &Rc<dyn Exchange> = $parent;
+            of(self).local_addr()
+        }
+        fn bytes_sent(&self) -> u64 {
+            0
+        }
+        fn as_any(&self) -> &dyn Any {
+            self
+        }
+    };
+}
+
+impl Exchange for Inline {
+    child_exchange!(Self, |it| &it.main.exchange);
+
+    fn push(&self, _: &Request, output: Output) -> Result<(), RequestError> {
+        self.main.through_tail(match output {
+            Output::Data(data) => Piece::Data(data),
+            Output::File(range) => Piece::File(range),
+        })
+    }
+
+    fn flush(&self, _: &Request) {
+        let _ = self.main.through_tail(Piece::Flush);
+    }
+
+    fn poll_drained(&self, _: &Request, low_water: usize, cx: &mut Context<'_>) -> Poll<Result<(), RequestError>> {
+        self.main.exchange.poll_drained(&self.main, low_water, cx)
+    }
+}
+
+impl Exchange for Captured {
+    child_exchange!(Self, |it| &it.parent);
+
+    fn push(&self, _: &Request, output: Output) -> Result<(), RequestError> {
+        match output {
+            Output::Data(data) => self.body.borrow_mut().extend_from_slice(&data),
+            Output::File(range) => self.body.borrow_mut().extend_from_slice(&crate::output::read_range(&range)?),
+        }
+        Ok(())
+    }
+
+    fn flush(&self, _: &Request) {}
+
+    fn poll_drained(&self, _: &Request, _: usize, _: &mut Context<'_>) -> Poll<Result<(), RequestError>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Exchange for Discard {
+    child_exchange!(Self, |it| &it.parent);
+
+    fn push(&self, _: &Request, _: Output) -> Result<(), RequestError> {
+        Ok(())
+    }
+
+    fn flush(&self, _: &Request) {}
+
+    fn poll_drained(&self, _: &Request, _: usize, _: &mut Context<'_>) -> Poll<Result<(), RequestError>> {
+        Poll::Ready(Ok(()))
+    }
+}

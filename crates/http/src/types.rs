@@ -1,0 +1,107 @@
+//! `types`: from file extensions to media types; and tables of media types for filters (`gzip_types`).
+//! <https://nginx.org/en/docs/http/ngx_http_core_module.html#types>
+
+use crate::{args::Args, core::CoreLoc};
+use bytes::Bytes;
+use moonrest_core::{ConfResult, Fault};
+use std::{collections::HashMap, collections::HashSet, sync::Arc};
+
+/// Media types by lower-case extension.
+pub struct TypesConf(HashMap<Box<[u8]>, Bytes>);
+
+impl Default for TypesConf {
+    fn default() -> Self {
+        let rows: [(&[u8], &'static [u8]); 3] =
+            [(b"html", b"text/html"), (b"gif", b"image/gif"), (b"jpg", b"image/jpeg")];
+        Self(rows.into_iter().map(|(ext, media)| (ext.into(), Bytes::from_static(media))).collect())
+    }
+}
+
+impl TypesConf {
+    /// The media type for an extension, in any case.
+    pub fn get(&self, extension: &[u8]) -> Option<&Bytes> {
+        if extension.iter().any(u8::is_ascii_uppercase) {
+            return self.0.get(&*extension.to_ascii_lowercase());
+        }
+        self.0.get(extension)
+    }
+}
+
+/// Sets `types { TYPE EXT …; }`. A second block in the same place adds to the first.
+pub(crate) fn set(loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
+    let mut map = match loc.types.take() {
+        Some(known) => Arc::try_unwrap(known).map(|types| types.0).unwrap_or_else(|shared| shared.0.clone()),
+        None => HashMap::new(),
+    };
+    for entry in args.block() {
+        let media = Bytes::copy_from_slice(&entry.name.text);
+        for ext in &entry.args {
+            let key: Box<[u8]> = ext.text.to_ascii_lowercase().into();
+            if let Some(old) = map.insert(key, media.clone()) {
+                args.env.warn(
+                    format!(
+                        "duplicate extension \"{}\", content type: \"{}\", previous content type: \"{}\"",
+                        ext.lossy(),
+                        entry.name.lossy(),
+                        String::from_utf8_lossy(&old)
+                    ),
+                    Some(ext.span),
+                );
+            }
+        }
+    }
+    loc.types = Some(Arc::new(TypesConf(map)));
+    Ok(())
+}
+
+/// A set of media types, as `gzip_types` and the like take it; `*` is all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MediaTypes {
+    all: bool,
+    types: HashSet<Box<[u8]>>,
+}
+
+impl MediaTypes {
+    /// A set of these types.
+    pub fn of(types: &[&str]) -> Self {
+        Self { all: false, types: types.iter().map(|t| t.as_bytes().into()).collect() }
+    }
+
+    /// Reads the arguments of a `*_types` directive. `always` is in the set whatever is written (nginx: `text/html`).
+    ///
+    /// # Errors
+    /// None at present; duplicates are warned about.
+    pub fn parse(args: &Args<'_>, always: &[&str]) -> ConfResult<Self> {
+        let mut set = Self::of(always);
+        for word in args.words() {
+            if &*word.text == b"*" {
+                set.all = true;
+                continue;
+            }
+            if !set.types.insert(word.text.to_ascii_lowercase().into()) {
+                args.env.warn(format!("duplicate MIME type \"{}\"", word.lossy()), Some(word.span));
+            }
+        }
+        Ok(set)
+    }
+
+    /// Whether the media type (without parameters) is in the set.
+    pub fn contains(&self, media_type: &[u8]) -> bool {
+        if self.all {
+            return true;
+        }
+        if media_type.iter().any(u8::is_ascii_uppercase) {
+            return self.types.contains(&*media_type.to_ascii_lowercase());
+        }
+        self.types.contains(media_type)
+    }
+}
+
+/// `"name" directive is duplicate` for a set given twice.
+pub fn set_types(slot: &mut Option<Arc<MediaTypes>>, args: &Args<'_>, always: &[&str]) -> ConfResult {
+    if slot.is_some() {
+        return Err(Fault::DUPLICATE);
+    }
+    *slot = Some(Arc::new(MediaTypes::parse(args, always)?));
+    Ok(())
+}

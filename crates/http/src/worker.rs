@@ -1,0 +1,153 @@
+//! What belongs to one worker thread: its generation, counters, cached time and reusable memory.
+
+use crate::{compile::Http, request::Memory};
+use moonrest_core::Log;
+use moonrest_sys::time;
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+/// Counters of one worker, read by `stub_status` in any worker. Written by their worker alone.
+#[derive(Default)]
+#[repr(align(128))]
+pub struct Counters {
+    pub accepted: AtomicU64,
+    pub handled: AtomicU64,
+    pub requests: AtomicU64,
+    pub active: AtomicU64,
+    pub reading: AtomicU64,
+    pub writing: AtomicU64,
+    pub waiting: AtomicU64,
+}
+
+/// Adds to a counter that only this thread writes.
+pub fn bump(counter: &AtomicU64, by: i64) {
+    counter.store(counter.load(Relaxed).wrapping_add_signed(by), Relaxed);
+}
+
+/// What the workers of all generations of this process share.
+#[derive(Default)]
+pub struct Process {
+    /// The counters of every worker that ever ran; a finished worker's are kept for the totals.
+    pub counters: parking_lot::Mutex<Vec<Arc<Counters>>>,
+    /// Connection numbers (`$connection`).
+    pub connections: AtomicU64,
+}
+
+/// One worker thread's state. Lives as long as the thread serves its generation.
+pub struct Worker {
+    pub id: usize,
+    pub http: Arc<Http>,
+    /// The log of the main level, for what belongs to no request.
+    pub log: Arc<Log>,
+    pub process: Arc<Process>,
+    pub counters: Arc<Counters>,
+    /// Set when the worker drains: keep-alive ends, idle connections close.
+    pub quitting: Arc<AtomicBool>,
+    /// Connections it may have at once (`worker_connections`).
+    pub max_connections: usize,
+    pub connections: Cell<usize>,
+    memories: RefCell<Vec<Memory>>,
+    buffers: RefCell<Vec<Vec<u8>>>,
+    date: Cell<(i64, [u8; 29])>,
+    stopping: tokio::sync::Notify,
+    /// Notified when the last connection of a draining worker has ended.
+    pub drained: tokio::sync::Notify,
+}
+
+/// Buffers and requests kept for reuse.
+const KEPT: usize = 64;
+/// A buffer that grew beyond this is given back to the allocator.
+const KEPT_CAPACITY: usize = 64 * 1024;
+
+impl Worker {
+    /// A worker for `http`.
+    pub fn new(
+        id: usize, http: Arc<Http>, log: Arc<Log>, process: Arc<Process>, max_connections: usize,
+    ) -> Rc<Self> {
+        let counters = Arc::new(Counters::default());
+        process.counters.lock().push(counters.clone());
+        Rc::new(Self {
+            id,
+            http,
+            log,
+            process,
+            counters,
+            quitting: Arc::default(),
+            max_connections,
+            connections: Cell::new(0),
+            memories: RefCell::default(),
+            buffers: RefCell::default(),
+            date: Cell::new((i64::MIN, [0; 29])),
+            stopping: tokio::sync::Notify::new(),
+            drained: tokio::sync::Notify::new(),
+        })
+    }
+
+    /// Whether it drains.
+    pub fn is_quitting(&self) -> bool {
+        self.quitting.load(Relaxed)
+    }
+
+    /// Begins to drain: wakes everything that sleeps until then.
+    pub fn quit(&self) {
+        self.quitting.store(true, Relaxed);
+        self.stopping.notify_waiters();
+    }
+
+    /// Resolves when draining begins.
+    pub fn stopping(&self) -> tokio::sync::futures::Notified<'_> {
+        self.stopping.notified()
+    }
+
+    /// An empty buffer.
+    pub fn take_buffer(&self) -> Vec<u8> {
+        self.buffers.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Gives a buffer back.
+    pub fn give_buffer(&self, mut buffer: Vec<u8>) {
+        let mut buffers = self.buffers.borrow_mut();
+        if buffer.capacity() > 0 && buffer.capacity() <= KEPT_CAPACITY && buffers.len() < KEPT {
+            buffer.clear();
+            buffers.push(buffer);
+        }
+    }
+
+    pub(crate) fn take_memory(&self) -> Memory {
+        self.memories.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub(crate) fn give_memory(&self, memory: Memory) {
+        let mut memories = self.memories.borrow_mut();
+        if memories.len() < KEPT {
+            memories.push(memory);
+        }
+    }
+
+    /// The present second as an HTTP date, formatted once per second.
+    pub fn http_date(&self, now: i64) -> [u8; 29] {
+        let (at, text) = self.date.get();
+        if at == now {
+            return text;
+        }
+        let text = moonrest_proto::date::http(now);
+        self.date.set((now, text));
+        text
+    }
+
+    /// Seconds since 1970, from the kernel's coarse clock.
+    pub fn now(&self) -> i64 {
+        time::wall_coarse().secs
+    }
+
+    /// The sum of one counter over all workers.
+    pub fn total(&self, counter: impl Fn(&Counters) -> &AtomicU64) -> u64 {
+        self.process.counters.lock().iter().map(|counters| counter(counters).load(Relaxed)).sum()
+    }
+}

@@ -1,0 +1,216 @@
+//! Timeouts of connections: one coarse wheel per worker instead of a timer per read.
+//!
+//! Arming is a store. Only when the wheel comes by is an entry looked at, and either fired or moved to the slot of its
+//! present deadline.
+
+use moonrest_sys::time::monotonic_coarse_ms;
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    rc::{Rc, Weak},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+/// The wheel's step, in milliseconds.
+const STEP: u64 = 32;
+const SLOTS: usize = 2048;
+/// No deadline.
+const OFF: u64 = u64::MAX;
+
+/// A deadline that can be moved at the cost of a store. Cancelled by dropping it.
+pub struct Timeout {
+    entry: Rc<Entry>,
+}
+
+struct Entry {
+    /// Monotonic milliseconds.
+    deadline: Cell<u64>,
+    /// The step of the wheel in which it will be looked at, or `OFF` when it stands in no slot.
+    queued: Cell<u64>,
+    waker: RefCell<Option<Waker>>,
+}
+
+struct Wheel {
+    slots: Box<[RefCell<Vec<Weak<Entry>>>]>,
+    /// The last step that was swept.
+    swept: Cell<u64>,
+    queued: Cell<usize>,
+    running: Cell<bool>,
+    wake: tokio::sync::Notify,
+}
+
+thread_local! {
+    static WHEEL: Rc<Wheel> = Rc::new(Wheel {
+        slots: (0..SLOTS).map(|_| RefCell::default()).collect(),
+        swept: Cell::new(monotonic_coarse_ms() / STEP),
+        queued: Cell::new(0),
+        running: Cell::new(false),
+        wake: tokio::sync::Notify::new(),
+    });
+}
+
+impl Default for Timeout {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Timeout {
+    /// A timeout that is not armed.
+    pub fn new() -> Self {
+        Self {
+            entry: Rc::new(Entry {
+                deadline: Cell::new(OFF),
+                queued: Cell::new(OFF),
+                waker: RefCell::new(None),
+            }),
+        }
+    }
+
+    /// Fires `ms` milliseconds from now (up to one step of the wheel later), instead of any earlier arrangement.
+    pub fn set(&self, ms: u64) {
+        let deadline = monotonic_coarse_ms().saturating_add(ms);
+        self.entry.deadline.set(deadline);
+        if self.entry.queued.get() > deadline / STEP + 1 {
+            WHEEL.with(|wheel| enqueue(wheel, &self.entry));
+        }
+    }
+
+    /// Never fires.
+    pub fn clear(&self) {
+        self.entry.deadline.set(OFF);
+    }
+
+    /// Whether a deadline is set, passed or not.
+    pub fn is_armed(&self) -> bool {
+        self.entry.deadline.get() != OFF
+    }
+
+    /// Whether the deadline has passed.
+    pub fn expired(&self) -> bool {
+        let deadline = self.entry.deadline.get();
+        deadline != OFF && monotonic_coarse_ms() >= deadline
+    }
+
+    /// Ready once the deadline has passed; otherwise wakes `cx` then.
+    pub fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.expired() {
+            return Poll::Ready(());
+        }
+        let mut waker = self.entry.waker.borrow_mut();
+        if waker.as_ref().is_none_or(|known| !known.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+/// Waits for `future` no longer than `ms` milliseconds; `None` when the time is up.
+pub async fn within<F: Future>(ms: u64, future: F) -> Option<F::Output> {
+    let timeout = Timeout::new();
+    timeout.set(ms);
+    let mut future = std::pin::pin!(future);
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => timeout.poll(cx).map(|()| None),
+    })
+    .await
+}
+
+fn enqueue(wheel: &Rc<Wheel>, entry: &Rc<Entry>) {
+    let now = wheel.swept.get();
+    let step = (entry.deadline.get() / STEP + 1).clamp(now + 1, now + SLOTS as u64 - 1);
+    entry.queued.set(step);
+    let slot = usize::try_from(step).unwrap_or(0) % SLOTS;
+    wheel.slots[slot].borrow_mut().push(Rc::downgrade(entry));
+    wheel.queued.set(wheel.queued.get() + 1);
+    if wheel.queued.get() == 1 {
+        // The wheel stood still: it continues from now.
+        if !wheel.running.replace(true) {
+            tokio::task::spawn_local(turn(wheel.clone()));
+        }
+        wheel.wake.notify_one();
+    }
+}
+
+async fn turn(wheel: Rc<Wheel>) {
+    loop {
+        while wheel.queued.get() == 0 {
+            wheel.wake.notified().await;
+        }
+        tokio::time::sleep(Duration::from_millis(STEP)).await;
+        let now = monotonic_coarse_ms() / STEP;
+        while wheel.swept.get() < now {
+            let step = wheel.swept.get() + 1;
+            wheel.swept.set(step);
+            sweep(&wheel, step, now);
+            if wheel.queued.get() == 0 {
+                wheel.swept.set(now);
+            }
+        }
+    }
+}
+
+fn sweep(wheel: &Rc<Wheel>, step: u64, now: u64) {
+    let slot = usize::try_from(step).unwrap_or(0) % SLOTS;
+    let entries = std::mem::take(&mut *wheel.slots[slot].borrow_mut());
+    wheel.queued.set(wheel.queued.get() - entries.len());
+    for entry in entries.iter().filter_map(Weak::upgrade) {
+        if entry.queued.get() != step {
+            continue; // moved to an earlier slot meanwhile; that one speaks for it
+        }
+        entry.queued.set(OFF);
+        let deadline = entry.deadline.get();
+        if deadline == OFF {
+            continue;
+        }
+        if deadline / STEP < now {
+            if let Some(waker) = entry.waker.borrow_mut().take() {
+                waker.wake();
+            }
+        } else {
+            enqueue(wheel, &entry);
+        }
+    }
+    let mut kept = wheel.slots[slot].borrow_mut();
+    if kept.is_empty() {
+        // The slot's memory is used again.
+        let mut entries = entries;
+        entries.clear();
+        *kept = entries;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::runtime::{Builder, LocalOptions};
+
+    fn run<F: Future>(future: F) -> F::Output {
+        Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap().block_on(future)
+    }
+
+    #[test]
+    fn a_timeout_fires_after_its_deadline_and_not_before() {
+        run(async {
+            let started = std::time::Instant::now();
+            assert!(within(100, std::future::pending::<()>()).await.is_none());
+            let took = started.elapsed().as_millis();
+            assert!((90..2_000).contains(&took), "{took}");
+        });
+    }
+
+    #[test]
+    fn a_moved_deadline_counts_and_a_cleared_one_does_not() {
+        run(async {
+            let timeout = Timeout::new();
+            timeout.set(60_000);
+            timeout.set(50);
+            poll_fn(|cx| timeout.poll(cx)).await;
+            timeout.clear();
+            assert!(!timeout.expired());
+            assert_eq!(within(1_000, async { 7 }).await, Some(7));
+        });
+    }
+}
