@@ -401,6 +401,10 @@ impl Lexer {
             return Err(Recovery::End(End::Close));
         }
         self.start = self.pos - 1;
+        if byte == b'#' {
+            self.comment(errors);
+            return Ok(None);
+        }
         self.too_long = true; // one complaint is enough
         self.bare(byte, words, damaged, errors)
     }

@@ -141,13 +141,17 @@ impl<'a> Parser<'a> {
 
     /// Says of new errors where in the reading order they are.
     fn stamp(&mut self, known: usize) {
-        for error in self.errors.iter_mut().skip(known) {
-            error.order = self.order;
+        for error in self.errors.split_off(known) {
+            self.report(error);
         }
     }
 
+    /// Keeps an error, unless its file is included again and it was said the first time.
     fn report(&mut self, error: ConfigError) {
-        self.errors.push(ConfigError { order: self.order, ..error });
+        let said = |other: &ConfigError| other.span == error.span && other.message == error.message;
+        if !self.errors.iter().any(said) {
+            self.errors.push(ConfigError { order: self.order, ..error });
+        }
     }
 
     fn lexer(&mut self) -> Option<&mut Lexer> {
@@ -171,6 +175,7 @@ impl<'a> Parser<'a> {
         } else if depth >= MAX_INCLUDE_DEPTH {
             "is included too deep"
         } else if self.includes > MAX_INCLUDES {
+            self.work.clear();
             "is one include too many"
         } else {
             let text = self.files.shared_text(file);
