@@ -19,6 +19,9 @@ use crate::{ConfigError, FileId, Span, Word};
 /// nginx: its buffer. No word or comment may be longer, the byte that ends it included.
 const MAX_PARAMETER: usize = 4096;
 
+/// What some editors put at the beginning of a file.
+pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
 /// After so many errors nobody reads on, and going back to forgotten quotes would cost too much.
 pub(crate) const MAX_ERRORS: usize = 100;
 
@@ -78,8 +81,8 @@ enum Recovery {
 
 impl Lexer {
     pub(crate) fn new(text: Arc<[u8]>, file: FileId, command_line: bool) -> Self {
-        // Editors on Windows begin a file with a byte order mark; nginx would take it for a part of the first name.
-        let pos = if text.starts_with(b"\xEF\xBB\xBF") && !command_line { 3 } else { 0 };
+        // nginx would take the mark for a part of the first name.
+        let pos = if text.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
         Self {
             text,
             file,
@@ -443,18 +446,19 @@ impl Lexer {
         format!("the quote opened on line {} is probably not closed", self.start_line)
     }
 
-    /// Goes back to the line after that of the opening quote.
+    /// Goes back to the end of the line of the opening quote.
     fn restart_after_quote(&mut self) -> Recovery {
         self.doubtful = true;
-        let len = memchr::memchr(b'\n', &self.text[self.start..]).unwrap_or(0);
-        let last = last_visible(&self.text[self.start..self.start + len]);
-        self.pos = (self.start + len + 1).min(self.text.len());
-        self.line = self.start_line + 1;
-        match last {
+        let text = self.text.get(self.start..).unwrap_or(&[]);
+        let line = text.split(|&byte| byte == b'\n').next().unwrap_or(&[]).trim_ascii_end();
+        let end = match line.last() {
             Some(b'{') => Recovery::End(End::Open),
             Some(b'}') => Recovery::End(End::Close),
             _ => Recovery::Restart,
-        }
+        };
+        self.pos = self.start + line.len();
+        self.line = self.start_line;
+        end
     }
 }
 
