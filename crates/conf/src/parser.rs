@@ -314,8 +314,10 @@ impl<'a> Parser<'a> {
 
     fn open_block(&mut self, statement: Statement) {
         if self.files.is_command_line(statement.span.file) {
-            let message = "block directives are not supported in -g option";
-            self.report(ConfigError::emerg(message).with_span(statement.span));
+            if !statement.damaged {
+                let message = "block directives are not supported in -g option";
+                self.report(ConfigError::emerg(message).with_span(statement.span));
+            }
             return self.give_up();
         }
         let opened = statement

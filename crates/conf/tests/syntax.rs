@@ -150,6 +150,7 @@ fn the_command_line_has_no_blocks() {
     assert_eq!(command_line_errors(";"), ["unexpected \";\" in command line"]);
     let blocks = "block directives are not supported in -g option in command line";
     assert_eq!(command_line_errors("events {}"), [blocks]);
+    assert_eq!(command_line_errors("{}"), ["unexpected \"{\" in command line"]);
     assert_eq!(command_line_errors("a_by_lua_block { '"), [blocks]);
     assert_eq!(command_line_errors(&format!("a {};", "x".repeat(5000))), [""; 0]);
 }
