@@ -130,23 +130,17 @@ impl<'a> Parser<'a> {
                 }
                 Work::Read(lexer, base) => {
                     let base = *base;
-                    let known = self.errors.len();
-                    let statement = lexer.next(&mut self.errors);
-                    self.stamp(known);
+                    let statement = lexer.next();
+                    for error in std::mem::take(&mut lexer.errors) {
+                        self.report(error);
+                    }
                     self.accept(statement, base);
                 }
             }
         }
     }
 
-    /// Says of new errors where in the reading order they are.
-    fn stamp(&mut self, known: usize) {
-        for error in self.errors.split_off(known) {
-            self.report(error);
-        }
-    }
-
-    /// Keeps an error, unless its file is included again and it was said the first time.
+    /// Keeps an error and where in the reading order it is, unless its file is included again and it was said the first time.
     fn report(&mut self, error: ConfigError) {
         let said = |other: &ConfigError| other.span == error.span && other.message == error.message;
         if !self.errors.iter().any(said) {
