@@ -115,6 +115,7 @@ fn lua_blocks_end_at_the_brace_that_matches() {
     check("a_by_lua_block { x[y[1]] - 1 } b;", "a_by_lua_block < x[y[1]] - 1 > b;");
     check("a_by_lua_block { '\\z  \n }' '\\\n}' } b;", "a_by_lua_block < '\\z  \n }' '\\\n}' > b;");
     check("a_by_lua_block { don't } b;", "a_by_lua_block < don't > b;");
+    check("a_by_lua_block { don't \"}\"\n'}' } b;", "a_by_lua_block < don't \"}\"\n'}' > b;");
     check("a_by_lua_block b;", "a_by_lua_block b;");
 }
 
