@@ -258,7 +258,7 @@ impl RequestHead {
     fn advance(&mut self, buf: &[u8], limits: &HeadLimits) -> Result<Parse, HeadError> {
         if matches!(self.stage, Stage::Fresh | Stage::Done) {
             self.reset();
-            self.budget = LineBudget::new(limits);
+            self.budget = LineBudget::default();
             self.at = 0;
             self.resume = 0;
             self.stage = Stage::RequestLine;
@@ -268,7 +268,8 @@ impl RequestHead {
 
         if self.stage == Stage::RequestLine {
             let Some(next) = self.parse_request_line(buf)? else { return self.wait(buf, limits) };
-            self.budget.charge(next - self.start, limits).map_err(|_| HeadError::TooLongUri)?;
+            self.budget = LineBudget::new(self.start, limits);
+            self.budget.charge(self.start, next, limits).map_err(|_| HeadError::TooLongUri)?;
             self.at = next;
             if self.version == Version::Http09 {
                 return Ok(Parse::Complete { len: next });
@@ -294,7 +295,7 @@ impl RequestHead {
         }
         self.start = self.at;
         if self.resume != 0 {
-            self.reset_line();
+            self.reset_line(); // what an earlier attempt left
         }
         request_line::parse(buf, self.start, self)
     }
@@ -305,14 +306,14 @@ impl RequestHead {
         loop {
             match parse_line::<true>(buf, at) {
                 FieldLine::Field(field, next) => {
-                    if self.budget.charge(next - at, limits).is_err() {
+                    if self.budget.charge(at, next, limits).is_err() {
                         return Err(self.no_room(at));
                     }
                     self.push(field);
                     at = next;
                 }
                 FieldLine::End(next) => {
-                    if self.budget.charge(next - at, limits).is_err() {
+                    if self.budget.charge(at, next, limits).is_err() {
                         return Err(self.no_room(at));
                     }
                     self.at = next;
@@ -336,12 +337,14 @@ impl RequestHead {
         let index = self.fields.len();
         if field.known != Known::Other {
             if let Some(first @ &mut NONE) = self.first.get_mut(field.known as usize) {
-                *first = index.min(usize::from(NONE) - 1) as u16;
+                *first = index as u16; // `parse_fields` refuses what would not fit
             } else {
                 self.repeated |= 1 << field.known as u32;
             }
         }
-        self.odd_names |= field.has_odd_name() || field.has_underscore();
+        if field.has_odd_name() || field.has_underscore() {
+            self.odd_names = true;
+        }
         self.fields.push(field);
     }
 
@@ -356,7 +359,10 @@ impl RequestHead {
     #[cold]
     fn wait(&mut self, buf: &[u8], limits: &HeadLimits) -> Result<Parse, HeadError> {
         self.resume = buf.len();
-        if self.budget.has_room_for_more(buf.len().saturating_sub(self.at), limits).is_err() {
+        if self.stage == Stage::RequestLine {
+            self.budget = LineBudget::new(self.at, limits);
+        }
+        if self.budget.has_room_for_more(self.at, buf.len().max(self.at), limits).is_err() {
             return Err(self.no_room(self.at));
         }
         Ok(Parse::Partial)
