@@ -375,6 +375,130 @@ impl Known {
     }
 }
 
+/// The fields of a head in the order sent, with the known ones indexed.
+#[derive(Clone, Debug)]
+pub struct Fields {
+    list: Vec<Field>,
+    first: [u16; Known::COUNT],
+    repeated: u128,
+    odd_names: bool,
+}
+
+const NONE: u16 = u16::MAX;
+
+impl Default for Fields {
+    fn default() -> Self {
+        Self { list: Vec::new(), first: [NONE; Known::COUNT], repeated: 0, odd_names: false }
+    }
+}
+
+impl std::ops::Deref for Fields {
+    type Target = [Field];
+
+    #[inline]
+    fn deref(&self) -> &[Field] {
+        &self.list
+    }
+}
+
+impl<'a> IntoIterator for &'a Fields {
+    type Item = &'a Field;
+    type IntoIter = std::slice::Iter<'a, Field>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.list.iter()
+    }
+}
+
+impl Fields {
+    /// More fields than this cannot be indexed; heads that have them are refused.
+    pub(super) const MAX: usize = NONE as usize - 1;
+
+    #[inline(always)]
+    pub(super) fn clear(&mut self) {
+        self.list.clear();
+        self.first = [NONE; Known::COUNT];
+        self.repeated = 0;
+        self.odd_names = false;
+    }
+
+    #[inline(always)]
+    pub(super) fn push(&mut self, field: Field) {
+        if field.known != Known::Other {
+            if let Some(first @ &mut NONE) = self.first.get_mut(field.known as usize) {
+                *first = self.list.len() as u16; // see `MAX`
+            } else {
+                self.repeated |= 1 << field.known as u32;
+            }
+        }
+        if field.flags != 0 {
+            self.odd_names = true;
+        }
+        self.list.push(field);
+    }
+
+    /// Keeps the fields that `rules` accept and tells `dropped` of the others.
+    pub fn filter(&mut self, rules: FieldRules, mut dropped: impl FnMut(&Field)) {
+        if !self.odd_names {
+            return;
+        }
+        let list = std::mem::take(&mut self.list);
+        self.clear();
+        self.list.reserve(list.len());
+        for field in list {
+            if field.is_accepted(rules) {
+                self.push(field);
+            } else {
+                dropped(&field);
+            }
+        }
+    }
+
+    /// Index of the first field of this name.
+    #[inline]
+    #[must_use]
+    pub fn index_of(&self, known: Known) -> Option<usize> {
+        match self.first.get(known as usize) {
+            Some(&index) if index != NONE => Some(usize::from(index)),
+            _ => None,
+        }
+    }
+
+    /// The first field of this name.
+    #[inline]
+    #[must_use]
+    pub fn first(&self, known: Known) -> Option<&Field> {
+        self.index_of(known).and_then(|index| self.list.get(index))
+    }
+
+    /// The value of the first field of this name.
+    #[inline]
+    #[must_use]
+    pub fn value<'b>(&self, known: Known, buf: &'b [u8]) -> Option<&'b [u8]> {
+        self.first(known).map(|field| field.value.of(buf))
+    }
+
+    /// Whether the name occurs more than once.
+    #[inline]
+    #[must_use]
+    pub fn is_repeated(&self, known: Known) -> bool {
+        self.repeated & (1 << known as u32) != 0
+    }
+
+    /// A bit per `Known as u8` of the names that occur more than once.
+    #[inline]
+    #[must_use]
+    pub fn repeated(&self) -> u128 {
+        self.repeated
+    }
+
+    /// All fields of this name, in order. Meant for known names.
+    pub fn all(&self, known: Known) -> impl Iterator<Item = &Field> {
+        let from = self.index_of(known).unwrap_or(self.list.len());
+        self.list.get(from..).unwrap_or_default().iter().filter(move |field| field.known == known)
+    }
+}
+
 /// Fields that a trailer must not carry: they frame, route, authenticate or direct the processing of the message
 /// (RFC 9110, 6.5.1). Such lines are dropped.
 #[must_use]

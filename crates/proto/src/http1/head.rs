@@ -10,7 +10,7 @@
 //! assert_eq!(head.args.of(buf), b"b=c");
 //! ```
 
-use super::field::{Field, FieldLine, FieldRules, Known, parse_line};
+use super::field::{Field, FieldLine, FieldRules, Fields, Known, parse_line};
 use super::limits::{HeadLimits, LineBudget};
 use super::method::{Method, Version};
 use super::request_line;
@@ -55,11 +55,7 @@ pub struct RequestHead {
     /// The request line without its line break.
     pub line: Span,
     /// The header fields in the order sent.
-    pub fields: Vec<Field>,
-    /// A bit per `Known as u8` of the names that occur more than once.
-    pub repeated: u128,
-    first: [u16; Known::COUNT],
-    odd_names: bool,
+    pub fields: Fields,
     stage: Stage,
     start: usize,
     at: usize,
@@ -75,7 +71,6 @@ enum Stage {
     Done,
 }
 
-const NONE: u16 = u16::MAX;
 /// A partial line of up to this length is parsed again whenever bytes arrive, so that garbage is answered at once;
 /// a longer one only when its end has come, so that a slow sender does not cost quadratic time.
 const EAGER: usize = 64;
@@ -197,10 +192,7 @@ impl RequestHead {
             version: Version::Http09,
             protocol: Span::default(),
             line: Span::default(),
-            fields: Vec::new(),
-            repeated: 0,
-            first: [NONE; Known::COUNT],
-            odd_names: false,
+            fields: Fields::default(),
             stage: Stage::Fresh,
             start: 0,
             at: 0,
@@ -213,9 +205,6 @@ impl RequestHead {
     #[inline]
     pub fn reset(&mut self) {
         self.fields.clear();
-        self.repeated = 0;
-        self.first = [NONE; Known::COUNT];
-        self.odd_names = false;
         self.stage = Stage::Fresh;
         self.reset_line();
     }
@@ -309,7 +298,7 @@ impl RequestHead {
                     if self.budget.charge(at, next, limits).is_err() {
                         return Err(self.no_room(at));
                     }
-                    self.push(field);
+                    self.fields.push(field);
                     at = next;
                 }
                 FieldLine::End(next) => {
@@ -317,8 +306,7 @@ impl RequestHead {
                         return Err(self.no_room(at));
                     }
                     self.at = next;
-                    // The index has 16 bits; no sane `max_headers` comes near.
-                    if self.fields.len() >= usize::from(NONE) {
+                    if self.fields.len() > Fields::MAX {
                         return Err(HeadError::TooManyHeaders);
                     }
                     return Ok(Parse::Complete { len: next });
@@ -330,22 +318,6 @@ impl RequestHead {
                 FieldLine::Bad(bad) => return Err(HeadError::InvalidHeader { line: at, at: bad }),
             }
         }
-    }
-
-    #[inline(always)]
-    fn push(&mut self, field: Field) {
-        let index = self.fields.len();
-        if field.known != Known::Other {
-            if let Some(first @ &mut NONE) = self.first.get_mut(field.known as usize) {
-                *first = index as u16; // `parse_fields` refuses what would not fit
-            } else {
-                self.repeated |= 1 << field.known as u32;
-            }
-        }
-        if field.has_odd_name() || field.has_underscore() {
-            self.odd_names = true;
-        }
-        self.fields.push(field);
     }
 
     /// Whether it is worth parsing the unfinished line again.
@@ -402,41 +374,18 @@ impl RequestHead {
         self.stage == Stage::Fields
     }
 
-    /// Index in `fields` of the first field of this name.
-    #[inline]
-    #[must_use]
-    pub fn index_of(&self, known: Known) -> Option<usize> {
-        match self.first.get(known as usize) {
-            Some(&index) if index != NONE => Some(usize::from(index)),
-            _ => None,
-        }
-    }
-
     /// The first field of this name.
     #[inline]
     #[must_use]
     pub fn field(&self, known: Known) -> Option<&Field> {
-        self.index_of(known).and_then(|index| self.fields.get(index))
+        self.fields.first(known)
     }
 
     /// The value of the first field of this name.
     #[inline]
     #[must_use]
     pub fn value<'b>(&self, known: Known, buf: &'b [u8]) -> Option<&'b [u8]> {
-        self.field(known).map(|field| field.value.of(buf))
-    }
-
-    /// Whether the name occurs more than once.
-    #[inline]
-    #[must_use]
-    pub fn is_repeated(&self, known: Known) -> bool {
-        self.repeated & (1 << known as u32) != 0
-    }
-
-    /// All fields of this name, in order. Meant for known names.
-    pub fn all(&self, known: Known) -> impl Iterator<Item = &Field> {
-        let from = self.index_of(known).unwrap_or(self.fields.len());
-        self.fields.get(from..).unwrap_or_default().iter().filter(move |field| field.known == known)
+        self.fields.value(known, buf)
     }
 
     /// Removes the fields that `rules` do not accept, telling `dropped` of each, and checks their number: what nginx
@@ -446,32 +395,12 @@ impl RequestHead {
         &mut self,
         rules: FieldRules,
         max_headers: usize,
-        mut dropped: impl FnMut(&Field),
+        dropped: impl FnMut(&Field),
     ) -> Result<(), HeadError> {
-        if self.odd_names {
-            self.fields.retain(|field| {
-                let keep = field.is_accepted(rules);
-                if !keep {
-                    dropped(field);
-                }
-                keep
-            });
-            self.index_again();
-        }
+        self.fields.filter(rules, dropped);
         if self.fields.len() > max_headers {
             return Err(HeadError::TooManyHeaders);
         }
         Ok(())
-    }
-
-    #[cold]
-    fn index_again(&mut self) {
-        self.first = [NONE; Known::COUNT];
-        self.repeated = 0;
-        let fields = std::mem::take(&mut self.fields);
-        self.fields.reserve(fields.len());
-        for field in fields {
-            self.push(field);
-        }
     }
 }

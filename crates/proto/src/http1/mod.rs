@@ -1,6 +1,7 @@
 //! HTTP/1: heads, framing of bodies and the chunked coding. RFC 9112, read as strictly as framing needs and
 //! otherwise as nginx reads it.
 
+pub mod chunked;
 pub mod field;
 pub mod framing;
 pub mod head;
@@ -10,7 +11,8 @@ mod method;
 mod request_line;
 mod scan;
 
-pub use field::{Field, FieldRules, Known};
+pub use chunked::{Chunk, ChunkError, ChunkHead, ChunkLimits};
+pub use field::{Field, FieldRules, Fields, Known};
 pub use framing::{Body, Framing, FramingError, framing};
 pub use head::{HeadError, Parse, RequestHead};
 pub use limits::HeadLimits;

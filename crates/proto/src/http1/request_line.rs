@@ -115,12 +115,13 @@ fn parse_any_rest(buf: &[u8], start: usize, target_end: usize, head: &mut Reques
 const PLAIN: u8 = 0;
 const SLASH: u8 = 1;
 const DOT: u8 = 2;
-const PERCENT: u8 = 3;
-const PLUS: u8 = 4;
-const FRAGMENT: u8 = 5;
-const QUERY: u8 = 6;
-const END: u8 = 7;
-const CONTROL: u8 = 8;
+const PERCENT: u8 = 4;
+const PLUS: u8 = 8;
+// What ends a path begins here.
+const FRAGMENT: u8 = 16;
+const QUERY: u8 = 17;
+const END: u8 = 18;
+const CONTROL: u8 = 19;
 
 static TARGET: ByteClass = ByteClass::build(
     PLAIN,
@@ -144,27 +145,33 @@ static TARGET: ByteClass = ByteClass::build(
 #[inline(always)]
 fn parse_path(buf: &[u8], path: usize, head: &mut RequestHead) -> Progress<usize> {
     let Some(mut rest) = buf.get(path..) else { return Ok(None) };
-    let mut has_dot = false;
-    let (end, stop) = loop {
-        let Some((&byte, tail)) = rest.split_first() else { return Ok(None) };
-        let class = TARGET.of(byte);
-        if class == PLAIN {
-            rest = tail;
-            continue;
+    if let [b'/', b' ', ..] = rest {
+        head.path = Span::new(path, path + 1);
+        head.target = head.path;
+        return Ok(Some(path + 1));
+    }
+    let (mut seen, mut complex) = (0, false);
+    let stop = loop {
+        let Some(plain) = rest.iter().position(|byte| TARGET.of(*byte) != PLAIN) else { return Ok(None) };
+        rest = rest.get(plain..).unwrap_or_default();
+        let [byte, tail @ ..] = rest else { return Ok(None) };
+        let class = TARGET.of(*byte);
+        if class >= FRAGMENT {
+            break class;
         }
-        match class {
-            SLASH => head.complex |= matches!(tail.first(), Some(b'/' | b'.')),
-            DOT => has_dot = true,
-            PERCENT => {
-                head.complex = true;
-                head.quoted = true;
-            }
-            PLUS => head.plus = true,
-            CONTROL => return Err(HeadError::InvalidRequest),
-            _ => break (buf.len() - rest.len(), class),
-        }
+        seen |= class;
+        // A second slash or a dot must be resolved.
+        complex |= class == SLASH && matches!(tail.first(), Some(b'/' | b'.'));
         rest = tail;
     };
+    if stop == CONTROL {
+        return Err(HeadError::InvalidRequest);
+    }
+    let end = buf.len() - rest.len();
+    head.plus |= seen & PLUS != 0;
+    head.quoted |= seen & PERCENT != 0;
+    head.complex |= complex || seen & PERCENT != 0;
+    let has_dot = seen & DOT != 0;
     head.path = Span::new(path, end);
     if has_dot {
         head.ext = extension(buf, head.path);
