@@ -45,7 +45,8 @@ fn list(base: &[u8], pattern: &[u8], slash: bool) -> Vec<Vec<u8>> {
         return Vec::new();
     };
     let names = entries.flatten().map(|entry| entry.file_name().into_vec());
-    let hidden = |name: &[u8]| name.starts_with(b".") && !pattern.starts_with(b".");
+    let hidden =
+        |name: &[u8]| name.starts_with(b".") && !pattern.starts_with(b".") && !pattern.starts_with(b"\\.");
     names
         .filter(|name| !hidden(name) && matches(pattern, name))
         .map(|name| [base, &name, if slash { b"/".as_slice() } else { b"" }].concat())
@@ -125,7 +126,7 @@ fn in_set(set: &[u8], byte: u8) -> Option<(bool, &[u8])> {
         let (low, tail) =
             if head == b'\\' { tail.split_first().map(|(&b, t)| (b, t))? } else { (head, tail) };
         rest = match tail {
-            [b'-', high, after @ ..] if *high != b']' => {
+            [b'-', b'\\', high, after @ ..] | [b'-', high, after @ ..] if *high != b']' => {
                 found |= (low..=*high).contains(&byte);
                 after
             }
@@ -180,6 +181,8 @@ mod tests {
         check("[a-]", "-", true);
         check("[[:digit:]x]", "7", true);
         check("[[:digit:]x]", "y", false);
+        check("[a-\\z]", "b", true);
+        check("[\\]]", "]", true);
         check("[ab", "[ab", true);
         check("\\*", "*", true);
         check("\\*", "a", false);

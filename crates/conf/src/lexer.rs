@@ -19,6 +19,9 @@ use crate::{ConfigError, FileId, Span, Word};
 /// nginx: its buffer. No word or comment may be longer, the byte that ends it included.
 const MAX_PARAMETER: usize = 4096;
 
+/// What some editors put at the beginning of a file.
+pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
 /// After so many errors nobody reads on, and going back to forgotten quotes would cost too much.
 pub(crate) const MAX_ERRORS: usize = 100;
 
@@ -38,6 +41,10 @@ pub(crate) struct Lexer {
     quote: Option<u8>,
     /// The current word is known to be too long.
     too_long: bool,
+    /// An error in the current statement has been reported.
+    damaged: bool,
+    /// Errors since the parser took them last.
+    pub(crate) errors: Vec<ConfigError>,
     /// Recovery had to guess: braces need not match any more.
     pub(crate) doubtful: bool,
 }
@@ -78,8 +85,8 @@ enum Recovery {
 
 impl Lexer {
     pub(crate) fn new(text: Arc<[u8]>, file: FileId, command_line: bool) -> Self {
-        // Editors on Windows begin a file with a byte order mark; nginx would take it for a part of the first name.
-        let pos = if text.starts_with(b"\xEF\xBB\xBF") && !command_line { 3 } else { 0 };
+        // nginx would take the mark for a part of the first name.
+        let pos = if text.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
         Self {
             text,
             file,
@@ -91,6 +98,8 @@ impl Lexer {
             start_line: 1,
             quote: None,
             too_long: false,
+            damaged: false,
+            errors: Vec::new(),
             doubtful: false,
         }
     }
@@ -143,30 +152,30 @@ impl Lexer {
     }
 
     /// The next statement.
-    pub(crate) fn next(&mut self, errors: &mut Vec<ConfigError>) -> Statement {
+    pub(crate) fn next(&mut self) -> Statement {
         let mut words = Vec::new();
-        let mut damaged = false;
+        self.damaged = false;
         self.begin();
         loop {
-            let end = match self.step(&mut words, &mut damaged, errors) {
+            let end = match self.step(&mut words) {
                 Ok(None) => continue,
                 Ok(Some(end)) => end,
                 Err(Recovery::End(end)) => {
-                    damaged = true;
+                    self.damaged = true;
                     end
                 }
                 Err(Recovery::Restart) => {
-                    if errors.len() >= MAX_ERRORS {
+                    if self.errors.len() >= MAX_ERRORS {
                         self.stop();
                         self.doubtful = true;
                     }
                     words.clear();
-                    damaged = false;
+                    self.damaged = false;
                     self.begin();
                     continue;
                 }
             };
-            return Statement { words, end, span: self.here(), damaged };
+            return Statement { words, end, span: self.here(), damaged: self.damaged };
         }
     }
 
@@ -179,16 +188,11 @@ impl Lexer {
     }
 
     /// Reads one blank, comment or word; `Some` ends the statement.
-    fn step(
-        &mut self,
-        words: &mut Vec<Word>,
-        damaged: &mut bool,
-        errors: &mut Vec<ConfigError>,
-    ) -> Result<Option<End>, Recovery> {
-        let first = match self.read(damaged, errors) {
+    fn step(&mut self, words: &mut Vec<Word>) -> Result<Option<End>, Recovery> {
+        let first = match self.read() {
             Ok(byte) => byte,
             Err(Stop::Eof) if words.is_empty() => return Ok(Some(End::Eof)),
-            Err(stop) => return Err(self.stopped(stop, errors)),
+            Err(stop) => return Err(self.stopped(stop)),
         };
         self.start = self.pos - 1;
         self.start_line = self.line;
@@ -199,31 +203,31 @@ impl Lexer {
         match first {
             b' ' | b'\t' | b'\r' | b'\n' => Ok(None),
             b'#' => {
-                self.comment(errors);
+                self.comment();
                 Ok(None)
             }
-            b';' | b'{' if words.is_empty() => self.unexpected_end(first, *damaged, errors),
+            b';' | b'{' if words.is_empty() => self.unexpected_end(first),
             b';' => Ok(Some(End::Semicolon)),
             b'{' => Ok(Some(End::Open)),
             b'}' if words.is_empty() => Ok(Some(End::Close)),
             b'}' => {
-                errors.push(self.missing_semicolon(words));
+                self.errors.push(self.missing_semicolon(words));
                 Err(Recovery::End(End::Close))
             }
-            b'"' | b'\'' => self.quoted(first, words, damaged, errors),
-            _ => self.bare(first, words, damaged, errors),
+            b'"' | b'\'' => self.quoted(first, words),
+            _ => self.bare(first, words),
         }
     }
 
     /// The next byte. Counts lines and holds words to their limit.
-    fn read(&mut self, damaged: &mut bool, errors: &mut Vec<ConfigError>) -> Result<u8, Stop> {
+    fn read(&mut self) -> Result<u8, Stop> {
         let Some(&byte) = self.text.get(self.pos) else {
             return Err(Stop::Eof);
         };
         if self.pos - self.start == MAX_PARAMETER && !self.too_long && !self.command_line {
             self.too_long = true;
-            *damaged = true;
-            errors.push(self.too_long_error());
+            self.damaged = true;
+            self.errors.push(self.too_long_error());
             if self.quote.is_some() && self.quote_was_forgotten() {
                 return Err(Stop::TooLong);
             }
@@ -251,27 +255,22 @@ impl Lexer {
     }
 
     /// Reads to the end of the line.
-    fn comment(&mut self, errors: &mut Vec<ConfigError>) {
+    fn comment(&mut self) {
         let len = memchr::memchr(b'\n', self.rest()).unwrap_or(self.rest().len());
         let limit = MAX_PARAMETER - 1; // the `#` has been read
         if len >= limit && self.rest().len() > limit && !self.command_line {
             // nginx: its buffer is full. Nothing is lost with the rest of a comment.
-            errors.push(self.too_long_error());
+            self.errors.push(self.too_long_error());
         }
         self.skip(len);
         self.start = self.pos;
     }
 
     /// `;` or `{` with nothing before it.
-    fn unexpected_end(
-        &mut self,
-        byte: u8,
-        damaged: bool,
-        errors: &mut Vec<ConfigError>,
-    ) -> Result<Option<End>, Recovery> {
-        if !damaged {
+    fn unexpected_end(&mut self, byte: u8) -> Result<Option<End>, Recovery> {
+        if !self.damaged {
             let message = format!("unexpected \"{}\"", char::from(byte));
-            errors.push(self.error(message, self.here()));
+            self.errors.push(self.error(message, self.here()));
         }
         if byte == b';' {
             return Err(Recovery::Restart);
@@ -294,20 +293,14 @@ impl Lexer {
     }
 
     /// A word without quotes, whose first byte has been read.
-    fn bare(
-        &mut self,
-        first: u8,
-        words: &mut Vec<Word>,
-        damaged: &mut bool,
-        errors: &mut Vec<ConfigError>,
-    ) -> Result<Option<End>, Recovery> {
+    fn bare(&mut self, first: u8, words: &mut Vec<Word>) -> Result<Option<End>, Recovery> {
         let mut escaped = first == b'\\';
         // `{` after `$` is a part of the word, and so is every further one after it.
         let mut variable = first == b'$';
         loop {
-            let byte = match self.read(damaged, errors) {
+            let byte = match self.read() {
                 Ok(byte) => byte,
-                Err(stop) => return Err(self.stopped(stop, errors)),
+                Err(stop) => return Err(self.stopped(stop)),
             };
             if escaped {
                 escaped = false;
@@ -335,20 +328,14 @@ impl Lexer {
     }
 
     /// A word in quotes, of which the opening one has been read, and what follows the closing one.
-    fn quoted(
-        &mut self,
-        quote: u8,
-        words: &mut Vec<Word>,
-        damaged: &mut bool,
-        errors: &mut Vec<ConfigError>,
-    ) -> Result<Option<End>, Recovery> {
+    fn quoted(&mut self, quote: u8, words: &mut Vec<Word>) -> Result<Option<End>, Recovery> {
         self.start = self.pos;
         self.quote = Some(quote);
         let mut escaped = false;
         loop {
-            let byte = match self.read(damaged, errors) {
+            let byte = match self.read() {
                 Ok(byte) => byte,
-                Err(stop) => return Err(self.stopped(stop, errors)),
+                Err(stop) => return Err(self.stopped(stop)),
             };
             if escaped {
                 escaped = false;
@@ -365,7 +352,7 @@ impl Lexer {
         });
         self.quote = None;
 
-        match self.read(damaged, errors) {
+        match self.read() {
             Ok(b' ' | b'\t' | b'\r' | b'\n') => Ok(None),
             Ok(b';') => Ok(Some(End::Semicolon)),
             Ok(b'{') => Ok(Some(End::Open)),
@@ -374,39 +361,37 @@ impl Lexer {
                 self.start = self.pos - 1;
                 self.start_line = self.line;
                 self.too_long = false;
-                self.bare(b')', words, damaged, errors)
+                self.bare(b')', words)
             }
-            Ok(byte) => self.junk_after_quote(byte, words, damaged, errors),
-            Err(stop) => Err(self.stopped(stop, errors)),
+            Ok(byte) => self.junk_after_quote(byte, words),
+            Err(stop) => Err(self.stopped(stop)),
         }
     }
 
     /// Something sticks to a closing quote.
-    fn junk_after_quote(
-        &mut self,
-        byte: u8,
-        words: &mut Vec<Word>,
-        damaged: &mut bool,
-        errors: &mut Vec<ConfigError>,
-    ) -> Result<Option<End>, Recovery> {
+    fn junk_after_quote(&mut self, byte: u8, words: &mut Vec<Word>) -> Result<Option<End>, Recovery> {
         let shown = String::from_utf8_lossy(&[byte]).into_owned();
         let error = self.error(format!("unexpected \"{shown}\""), self.here());
         if self.quote_was_forgotten() {
-            errors.push(error.with_note(self.forgotten_quote_note()));
+            self.errors.push(error.with_note(self.forgotten_quote_note()));
             return Err(self.restart_after_quote());
         }
-        errors.push(error.with_note("a quoted word ends at its closing quote; a blank must follow"));
-        *damaged = true;
+        self.errors.push(error.with_note("a quoted word ends at its closing quote; a blank must follow"));
+        self.damaged = true;
         if byte == b'}' {
             return Err(Recovery::End(End::Close));
         }
         self.start = self.pos - 1;
+        if byte == b'#' {
+            self.comment();
+            return Ok(None);
+        }
         self.too_long = true; // one complaint is enough
-        self.bare(byte, words, damaged, errors)
+        self.bare(byte, words)
     }
 
     /// The text ended inside a statement, or a word does not.
-    fn stopped(&mut self, stop: Stop, errors: &mut Vec<ConfigError>) -> Recovery {
+    fn stopped(&mut self, stop: Stop) -> Recovery {
         let forgotten = self.quote.is_some() && self.quote_was_forgotten();
         if matches!(stop, Stop::Eof) {
             let message = if self.command_line {
@@ -419,7 +404,7 @@ impl Lexer {
                 None => self.span(self.statement, self.text.len(), self.line),
             };
             let error = self.error(message, span);
-            errors.push(match self.quote {
+            self.errors.push(match self.quote {
                 Some(_) => error.with_note(self.forgotten_quote_note()),
                 None => error,
             });
@@ -439,18 +424,19 @@ impl Lexer {
         format!("the quote opened on line {} is probably not closed", self.start_line)
     }
 
-    /// Goes back to the line after that of the opening quote.
+    /// Goes back to the end of the line of the opening quote.
     fn restart_after_quote(&mut self) -> Recovery {
         self.doubtful = true;
-        let len = memchr::memchr(b'\n', &self.text[self.start..]).unwrap_or(0);
-        let last = last_visible(&self.text[self.start..self.start + len]);
-        self.pos = (self.start + len + 1).min(self.text.len());
-        self.line = self.start_line + 1;
-        match last {
+        let text = self.text.get(self.start..).unwrap_or(&[]);
+        let line = text.split(|&byte| byte == b'\n').next().unwrap_or(&[]).trim_ascii_end();
+        let end = match line.last() {
             Some(b'{') => Recovery::End(End::Open),
             Some(b'}') => Recovery::End(End::Close),
             _ => Recovery::Restart,
-        }
+        };
+        self.pos = self.start + line.len();
+        self.line = self.start_line;
+        end
     }
 }
 

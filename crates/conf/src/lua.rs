@@ -17,8 +17,8 @@ pub(crate) fn body_len(text: &[u8]) -> Result<usize, Unclosed> {
     let mut depth = 0_usize;
     let mut last_open = None;
     let mut pos = 0;
-    // An open string ends with its line. That is no Lua; what else is quoted on that line means nothing.
-    let mut no_strings_before = 0;
+    // A quote that is not closed on its line means nothing, nor do the same ones after it up to there.
+    let (mut stray_single_until, mut stray_double_until) = (0, 0);
     while let Some(&byte) = text.get(pos) {
         match byte {
             b'{' => {
@@ -33,13 +33,15 @@ pub(crate) fn body_len(text: &[u8]) -> Result<usize, Unclosed> {
             }
             b'[' => pos = long_bracket(text, pos, pos)?,
             b'-' => pos = comment(text, pos)?,
-            b'"' | b'\'' if pos >= no_strings_before => match short_string(text, pos) {
-                Ok(end) => pos = end,
-                Err(line_end) => {
-                    no_strings_before = line_end;
-                    pos += 1;
-                }
-            },
+            b'"' | b'\'' => {
+                let stray_until =
+                    if byte == b'"' { &mut stray_double_until } else { &mut stray_single_until };
+                let string = if pos < *stray_until { Err(*stray_until) } else { short_string(text, pos) };
+                pos = string.unwrap_or_else(|line_end| {
+                    *stray_until = line_end;
+                    pos + 1
+                });
+            }
             _ => pos += 1,
         }
     }

@@ -130,24 +130,22 @@ impl<'a> Parser<'a> {
                 }
                 Work::Read(lexer, base) => {
                     let base = *base;
-                    let known = self.errors.len();
-                    let statement = lexer.next(&mut self.errors);
-                    self.stamp(known);
+                    let statement = lexer.next();
+                    for error in std::mem::take(&mut lexer.errors) {
+                        self.report(error);
+                    }
                     self.accept(statement, base);
                 }
             }
         }
     }
 
-    /// Says of new errors where in the reading order they are.
-    fn stamp(&mut self, known: usize) {
-        for error in self.errors.iter_mut().skip(known) {
-            error.order = self.order;
-        }
-    }
-
+    /// Keeps an error and where in the reading order it is, unless its file is included again and it was said the first time.
     fn report(&mut self, error: ConfigError) {
-        self.errors.push(ConfigError { order: self.order, ..error });
+        let said = |other: &ConfigError| other.span == error.span && other.message == error.message;
+        if !self.errors.iter().any(said) {
+            self.errors.push(ConfigError { order: self.order, ..error });
+        }
     }
 
     fn lexer(&mut self) -> Option<&mut Lexer> {
@@ -171,6 +169,7 @@ impl<'a> Parser<'a> {
         } else if depth >= MAX_INCLUDE_DEPTH {
             "is included too deep"
         } else if self.includes > MAX_INCLUDES {
+            self.work.clear();
             "is one include too many"
         } else {
             let text = self.files.shared_text(file);
@@ -309,8 +308,10 @@ impl<'a> Parser<'a> {
 
     fn open_block(&mut self, statement: Statement) {
         if self.files.is_command_line(statement.span.file) {
-            let message = "block directives are not supported in -g option";
-            self.report(ConfigError::emerg(message).with_span(statement.span));
+            if !statement.damaged {
+                let message = "block directives are not supported in -g option";
+                self.report(ConfigError::emerg(message).with_span(statement.span));
+            }
             return self.give_up();
         }
         let opened = statement

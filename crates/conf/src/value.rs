@@ -127,3 +127,105 @@ pub fn parse_flag(text: &[u8]) -> Option<bool> {
         None
     }
 }
+
+/// A number with up to `digits` decimals, times ten to the power of `digits`: `12.5` with two is 1250.
+pub fn parse_fixed_point(text: &[u8], digits: u32) -> Option<u64> {
+    let (whole, decimals) = match memchr::memchr(b'.', text) {
+        Some(point) => (&text[..point], &text[point + 1..]),
+        None => (text, &[][..]),
+    };
+    let missing = usize::try_from(digits).ok()?.checked_sub(decimals.len())?;
+    if text.is_empty() || digits == 0 {
+        return None;
+    }
+    // nginx: a point alone is zero.
+    let zeros = std::iter::repeat_n(&b'0', missing);
+    whole.iter().chain(decimals).chain(zeros).try_fold(0, |value, &byte| push_digit(value, byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(parser: impl Fn(&[u8]) -> Option<u64>, cases: &[(&str, Option<u64>)]) {
+        for &(text, expect) in cases {
+            assert_eq!(parser(text.as_bytes()), expect, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_digits_alone() {
+        let max = "9223372036854775807";
+        let more = "9223372036854775808";
+        check(parse_uint, &[("0", Some(0)), ("007", Some(7)), (max, Some(MAX)), (more, None)]);
+        check(
+            parse_uint,
+            &[("", None), ("-1", None), ("+1", None), ("1 ", None), ("1k", None), ("0x1", None)],
+        );
+    }
+
+    #[test]
+    fn sizes_have_one_unit_at_most() {
+        check(parse_size, &[("1", Some(1)), ("1k", Some(1024)), ("2K", Some(2048)), ("3m", Some(3 << 20))]);
+        check(
+            parse_size,
+            &[("", None), ("k", None), ("1g", None), ("1kk", None), ("1 k", None), ("1b", None)],
+        );
+        check(parse_size, &[("9007199254740991k", Some(MAX - 1023)), ("9007199254740992k", None)]);
+        check(
+            parse_offset,
+            &[("1g", Some(1 << 30)), ("2G", Some(2 << 30)), ("1m", Some(1 << 20)), ("7", Some(7))],
+        );
+        check(parse_offset, &[("8589934592g", None), ("g", None), ("", None)]);
+    }
+
+    #[test]
+    fn times_go_from_large_to_small() {
+        check(parse_sec, &[("30", Some(30)), ("30s", Some(30)), ("1m", Some(60)), ("1h30m", Some(5400))]);
+        check(parse_sec, &[("1y", Some(365 * DAY)), ("1M", Some(30 * DAY)), ("1w2d", Some(9 * DAY))]);
+        check(
+            parse_sec,
+            &[("1m 30", Some(90)), ("1m  30s", Some(90)), ("30 ", Some(30)), ("1d5", Some(DAY + 5))],
+        );
+        check(parse_sec, &[("", None), ("s", None), ("1m1h", None), ("1m1m", None), ("1 m", None)]);
+        check(parse_sec, &[("5ms", None), ("1.5s", None), ("-1", None), ("1D", None)]);
+        // nginx: what follows a blank counts once more.
+        check(parse_sec, &[(" 5", Some(5)), ("30  1", Some(31)), ("30 1 1", None)]);
+        check(parse_sec, &[("292471208677y", Some(292_471_208_677 * 365 * DAY)), ("292471208678y", None)]);
+    }
+
+    #[test]
+    fn milliseconds_know_no_years() {
+        check(
+            parse_msec,
+            &[("5", Some(5000)), ("5ms", Some(5)), ("1s500ms", Some(1500)), ("1m", Some(60_000))],
+        );
+        check(parse_msec, &[("1w", Some(7 * DAY * 1000)), ("1y", None), ("1M", None), ("5ms1s", None)]);
+        check(parse_msec, &[("9223372036854775", Some(MAX / 1000 * 1000)), ("9223372036854776", None)]);
+    }
+
+    #[test]
+    fn flags_are_on_or_off_in_any_case() {
+        assert_eq!(
+            (parse_flag(b"on"), parse_flag(b"OFF"), parse_flag(b"yes")),
+            (Some(true), Some(false), None)
+        );
+    }
+
+    #[test]
+    fn decimals_are_counted() {
+        let two = |text: &[u8]| parse_fixed_point(text, 2);
+        check(
+            two,
+            &[
+                ("1", Some(100)),
+                ("1.5", Some(150)),
+                ("12.34", Some(1234)),
+                ("1.", Some(100)),
+                (".5", Some(50)),
+            ],
+        );
+        check(two, &[("", None), ("1.234", None), ("1.2.3", None), ("x", None), ("-1", None)]);
+    }
+}

@@ -85,7 +85,11 @@ impl<'r> Env<'r> {
 
     /// Reports an error of any level.
     pub fn report(&self, level: Level, message: String, span: Option<Span>) {
-        self.errors.borrow_mut().push(ConfigError { level, message, span, note: None });
+        let error = ConfigError::new(level, message);
+        self.errors.borrow_mut().push(match span {
+            Some(span) => error.with_span(span),
+            None => error,
+        });
     }
 
     /// Reads a whole file named in the configuration, relative to the configuration's directory.

@@ -34,8 +34,8 @@ impl Fault {
     /// The error to print for directive `name` at `span`.
     pub fn at(self, name: &str, span: Span) -> ConfigError {
         match self {
-            Self::Directive(text) => ConfigError::emerg(format!("\"{name}\" directive {text}"), span),
-            Self::Message(text) => ConfigError::emerg(text, span),
+            Self::Directive(text) => ConfigError::emerg(format!("\"{name}\" directive {text}")).with_span(span),
+            Self::Message(text) => ConfigError::emerg(text).with_span(span),
             Self::Error(error) => {
                 let mut error = *error;
                 error.span = error.span.or(Some(span));
@@ -49,8 +49,8 @@ impl Fault {
     /// The error to print when there is no place to name.
     pub fn nowhere(self) -> ConfigError {
         match self {
-            Self::Directive(text) => ConfigError::bare(text.into_owned()),
-            Self::Message(text) => ConfigError::bare(text),
+            Self::Directive(text) => ConfigError::emerg(text.into_owned()),
+            Self::Message(text) => ConfigError::emerg(text),
             Self::Error(error) => *error,
         }
     }

@@ -76,12 +76,18 @@ impl Regex {
     }
 }
 
+/// PCRE2's text alone, without the crate's words around it.
+fn engine_text(error: &pcre2::Error) -> String {
+    let shown = error.to_string();
+    shown.rsplit_once(": ").map_or_else(|| shown.clone(), |(_, text)| text.to_owned())
+}
+
 fn describe(pattern: &str, error: &pcre2::Error) -> String {
     match error.offset() {
         Some(offset) if offset < pattern.len() => {
             let rest = pattern.get(offset..).unwrap_or_default();
-            format!("pcre2_compile() failed: {} in \"{pattern}\" at \"{rest}\"", error.error_message())
+            format!("pcre2_compile() failed: {} in \"{pattern}\" at \"{rest}\"", engine_text(error))
         }
-        _ => format!("pcre2_compile() failed: {} in \"{pattern}\"", error.error_message()),
+        _ => format!("pcre2_compile() failed: {} in \"{pattern}\"", engine_text(error)),
     }
 }

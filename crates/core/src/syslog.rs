@@ -106,7 +106,7 @@ pub fn parse(target: &[u8], _env: &Env<'_>) -> ConfResult<std::sync::Arc<Syslog>
         facility: facility.unwrap_or(23),
         severity: severity.and_then(|n| u8::try_from(n).ok()).unwrap_or(6),
         tag: tag.unwrap_or("nginx").into(),
-        hostname: (!nohostname).then(|| moonrest_sys::process::hostname().into()),
+        hostname: (!nohostname).then(|| moonrest_sys::host::name().into()),
         socket: Mutex::new(None),
     }))
 }

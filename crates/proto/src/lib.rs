@@ -5,9 +5,13 @@
 #![deny(clippy::indexing_slicing)]
 #![cfg_attr(test, allow(clippy::indexing_slicing))]
 
+pub mod cookie;
 pub mod date;
 pub mod escape;
 pub mod http1;
+pub mod proxy_protocol;
+pub mod query;
+pub mod range;
 mod span;
 pub mod uri;
 

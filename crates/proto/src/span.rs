@@ -10,11 +10,11 @@ pub struct Span {
 }
 
 impl Span {
-    /// The range `start..end`; empty when `end` is not behind `start`. Offsets are below 4 GiB: the parsers refuse
-    /// longer buffers.
+    /// The range `start..end`. Offsets are below 4 GiB: the parsers refuse longer buffers.
     #[inline]
     pub(crate) fn new(start: usize, end: usize) -> Self {
-        Self { start: start as u32, len: end.saturating_sub(start) as u32 }
+        debug_assert!(start <= end && u32::try_from(end).is_ok());
+        Self { start: start as u32, len: end.wrapping_sub(start) as u32 }
     }
 
     /// The bytes in the buffer that was parsed; empty if the buffer is a different, shorter one.

@@ -13,7 +13,7 @@ impl RequestHead {
                 .iter()
                 .find(|field| field.known == Known::Other && field.name.of(buf).eq_ignore_ascii_case(name))
                 .map(|field| field.value.of(buf)),
-            known => self.value(known, buf),
+            known => self.fields.value(known, buf),
         }
     }
 
@@ -21,37 +21,37 @@ impl RequestHead {
     /// buffer that was parsed.
     pub fn set(&mut self, buf: &mut Vec<u8>, name: &[u8], value: &[u8]) {
         let made = Self::made(buf, name, value);
-        let at = self.fields.iter().position(|field| field.name.of(buf).eq_ignore_ascii_case(name));
+        let mut list = self.fields.take();
+        let at = list.iter().position(|field| field.name.of(buf).eq_ignore_ascii_case(name));
         match at {
             Some(at) => {
                 let mut index = 0;
-                self.fields.retain(|field| {
+                list.retain(|field| {
                     index += 1;
                     index - 1 <= at || !field.name.of(buf).eq_ignore_ascii_case(name)
                 });
-                if let Some(field) = self.fields.get_mut(at) {
+                if let Some(field) = list.get_mut(at) {
                     *field = made;
                 }
             }
-            None => self.fields.push(made),
+            None => list.push(made),
         }
-        self.index_again();
+        self.fields.rebuild(list);
     }
 
     /// Adds a field behind all others.
     pub fn append(&mut self, buf: &mut Vec<u8>, name: &[u8], value: &[u8]) {
         let made = Self::made(buf, name, value);
-        self.fields.push(made);
-        self.index_again();
+        let mut list = self.fields.take();
+        list.push(made);
+        self.fields.rebuild(list);
     }
 
     /// Removes all fields of that name.
     pub fn remove(&mut self, buf: &[u8], name: &[u8]) {
-        let before = self.fields.len();
-        self.fields.retain(|field| !field.name.of(buf).eq_ignore_ascii_case(name));
-        if self.fields.len() != before {
-            self.index_again();
-        }
+        let mut list = self.fields.take();
+        list.retain(|field| !field.name.of(buf).eq_ignore_ascii_case(name));
+        self.fields.rebuild(list);
     }
 
     fn made(buf: &mut Vec<u8>, name: &[u8], value: &[u8]) -> Field {
@@ -80,11 +80,11 @@ mod tests {
         assert_eq!(head.get(&buf, b"x-A"), Some(&b"9"[..]));
         assert_eq!(head.fields.len(), 3);
         head.append(&mut buf, b"Host", b"b");
-        assert!(head.is_repeated(Known::Host));
+        assert!(head.fields.is_repeated(Known::Host));
         head.remove(&buf, b"HOST");
-        assert_eq!(head.value(Known::Host, &buf), None);
+        assert_eq!(head.fields.value(Known::Host, &buf), None);
         head.set(&mut buf, b"Host", b"c");
-        assert_eq!(head.value(Known::Host, &buf), Some(&b"c"[..]));
+        assert_eq!(head.fields.value(Known::Host, &buf), Some(&b"c"[..]));
         assert_eq!(head.get(&buf, b"B"), Some(&b"3"[..]));
     }
 }

@@ -1,6 +1,6 @@
 //! Header and trailer lines: their grammar and the names that the server acts on. RFC 9112, 5.
 
-use super::scan::{ByteClass, line_break};
+use super::scan::{ByteClass, TextEnd, colon, text_end, word};
 use crate::Span;
 
 /// One header or trailer line.
@@ -17,6 +17,7 @@ pub struct Field {
 
 const UNDERSCORE: u8 = 1;
 const ODD: u8 = 2;
+const BAD: u8 = 4;
 
 impl Field {
     /// A field that was not parsed but made, with a name that is known to be correct.
@@ -79,23 +80,17 @@ pub(super) enum FieldLine {
     Bad(usize),
 }
 
-const NAME_UNDERSCORE: u8 = 1;
-const NAME_ODD: u8 = 2;
-const NAME_COLON: u8 = 3;
-const NAME_BAD: u8 = 4;
-
 /// Control characters and the space end the parse; whatever else is no token is only flagged, as in nginx.
 static NAME: ByteClass = ByteClass::build(
-    NAME_ODD,
+    ODD,
     &[
         (b'A', b'Z', 0),
         (b'a', b'z', 0),
         (b'0', b'9', 0),
         (b'-', b'-', 0),
-        (b'_', b'_', NAME_UNDERSCORE),
-        (b':', b':', NAME_COLON),
-        (0x00, 0x20, NAME_BAD),
-        (0x7f, 0x7f, NAME_BAD),
+        (b'_', b'_', UNDERSCORE),
+        (0x00, 0x20, BAD),
+        (0x7f, 0x7f, BAD),
     ],
 );
 
@@ -103,41 +98,58 @@ static NAME: ByteClass = ByteClass::build(
 #[inline(always)]
 pub(super) fn parse_line<const BARE_LF: bool>(buf: &[u8], at: usize) -> FieldLine {
     let line = buf.get(at..).unwrap_or_default();
+    match line.first() {
+        Some(b'\r' | b'\n') => return end_of_head::<BARE_LF>(buf, at),
+        Some(_) => {}
+        None => return FieldLine::Partial,
+    }
+    // This may find the colon of a later line; then the line break will turn up in the name.
+    let name_len = colon(line);
+    let Some((name, rest)) = line.split_at_checked(name_len) else { return FieldLine::Partial };
+    let known = Known::of_name(name, line);
     let mut flags = 0;
-    let mut name_len = 0;
-    let mut bytes = line.iter();
-    loop {
-        let Some(&byte) = bytes.next() else { return FieldLine::Partial };
-        match NAME.of(byte) {
-            0 => {}
-            NAME_COLON if name_len > 0 => break,
-            NAME_UNDERSCORE => flags |= UNDERSCORE,
-            NAME_ODD => flags |= ODD,
-            _ if name_len == 0 => return end_of_head::<BARE_LF>(buf, at),
-            // Includes a line without a colon, a space before the colon, and folding (RFC 9112, 5.1 and 5.2).
-            _ => return FieldLine::Bad(at + name_len),
+    if known == Known::Other {
+        match check_name(name) {
+            Ok(odd) => flags = odd,
+            Err(bad) => return FieldLine::Bad(at + bad),
         }
-        name_len += 1;
     }
-
-    let mut start = at + name_len + 1;
-    while let Some(b' ' | b'\t') = buf.get(start) {
-        start += 1;
+    let Some((_, mut value)) = rest.split_first() else { return FieldLine::Partial };
+    if let [b' ' | b'\t', tail @ ..] = value {
+        value = tail;
+        while let [b' ' | b'\t', tail @ ..] = value {
+            value = tail;
+        }
     }
-    let stop = line_break(buf, start);
-    let next = match line_end::<BARE_LF>(buf, stop) {
-        LineEnd::At(next) => next,
-        LineEnd::Partial => return FieldLine::Partial,
-        LineEnd::Bad(at) => return FieldLine::Bad(at),
+    let start = buf.len() - value.len();
+    let (len, line_break) = match text_end::<BARE_LF>(value, buf) {
+        TextEnd::At(len, line_break) => (len, line_break),
+        TextEnd::Partial => return FieldLine::Partial,
+        TextEnd::Bad(bad) => return FieldLine::Bad(start + bad),
     };
-    let mut end = stop;
-    while end > start && matches!(buf.get(end - 1), Some(b' ' | b'\t')) {
-        end -= 1;
+    let mut text = value.get(..len).unwrap_or_default();
+    while let [head @ .., b' ' | b'\t'] = text {
+        text = head;
     }
+    let field = Field {
+        name: Span::new(at, at + name_len),
+        value: Span::new(start, start + text.len()),
+        known,
+        flags,
+    };
+    FieldLine::Field(field, start + len + line_break)
+}
 
-    let name = Span::new(at, at + name_len);
-    let known = if flags == 0 { Known::lookup(name.of(buf)) } else { Known::Other };
-    FieldLine::Field(Field { name, value: Span::new(start, end), known, flags }, next)
+/// The flags of what stands before a colon (or the end of the bytes), or where it goes wrong: a control character,
+/// which includes the end of a line without a colon, a space, which includes that before a colon and folding
+/// (RFC 9112, 5.1 and 5.2), or an empty name.
+#[inline(always)]
+fn check_name(name: &[u8]) -> Result<u8, usize> {
+    let flags = name.iter().fold(0, |flags, byte| flags | NAME.of(*byte));
+    if flags & BAD != 0 || name.is_empty() {
+        return Err(name.iter().position(|byte| NAME.of(*byte) == BAD).unwrap_or(0));
+    }
+    Ok(flags)
 }
 
 #[inline]
@@ -145,8 +157,7 @@ fn end_of_head<const BARE_LF: bool>(buf: &[u8], at: usize) -> FieldLine {
     match line_end::<BARE_LF>(buf, at) {
         LineEnd::At(next) => FieldLine::End(next),
         LineEnd::Partial => FieldLine::Partial,
-        // The CR is what should not be there, not what follows it.
-        LineEnd::Bad(_) => FieldLine::Bad(at),
+        LineEnd::Bad => FieldLine::Bad(at),
     }
 }
 
@@ -155,8 +166,8 @@ pub(super) enum LineEnd {
     /// The next line begins there.
     At(usize),
     Partial,
-    /// Not a line end: the offset of the byte that breaks the rules.
-    Bad(usize),
+    /// Not a line end.
+    Bad,
 }
 
 #[inline(always)]
@@ -164,11 +175,11 @@ pub(super) fn line_end<const BARE_LF: bool>(buf: &[u8], at: usize) -> LineEnd {
     match buf.get(at) {
         Some(b'\r') => match buf.get(at + 1) {
             Some(b'\n') => LineEnd::At(at + 2),
-            Some(_) => LineEnd::Bad(at),
+            Some(_) => LineEnd::Bad,
             None => LineEnd::Partial,
         },
         Some(b'\n') if BARE_LF => LineEnd::At(at + 1),
-        Some(_) => LineEnd::Bad(at),
+        Some(_) => LineEnd::Bad,
         None => LineEnd::Partial,
     }
 }
@@ -261,86 +272,250 @@ known! {
     ContentDisposition "content-disposition"
 }
 
+/// Tells which of the listed names begins with this word and, beyond eight bytes, ends with that one.
+macro_rules! among {
+    ($first:expr; $($known:ident)*) => {{
+        $(
+            const { assert!(Known::$known.name().len() <= 8) };
+            if is_word::<{ Known::$known as u8 }, 0>($first) {
+                return Known::$known;
+            }
+        )*
+        Known::Other
+    }};
+    ($len:literal $first:expr, $last:expr; $($known:ident)*) => {{
+        $(
+            const { assert!(Known::$known.name().len() == $len) };
+            if is_word::<{ Known::$known as u8 }, 0>($first)
+                && is_word::<{ Known::$known as u8 }, { $len - 8 }>($last)
+            {
+                return Known::$known;
+            }
+        )*
+        Known::Other
+    }};
+}
+
+/// Whether `word` is the part of a name from `AT` on, in any case of letters; what lies behind the name does not count.
+#[inline(always)]
+fn is_word<const KNOWN: u8, const AT: usize>(word: u64) -> bool {
+    let (text, mask) = const { text_and_mask(KNOWN, AT) };
+    (word ^ text) & mask == 0
+}
+
+#[allow(clippy::indexing_slicing, reason = "evaluated when compiling")]
+const fn text_and_mask(known: u8, at: usize) -> (u64, u64) {
+    let name = Known::ALL[known as usize - 1].name().as_bytes();
+    let (mut text, mut mask) = (0, 0);
+    let mut n = 0;
+    while n < 8 && at + n < name.len() {
+        let byte = name[at + n];
+        text |= (byte as u64) << (8 * n);
+        // 0x20 tells lower from upper case.
+        mask |= (if byte.is_ascii_alphabetic() { 0xdf } else { 0xff }) << (8 * n);
+        n += 1;
+    }
+    (text, mask)
+}
+
 impl Known {
     /// Which name this is, in any case of letters.
     #[inline]
     #[must_use]
     pub fn lookup(name: &[u8]) -> Self {
+        Self::of_name(name, name)
+    }
+
+    /// The same for a name at the start of `line`, comparing eight bytes at once.
+    #[inline(always)]
+    fn of_name(name: &[u8], line: &[u8]) -> Self {
+        let first = word(line, line);
         match name.len() {
-            2 => pick::<2>(name, &[Self::Te]),
-            3 => pick::<3>(name, &[Self::Via]),
-            4 => pick::<4>(name, &[Self::Host, Self::Date, Self::Etag, Self::Vary, Self::Link]),
-            5 => pick::<5>(name, &[Self::Range, Self::Depth]),
-            6 => pick::<6>(
-                name,
-                &[Self::Accept, Self::Cookie, Self::Expect, Self::Status, Self::Server, Self::Pragma],
-            ),
-            7 => {
-                pick::<7>(name, &[Self::Referer, Self::Upgrade, Self::Trailer, Self::Refresh, Self::Expires])
-            }
-            8 => pick::<8>(name, &[Self::IfMatch, Self::IfRange, Self::Location]),
-            9 => pick::<9>(name, &[Self::XRealIp, Self::Overwrite]),
-            10 => pick::<10>(name, &[Self::Connection, Self::UserAgent, Self::KeepAlive, Self::SetCookie]),
-            11 => pick::<11>(name, &[Self::Destination]),
-            12 => pick::<12>(name, &[Self::ContentType]),
-            13 => pick::<13>(
-                name,
-                &[
-                    Self::IfNoneMatch,
-                    Self::Authorization,
-                    Self::ContentRange,
-                    Self::CacheControl,
-                    Self::AcceptRanges,
-                    Self::LastModified,
-                ],
-            ),
-            14 => pick::<14>(name, &[Self::ContentLength]),
-            15 => pick::<15>(
-                name,
-                &[
-                    Self::AcceptEncoding,
-                    Self::AcceptLanguage,
-                    Self::XForwardedFor,
-                    Self::XAccelExpires,
-                    Self::XAccelCharset,
-                ],
-            ),
-            16 => pick::<16>(
-                name,
-                &[Self::ProxyConnection, Self::ContentEncoding, Self::WwwAuthenticate, Self::XAccelRedirect],
-            ),
-            17 => pick::<17>(name, &[Self::IfModifiedSince, Self::TransferEncoding, Self::XAccelBuffering]),
-            18 => pick::<18>(name, &[Self::XAccelLimitRate, Self::ProxyAuthenticate]),
-            19 => pick::<19>(
-                name,
-                &[Self::IfUnmodifiedSince, Self::ProxyAuthorization, Self::ContentDisposition],
-            ),
+            2 => among!(first; Te),
+            3 => among!(first; Via),
+            4 => among!(first; Host Date Etag Vary Link),
+            5 => among!(first; Range Depth),
+            6 => among!(first; Accept Cookie Expect Status Server Pragma),
+            7 => among!(first; Referer Upgrade Trailer Refresh Expires),
+            8 => among!(first; IfRange IfMatch Location),
+            9..=19 => Self::of_long_name(name, first),
             _ => Self::Other,
         }
     }
-}
 
-/// The one of `candidates`, all of length `N`, that `name` is.
-#[inline(always)]
-fn pick<const N: usize>(name: &[u8], candidates: &[Known]) -> Known {
-    let Some(name) = name.first_chunk::<N>() else { return Known::Other };
-    for known in candidates {
-        if known.name().as_bytes().first_chunk::<N>().is_some_and(|lower| folds_to(name, lower)) {
-            return *known;
+    #[inline(always)]
+    fn of_long_name(name: &[u8], first: u64) -> Self {
+        let Some(last) = name.last_chunk() else { return Self::Other };
+        let last = u64::from_le_bytes(*last);
+        match name.len() {
+            9 => among!(9 first, last; XRealIp Overwrite),
+            10 => among!(10 first, last; UserAgent Connection KeepAlive SetCookie),
+            11 => among!(11 first, last; Destination),
+            12 => among!(12 first, last; ContentType),
+            13 => {
+                among!(13 first, last; IfNoneMatch Authorization CacheControl ContentRange AcceptRanges LastModified)
+            }
+            14 => among!(14 first, last; ContentLength),
+            15 => {
+                among!(15 first, last; AcceptEncoding AcceptLanguage XForwardedFor XAccelExpires XAccelCharset)
+            }
+            16 => among!(16 first, last; ProxyConnection ContentEncoding WwwAuthenticate XAccelRedirect),
+            _ => Self::of_longest_name(name, first, last),
         }
     }
-    Known::Other
+
+    /// Seventeen bytes and more: the two words leave out some in the middle.
+    #[inline(never)]
+    fn of_longest_name(name: &[u8], first: u64, last: u64) -> Self {
+        let known = Self::by_ends(name.len(), first, last);
+        if known.name().as_bytes().eq_ignore_ascii_case(name) { known } else { Self::Other }
+    }
+
+    fn by_ends(len: usize, first: u64, last: u64) -> Self {
+        match len {
+            17 => among!(17 first, last; IfModifiedSince TransferEncoding XAccelBuffering),
+            18 => among!(18 first, last; XAccelLimitRate ProxyAuthenticate),
+            _ => among!(19 first, last; IfUnmodifiedSince ProxyAuthorization ContentDisposition),
+        }
+    }
 }
 
-/// `name.eq_ignore_ascii_case(lower)`. Of the characters in a name only letters change under `| 0x20` (digits and
-/// the hyphen have that bit), but others could be taken for them, so those are told apart by comparing again.
-#[inline(always)]
-fn folds_to<const N: usize>(name: &[u8; N], lower: &[u8; N]) -> bool {
-    let mut different = 0;
-    for (a, b) in name.iter().zip(lower) {
-        different |= (a | 0x20) ^ b;
+/// The fields of a head in the order sent, with the known ones indexed.
+#[derive(Clone, Debug)]
+pub struct Fields {
+    list: Vec<Field>,
+    first: [u16; Known::COUNT],
+    repeated: u128,
+    odd_names: bool,
+}
+
+const NONE: u16 = u16::MAX;
+
+impl Default for Fields {
+    fn default() -> Self {
+        Self { list: Vec::new(), first: [NONE; Known::COUNT], repeated: 0, odd_names: false }
     }
-    different == 0 && name.eq_ignore_ascii_case(lower)
+}
+
+impl std::ops::Deref for Fields {
+    type Target = [Field];
+
+    #[inline]
+    fn deref(&self) -> &[Field] {
+        &self.list
+    }
+}
+
+impl<'a> IntoIterator for &'a Fields {
+    type Item = &'a Field;
+    type IntoIter = std::slice::Iter<'a, Field>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.list.iter()
+    }
+}
+
+impl Fields {
+    /// More fields than this cannot be indexed; heads that have them are refused.
+    pub(super) const MAX: usize = NONE as usize - 1;
+
+    #[inline(always)]
+    pub(super) fn clear(&mut self) {
+        self.list.clear();
+        self.first = [NONE; Known::COUNT];
+        self.repeated = 0;
+        self.odd_names = false;
+    }
+
+    #[inline(always)]
+    pub(super) fn push(&mut self, field: Field) {
+        if field.known != Known::Other {
+            if let Some(first @ &mut NONE) = self.first.get_mut(field.known as usize) {
+                *first = self.list.len() as u16; // see `MAX`
+            } else {
+                self.repeated |= 1 << field.known as u32;
+            }
+        }
+        if field.flags != 0 {
+            self.odd_names = true;
+        }
+        self.list.push(field);
+    }
+
+    /// Keeps the fields that `rules` accept and tells `dropped` of the others.
+    pub fn filter(&mut self, rules: FieldRules, mut dropped: impl FnMut(&Field)) {
+        if !self.odd_names {
+            return;
+        }
+        let list = std::mem::take(&mut self.list);
+        self.clear();
+        self.list.reserve(list.len());
+        for field in list {
+            if field.is_accepted(rules) {
+                self.push(field);
+            } else {
+                dropped(&field);
+            }
+        }
+    }
+
+    /// Gives the list away to be edited; put it back with [`Fields::rebuild`].
+    pub(super) fn take(&mut self) -> Vec<Field> {
+        std::mem::take(&mut self.list)
+    }
+
+    /// Indexes an edited list.
+    pub(super) fn rebuild(&mut self, list: Vec<Field>) {
+        self.clear();
+        self.list.reserve(list.len());
+        for field in list.into_iter().take(Self::MAX) {
+            self.push(field);
+        }
+    }
+
+    /// Index of the first field of this name.
+    #[inline]
+    #[must_use]
+    pub fn index_of(&self, known: Known) -> Option<usize> {
+        match self.first.get(known as usize) {
+            Some(&index) if index != NONE => Some(usize::from(index)),
+            _ => None,
+        }
+    }
+
+    /// The first field of this name.
+    #[inline]
+    #[must_use]
+    pub fn first(&self, known: Known) -> Option<&Field> {
+        self.index_of(known).and_then(|index| self.list.get(index))
+    }
+
+    /// The value of the first field of this name.
+    #[inline]
+    #[must_use]
+    pub fn value<'b>(&self, known: Known, buf: &'b [u8]) -> Option<&'b [u8]> {
+        self.first(known).map(|field| field.value.of(buf))
+    }
+
+    /// Whether the name occurs more than once.
+    #[inline]
+    #[must_use]
+    pub fn is_repeated(&self, known: Known) -> bool {
+        self.repeated & (1 << known as u32) != 0
+    }
+
+    /// A bit per `Known as u8` of the names that occur more than once.
+    #[inline]
+    #[must_use]
+    pub fn repeated(&self) -> u128 {
+        self.repeated
+    }
+
+    /// All fields of this name, in order. Meant for known names.
+    pub fn all(&self, known: Known) -> impl Iterator<Item = &Field> {
+        let from = self.index_of(known).unwrap_or(self.list.len());
+        self.list.get(from..).unwrap_or_default().iter().filter(move |field| field.known == known)
+    }
 }
 
 /// Fields that a trailer must not carry: they frame, route, authenticate or direct the processing of the message
@@ -401,7 +576,18 @@ mod tests {
 
     #[test]
     fn near_misses_are_other_names() {
-        for name in ["", "x", "hosu", "content_length", "content\rlength", "transfer-encodinG ", "HoSt "] {
+        for name in [
+            "",
+            "x",
+            "hosu",
+            "content_length",
+            "content\rlength",
+            "transfer-encodinx",
+            "if-modified\rsince",
+            "if-modifiee-since",
+            "transfer-encodinG ",
+            "HoSt ",
+        ] {
             assert_eq!(Known::lookup(name.as_bytes()), Known::Other, "{name}");
         }
     }

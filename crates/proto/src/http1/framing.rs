@@ -127,22 +127,22 @@ const fn mask(names: &[Known]) -> u128 {
 /// Decides on body and connection of a completely parsed request; to be called after `RequestHead::filter`.
 /// The value of `Host` is not checked here (`host::validate`), nor whether the method is allowed (`check_method`).
 pub fn framing(head: &RequestHead, buf: &[u8]) -> Result<Framing, FramingError> {
-    if head.repeated & UNIQUE != 0 {
+    if head.fields.repeated() & UNIQUE != 0 {
         return Err(duplicate(head));
     }
-    if head.version >= Version::Http11 && head.index_of(Known::Host).is_none() {
+    if head.version >= Version::Http11 && head.fields.index_of(Known::Host).is_none() {
         return Err(FramingError::MissingHost);
     }
     let mut framing = Framing { body: body(head, buf)?, ..Framing::default() };
-    if head.index_of(Known::Connection).is_some() {
-        for field in head.all(Known::Connection) {
+    if head.fields.index_of(Known::Connection).is_some() {
+        for field in head.fields.all(Known::Connection) {
             for option in options(field.value.of(buf)) {
                 framing.connection_close |= option.eq_ignore_ascii_case(b"close");
                 framing.connection_keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
                 framing.upgrade |= option.eq_ignore_ascii_case(b"upgrade");
             }
         }
-        framing.upgrade &= head.index_of(Known::Upgrade).is_some();
+        framing.upgrade &= head.fields.index_of(Known::Upgrade).is_some();
     }
     framing.keep_alive = match head.version {
         Version::Http11 => !framing.connection_close,
@@ -208,7 +208,7 @@ pub fn check_method(head: &RequestHead, framing: &Framing, allow_connect: bool) 
 #[cold]
 fn duplicate(head: &RequestHead) -> FramingError {
     for (index, field) in head.fields.iter().enumerate() {
-        if UNIQUE & (1 << field.known as u32) == 0 || head.index_of(field.known) == Some(index) {
+        if UNIQUE & (1 << field.known as u32) == 0 || head.fields.index_of(field.known) == Some(index) {
             continue;
         }
         if let Some(previous) = head.field(field.known) {

@@ -10,7 +10,7 @@
 //! assert_eq!(head.args.of(buf), b"b=c");
 //! ```
 
-use super::field::{Field, FieldLine, FieldRules, Known, parse_line};
+use super::field::{Field, FieldLine, FieldRules, Fields, Known, parse_line};
 use super::limits::{HeadLimits, LineBudget};
 use super::method::{Method, Version};
 use super::request_line;
@@ -55,11 +55,7 @@ pub struct RequestHead {
     /// The request line without its line break.
     pub line: Span,
     /// The header fields in the order sent.
-    pub fields: Vec<Field>,
-    /// A bit per `Known as u8` of the names that occur more than once.
-    pub repeated: u128,
-    first: [u16; Known::COUNT],
-    odd_names: bool,
+    pub fields: Fields,
     stage: Stage,
     start: usize,
     at: usize,
@@ -75,7 +71,6 @@ enum Stage {
     Done,
 }
 
-const NONE: u16 = u16::MAX;
 /// A partial line of up to this length is parsed again whenever bytes arrive, so that garbage is answered at once;
 /// a longer one only when its end has come, so that a slow sender does not cost quadratic time.
 const EAGER: usize = 64;
@@ -197,10 +192,7 @@ impl RequestHead {
             version: Version::Http09,
             protocol: Span::default(),
             line: Span::default(),
-            fields: Vec::new(),
-            repeated: 0,
-            first: [NONE; Known::COUNT],
-            odd_names: false,
+            fields: Fields::default(),
             stage: Stage::Fresh,
             start: 0,
             at: 0,
@@ -213,9 +205,6 @@ impl RequestHead {
     #[inline]
     pub fn reset(&mut self) {
         self.fields.clear();
-        self.repeated = 0;
-        self.first = [NONE; Known::COUNT];
-        self.odd_names = false;
         self.stage = Stage::Fresh;
         self.reset_line();
     }
@@ -258,7 +247,7 @@ impl RequestHead {
     fn advance(&mut self, buf: &[u8], limits: &HeadLimits) -> Result<Parse, HeadError> {
         if matches!(self.stage, Stage::Fresh | Stage::Done) {
             self.reset();
-            self.budget = LineBudget::new(limits);
+            self.budget = LineBudget::default();
             self.at = 0;
             self.resume = 0;
             self.stage = Stage::RequestLine;
@@ -268,7 +257,8 @@ impl RequestHead {
 
         if self.stage == Stage::RequestLine {
             let Some(next) = self.parse_request_line(buf)? else { return self.wait(buf, limits) };
-            self.budget.charge(next - self.start, limits).map_err(|_| HeadError::TooLongUri)?;
+            self.budget = LineBudget::new(self.start, limits);
+            self.budget.charge(self.start, next, limits).map_err(|_| HeadError::TooLongUri)?;
             self.at = next;
             if self.version == Version::Http09 {
                 return Ok(Parse::Complete { len: next });
@@ -294,7 +284,7 @@ impl RequestHead {
         }
         self.start = self.at;
         if self.resume != 0 {
-            self.reset_line();
+            self.reset_line(); // what an earlier attempt left
         }
         request_line::parse(buf, self.start, self)
     }
@@ -305,19 +295,18 @@ impl RequestHead {
         loop {
             match parse_line::<true>(buf, at) {
                 FieldLine::Field(field, next) => {
-                    if self.budget.charge(next - at, limits).is_err() {
+                    if self.budget.charge(at, next, limits).is_err() {
                         return Err(self.no_room(at));
                     }
-                    self.push(field);
+                    self.fields.push(field);
                     at = next;
                 }
                 FieldLine::End(next) => {
-                    if self.budget.charge(next - at, limits).is_err() {
+                    if self.budget.charge(at, next, limits).is_err() {
                         return Err(self.no_room(at));
                     }
                     self.at = next;
-                    // The index has 16 bits; no sane `max_headers` comes near.
-                    if self.fields.len() >= usize::from(NONE) {
+                    if self.fields.len() > Fields::MAX {
                         return Err(HeadError::TooManyHeaders);
                     }
                     return Ok(Parse::Complete { len: next });
@@ -331,20 +320,6 @@ impl RequestHead {
         }
     }
 
-    #[inline(always)]
-    fn push(&mut self, field: Field) {
-        let index = self.fields.len();
-        if field.known != Known::Other {
-            if let Some(first @ &mut NONE) = self.first.get_mut(field.known as usize) {
-                *first = index.min(usize::from(NONE) - 1) as u16;
-            } else {
-                self.repeated |= 1 << field.known as u32;
-            }
-        }
-        self.odd_names |= field.has_odd_name() || field.has_underscore();
-        self.fields.push(field);
-    }
-
     /// Whether it is worth parsing the unfinished line again.
     fn line_may_be_whole(&self, buf: &[u8]) -> bool {
         if self.resume.saturating_sub(self.at) < EAGER {
@@ -356,7 +331,10 @@ impl RequestHead {
     #[cold]
     fn wait(&mut self, buf: &[u8], limits: &HeadLimits) -> Result<Parse, HeadError> {
         self.resume = buf.len();
-        if self.budget.has_room_for_more(buf.len().saturating_sub(self.at), limits).is_err() {
+        if self.stage == Stage::RequestLine {
+            self.budget = LineBudget::new(self.at, limits);
+        }
+        if self.budget.has_room_for_more(self.at, buf.len().max(self.at), limits).is_err() {
             return Err(self.no_room(self.at));
         }
         Ok(Parse::Partial)
@@ -396,41 +374,18 @@ impl RequestHead {
         self.stage == Stage::Fields
     }
 
-    /// Index in `fields` of the first field of this name.
-    #[inline]
-    #[must_use]
-    pub fn index_of(&self, known: Known) -> Option<usize> {
-        match self.first.get(known as usize) {
-            Some(&index) if index != NONE => Some(usize::from(index)),
-            _ => None,
-        }
-    }
-
     /// The first field of this name.
     #[inline]
     #[must_use]
     pub fn field(&self, known: Known) -> Option<&Field> {
-        self.index_of(known).and_then(|index| self.fields.get(index))
+        self.fields.first(known)
     }
 
     /// The value of the first field of this name.
     #[inline]
     #[must_use]
     pub fn value<'b>(&self, known: Known, buf: &'b [u8]) -> Option<&'b [u8]> {
-        self.field(known).map(|field| field.value.of(buf))
-    }
-
-    /// Whether the name occurs more than once.
-    #[inline]
-    #[must_use]
-    pub fn is_repeated(&self, known: Known) -> bool {
-        self.repeated & (1 << known as u32) != 0
-    }
-
-    /// All fields of this name, in order. Meant for known names.
-    pub fn all(&self, known: Known) -> impl Iterator<Item = &Field> {
-        let from = self.index_of(known).unwrap_or(self.fields.len());
-        self.fields.get(from..).unwrap_or_default().iter().filter(move |field| field.known == known)
+        self.fields.value(known, buf)
     }
 
     /// Removes the fields that `rules` do not accept, telling `dropped` of each, and checks their number: what nginx
@@ -440,32 +395,12 @@ impl RequestHead {
         &mut self,
         rules: FieldRules,
         max_headers: usize,
-        mut dropped: impl FnMut(&Field),
+        dropped: impl FnMut(&Field),
     ) -> Result<(), HeadError> {
-        if self.odd_names {
-            self.fields.retain(|field| {
-                let keep = field.is_accepted(rules);
-                if !keep {
-                    dropped(field);
-                }
-                keep
-            });
-            self.index_again();
-        }
+        self.fields.filter(rules, dropped);
         if self.fields.len() > max_headers {
             return Err(HeadError::TooManyHeaders);
         }
         Ok(())
-    }
-
-    #[cold]
-    pub(super) fn index_again(&mut self) {
-        self.first = [NONE; Known::COUNT];
-        self.repeated = 0;
-        let fields = std::mem::take(&mut self.fields);
-        self.fields.reserve(fields.len());
-        for field in fields {
-            self.push(field);
-        }
     }
 }

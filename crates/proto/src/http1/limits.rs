@@ -28,10 +28,11 @@ impl HeadLimits {
     }
 }
 
-/// What is left of the buffers while a head is being read, as if they were filled line by line.
+/// How far the buffers reach while a head is being read, as if they were filled line by line.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct LineBudget {
-    left: usize,
+    /// Offset behind the last byte that fits into the buffer in use.
+    end: usize,
     used: u32,
 }
 
@@ -39,38 +40,39 @@ pub(super) struct LineBudget {
 pub(super) struct NoRoom;
 
 impl LineBudget {
-    pub(super) fn new(limits: &HeadLimits) -> Self {
-        Self { left: limits.first as usize, used: 0 }
+    /// For a head whose first line starts at the offset.
+    pub(super) fn new(start: usize, limits: &HeadLimits) -> Self {
+        Self { end: start.saturating_add(limits.first as usize), used: 0 }
     }
 
     /// Accounts for a whole line, line break included.
-    #[inline]
-    pub(super) fn charge(&mut self, len: usize, limits: &HeadLimits) -> Result<(), NoRoom> {
-        if len <= self.left {
-            self.left -= len;
-            return Ok(());
-        }
-        self.charge_large(len, limits)
+    #[inline(always)]
+    pub(super) fn charge(&mut self, line: usize, next: usize, limits: &HeadLimits) -> Result<(), NoRoom> {
+        if next <= self.end { Ok(()) } else { self.charge_large(line, next, limits) }
     }
 
     #[cold]
-    fn charge_large(&mut self, len: usize, limits: &HeadLimits) -> Result<(), NoRoom> {
-        let large = limits.large as usize;
-        if len > large || self.used >= limits.large_count {
+    fn charge_large(&mut self, line: usize, next: usize, limits: &HeadLimits) -> Result<(), NoRoom> {
+        let end = line.saturating_add(limits.large as usize);
+        if next > end || self.used >= limits.large_count {
             return Err(NoRoom);
         }
         self.used += 1;
-        self.left = large - len;
+        self.end = end;
         Ok(())
     }
 
-    /// Whether a line that is still without its end can get one.
-    #[inline]
-    pub(super) fn has_room_for_more(&self, unfinished: usize, limits: &HeadLimits) -> Result<(), NoRoom> {
-        if unfinished < self.left {
+    /// Whether a line whose bytes so far end at `end` can get the rest of them.
+    pub(super) fn has_room_for_more(
+        &self,
+        line: usize,
+        end: usize,
+        limits: &HeadLimits,
+    ) -> Result<(), NoRoom> {
+        if end < self.end {
             return Ok(());
         }
-        if unfinished >= limits.large as usize || self.used >= limits.large_count {
+        if end - line >= limits.large as usize || self.used >= limits.large_count {
             return Err(NoRoom);
         }
         Ok(())

@@ -2,6 +2,7 @@
 //! otherwise as nginx reads it.
 
 mod edit;
+pub mod chunked;
 pub mod field;
 pub mod framing;
 pub mod head;
@@ -11,7 +12,8 @@ mod method;
 mod request_line;
 mod scan;
 
-pub use field::{Field, FieldRules, Known};
+pub use chunked::{Chunk, ChunkError, ChunkHead, ChunkLimits};
+pub use field::{Field, FieldRules, Fields, Known};
 pub use framing::{Body, Framing, FramingError, framing};
 pub use head::{HeadError, Parse, RequestHead};
 pub use limits::HeadLimits;

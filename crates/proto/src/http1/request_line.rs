@@ -58,6 +58,16 @@ fn skip_spaces(buf: &[u8], mut at: usize) -> usize {
 /// Parses the request line at `start` into `head`; gives the offset of the next line.
 #[inline]
 pub(super) fn parse(buf: &[u8], start: usize, head: &mut RequestHead) -> Progress<usize> {
+    if buf.get(start..).is_some_and(|line| line.starts_with(b"GET /")) {
+        head.method_name = Span::new(start, start + 3);
+        head.method = Method::Get;
+        let Some(target_end) = parse_path(buf, start + 4, head)? else { return Ok(None) };
+        return parse_rest(buf, start, target_end, head);
+    }
+    parse_any(buf, start, head)
+}
+
+fn parse_any(buf: &[u8], start: usize, head: &mut RequestHead) -> Progress<usize> {
     let Some(method_end) = skip_class(buf, start, METHOD_CHAR) else { return Ok(None) };
     if method_end == start || buf.get(method_end) != Some(&b' ') {
         return Err(HeadError::InvalidMethod);
@@ -69,12 +79,30 @@ pub(super) fn parse(buf: &[u8], start: usize, head: &mut RequestHead) -> Progres
     let parsed = match buf.get(target) {
         None => None,
         Some(_) if head.method == Method::Connect => parse_authority(buf, target, head)?,
-        Some(b'/') => parse_path(buf, target, target, head)?,
+        Some(b'/') => parse_path(buf, target, head)?,
         Some(byte) if byte.is_ascii_alphabetic() => parse_absolute(buf, target, head)?,
         // nginx: `OPTIONS *` is refused, too.
         Some(_) => return Err(HeadError::InvalidRequest),
     };
     let Some(target_end) = parsed else { return Ok(None) };
+    parse_rest(buf, start, target_end, head)
+}
+
+/// Parses what follows the target.
+#[inline(always)]
+fn parse_rest(buf: &[u8], start: usize, target_end: usize, head: &mut RequestHead) -> Progress<usize> {
+    if buf.get(target_end..).is_some_and(|rest| rest.starts_with(b" HTTP/1.1\r\n"))
+        && head.method != Method::Connect
+    {
+        head.version = Version::Http11;
+        head.protocol = Span::new(target_end + 1, target_end + 9);
+        head.line = Span::new(start, target_end + 9);
+        return Ok(Some(target_end + 11));
+    }
+    parse_any_rest(buf, start, target_end, head)
+}
+
+fn parse_any_rest(buf: &[u8], start: usize, target_end: usize, head: &mut RequestHead) -> Progress<usize> {
     let Some((line_end, next)) = parse_version(buf, target_end, head)? else { return Ok(None) };
 
     head.line = Span::new(start, line_end);
@@ -87,12 +115,13 @@ pub(super) fn parse(buf: &[u8], start: usize, head: &mut RequestHead) -> Progres
 const PLAIN: u8 = 0;
 const SLASH: u8 = 1;
 const DOT: u8 = 2;
-const PERCENT: u8 = 3;
-const PLUS: u8 = 4;
-const QUERY: u8 = 5;
-const FRAGMENT: u8 = 6;
-const END: u8 = 7;
-const CONTROL: u8 = 8;
+const PERCENT: u8 = 4;
+const PLUS: u8 = 8;
+// What ends a path begins here.
+const FRAGMENT: u8 = 16;
+const QUERY: u8 = 17;
+const END: u8 = 18;
+const CONTROL: u8 = 19;
 
 static TARGET: ByteClass = ByteClass::build(
     PLAIN,
@@ -111,45 +140,57 @@ static TARGET: ByteClass = ByteClass::build(
     ],
 );
 
-/// Parses path, arguments and fragment, beginning at a `/` or `?`; the target as a whole starts at `target`.
+/// Parses path, arguments and fragment, beginning at a `/` or `?`; the target as a whole starts there, too.
 /// Gives the offset of what ends it.
 #[inline(always)]
-fn parse_path(buf: &[u8], target: usize, path: usize, head: &mut RequestHead) -> Progress<usize> {
-    let mut at = path;
-    let mut ext = 0;
-    let mut previous = PLAIN;
-    let stop = loop {
-        let Some(&byte) = buf.get(at) else { return Ok(None) };
-        let class = TARGET.of(byte);
-        match class {
-            PLAIN => {}
-            SLASH => {
-                head.complex |= previous == SLASH;
-                ext = 0;
-            }
-            DOT => {
-                head.complex |= previous == SLASH;
-                ext = at + 1;
-            }
-            PERCENT => {
-                head.complex = true;
-                head.quoted = true;
-            }
-            PLUS => head.plus = true,
-            CONTROL => return Err(HeadError::InvalidRequest),
-            _ => break class,
-        }
-        previous = class;
-        at += 1;
-    };
-    head.path = Span::new(path, at);
-    head.ext = if ext == 0 { Span::default() } else { Span::new(ext, at) };
-    if stop != END {
-        let Some(end) = parse_query(buf, at, head)? else { return Ok(None) };
-        at = end;
+fn parse_path(buf: &[u8], path: usize, head: &mut RequestHead) -> Progress<usize> {
+    let Some(mut rest) = buf.get(path..) else { return Ok(None) };
+    if let [b'/', b' ', ..] = rest {
+        head.path = Span::new(path, path + 1);
+        head.target = head.path;
+        return Ok(Some(path + 1));
     }
-    head.target = Span::new(target, at);
-    Ok(Some(at))
+    let (mut seen, mut complex) = (0, false);
+    let stop = loop {
+        let Some(plain) = rest.iter().position(|byte| TARGET.of(*byte) != PLAIN) else { return Ok(None) };
+        rest = rest.get(plain..).unwrap_or_default();
+        let [byte, tail @ ..] = rest else { return Ok(None) };
+        let class = TARGET.of(*byte);
+        if class >= FRAGMENT {
+            break class;
+        }
+        seen |= class;
+        // A second slash or a dot must be resolved.
+        complex |= class == SLASH && matches!(tail.first(), Some(b'/' | b'.'));
+        rest = tail;
+    };
+    if stop == CONTROL {
+        return Err(HeadError::InvalidRequest);
+    }
+    let end = buf.len() - rest.len();
+    head.plus |= seen & PLUS != 0;
+    head.quoted |= seen & PERCENT != 0;
+    head.complex |= complex || seen & PERCENT != 0;
+    let has_dot = seen & DOT != 0;
+    head.path = Span::new(path, end);
+    if has_dot {
+        head.ext = extension(buf, head.path);
+    }
+    let mut target_end = end;
+    if stop != END {
+        let Some(end) = parse_query(buf, end, head)? else { return Ok(None) };
+        target_end = end;
+    }
+    head.target = Span::new(path, target_end);
+    Ok(Some(target_end))
+}
+
+/// What stands behind the last dot of the last segment.
+fn extension(buf: &[u8], path: Span) -> Span {
+    let text = path.of(buf);
+    let dot =
+        text.iter().rposition(|byte| matches!(byte, b'.' | b'/')).filter(|at| text.get(*at) == Some(&b'.'));
+    dot.map_or(Span::default(), |dot| Span::new(path.start as usize + dot + 1, path.end()))
 }
 
 /// Parses what follows the path, beginning at `?` or `#`.
@@ -191,11 +232,11 @@ fn parse_absolute(buf: &[u8], start: usize, head: &mut RequestHead) -> Progress<
     let Some(host_end) = parse_host(buf, scheme_end + 3, head)? else { return Ok(None) };
     match buf.get(host_end) {
         None => Ok(None),
-        Some(b'/') => parse_path(buf, host_end, host_end, head),
+        Some(b'/') => parse_path(buf, host_end, head),
         Some(b'?') => {
             head.empty_path = true;
             head.complex = true;
-            parse_path(buf, host_end, host_end, head)
+            parse_path(buf, host_end, head)
         }
         Some(b' ') => {
             // The path is "/": the first slash of the scheme's serves as the text of it.
@@ -285,7 +326,7 @@ fn parse_version(buf: &[u8], at: usize, head: &mut RequestHead) -> Progress<(usi
         // In HTTP/0.9 nginx counts the spaces as part of the line; so do we.
         LineEnd::At(next) => Ok(Some((stop, next))),
         LineEnd::Partial => Ok(None),
-        LineEnd::Bad(_) => Err(HeadError::InvalidRequest),
+        LineEnd::Bad => Err(HeadError::InvalidRequest),
     }
 }
 

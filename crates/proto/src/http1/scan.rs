@@ -30,26 +30,100 @@ impl ByteClass {
 const ONES: u64 = u64::from_ne_bytes([1; 8]);
 const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
 
-/// Index of the first NUL, CR or LF at or after `from`; `buf.len()` if there is none.
+/// Up to eight bytes from the start of `rest`, the first one lowest; zeros stand for what lies behind the end.
+/// `whole` is any buffer that ends where `rest` ends.
 #[inline(always)]
-pub(super) fn line_break(buf: &[u8], from: usize) -> usize {
-    let mut rest = buf.get(from..).unwrap_or_default();
-    while let Some((chunk, tail)) = rest.split_first_chunk::<8>() {
-        // The lowest flag set marks the first byte below 0x20: a borrow can only disturb those above a true one.
-        let word = u64::from_le_bytes(*chunk);
-        let below = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
-        if below == 0 {
-            rest = tail;
-            continue;
-        }
-        let at = (below.trailing_zeros() / 8) as usize;
-        match chunk.get(at) {
-            Some(0 | b'\r' | b'\n') => return buf.len() - rest.len() + at,
-            _ => rest = rest.get(at + 1..).unwrap_or_default(),
-        }
+pub(super) fn word(rest: &[u8], whole: &[u8]) -> u64 {
+    match rest.first_chunk() {
+        Some(bytes) => u64::from_le_bytes(*bytes),
+        None => last_word(rest, whole),
     }
-    let at = rest.iter().position(|byte| matches!(byte, 0 | b'\r' | b'\n')).unwrap_or(rest.len());
-    buf.len() - rest.len() + at
+}
+
+/// The last bytes of a buffer that is long enough are loaded with some before them, which are shifted out.
+#[inline(always)]
+fn last_word(rest: &[u8], whole: &[u8]) -> u64 {
+    match whole.last_chunk() {
+        _ if rest.is_empty() => 0,
+        Some(bytes) => u64::from_le_bytes(*bytes) >> (64 - 8 * rest.len() as u32),
+        None => rest.iter().rev().fold(0, |word, byte| (word << 8) | u64::from(*byte)),
+    }
+}
+
+/// Flags, as the highest bit of each byte, those below 0x20. The lowest flag is always right: a borrow only
+/// disturbs those above a true one.
+#[inline(always)]
+pub(super) fn below_space(word: u64) -> u64 {
+    word.wrapping_sub(ONES * 0x20) & !word & HIGH
+}
+
+/// Flags the bytes that are a colon, in the same way.
+#[inline(always)]
+fn colons(word: u64) -> u64 {
+    let zeros = word ^ (ONES * 0x3a);
+    zeros.wrapping_sub(ONES) & !zeros & HIGH
+}
+
+/// The byte that the lowest flag belongs to.
+#[inline(always)]
+fn first_flag(flags: u64) -> usize {
+    (flags.trailing_zeros() / 8) as usize
+}
+
+/// Index of the first colon, or the length.
+#[inline(always)]
+pub(super) fn colon(line: &[u8]) -> usize {
+    let mut rest = line;
+    while let Some((bytes, tail)) = rest.split_first_chunk() {
+        let flags = colons(u64::from_le_bytes(*bytes));
+        if flags != 0 {
+            return line.len() - rest.len() + first_flag(flags);
+        }
+        rest = tail;
+    }
+    let at = rest.iter().position(|byte| *byte == b':').unwrap_or(rest.len());
+    line.len() - rest.len() + at
+}
+
+/// Where the text of a line ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TextEnd {
+    /// So many bytes of text, then a line break of so many.
+    At(usize, usize),
+    /// The line goes on behind the bytes there are.
+    Partial,
+    /// The byte at the index must not stand in a line: a NUL, a CR without LF, or a LF alone.
+    Bad(usize),
+}
+
+/// Finds the end of the text `rest` begins with. `whole` is any buffer that ends where `rest` ends.
+#[inline(always)]
+pub(super) fn text_end<const BARE_LF: bool>(text: &[u8], whole: &[u8]) -> TextEnd {
+    let mut rest = text;
+    loop {
+        let flags = match rest.split_first_chunk() {
+            Some((bytes, tail)) => match below_space(u64::from_le_bytes(*bytes)) {
+                0 => {
+                    rest = tail;
+                    continue;
+                }
+                flags => flags,
+            },
+            // The zeros behind the end count, so there is always a flag.
+            None => below_space(last_word(rest, whole)),
+        };
+        let Some(tail) = rest.get(first_flag(flags)..) else { return TextEnd::Partial };
+        let len = text.len() - tail.len();
+        if tail.starts_with(b"\r\n") {
+            return TextEnd::At(len, 2);
+        }
+        rest = match tail {
+            [] | [b'\r'] => return TextEnd::Partial,
+            [b'\n', ..] if BARE_LF => return TextEnd::At(len, 1),
+            [0 | b'\r' | b'\n', ..] => return TextEnd::Bad(len),
+            [_, tail @ ..] => tail,
+        };
+    }
 }
 
 #[cfg(test)]
@@ -57,17 +131,54 @@ mod tests {
     use super::*;
 
     #[test]
+    fn words_are_filled_up_with_zeros() {
+        let buf: Vec<u8> = (1..=20).collect();
+        for len in 0..=buf.len() {
+            for at in 0..=len {
+                let mut expect = [0; 8];
+                for (to, from) in expect.iter_mut().zip(&buf[at..len]) {
+                    *to = *from;
+                }
+                assert_eq!(word(&buf[at..len], &buf[..len]), u64::from_le_bytes(expect));
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_colon_is_found_wherever_it_stands() {
+        for len in 0..40 {
+            for at in 0..len {
+                for filler in [b'a', 0, b';', b'9', 0xba, 0xff] {
+                    let mut line = vec![filler; len];
+                    line[at] = b':';
+                    assert_eq!(colon(&line), at);
+                    assert_eq!(colon(&line[at + 1..]), len - at - 1);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn the_first_break_is_found_wherever_it_stands() {
         for len in 0..40 {
             for at in 0..len {
-                for stop in [0, b'\r', b'\n'] {
-                    for filler in [b'a', b'\t', 0x1f, 0x80, 0xff, b' '] {
-                        let mut buf = vec![filler; len];
-                        buf[at] = stop;
-                        for from in 0..=at {
-                            assert_eq!(line_break(&buf, from), at);
-                        }
-                        assert_eq!(line_break(&buf, at + 1), len);
+                for filler in [b'a', b'\t', 0x1f, 0x80, 0xff, b' '] {
+                    let mut line = vec![filler; len];
+                    let check = |line: &[u8], lenient, strict| {
+                        assert_eq!(text_end::<true>(line, line), lenient, "{line:?}");
+                        assert_eq!(text_end::<false>(line, line), strict, "{line:?}");
+                    };
+                    check(&line, TextEnd::Partial, TextEnd::Partial);
+                    line[at] = 0;
+                    check(&line, TextEnd::Bad(at), TextEnd::Bad(at));
+                    line[at] = b'\n';
+                    check(&line, TextEnd::At(at, 1), TextEnd::Bad(at));
+                    line[at] = b'\r';
+                    let end = if at + 1 == len { TextEnd::Partial } else { TextEnd::Bad(at) };
+                    check(&line, end, end);
+                    if let Some(lf) = line.get_mut(at + 1) {
+                        *lf = b'\n';
+                        check(&line, TextEnd::At(at, 2), TextEnd::At(at, 2));
                     }
                 }
             }

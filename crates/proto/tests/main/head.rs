@@ -234,8 +234,8 @@ fn known_fields_are_indexed() {
     let (_, head) = parse(buf).unwrap();
     assert_eq!(head.value(Known::Host, buf), Some(&b"h"[..]));
     assert_eq!(head.value(Known::Cookie, buf), Some(&b"a"[..]));
-    assert_eq!(head.all(Known::Cookie).count(), 2);
-    assert!(head.is_repeated(Known::Cookie) && !head.is_repeated(Known::Host));
+    assert_eq!(head.fields.all(Known::Cookie).count(), 2);
+    assert!(head.fields.is_repeated(Known::Cookie) && !head.fields.is_repeated(Known::Host));
     assert!(head.field(Known::Range).is_none());
 }
 
