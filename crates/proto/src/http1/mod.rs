@@ -9,6 +9,7 @@ pub mod host;
 mod limits;
 mod method;
 mod request_line;
+pub mod response;
 mod scan;
 
 pub use chunked::{Chunk, ChunkError, ChunkHead, ChunkLimits};
@@ -17,3 +18,4 @@ pub use framing::{Body, Framing, FramingError, framing};
 pub use head::{HeadError, Parse, RequestHead};
 pub use limits::HeadLimits;
 pub use method::{Method, Version};
+pub use response::{ResponseBody, ResponseError, ResponseFraming, ResponseHead, response_framing};
