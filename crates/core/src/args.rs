@@ -77,7 +77,10 @@ impl<'a, S: Subject> Args<'a, S> {
 
     /// Argument `n` for messages.
     pub fn lossy(&self, n: usize) -> String {
-        self.directive.args.get(n).map_or_else(String::new, |word| String::from_utf8_lossy(&word.text).into_owned())
+        self.directive
+            .args
+            .get(n)
+            .map_or_else(String::new, |word| String::from_utf8_lossy(&word.text).into_owned())
     }
 
     /// The directives or entries of the block that follows the arguments.
@@ -155,9 +158,11 @@ impl<'a, S: Subject> Args<'a, S> {
 
     /// The value of `key=` among the arguments from `from` on.
     pub fn named(&self, from: usize, key: &str) -> Option<&'a [u8]> {
-        self.directive.args.iter().skip(from).find_map(|word| {
-            word.text.strip_prefix(key.as_bytes()).and_then(|rest| rest.strip_prefix(b"="))
-        })
+        self.directive
+            .args
+            .iter()
+            .skip(from)
+            .find_map(|word| word.text.strip_prefix(key.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")))
     }
 
     /// Parses `name` or `name:size`, the value of a `zone=` parameter.

@@ -98,14 +98,19 @@ impl<'r> Env<'r> {
     /// nginx's `open() "path" failed (2: No such file or directory)`.
     pub fn read_file(&self, word: &Word) -> ConfResult<Vec<u8>> {
         let path = self.conf_path(&word.text)?;
-        self.resources
-            .read(&path)
-            .map_err(|error| Fault::message(format!("open() \"{}\" failed ({})", path.display(), os_error(&error))))
+        self.resources.read(&path).map_err(|error| {
+            Fault::message(format!("open() \"{}\" failed ({})", path.display(), os_error(&error)))
+        })
     }
 
     /// One value per compilation, for modules that must find each other's work without naming each other.
     pub fn shared<T: Any + Send + Sync + Default>(&self) -> Arc<T> {
-        let entry = self.shared.borrow_mut().entry(TypeId::of::<T>()).or_insert_with(|| Arc::new(T::default())).clone();
+        let entry = self
+            .shared
+            .borrow_mut()
+            .entry(TypeId::of::<T>())
+            .or_insert_with(|| Arc::new(T::default()))
+            .clone();
         entry.downcast::<T>().unwrap_or_default()
     }
 }

@@ -34,7 +34,9 @@ impl Fault {
     /// The error to print for directive `name` at `span`.
     pub fn at(self, name: &str, span: Span) -> ConfigError {
         match self {
-            Self::Directive(text) => ConfigError::emerg(format!("\"{name}\" directive {text}")).with_span(span),
+            Self::Directive(text) => {
+                ConfigError::emerg(format!("\"{name}\" directive {text}")).with_span(span)
+            }
             Self::Message(text) => ConfigError::emerg(text).with_span(span),
             Self::Error(error) => {
                 let mut error = *error;

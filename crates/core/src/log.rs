@@ -102,7 +102,11 @@ impl LogFiles {
     ///
     /// # Errors
     /// What `open` gives.
-    pub fn open(&self, path: &Path, open: impl FnOnce(&Path) -> io::Result<File>) -> io::Result<Arc<LogFile>> {
+    pub fn open(
+        &self,
+        path: &Path,
+        open: impl FnOnce(&Path) -> io::Result<File>,
+    ) -> io::Result<Arc<LogFile>> {
         if let Some(known) = self.files.borrow().iter().find(|file| file.path == path) {
             return Ok(known.clone());
         }

@@ -21,7 +21,6 @@ impl fmt::Debug for Regex {
 /// Where the groups of a match lie: `offsets[2n]..offsets[2n+1]`; unmatched groups are empty.
 pub type Groups = Vec<(usize, usize)>;
 
-
 impl Regex {
     /// Compiles `pattern`; `caseless` is `~*`.
     ///

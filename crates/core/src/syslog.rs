@@ -7,8 +7,9 @@ use parking_lot::Mutex;
 use std::net::{SocketAddr, ToSocketAddrs};
 
 const FACILITIES: [&str; 24] = [
-    "kern", "user", "mail", "daemon", "auth", "intern", "lpr", "news", "uucp", "clock", "authpriv", "ftp", "ntp",
-    "audit", "alert", "cron", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
+    "kern", "user", "mail", "daemon", "auth", "intern", "lpr", "news", "uucp", "clock", "authpriv", "ftp",
+    "ntp", "audit", "alert", "cron", "local0", "local1", "local2", "local3", "local4", "local5", "local6",
+    "local7",
 ];
 const SEVERITIES: [&str; 8] = ["emerg", "alert", "crit", "error", "warn", "notice", "info", "debug"];
 
@@ -82,13 +83,15 @@ pub fn parse(target: &[u8], _env: &Env<'_>) -> ConfResult<std::sync::Arc<Syslog>
                 return Err(Fault::message("duplicate syslog \"facility\""));
             }
             let known = FACILITIES.iter().position(|name| *name == value);
-            facility = Some(known.ok_or_else(|| Fault::message(format!("unknown syslog facility \"{value}\"")))?);
+            facility =
+                Some(known.ok_or_else(|| Fault::message(format!("unknown syslog facility \"{value}\"")))?);
         } else if let Some(value) = part.strip_prefix("severity=") {
             if severity.is_some() {
                 return Err(Fault::message("duplicate syslog \"severity\""));
             }
             let known = SEVERITIES.iter().position(|name| *name == value);
-            severity = Some(known.ok_or_else(|| Fault::message(format!("unknown syslog severity \"{value}\"")))?);
+            severity =
+                Some(known.ok_or_else(|| Fault::message(format!("unknown syslog severity \"{value}\"")))?);
         } else if let Some(value) = part.strip_prefix("tag=") {
             if tag.is_some() {
                 return Err(Fault::message("duplicate syslog \"tag\""));
@@ -127,5 +130,6 @@ fn parse_server(value: &str) -> ConfResult<ListenAddr> {
     }
     let with_port = |port: &str| format!("{value}{port}").to_socket_addrs().ok()?.next();
     let addr: Option<SocketAddr> = with_port("").or_else(|| with_port(":514"));
-    addr.map(ListenAddr::Inet).ok_or_else(|| Fault::message(format!("host not found in syslog server \"{value}\"")))
+    addr.map(ListenAddr::Inet)
+        .ok_or_else(|| Fault::message(format!("host not found in syslog server \"{value}\"")))
 }

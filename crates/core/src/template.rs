@@ -49,7 +49,8 @@ impl Template {
             }
             let braced = text.get(at) == Some(&b'{');
             let start = at + usize::from(braced);
-            let len = text.iter().skip(start).take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
+            let len =
+                text.iter().skip(start).take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
             let name = text.get(start..start + len).unwrap_or_default();
             let name = std::str::from_utf8(name).unwrap_or_default();
             at = start + len;
@@ -121,7 +122,10 @@ impl Template {
 
     /// Like [`Template::append`], each value (not the literal text) passing through `escape`.
     pub fn append_escaped<S: Subject>(
-        &self, subject: &S, out: &mut Vec<u8>, mut escape: impl FnMut(&[u8], &mut Vec<u8>),
+        &self,
+        subject: &S,
+        out: &mut Vec<u8>,
+        mut escape: impl FnMut(&[u8], &mut Vec<u8>),
     ) {
         let mut value = Vec::new();
         for part in &self.parts {

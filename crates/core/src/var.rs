@@ -134,11 +134,7 @@ struct Inner<S> {
 impl<S: Subject> Default for Variables<S> {
     fn default() -> Self {
         Self {
-            inner: RefCell::new(Inner {
-                entries: Vec::new(),
-                by_name: HashMap::new(),
-                prefixes: Vec::new(),
-            }),
+            inner: RefCell::new(Inner { entries: Vec::new(), by_name: HashMap::new(), prefixes: Vec::new() }),
         }
     }
 }

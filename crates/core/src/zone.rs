@@ -33,7 +33,10 @@ impl Zones {
     /// nginx's `the shared memory zone "x" is already declared for a different use` and
     /// `the size N of shared memory zone "x" conflicts with already declared size M`.
     pub fn declare<T: Any + Send + Sync>(
-        &self, name: &str, size: u64, create: impl FnOnce() -> T,
+        &self,
+        name: &str,
+        size: u64,
+        create: impl FnOnce() -> T,
     ) -> ConfResult<Arc<T>> {
         let kind = TypeId::of::<T>();
         let mut declared = self.declared.borrow_mut();

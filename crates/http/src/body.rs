@@ -7,7 +7,6 @@ use crate::{
 };
 use bytes::{Bytes, BytesMut};
 use moonrest_proto::http1::Body as Framed;
-use moonrest_sys::file::TempFile;
 use std::{future::poll_fn, io, io::Write, rc::Rc, sync::Arc};
 
 /// How far reading has come, and what was read.
@@ -26,10 +25,20 @@ pub struct RequestBody {
 /// A body kept in a file.
 pub struct BodyFile {
     pub file: Arc<std::fs::File>,
-    pub path: std::path::PathBuf,
+    /// The name it has, or had: only `client_body_in_file_only` keeps names.
+    pub path: Vec<u8>,
     pub len: std::cell::Cell<u64>,
-    /// Removes it in the end unless `client_body_in_file_only on`.
-    _guard: Option<TempFile>,
+    /// The name is removed in the end (`client_body_in_file_only clean`).
+    clean: bool,
+}
+
+impl Drop for BodyFile {
+    fn drop(&mut self) {
+        if self.clean {
+            // Somebody else may have moved it away already.
+            let _ = moonrest_sys::file::remove(&self.path);
+        }
+    }
 }
 
 /// Reading's progress.
@@ -158,21 +167,24 @@ pub(crate) fn check_size(r: &Request, received: u64) -> Result<(), RequestError>
 
 fn open_file(r: &RequestRef) -> Result<(), RequestError> {
     let core = &r.loc().core;
-    let dir = &core.client_body_temp_path;
-    let keep = core.client_body_in_file_only == crate::core::InFileOnly::On;
-    let temp = TempFile::create(&dir.path, &dir.levels).map_err(|error| file_error("open()", &dir.path, &error))?;
-    if !keep {
-        crate::warn!(r, "a client request body is buffered to a temporary file {}", temp.path().display());
+    let mode = core.client_body_in_file_only;
+    let temp = core
+        .client_body_temp_path
+        .create(mode != crate::core::InFileOnly::Off, 0)
+        .map_err(|(path, error)| file_error("open()", &path, &error))?;
+    if mode == crate::core::InFileOnly::Off {
+        crate::warn!(
+            r,
+            "a client request body is buffered to a temporary file {}",
+            String::from_utf8_lossy(&temp.path)
+        );
     }
-    let file = temp.file().try_clone().map_err(|error| file_error("dup()", temp.path(), &error))?;
-    let path = temp.path().to_owned();
-    let guard = if keep {
-        temp.keep();
-        None
-    } else {
-        Some(temp)
+    let body = BodyFile {
+        file: Arc::new(temp.fd.into()),
+        path: temp.path,
+        len: 0.into(),
+        clean: mode == crate::core::InFileOnly::Clean,
     };
-    let body = BodyFile { file: Arc::new(file), path, len: 0.into(), _guard: guard };
     r.body.borrow_mut().file = Some(Rc::new(body));
     Ok(())
 }
@@ -184,11 +196,16 @@ fn append_file(r: &RequestRef, data: &[u8]) -> Result<(), RequestError> {
     Ok(())
 }
 
-fn file_error(call: &str, path: &std::path::Path, error: &io::Error) -> RequestError {
+fn file_error(call: &str, path: &[u8], error: &io::Error) -> RequestError {
     RequestError::Internal {
         status: 500,
         level: moonrest_core::Level::Crit,
-        message: format!("{call} \"{}\" failed ({})", path.display(), moonrest_core::env::os_error(error)).into(),
+        message: format!(
+            "{call} \"{}\" failed ({})",
+            String::from_utf8_lossy(path),
+            moonrest_core::env::os_error(error)
+        )
+        .into(),
     }
 }
 

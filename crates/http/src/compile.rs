@@ -107,15 +107,7 @@ impl<'a> Compiler<'a> {
             }
         }
         let mains = registry.iter().map(|module| Some(module.new_main())).collect();
-        Self {
-            env,
-            vars,
-            registry,
-            rows,
-            mains: RefCell::new(mains),
-            blocks: RefCell::default(),
-            main_log,
-        }
+        Self { env, vars, registry, rows, mains: RefCell::new(mains), blocks: RefCell::default(), main_log }
     }
 
     /// Compiles the `http` directive. Errors are reported to the environment; `None` when there was one.
@@ -179,10 +171,11 @@ impl<'a> Compiler<'a> {
         let Some(rows) = self.rows.get(name) else {
             return Err(self.unknown(directive));
         };
-        let Some((module, row, info)) = rows.iter().find(|(_, _, info)| info.contexts.overlaps(context)) else {
+        let Some((module, row, info)) = rows.iter().find(|(_, _, info)| info.contexts.overlaps(context))
+        else {
             let message = format!("\"{name}\" directive is not allowed here");
             let contexts = rows.iter().flat_map(|(_, _, info)| info.contexts.names()).collect::<Vec<_>>();
-            let mut error = ConfigError::emerg(message, directive.span);
+            let mut error = ConfigError::emerg(message).with_span(directive.span);
             error.note = Some(format!("it may stand in: {}", contexts.join(", ")));
             return Err(error);
         };
@@ -198,8 +191,9 @@ impl<'a> Compiler<'a> {
 
     fn unknown(&self, directive: &Directive) -> ConfigError {
         let name = directive.name.lossy();
-        let mut error = ConfigError::emerg(format!("unknown directive \"{name}\""), directive.span);
-        error.note = did_you_mean(&name, self.rows.keys().copied()).map(|near| format!("did you mean \"{near}\"?"));
+        let mut error = ConfigError::emerg(format!("unknown directive \"{name}\"")).with_span(directive.span);
+        error.note =
+            did_you_mean(&name, self.rows.keys().copied()).map(|near| format!("did you mean \"{near}\"?"));
         error
     }
 
@@ -313,7 +307,11 @@ impl<'a> Compiler<'a> {
             Err(unknown) => {
                 let mut errors = env.errors.borrow_mut();
                 for (message, span) in unknown {
-                    errors.push(ConfigError { level: moonrest_core::conf::Level::Emerg, message, span, note: None });
+                    let error = ConfigError::emerg(message);
+                    errors.push(match span {
+                        Some(span) => error.with_span(span),
+                        None => error,
+                    });
                 }
                 return None;
             }
@@ -333,8 +331,13 @@ impl<'a> Compiler<'a> {
     /// Builds one block. Blocks are built from the last to the first, so that inner ones exist before outer ones;
     /// `built` holds them in reverse.
     fn build_location(
-        &self, id: BlockId, merged: &[Vec<SharedConf>], mains: &[SharedConf], built: &[Location],
-        cores: &mut [Option<Arc<Core>>], location_of: &dyn Fn(BlockId) -> LocId,
+        &self,
+        id: BlockId,
+        merged: &[Vec<SharedConf>],
+        mains: &[SharedConf],
+        built: &[Location],
+        cores: &mut [Option<Arc<Core>>],
+        location_of: &dyn Fn(BlockId) -> LocId,
     ) -> Result<Location, ConfigError> {
         let index = id.0 as usize;
         let count = merged.len();
@@ -374,7 +377,11 @@ impl<'a> Compiler<'a> {
     }
 
     fn core_of(
-        &self, index: usize, parent: Option<BlockId>, merged: &[Vec<SharedConf>], cores: &mut [Option<Arc<Core>>],
+        &self,
+        index: usize,
+        parent: Option<BlockId>,
+        merged: &[Vec<SharedConf>],
+        cores: &mut [Option<Arc<Core>>],
     ) -> Arc<Core> {
         if let Some(core) = &cores[index] {
             return core.clone();
@@ -398,7 +405,9 @@ impl<'a> Compiler<'a> {
     }
 
     fn matcher<'b>(
-        &self, children: &[BlockId], built_at: &dyn Fn(BlockId) -> &'b Location,
+        &self,
+        children: &[BlockId],
+        built_at: &dyn Fn(BlockId) -> &'b Location,
         location_of: &dyn Fn(BlockId) -> LocId,
     ) -> Matcher {
         let blocks = self.blocks.borrow();
@@ -419,7 +428,9 @@ impl<'a> Compiler<'a> {
     }
 
     fn servers(
-        &self, merged: &[Vec<SharedConf>], location_of: &dyn Fn(BlockId) -> LocId,
+        &self,
+        merged: &[Vec<SharedConf>],
+        location_of: &dyn Fn(BlockId) -> LocId,
     ) -> (Vec<Server>, HashMap<BlockId, ServerId>) {
         let blocks = self.blocks.borrow();
         let mut servers = Vec::new();
@@ -456,15 +467,17 @@ fn check_form(directive: &Directive, info: &DirectiveInfo) -> Result<(), ConfigE
     let wants_block = matches!(info.arity, Arity::Block { .. } | Arity::Lua { .. });
     let has_block = !matches!(directive.body, Body::None);
     if wants_block && !has_block {
-        return Err(ConfigError::emerg(format!("directive \"{name}\" has no opening \"{{\""), directive.span));
+        return Err(ConfigError::emerg(format!("directive \"{name}\" has no opening \"{{\""))
+            .with_span(directive.span));
     }
     if !wants_block && has_block {
-        return Err(ConfigError::emerg(format!("directive \"{name}\" is not terminated by \";\""), directive.span));
+        return Err(ConfigError::emerg(format!("directive \"{name}\" is not terminated by \";\""))
+            .with_span(directive.span));
     }
     let (min, max) = info.arity.bounds();
     if directive.args.len() < min || directive.args.len() > max {
         let message = format!("invalid number of arguments in \"{name}\" directive");
-        return Err(ConfigError::emerg(message, directive.span));
+        return Err(ConfigError::emerg(message).with_span(directive.span));
     }
     Ok(())
 }

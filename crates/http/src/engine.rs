@@ -117,7 +117,8 @@ pub(crate) async fn run_subrequest(r: &RequestRef) -> Result<(), RequestError> {
     let entry = if r.pending_redirect.borrow().is_some() { redirect(r)? } else { Entry::ServerRewrite };
     let result = process(r, entry).await;
     let result = match result {
-        Ok(()) if r.header_sent.get() && !r.done.get() && !r.header_only.get() => match r.output(Piece::Last) {
+        Ok(()) if r.header_sent.get() && !r.done.get() && !r.header_only.get() => match r.output(Piece::Last)
+        {
             Ok(FilterStep::Now(())) => Ok(()),
             Ok(FilterStep::Wait(wait)) => wait.await,
             Err(error) => Err(error),
@@ -395,7 +396,12 @@ fn search(r: &Request, at: LocId, uri: &[u8]) -> Search {
     }
 }
 
-pub(crate) fn keep_captures(r: &Request, uri: &[u8], groups: Groups, names: &[(moonrest_core::VarId, usize)]) {
+pub(crate) fn keep_captures(
+    r: &Request,
+    uri: &[u8],
+    groups: Groups,
+    names: &[(moonrest_core::VarId, usize)],
+) {
     use moonrest_core::Subject;
     let mut captures = r.captures.borrow_mut();
     captures.text.clear();
@@ -429,7 +435,11 @@ fn check_location(r: &Request) -> Option<u16> {
     let core = &r.loc().core;
     if let Body::Length(length) = r.framing.get().body {
         let limit = core.client_max_body_size;
-        if limit != 0 && length > limit && !r.is_subrequest() && r.body.borrow().state == body::BodyState::Unread {
+        if limit != 0
+            && length > limit
+            && !r.is_subrequest()
+            && r.body.borrow().state == body::BodyState::Unread
+        {
             crate::error!(r, "client intended to send too large body: {length} bytes");
             return Some(413);
         }

@@ -1,11 +1,7 @@
 //! The boundary between the engine and what carries a request: an HTTP/1 connection, an HTTP/2 stream, a parent
 //! request, a buffer.
 
-use crate::{
-    filter::FileRange,
-    phase::RequestError,
-    request::Request,
-};
+use crate::{filter::FileRange, phase::RequestError, request::Request};
 use bytes::Bytes;
 use moonrest_net::addr::Addr;
 use std::{
@@ -59,7 +55,12 @@ pub trait Exchange {
     fn flush(&self, r: &Request);
 
     /// Ready when no more than `low_water` bytes are queued.
-    fn poll_drained(&self, r: &Request, low_water: usize, cx: &mut Context<'_>) -> Poll<Result<(), RequestError>>;
+    fn poll_drained(
+        &self,
+        r: &Request,
+        low_water: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), RequestError>>;
 
     /// Reads the request body further.
     fn poll_body(&self, r: &Request, cx: &mut Context<'_>) -> Poll<Result<BodyRead, RequestError>>;
@@ -117,6 +118,7 @@ pub struct Connection {
 pub struct ProxyInfo {
     pub source: Box<[u8]>,
     pub source_port: u16,
+    pub source_ip: Option<std::net::IpAddr>,
     pub destination: Box<[u8]>,
     pub destination_port: u16,
     /// Type-length-value vectors of version 2, as sent.

@@ -92,7 +92,12 @@ pub trait BodyFilter {
     ///
     /// # Errors
     /// Anything that makes the rest of the response impossible; the connection is then cut.
-    fn filter(&mut self, r: &RequestRef, piece: Piece, out: &mut Pieces) -> Result<FilterStep<()>, RequestError>;
+    fn filter(
+        &mut self,
+        r: &RequestRef,
+        piece: Piece,
+        out: &mut Pieces,
+    ) -> Result<FilterStep<()>, RequestError>;
 
     /// Whether it must see bytes; `false` lets file ranges pass through unread.
     fn needs_memory(&self) -> bool {

@@ -61,7 +61,9 @@ impl Listener {
     /// The servers for a connection that arrived at `local`.
     pub fn addr_conf(&self, local: Option<IpAddr>) -> &Arc<AddrConf> {
         local
-            .and_then(|ip| self.addrs.iter().find(|(addr, _)| *addr == ip.to_canonical()).map(|(_, conf)| conf))
+            .and_then(|ip| {
+                self.addrs.iter().find(|(addr, _)| *addr == ip.to_canonical()).map(|(_, conf)| conf)
+            })
             .unwrap_or(&self.default)
     }
 }
@@ -161,7 +163,7 @@ pub(crate) fn set_server_name(main: &mut CoreMain, loc: &mut CoreLoc, args: &Arg
                 ServerName::Regex(regex, names)
             }
             b"$hostname" => {
-                ServerName::Exact(moonrest_sys::process::hostname().to_ascii_lowercase().into_bytes().into())
+                ServerName::Exact(moonrest_sys::host::name().to_ascii_lowercase().into_bytes().into())
             }
             [b'*', b'.', rest @ ..] if !rest.is_empty() && !rest.contains(&b'*') => {
                 ServerName::Head([b".", rest].concat().to_ascii_lowercase().into())
@@ -169,7 +171,9 @@ pub(crate) fn set_server_name(main: &mut CoreMain, loc: &mut CoreLoc, args: &Arg
             [b'.', rest @ ..] if !rest.is_empty() && !rest.contains(&b'*') => {
                 ServerName::Dotted([b".", rest].concat().to_ascii_lowercase().into())
             }
-            [rest @ .., b'.', b'*'] if !rest.is_empty() && !rest.contains(&b'*') && !rest.starts_with(b".") => {
+            [rest @ .., b'.', b'*']
+                if !rest.is_empty() && !rest.contains(&b'*') && !rest.starts_with(b".") =>
+            {
                 ServerName::Tail([rest, b"."].concat().to_ascii_lowercase().into())
             }
             other if !other.contains(&b'*') => ServerName::Exact(other.to_ascii_lowercase().into()),
@@ -208,10 +212,9 @@ pub(crate) fn set_listen(main: &mut CoreMain, _loc: &mut CoreLoc, args: &Args<'_
         for n in 1..args.len() {
             parameter(&mut line, args, n)?;
         }
-        let twin = main
-            .listens
-            .iter()
-            .any(|(block, known)| *block == args.block && known.spec.addr == line.spec.addr && known.quic == line.quic);
+        let twin = main.listens.iter().any(|(block, known)| {
+            *block == args.block && known.spec.addr == line.spec.addr && known.quic == line.quic
+        });
         if twin {
             return Err(Fault::message(format!("a duplicate listen {}", args.lossy(0))));
         }
@@ -225,8 +228,10 @@ fn parameter(line: &mut ListenLine, args: &Args<'_>, n: usize) -> ConfResult {
     let (key, text) = word.split_once('=').map_or((word, None), |(key, text)| (key, Some(text)));
     let invalid = |what: &str| Fault::message(format!("invalid {what} \"{}\"", text.unwrap_or_default()));
     let number = |what: &str| {
-        text.and_then(|text| text.parse::<i32>().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit() || b == b'-')))
-            .ok_or_else(|| invalid(what))
+        text.and_then(|text| {
+            text.parse::<i32>().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit() || b == b'-'))
+        })
+        .ok_or_else(|| invalid(what))
     };
     let size = |what: &str| {
         text.and_then(|text| value::parse_size(text.as_bytes()))
@@ -238,7 +243,8 @@ fn parameter(line: &mut ListenLine, args: &Args<'_>, n: usize) -> ConfResult {
         ("ssl", false) => line.ssl = true,
         ("http2", false) => {
             args.env.warn(
-                "the \"listen ... http2\" directive is deprecated, use the \"http2\" directive instead".to_owned(),
+                "the \"listen ... http2\" directive is deprecated, use the \"http2\" directive instead"
+                    .to_owned(),
                 Some(args.span()),
             );
             line.http2 = true;
@@ -250,7 +256,8 @@ fn parameter(line: &mut ListenLine, args: &Args<'_>, n: usize) -> ConfResult {
         ("reuseport", false) => (line.spec.reuseport, line.bind) = (true, true),
         ("multipath", false) => (line.spec.multipath, line.bind) = (true, true),
         ("backlog", true) => {
-            line.spec.backlog = number("backlog").ok().filter(|n| *n != 0).ok_or_else(|| invalid("backlog"))?;
+            line.spec.backlog =
+                number("backlog").ok().filter(|n| *n != 0).ok_or_else(|| invalid("backlog"))?;
             line.bind = true;
         }
         ("rcvbuf", true) => (line.spec.rcvbuf, line.bind) = (Some(size("rcvbuf")?), true),
@@ -266,7 +273,12 @@ fn parameter(line: &mut ListenLine, args: &Args<'_>, n: usize) -> ConfResult {
             let on = match text {
                 Some("on") => true,
                 Some("off") => false,
-                _ => return Err(Fault::message(format!("invalid ipv6only flags \"{}\"", text.unwrap_or_default()))),
+                _ => {
+                    return Err(Fault::message(format!(
+                        "invalid ipv6only flags \"{}\"",
+                        text.unwrap_or_default()
+                    )));
+                }
             };
             if !matches!(line.spec.addr, ListenAddr::Inet(SocketAddr::V6(_))) {
                 return Err(Fault::message(format!(
@@ -300,7 +312,9 @@ fn keepalive(text: &str) -> ConfResult<KeepAlive> {
     };
     let count = match *count {
         "" => None,
-        text => Some(value::parse_uint(text.as_bytes()).and_then(|n| u32::try_from(n).ok()).ok_or_else(invalid)?),
+        text => {
+            Some(value::parse_uint(text.as_bytes()).and_then(|n| u32::try_from(n).ok()).ok_or_else(invalid)?)
+        }
     };
     let (idle, interval) = (time(idle)?, time(interval)?);
     if idle.is_none() && interval.is_none() && count.is_none() {
@@ -312,7 +326,8 @@ fn keepalive(text: &str) -> ConfResult<KeepAlive> {
 /// `*:80`, `80`, `1.2.3.4`, `[::1]:8080`, `localhost:80`, `unix:/path`.
 fn parse_address(text: &[u8], args: &Args<'_>) -> ConfResult<Vec<ListenAddr>> {
     let shown = String::from_utf8_lossy(text).into_owned();
-    let fault = |what: &str| Fault::message(format!("{what} in \"{shown}\" of the \"{}\" directive", args.name()));
+    let fault =
+        |what: &str| Fault::message(format!("{what} in \"{shown}\" of the \"{}\" directive", args.name()));
     if let Some(path) = text.strip_prefix(b"unix:") {
         return if path.is_empty() {
             Err(fault("no path in the unix domain socket"))
@@ -368,7 +383,9 @@ struct Gathered {
 /// # Errors
 /// nginx's `duplicate listen options for …` and `a duplicate default server for …`.
 pub(crate) fn group(
-    main: &CoreMain, servers: &HashMap<BlockId, ServerId>, env: &Env<'_>,
+    main: &CoreMain,
+    servers: &HashMap<BlockId, ServerId>,
+    env: &Env<'_>,
 ) -> Result<Vec<Listener>, ConfigError> {
     let mut gathered: Vec<Gathered> = Vec::new();
     let implied = main
@@ -382,16 +399,14 @@ pub(crate) fn group(
     for (block, line) in in_order {
         gather(&mut gathered, block, line, env)?;
     }
-    let confs: Vec<Arc<AddrConf>> = gathered
-        .iter()
-        .map(|entry| Arc::new(addr_conf(entry, main, servers, env)))
-        .collect();
+    let confs: Vec<Arc<AddrConf>> =
+        gathered.iter().map(|entry| Arc::new(addr_conf(entry, main, servers, env))).collect();
     Ok(sockets(&gathered, &confs))
 }
 
 /// A server without `listen` listens on `*:80`, or on `*:8000` without the rights for that.
 fn implied_line() -> ListenLine {
-    let port = if moonrest_sys::user::is_root() { 80 } else { 8000 };
+    let port = if moonrest_sys::user::effective_uid() == 0 { 80 } else { 8000 };
     ListenLine {
         spec: ListenSpec::new(ListenAddr::Inet(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))),
         default_server: false,
@@ -405,9 +420,14 @@ fn implied_line() -> ListenLine {
 }
 
 fn gather(
-    gathered: &mut Vec<Gathered>, block: BlockId, line: ListenLine, env: &Env<'_>,
+    gathered: &mut Vec<Gathered>,
+    block: BlockId,
+    line: ListenLine,
+    env: &Env<'_>,
 ) -> Result<(), ConfigError> {
-    let known = gathered.iter_mut().find(|entry| entry.line.spec.addr == line.spec.addr && entry.line.quic == line.quic);
+    let known = gathered
+        .iter_mut()
+        .find(|entry| entry.line.spec.addr == line.spec.addr && entry.line.quic == line.quic);
     let Some(known) = known else {
         let default = line.default_server.then_some(block);
         gathered.push(Gathered { line, default, servers: vec![block] });
@@ -447,7 +467,10 @@ fn gather(
 }
 
 fn addr_conf(
-    entry: &Gathered, main: &CoreMain, servers: &HashMap<BlockId, ServerId>, env: &Env<'_>,
+    entry: &Gathered,
+    main: &CoreMain,
+    servers: &HashMap<BlockId, ServerId>,
+    env: &Env<'_>,
 ) -> AddrConf {
     let number = |block: &BlockId| servers.get(block).copied().unwrap_or(ServerId(0));
     let default = entry.default.or(entry.servers.first().copied());
@@ -465,14 +488,15 @@ fn addr_conf(
                     None,
                 );
             };
-            let mut insert = |map: fn(&mut Names) -> &mut HashMap<Box<[u8]>, ServerId>, key: &[u8], shown: &[u8]| {
-                let map = map(&mut names);
-                if map.contains_key(key) {
-                    conflict(shown);
-                } else {
-                    map.insert(key.into(), server);
-                }
-            };
+            let mut insert =
+                |map: fn(&mut Names) -> &mut HashMap<Box<[u8]>, ServerId>, key: &[u8], shown: &[u8]| {
+                    let map = map(&mut names);
+                    if map.contains_key(key) {
+                        conflict(shown);
+                    } else {
+                        map.insert(key.into(), server);
+                    }
+                };
             match name {
                 ServerName::Exact(name) => insert(|n| &mut n.exact, name, name),
                 ServerName::Head(name) => insert(|n| &mut n.head, name, &[b"*", &**name].concat()),

@@ -109,14 +109,21 @@ struct NameEntry {
 impl Matcher {
     /// Builds a level from its exact and prefix locations and its regular expressions, in the order written.
     pub fn new(
-        names: Vec<(Box<[u8]>, bool, bool, LocId)>, regexes: Vec<(Regex, Box<[(VarId, usize)]>, LocId)>,
+        names: Vec<(Box<[u8]>, bool, bool, LocId)>,
+        regexes: Vec<(Regex, Box<[(VarId, usize)]>, LocId)>,
     ) -> Self {
         let mut entries: Vec<NameEntry> = Vec::new();
         let mut sorted = names;
         sorted.sort_by(|a, b| a.0.cmp(&b.0));
         for (name, exact, auto_redirect, id) in sorted {
             if entries.last().is_none_or(|entry| entry.name != name) {
-                entries.push(NameEntry { name, exact: None, prefix: None, auto_redirect: false, parent: None });
+                entries.push(NameEntry {
+                    name,
+                    exact: None,
+                    prefix: None,
+                    auto_redirect: false,
+                    parent: None,
+                });
             }
             if let Some(entry) = entries.last_mut() {
                 *(if exact { &mut entry.exact } else { &mut entry.prefix }) = Some(id);
@@ -202,7 +209,11 @@ pub struct LocationBuilder<'a> {
 
 impl<'a> LocationBuilder<'a> {
     pub(crate) fn new(
-        compiler: &'a Compiler<'a>, block: BlockId, kind: LocationKind, name: &'a [u8], core: Arc<Core>,
+        compiler: &'a Compiler<'a>,
+        block: BlockId,
+        kind: LocationKind,
+        name: &'a [u8],
+        core: Arc<Core>,
     ) -> Self {
         Self {
             compiler,
@@ -244,7 +255,10 @@ impl<'a> LocationBuilder<'a> {
     }
 
     pub(crate) fn finish(
-        mut self, script: Vec<Box<dyn ScriptOp>>, children: Matcher, limit_except: Option<(u32, LocId)>,
+        mut self,
+        script: Vec<Box<dyn ScriptOp>>,
+        children: Matcher,
+        limit_except: Option<(u32, LocId)>,
         confs: Vec<SharedConf>,
     ) -> Location {
         self.header_filters.sort_by_key(|(order, _)| *order);
@@ -273,14 +287,17 @@ mod tests {
         let names = names
             .iter()
             .enumerate()
-            .map(|(n, (name, exact))| (name.as_bytes().into(), *exact, name.len() > 1 && name.ends_with('/'), LocId(n as u32)))
+            .map(|(n, (name, exact))| {
+                (name.as_bytes().into(), *exact, name.len() > 1 && name.ends_with('/'), LocId(n as u32))
+            })
             .collect();
         assert_eq!(Matcher::new(names, Vec::new()).find_name(path.as_bytes()), expect, "{path}");
     }
 
     #[test]
     fn the_longest_prefix_wins_and_exact_beats_it() {
-        let names = [("/", false), ("/a", false), ("/a/b", false), ("/a", true), ("/a/b/c/", false), ("/x+", false)];
+        let names =
+            [("/", false), ("/a", false), ("/a/b", false), ("/a", true), ("/a/b/c/", false), ("/x+", false)];
         check(&names, "/", Found::Prefix(LocId(0)));
         check(&names, "/a", Found::Exact(LocId(3)));
         check(&names, "/ab", Found::Prefix(LocId(1)));

@@ -1,11 +1,6 @@
 //! What a module is: tables of directives and variables, settings per block, handlers attached to locations.
 
-use crate::{
-    args::Args,
-    location::LocationBuilder,
-    request::Request,
-    worker::Worker,
-};
+use crate::{args::Args, location::LocationBuilder, request::Request, worker::Worker};
 use moonrest_core::{Arity, ConfResult, Contexts, Inherit, Template, set_once, var::VarDef};
 use std::{any::Any, path::PathBuf, sync::Arc};
 
@@ -84,11 +79,19 @@ impl<M: HttpModule> Directive<M> {
         Self { name, contexts, arity, set }
     }
     /// In `http`, setting the module's main settings.
-    pub const fn main(name: &'static str, arity: Arity, set: fn(&mut M::Main, &Args<'_>) -> ConfResult) -> Self {
+    pub const fn main(
+        name: &'static str,
+        arity: Arity,
+        set: fn(&mut M::Main, &Args<'_>) -> ConfResult,
+    ) -> Self {
         Self::new(name, Contexts::HTTP, arity, Set::Main(set))
     }
     /// In `http`, `server` and `location`.
-    pub const fn loc(name: &'static str, arity: Arity, set: fn(&mut M::Loc, &Args<'_>) -> ConfResult) -> Self {
+    pub const fn loc(
+        name: &'static str,
+        arity: Arity,
+        set: fn(&mut M::Loc, &Args<'_>) -> ConfResult,
+    ) -> Self {
         Self::new(name, Contexts::HSL, arity, Set::Loc(set))
     }
     /// `on | off` in `http`, `server` and `location`.

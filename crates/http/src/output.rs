@@ -64,7 +64,9 @@ impl Request {
     }
 
     fn filter_header(
-        self: &RequestRef, from: usize, mut needed: Vec<(BodyOrder, Box<dyn BodyFilter>)>,
+        self: &RequestRef,
+        from: usize,
+        mut needed: Vec<(BodyOrder, Box<dyn BodyFilter>)>,
     ) -> Result<FilterStep<()>, RequestError> {
         let location = self.loc();
         for (index, filter) in location.header_filters.iter().enumerate().skip(from) {
@@ -80,7 +82,9 @@ impl Request {
     }
 
     fn resume_header(
-        self: RequestRef, from: usize, mut needed: Vec<(BodyOrder, Box<dyn BodyFilter>)>,
+        self: RequestRef,
+        from: usize,
+        mut needed: Vec<(BodyOrder, Box<dyn BodyFilter>)>,
         wait: LocalBoxFuture<Result<Needed, RequestError>>,
     ) -> LocalBoxFuture<Result<(), RequestError>> {
         Box::pin(async move {
@@ -100,7 +104,8 @@ impl Request {
         if !needed.is_empty() {
             needed.sort_by_key(|(order, _)| *order);
             let mut chain = Chain::default();
-            let memory = needed.iter().any(|(order, filter)| *order > BodyOrder::Copy && filter.needs_memory());
+            let memory =
+                needed.iter().any(|(order, filter)| *order > BodyOrder::Copy && filter.needs_memory());
             for (order, filter) in needed {
                 let stage = Stage { order, filter: Some(filter) };
                 if order > BodyOrder::Postpone { chain.tail.push(stage) } else { chain.stages.push(stage) }
@@ -179,7 +184,10 @@ impl Request {
     /// # Errors
     /// What a filter or the exchange gives.
     pub fn respond(
-        self: &RequestRef, status: u16, content_type: impl Into<Bytes>, body: Bytes,
+        self: &RequestRef,
+        status: u16,
+        content_type: impl Into<Bytes>,
+        body: Bytes,
     ) -> Result<Step, RequestError> {
         {
             let mut out = self.out.borrow_mut();
@@ -230,7 +238,12 @@ impl Request {
     }
 
     /// Runs pieces through the stages from `stage` on, then through the tail to the exchange, and puts the chain back.
-    fn drive(self: &RequestRef, mut chain: Chain, stage: usize, pieces: Pieces) -> Result<FilterStep<()>, RequestError> {
+    fn drive(
+        self: &RequestRef,
+        mut chain: Chain,
+        stage: usize,
+        pieces: Pieces,
+    ) -> Result<FilterStep<()>, RequestError> {
         let mut pieces = pieces;
         for index in stage..chain.stages.len() {
             let mut input = std::mem::take(&mut pieces).into_iter();
@@ -337,7 +350,10 @@ impl Request {
     }
 
     fn drive_later(
-        self: RequestRef, chain: Chain, stage: usize, wait: LocalBoxFuture<Result<(), RequestError>>,
+        self: RequestRef,
+        chain: Chain,
+        stage: usize,
+        wait: LocalBoxFuture<Result<(), RequestError>>,
         (mut done, rest): (Pieces, Pieces),
     ) -> LocalBoxFuture<Result<(), RequestError>> {
         Box::pin(async move {
@@ -366,7 +382,11 @@ impl Request {
 
     /// Reads a large file piece by piece for the filters behind `stage`, as fast as the client takes the result.
     fn drive_file(
-        self: RequestRef, chain: Chain, stage: usize, range: FileRange, (before, rest): (Pieces, Pieces),
+        self: RequestRef,
+        chain: Chain,
+        stage: usize,
+        range: FileRange,
+        (before, rest): (Pieces, Pieces),
     ) -> LocalBoxFuture<Result<(), RequestError>> {
         Box::pin(async move {
             let step = self.loc().core.output_buffers.1.max(4096);
@@ -387,7 +407,10 @@ impl Request {
     }
 
     async fn drive_on(
-        self: &RequestRef, chain: &mut Option<Chain>, stage: usize, pieces: Pieces,
+        self: &RequestRef,
+        chain: &mut Option<Chain>,
+        stage: usize,
+        pieces: Pieces,
     ) -> Result<(), RequestError> {
         let present = chain.take().or_else(|| self.chain.borrow_mut().take()).unwrap_or_default();
         match self.drive(present, stage, pieces)? {
@@ -467,4 +490,3 @@ fn read_error(range: &FileRange, error: &io::Error) -> RequestError {
 fn truncated(range: &FileRange) -> RequestError {
     RequestError::Cut(format!("file \"{}\" was truncated", String::from_utf8_lossy(&range.file.name)).into())
 }
-

@@ -67,7 +67,9 @@ impl Step {
     }
 
     /// Wait for `future`.
-    pub fn wait(future: impl Future<Output = Result<Flow, RequestError>> + 'static) -> Result<Self, RequestError> {
+    pub fn wait(
+        future: impl Future<Output = Result<Flow, RequestError>> + 'static,
+    ) -> Result<Self, RequestError> {
         Ok(Self::Wait(Box::pin(future)))
     }
 }
@@ -114,7 +116,9 @@ impl RequestError {
     /// The status to answer with while that is still possible.
     pub fn status(&self) -> u16 {
         match self {
-            Self::Client { status, .. } | Self::Upstream { status, .. } | Self::Internal { status, .. } => *status,
+            Self::Client { status, .. } | Self::Upstream { status, .. } | Self::Internal { status, .. } => {
+                *status
+            }
             Self::Cut(_) => 500,
         }
     }

@@ -3,7 +3,10 @@
 pub use crate::{
     Flow, Request, RequestError, RequestRef, Step,
     args::Args,
-    filter::{BodyFilter, BodyOrder, FileRange, FilterStep, HeaderFilter, HeaderOrder, Needed, OpenFile, Piece, Pieces},
+    filter::{
+        BodyFilter, BodyOrder, FileRange, FilterStep, HeaderFilter, HeaderOrder, Needed, OpenFile, Piece,
+        Pieces,
+    },
     location::{LocationBuilder, LocationKind},
     module::{Directive, HttpModule, Set},
     phase::{LogHandler, Phase, PhaseHandler},

@@ -10,11 +10,7 @@ use crate::{
     response::HeadersOut,
     worker::Worker,
 };
-use moonrest_core::{
-    Level, Log, Subject, VarTable,
-    regex::Groups,
-    var::Slots,
-};
+use moonrest_core::{Level, Log, Subject, VarTable, regex::Groups, var::Slots};
 use moonrest_net::addr::Addr;
 use moonrest_proto::http1::{Framing, Method, RequestHead, Version};
 use std::{
@@ -261,7 +257,8 @@ impl Request {
     /// # Errors
     /// [`RequestError::client_gone`].
     pub fn sleep(
-        self: &Rc<Self>, ms: u64,
+        self: &Rc<Self>,
+        ms: u64,
     ) -> impl Future<Output = Result<crate::phase::Flow, RequestError>> + 'static {
         let r = self.clone();
         async move {
@@ -355,7 +352,7 @@ impl Request {
             contexts: RefCell::default(),
             cleanups: RefCell::default(),
             pending_redirect: RefCell::new(None),
-            started: Cell::default(),
+            started: Cell::new(moonrest_sys::time::WallTime { secs: 0, nanos: 0 }),
             started_ms: Cell::new(0),
             body_sent: Cell::new(0),
             request_length: Cell::new(0),

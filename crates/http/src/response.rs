@@ -82,7 +82,8 @@ impl HeadersOut {
     /// Sets the type, and with it the part of it that tables of types are asked for.
     pub fn set_content_type(&mut self, value: impl Into<Bytes>) {
         self.content_type = value.into();
-        self.content_type_len = self.content_type.iter().position(|b| *b == b';').unwrap_or(self.content_type.len());
+        self.content_type_len =
+            self.content_type.iter().position(|b| *b == b';').unwrap_or(self.content_type.len());
         while self.content_type_len > 0 && self.content_type.get(self.content_type_len - 1) == Some(&b' ') {
             self.content_type_len -= 1;
         }
@@ -117,11 +118,8 @@ impl HeadersOut {
     pub fn weaken_etag(&mut self) {
         if let Some(etag) = &self.etag {
             if !etag.starts_with(b"W/") {
-                self.etag = if etag.starts_with(b"\"") {
-                    Some(Bytes::from([b"W/", &**etag].concat()))
-                } else {
-                    None
-                };
+                self.etag =
+                    if etag.starts_with(b"\"") { Some(Bytes::from([b"W/", &**etag].concat())) } else { None };
             }
         }
     }

@@ -95,7 +95,8 @@ async fn error_page(r: &RequestRef, status: &mut u16) -> Result<Option<Answer>, 
         Some(code) => r.error_status.set(code),
         None => r.error_status.set(*status),
     }
-    r.out.borrow_mut().location = if (300..400).contains(status) { r.out.borrow_mut().location.take() } else { None };
+    r.out.borrow_mut().location =
+        if (300..400).contains(status) { r.out.borrow_mut().location.take() } else { None };
     match &page.target {
         ErrorTarget::Named(name) => {
             r.redirect_to_named(name);
@@ -142,7 +143,10 @@ async fn redirected(r: &RequestRef) -> Result<Answer, RequestError> {
 
 /// A URL as target: the client is sent there.
 async fn redirect_to_url(
-    r: &RequestRef, page: &ErrorPage, url: Vec<u8>, status: &mut u16,
+    r: &RequestRef,
+    page: &ErrorPage,
+    url: Vec<u8>,
+    status: &mut u16,
 ) -> Result<Option<Answer>, RequestError> {
     let code = match page.overwrite {
         Some(code @ (301 | 302 | 303 | 307 | 308)) => code,

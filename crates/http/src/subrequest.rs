@@ -72,7 +72,11 @@ pub fn captured(parent: &RequestRef, uri: &[u8]) -> Result<(RequestRef, Rc<Captu
 ///
 /// # Errors
 /// As [`inline`].
-pub fn child(parent: &RequestRef, uri: &[u8], exchange: Rc<dyn Exchange>) -> Result<RequestRef, RequestError> {
+pub fn child(
+    parent: &RequestRef,
+    uri: &[u8],
+    exchange: Rc<dyn Exchange>,
+) -> Result<RequestRef, RequestError> {
     let depth = parent.subrequest_depth.get() + 1;
     if depth > MAX_DEPTH {
         return Err(RequestError::internal(format!(
@@ -177,7 +181,12 @@ impl Exchange for Inline {
         let _ = self.main.through_tail(Piece::Flush);
     }
 
-    fn poll_drained(&self, _: &Request, low_water: usize, cx: &mut Context<'_>) -> Poll<Result<(), RequestError>> {
+    fn poll_drained(
+        &self,
+        _: &Request,
+        low_water: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), RequestError>> {
         self.main.exchange.poll_drained(&self.main, low_water, cx)
     }
 }
@@ -188,7 +197,9 @@ impl Exchange for Captured {
     fn push(&self, _: &Request, output: Output) -> Result<(), RequestError> {
         match output {
             Output::Data(data) => self.body.borrow_mut().extend_from_slice(&data),
-            Output::File(range) => self.body.borrow_mut().extend_from_slice(&crate::output::read_range(&range)?),
+            Output::File(range) => {
+                self.body.borrow_mut().extend_from_slice(&crate::output::read_range(&range)?)
+            }
         }
         Ok(())
     }

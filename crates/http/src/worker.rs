@@ -68,7 +68,11 @@ const KEPT_CAPACITY: usize = 64 * 1024;
 impl Worker {
     /// A worker for `http`.
     pub fn new(
-        id: usize, http: Arc<Http>, log: Arc<Log>, process: Arc<Process>, max_connections: usize,
+        id: usize,
+        http: Arc<Http>,
+        log: Arc<Log>,
+        process: Arc<Process>,
+        max_connections: usize,
     ) -> Rc<Self> {
         let counters = Arc::new(Counters::default());
         process.counters.lock().push(counters.clone());

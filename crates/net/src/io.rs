@@ -89,7 +89,9 @@ impl Io {
             Self::Unix(stream) => {
                 use std::os::unix::ffi::OsStrExt;
                 let addr = stream.local_addr()?;
-                Ok(Addr::Unix(addr.as_pathname().map(|p| p.as_os_str().as_bytes().into()).unwrap_or_default()))
+                Ok(Addr::Unix(
+                    addr.as_pathname().map(|p| p.as_os_str().as_bytes().into()).unwrap_or_default(),
+                ))
             }
         }
     }

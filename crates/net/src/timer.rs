@@ -188,7 +188,11 @@ mod tests {
     use tokio::runtime::{Builder, LocalOptions};
 
     fn run<F: Future>(future: F) -> F::Output {
-        Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap().block_on(future)
+        Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default())
+            .unwrap()
+            .block_on(future)
     }
 
     #[test]

@@ -82,11 +82,14 @@ fn check_nesting(cx: &Compiler<'_>, args: &Args<'_>, kind: &BlockKind) -> ConfRe
                 )));
             }
             (_, BlockKind::Named(_)) => {
-                return Err(Fault::message(format!("named location \"{name}\" can be on the server level only")));
+                return Err(Fault::message(format!(
+                    "named location \"{name}\" can be on the server level only"
+                )));
             }
-            (BlockKind::Prefix(outer) | BlockKind::PrefixFinal(outer), BlockKind::Prefix(inner) | BlockKind::PrefixFinal(inner) | BlockKind::Exact(inner))
-                if !inner.starts_with(outer) =>
-            {
+            (
+                BlockKind::Prefix(outer) | BlockKind::PrefixFinal(outer),
+                BlockKind::Prefix(inner) | BlockKind::PrefixFinal(inner) | BlockKind::Exact(inner),
+            ) if !inner.starts_with(outer) => {
                 return Err(Fault::message(format!(
                     "location \"{name}\" is outside location \"{}\"",
                     String::from_utf8_lossy(outer)
@@ -98,9 +101,10 @@ fn check_nesting(cx: &Compiler<'_>, args: &Args<'_>, kind: &BlockKind) -> ConfRe
     let twin = parent.children.iter().any(|&child| {
         blocks.get(child.0 as usize).is_some_and(|block| match (&block.kind, kind) {
             (BlockKind::Exact(a), BlockKind::Exact(b)) | (BlockKind::Named(a), BlockKind::Named(b)) => a == b,
-            (BlockKind::Prefix(a) | BlockKind::PrefixFinal(a), BlockKind::Prefix(b) | BlockKind::PrefixFinal(b)) => {
-                a == b
-            }
+            (
+                BlockKind::Prefix(a) | BlockKind::PrefixFinal(a),
+                BlockKind::Prefix(b) | BlockKind::PrefixFinal(b),
+            ) => a == b,
             _ => false,
         })
     });
@@ -142,4 +146,3 @@ pub(super) fn limit_except(args: &Args<'_>) -> ConfResult {
     args.compiler.with_block(args.block, |block| block.limit_except = Some((methods, id)));
     Ok(())
 }
-

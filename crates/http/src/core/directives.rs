@@ -2,7 +2,7 @@
 
 use super::{
     CoreLoc, HttpCore, blocks, error_page,
-    settings::{Aio, DisableSymlinks, OpenFileCache, Root, ServerTokens, TempPath},
+    settings::{Aio, DisableSymlinks, OpenFileCache, Root, ServerTokens},
 };
 use crate::{
     args::Args,
@@ -11,6 +11,7 @@ use crate::{
     types,
 };
 use moonrest_core::{Arity, ConfResult, Contexts, Fault, Template, set_once};
+use moonrest_sys::temp::TempDir;
 
 type D = Directive<HttpCore>;
 
@@ -25,28 +26,48 @@ pub(super) const TABLE: &[D] = &[
         Arity::Block { min: 1, max: 2 },
         Set::Block(blocks::location),
     ),
-    D::new("limit_except", Contexts::LOCATION, Arity::Block { min: 1, max: u8::MAX }, Set::Block(blocks::limit_except)),
+    D::new(
+        "limit_except",
+        Contexts::LOCATION,
+        Arity::Block { min: 1, max: u8::MAX },
+        Set::Block(blocks::limit_except),
+    ),
     D::new("listen", Contexts::SERVER, Arity::at_least(1), Set::Both(listen::set_listen)),
     D::new("server_name", Contexts::SERVER, Arity::at_least(1), Set::Both(listen::set_server_name)),
     D::loc("root", Arity::exactly(1), root).within(HSL_IF),
     D::loc("alias", Arity::exactly(1), root).within(Contexts::LOCATION),
     D::new("types", Contexts::HSL, Arity::Block { min: 0, max: 0 }, Set::Loc(types::set)),
-    D::new("default_type", Contexts::HSL, Arity::exactly(1), Set::Text(|c| &mut c.default_type)),
+    D::new(
+        "default_type",
+        Contexts::HSL,
+        Arity::exactly(1),
+        Set::Text(|c: &mut CoreLoc| &mut c.default_type),
+    ),
     D::loc("error_page", Arity::at_least(2), error_page::set).within(HSL_IF),
     D::loc("error_log", Arity::at_least(1), error_log),
     D::loc("keepalive_timeout", Arity::between(1, 2), keepalive_timeout),
     D::msec("keepalive_min_timeout", |c| &mut c.keepalive_min_timeout),
-    D::new("keepalive_requests", Contexts::HSL, Arity::exactly(1), Set::Uint(|c| &mut c.keepalive_requests)),
+    D::new(
+        "keepalive_requests",
+        Contexts::HSL,
+        Arity::exactly(1),
+        Set::Uint(|c: &mut CoreLoc| &mut c.keepalive_requests),
+    ),
     D::msec("keepalive_time", |c| &mut c.keepalive_time),
     D::loc("keepalive_disable", Arity::between(1, 2), keepalive_disable),
-    D::new("client_max_body_size", Contexts::HSL, Arity::exactly(1), Set::Offset(|c| &mut c.client_max_body_size)),
+    D::new(
+        "client_max_body_size",
+        Contexts::HSL,
+        Arity::exactly(1),
+        Set::Offset(|c: &mut CoreLoc| &mut c.client_max_body_size),
+    ),
     D::size("client_body_buffer_size", |c| &mut c.client_body_buffer_size),
     D::msec("client_body_timeout", |c| &mut c.client_body_timeout),
     D::new(
         "client_body_in_file_only",
         Contexts::HSL,
         Arity::exactly(1),
-        Set::Enum(&["off", "on", "clean"], |c| &mut c.client_body_in_file_only),
+        Set::Enum(&["off", "on", "clean"], |c: &mut CoreLoc| &mut c.client_body_in_file_only),
     ),
     D::flag("client_body_in_single_buffer", |c| &mut c.client_body_in_single_buffer),
     D::loc("client_body_temp_path", Arity::between(1, 4), client_body_temp_path),
@@ -54,7 +75,7 @@ pub(super) const TABLE: &[D] = &[
     D::msec("client_header_timeout", |c| &mut c.client_header_timeout).within(HS),
     D::size("client_header_buffer_size", |c| &mut c.client_header_buffer_size).within(HS),
     D::loc("large_client_header_buffers", Arity::exactly(2), large_client_header_buffers).within(HS),
-    D::new("max_headers", HS, Arity::exactly(1), Set::Uint(|c| &mut c.max_headers)),
+    D::new("max_headers", HS, Arity::exactly(1), Set::Uint(|c: &mut CoreLoc| &mut c.max_headers)),
     D::flag("ignore_invalid_headers", |c| &mut c.ignore_invalid_headers).within(HS),
     D::flag("underscores_in_headers", |c| &mut c.underscores_in_headers).within(HS),
     D::flag("merge_slashes", |c| &mut c.merge_slashes).within(HS),
@@ -67,7 +88,7 @@ pub(super) const TABLE: &[D] = &[
         "lingering_close",
         Contexts::HSL,
         Arity::exactly(1),
-        Set::Enum(&["off", "on", "always"], |c| &mut c.lingering_close),
+        Set::Enum(&["off", "on", "always"], |c: &mut CoreLoc| &mut c.lingering_close),
     ),
     D::msec("lingering_time", |c| &mut c.lingering_time),
     D::msec("lingering_timeout", |c| &mut c.lingering_timeout),
@@ -82,11 +103,16 @@ pub(super) const TABLE: &[D] = &[
         "if_modified_since",
         Contexts::HSL,
         Arity::exactly(1),
-        Set::Enum(&["off", "exact", "before"], |c| &mut c.if_modified_since),
+        Set::Enum(&["off", "exact", "before"], |c: &mut CoreLoc| &mut c.if_modified_since),
     ),
-    D::new("max_ranges", Contexts::HSL, Arity::exactly(1), Set::Uint(|c| &mut c.max_ranges)),
+    D::new("max_ranges", Contexts::HSL, Arity::exactly(1), Set::Uint(|c: &mut CoreLoc| &mut c.max_ranges)),
     D::new("internal", Contexts::LOCATION, Arity::exactly(0), Set::Loc(internal)),
-    D::new("satisfy", Contexts::HSL, Arity::exactly(1), Set::Enum(&["all", "any"], |c| &mut c.satisfy)),
+    D::new(
+        "satisfy",
+        Contexts::HSL,
+        Arity::exactly(1),
+        Set::Enum(&["all", "any"], |c: &mut CoreLoc| &mut c.satisfy),
+    ),
     D::msec("auth_delay", |c| &mut c.auth_delay),
     D::flag("log_not_found", |c| &mut c.log_not_found),
     D::flag("log_subrequest", |c| &mut c.log_subrequest),
@@ -99,18 +125,28 @@ pub(super) const TABLE: &[D] = &[
     D::loc("aio", Arity::exactly(1), aio),
     D::flag("aio_write", |c| &mut c.aio_write),
     D::loc("directio", Arity::exactly(1), directio),
-    D::new("directio_alignment", Contexts::HSL, Arity::exactly(1), Set::Offset(|c| &mut c.directio_alignment)),
+    D::new(
+        "directio_alignment",
+        Contexts::HSL,
+        Arity::exactly(1),
+        Set::Offset(|c: &mut CoreLoc| &mut c.directio_alignment),
+    ),
     D::size("read_ahead", |c| &mut c.read_ahead),
     D::flag("tcp_nopush", |c| &mut c.tcp_nopush),
     D::flag("tcp_nodelay", |c| &mut c.tcp_nodelay),
     D::loc("output_buffers", Arity::exactly(2), output_buffers),
     D::loc("open_file_cache", Arity::between(1, 2), open_file_cache),
-    D::new("open_file_cache_valid", Contexts::HSL, Arity::exactly(1), Set::Sec(|c| &mut c.open_file_cache_valid)),
+    D::new(
+        "open_file_cache_valid",
+        Contexts::HSL,
+        Arity::exactly(1),
+        Set::Sec(|c: &mut CoreLoc| &mut c.open_file_cache_valid),
+    ),
     D::new(
         "open_file_cache_min_uses",
         Contexts::HSL,
         Arity::exactly(1),
-        Set::Uint(|c| &mut c.open_file_cache_min_uses),
+        Set::Uint(|c: &mut CoreLoc| &mut c.open_file_cache_min_uses),
     ),
     D::flag("open_file_cache_errors", |c| &mut c.open_file_cache_errors),
     D::flag("open_file_cache_events", |c| &mut c.open_file_cache_events),
@@ -147,9 +183,11 @@ fn root(loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
             return Err(Fault::DUPLICATE);
         }
         let other = if known.alias { "alias" } else { "root" };
-        return Err(Fault::directive(format!("directive is duplicate, \"{other}\" directive was specified earlier")
-            .trim_start_matches("directive ")
-            .to_owned()));
+        return Err(Fault::directive(
+            format!("directive is duplicate, \"{other}\" directive was specified earlier")
+                .trim_start_matches("directive ")
+                .to_owned(),
+        ));
     }
     let word = args.word(0)?;
     let text = word.lossy();
@@ -205,13 +243,15 @@ fn keepalive_disable(loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
 }
 
 fn client_body_temp_path(loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
-    let levels = (1..args.len())
-        .map(|n| match args.uint(n)? {
-            width @ 1..=3 => Ok(usize::try_from(width).unwrap_or(1)),
-            _ => Err(args.invalid_value(n)),
-        })
-        .collect::<ConfResult<Vec<_>>>()?;
-    set_once(&mut loc.client_body_temp_path, TempPath { path: args.path(0)?, levels })
+    let mut levels = [0; 3];
+    for (n, level) in (1..args.len()).zip(&mut levels) {
+        *level = match args.uint(n)? {
+            width @ 1..=3 => width as u8,
+            _ => return Err(args.invalid_value(n)),
+        };
+    }
+    let path = args.path(0)?.into_os_string().into_encoded_bytes();
+    set_once(&mut loc.client_body_temp_path, TempDir { path, levels })
 }
 
 fn large_client_header_buffers(loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
@@ -290,8 +330,7 @@ fn open_file_cache(loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
                 return Err(invalid_cache(args, n));
             }
         } else if let Some(value) = word.strip_prefix(b"inactive=") {
-            inactive =
-                moonrest_core::conf::value::parse_sec(value).ok_or_else(|| invalid_cache(args, n))?;
+            inactive = moonrest_core::conf::value::parse_sec(value).ok_or_else(|| invalid_cache(args, n))?;
         } else if word == b"off" {
             off = true;
         } else {
@@ -350,4 +389,3 @@ fn early_hints(loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
     let hints = (0..args.len()).map(|n| args.template(n)).collect::<ConfResult<Vec<_>>>()?;
     set_once(&mut loc.early_hints, hints)
 }
-

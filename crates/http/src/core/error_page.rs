@@ -19,7 +19,10 @@ pub struct ErrorPage {
 pub enum ErrorTarget {
     /// A path of this server (internal redirect) or a URL (302 or the given redirect status); told apart by the
     /// first byte after evaluation.
-    Uri { uri: Template, args: Option<Template> },
+    Uri {
+        uri: Template,
+        args: Option<Template>,
+    },
     Named(Box<[u8]>),
 }
 
@@ -70,9 +73,8 @@ fn uri_target(word: &moonrest_core::Word, args: &Args<'_>) -> ConfResult<ErrorTa
     if word.text.starts_with(b"/") {
         if let Some(at) = memchr::memchr(b'?', &word.text) {
             let (uri, rest) = word.text.split_at(at);
-            let compile = |text: &[u8]| {
-                Template::parse(text, |name| args.vars.reference(name, Some(word.span)))
-            };
+            let compile =
+                |text: &[u8]| Template::parse(text, |name| args.vars.reference(name, Some(word.span)));
             return Ok(ErrorTarget::Uri {
                 uri: compile(uri)?,
                 args: Some(compile(rest.get(1..).unwrap_or_default())?),

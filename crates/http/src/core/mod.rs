@@ -10,7 +10,7 @@ mod settings;
 pub use error_page::{ErrorPage, ErrorTarget};
 pub use server_settings::ServerSettings;
 pub use settings::{
-    Core, CoreLoc, DisableSymlinks, IfModifiedSince, InFileOnly, Lingering, Satisfy, ServerTokens, TempPath,
+    Core, CoreLoc, DisableSymlinks, IfModifiedSince, InFileOnly, Lingering, Satisfy, ServerTokens,
 };
 
 use crate::{

@@ -3,7 +3,8 @@
 use super::error_page::ErrorPage;
 use crate::{compile::Compiler, types::TypesConf};
 use moonrest_core::{Log, Template, inherit, log::Target};
-use std::{path::PathBuf, sync::Arc};
+use moonrest_sys::temp::TempDir;
+use std::sync::Arc;
 
 /// What one block says; an unset field takes the enclosing block's value.
 #[derive(Clone, Default)]
@@ -24,7 +25,7 @@ pub struct CoreLoc {
     pub client_body_timeout: Option<u64>,
     pub client_body_in_file_only: Option<usize>,
     pub client_body_in_single_buffer: Option<bool>,
-    pub client_body_temp_path: Option<TempPath>,
+    pub client_body_temp_path: Option<TempDir>,
     pub send_timeout: Option<u64>,
     pub send_lowat: Option<u64>,
     pub postpone_output: Option<u64>,
@@ -83,7 +84,6 @@ pub struct CoreLoc {
     pub server_names: ServerNames,
 }
 
-
 /// The first name of a server, for redirects; not inherited.
 #[derive(Clone, Default)]
 pub struct ServerNames(pub Vec<Box<[u8]>>);
@@ -96,13 +96,6 @@ pub struct Root {
     pub alias: bool,
     /// The value as written begins with a variable: the prefix is put before the result.
     pub relative: bool,
-}
-
-/// `client_body_temp_path` and its like: a directory and the widths of its levels.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TempPath {
-    pub path: PathBuf,
-    pub levels: Vec<usize>,
 }
 
 /// `aio`.
@@ -173,23 +166,83 @@ pub enum ServerTokens {
 pub enum DisableSymlinks {
     #[default]
     Off,
-    On { from: Option<Template> },
-    IfNotOwner { from: Option<Template> },
+    On {
+        from: Option<Template>,
+    },
+    IfNotOwner {
+        from: Option<Template>,
+    },
 }
 
 inherit!(CoreLoc {
-    root, types, default_type, error_pages, error_log, keepalive_timeout, keepalive_header, keepalive_min_timeout,
-    keepalive_requests, keepalive_time, keepalive_disable, client_max_body_size, client_body_buffer_size,
-    client_body_timeout, client_body_in_file_only, client_body_in_single_buffer, client_body_temp_path, send_timeout,
-    send_lowat, postpone_output, limit_rate, limit_rate_after, lingering_close, lingering_time, lingering_timeout,
-    reset_timedout_connection, absolute_redirect, server_name_in_redirect, port_in_redirect, server_tokens,
-    chunked_transfer_encoding, etag, if_modified_since, max_ranges, satisfy, auth_delay, log_not_found,
-    log_subrequest, recursive_error_pages, msie_padding, msie_refresh, sendfile, sendfile_max_chunk,
-    subrequest_output_buffer_size, aio, aio_write, directio, directio_alignment, read_ahead, tcp_nopush, tcp_nodelay,
-    output_buffers, open_file_cache, open_file_cache_valid, open_file_cache_min_uses, open_file_cache_errors,
-    open_file_cache_events, disable_symlinks, post_action, early_hints, resolver_timeout, client_header_timeout,
-    client_header_buffer_size, large_client_header_buffers, max_headers, ignore_invalid_headers,
-    underscores_in_headers, merge_slashes,
+    root,
+    types,
+    default_type,
+    error_pages,
+    error_log,
+    keepalive_timeout,
+    keepalive_header,
+    keepalive_min_timeout,
+    keepalive_requests,
+    keepalive_time,
+    keepalive_disable,
+    client_max_body_size,
+    client_body_buffer_size,
+    client_body_timeout,
+    client_body_in_file_only,
+    client_body_in_single_buffer,
+    client_body_temp_path,
+    send_timeout,
+    send_lowat,
+    postpone_output,
+    limit_rate,
+    limit_rate_after,
+    lingering_close,
+    lingering_time,
+    lingering_timeout,
+    reset_timedout_connection,
+    absolute_redirect,
+    server_name_in_redirect,
+    port_in_redirect,
+    server_tokens,
+    chunked_transfer_encoding,
+    etag,
+    if_modified_since,
+    max_ranges,
+    satisfy,
+    auth_delay,
+    log_not_found,
+    log_subrequest,
+    recursive_error_pages,
+    msie_padding,
+    msie_refresh,
+    sendfile,
+    sendfile_max_chunk,
+    subrequest_output_buffer_size,
+    aio,
+    aio_write,
+    directio,
+    directio_alignment,
+    read_ahead,
+    tcp_nopush,
+    tcp_nodelay,
+    output_buffers,
+    open_file_cache,
+    open_file_cache_valid,
+    open_file_cache_min_uses,
+    open_file_cache_errors,
+    open_file_cache_events,
+    disable_symlinks,
+    post_action,
+    early_hints,
+    resolver_timeout,
+    client_header_timeout,
+    client_header_buffer_size,
+    large_client_header_buffers,
+    max_headers,
+    ignore_invalid_headers,
+    underscores_in_headers,
+    merge_slashes,
 });
 
 /// The settings in force in one location.
@@ -215,7 +268,7 @@ pub struct Core {
     pub client_body_timeout: u64,
     pub client_body_in_file_only: InFileOnly,
     pub client_body_in_single_buffer: bool,
-    pub client_body_temp_path: TempPath,
+    pub client_body_temp_path: TempDir,
     pub send_timeout: u64,
     pub postpone_output: u64,
     pub limit_rate: Option<Template>,
@@ -298,9 +351,9 @@ impl Core {
                 _ => InFileOnly::Off,
             },
             client_body_in_single_buffer: flag(conf.client_body_in_single_buffer, false),
-            client_body_temp_path: conf.client_body_temp_path.clone().unwrap_or_else(|| TempPath {
-                path: cx.env.prefix.join("client_body_temp"),
-                levels: Vec::new(),
+            client_body_temp_path: conf.client_body_temp_path.clone().unwrap_or_else(|| TempDir {
+                path: cx.env.prefix.join("client_body_temp").as_os_str().as_encoded_bytes().to_vec(),
+                levels: [0; 3],
             }),
             send_timeout: conf.send_timeout.unwrap_or(60_000),
             postpone_output: conf.postpone_output.unwrap_or(1460),
@@ -355,5 +408,4 @@ impl Core {
             resolver_timeout: conf.resolver_timeout.unwrap_or(30_000),
         }
     }
-
 }

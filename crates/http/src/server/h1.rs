@@ -26,7 +26,9 @@ use moonrest_proto::{
     http1::{
         Body, FieldRules, Framing, HeadError, Known, Parse, Version,
         chunked::{Chunk, ChunkHead, ChunkLimits, DATA_END, Decoder, LAST_CHUNK},
-        framing, head::RequestHead, host,
+        framing,
+        head::RequestHead,
+        host,
     },
     uri,
 };
@@ -54,10 +56,10 @@ pub struct H1 {
     pub(super) conn: Rc<Connection>,
     addr_conf: Arc<AddrConf>,
     /// What was read and not used yet starts at `at`.
-    buffer: RefCell<Vec<u8>>,
-    at: Cell<usize>,
+    pub(super) buffer: RefCell<Vec<u8>>,
+    pub(super) at: Cell<usize>,
     pub(super) queue: RefCell<Queue>,
-    timeout: Timeout,
+    pub(super) timeout: Timeout,
     pub(super) send_timeout: RefCell<Option<(Timeout, Cell<bool>)>>,
     pub(super) send_timeout_ms: Cell<u64>,
     pub(super) max_chunk: Cell<u64>,
@@ -108,8 +110,12 @@ impl H1 {
         })
     }
 
-    fn default_settings(&self) -> &ServerSettings {
+    pub(super) fn default_settings(&self) -> &ServerSettings {
         &self.worker.http.server(self.addr_conf.default_server).settings
+    }
+
+    pub(super) fn default_core(&self) -> &crate::core::Core {
+        &self.worker.http.location(self.last_location()).core
     }
 
     /// Bytes read and not used.
@@ -118,7 +124,7 @@ impl H1 {
     }
 
     /// Reads more; 0 at the end of the stream. The read timeout applies.
-    fn poll_fill(&self, cx: &mut Context<'_>) -> Poll<Result<usize, Fill>> {
+    pub(super) fn poll_fill(&self, cx: &mut Context<'_>) -> Poll<Result<usize, Fill>> {
         let mut buffer = self.buffer.borrow_mut();
         if buffer.capacity() == 0 {
             *buffer = self.worker.take_buffer();
@@ -157,11 +163,14 @@ impl H1 {
     }
 
     fn rules(settings: &ServerSettings) -> FieldRules {
-        FieldRules { ignore_invalid: settings.ignore_invalid_headers, underscores: settings.underscores_in_headers }
+        FieldRules {
+            ignore_invalid: settings.ignore_invalid_headers,
+            underscores: settings.underscores_in_headers,
+        }
     }
 }
 
-enum Fill {
+pub(super) enum Fill {
     TimedOut,
     Io(io::Error),
 }
@@ -536,9 +545,10 @@ fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
     let dropped = {
         let block = r.block.borrow();
         let mut dropped = Vec::new();
-        let checked = r.head.borrow_mut().filter(H1::rules(&settings), limit(settings.max_headers), |field| {
-            dropped.push(String::from_utf8_lossy(field.line().of(&block)).into_owned());
-        });
+        let checked =
+            r.head.borrow_mut().filter(H1::rules(&settings), limit(settings.max_headers), |field| {
+                dropped.push(String::from_utf8_lossy(field.line().of(&block)).into_owned());
+            });
         checked.map(|()| dropped)
     };
     match dropped {
@@ -606,12 +616,12 @@ fn find_server(h1: &H1, r: &Request) -> Result<(), u16> {
         let head = r.head.borrow();
         let block = r.block.borrow();
         let mut target = r.host.borrow_mut();
-        let field = head.value(Known::Host, &block);
+        let field = head.fields.value(Known::Host, &block);
         // The authority of an absolute target wins; both must be well-formed.
         let from_field = match field {
-            Some(host) if !host.is_empty() => host::validate(host, &mut target).map(drop).map_err(|_| {
-                host::InvalidHost::IN_FIELD
-            }),
+            Some(host) if !host.is_empty() => {
+                host::validate(host, &mut target).map(drop).map_err(|_| host::InvalidHost::IN_FIELD)
+            }
             _ => Ok(()),
         };
         match from_field {
@@ -642,7 +652,10 @@ fn find_server(h1: &H1, r: &Request) -> Result<(), u16> {
 
 impl H1 {
     fn poll_body_within(
-        &self, r: &Request, timeout: u64, cx: &mut Context<'_>,
+        &self,
+        r: &Request,
+        timeout: u64,
+        cx: &mut Context<'_>,
     ) -> Poll<Result<BodyRead, RequestError>> {
         loop {
             if matches!(*self.body.borrow(), BodyReader::Done) {
@@ -665,7 +678,10 @@ impl H1 {
                 Ok(_) => self.timeout.clear(),
                 Err(Fill::TimedOut) => {
                     self.timed_out.set(true);
-                    return Poll::Ready(Err(RequestError::Client { status: 408, message: "client timed out".into() }));
+                    return Poll::Ready(Err(RequestError::Client {
+                        status: 408,
+                        message: "client timed out".into(),
+                    }));
                 }
                 Err(Fill::Io(error)) => {
                     let message = format!("recv() failed ({})", moonrest_core::env::os_error(&error));
@@ -703,17 +719,18 @@ impl H1 {
                     r.request_length.set(r.request_length.get() + n as u64);
                 };
                 match step {
-                    Chunk::Data { start, end, used: n } => {
-                        let data = Bytes::copy_from_slice(unread.get(start..end).unwrap_or_default());
+                    Chunk::Data(range) => {
+                        let n = range.end;
+                        let data = Bytes::copy_from_slice(unread.get(range).unwrap_or_default());
                         used(n);
                         Ok(Some(BodyRead::Data(data)))
                     }
-                    Chunk::End { used: n } => {
+                    Chunk::End(n) => {
                         used(n);
                         *reader = BodyReader::Done;
                         Ok(Some(BodyRead::End))
                     }
-                    Chunk::Partial { used: n } => {
+                    Chunk::Partial(n) => {
                         used(n);
                         Ok(None)
                     }
@@ -725,7 +742,8 @@ impl H1 {
     fn start_pace(&self, r: &Request) {
         let core = &r.loc().core;
         self.send_timeout_ms.set(core.send_timeout);
-        let rate = r.limit_rate.get().or_else(|| core.limit_rate.as_ref().map(|rate| size(r, rate))).unwrap_or(0);
+        let rate =
+            r.limit_rate.get().or_else(|| core.limit_rate.as_ref().map(|rate| size(r, rate))).unwrap_or(0);
         if rate == 0 {
             return;
         }
@@ -837,7 +855,12 @@ impl Exchange for H1 {
         // Everything queued is written whenever the request waits, and at its end.
     }
 
-    fn poll_drained(&self, _r: &Request, low_water: usize, cx: &mut Context<'_>) -> Poll<Result<(), RequestError>> {
+    fn poll_drained(
+        &self,
+        _r: &Request,
+        low_water: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), RequestError>> {
         if self.broken.get() {
             return Poll::Ready(Err(RequestError::client_gone()));
         }
@@ -940,4 +963,3 @@ fn disabled_browser(r: &Request, which: u8) -> bool {
         msie6 || safari
     })
 }
-

@@ -36,9 +36,11 @@ pub(crate) fn append(r: &Request, out: &mut Vec<u8>, delimited: Delimited) {
     if !head.content_type.is_empty() {
         out.extend_from_slice(b"Content-Type: ");
         out.extend_from_slice(&head.content_type);
-        if let Some(charset) = head.charset.as_ref().filter(|charset| {
-            !charset.is_empty() && head.content_type_len == head.content_type.len()
-        }) {
+        if let Some(charset) = head
+            .charset
+            .as_ref()
+            .filter(|charset| !charset.is_empty() && head.content_type_len == head.content_type.len())
+        {
             out.extend_from_slice(b"; charset=");
             out.extend_from_slice(charset);
         }
@@ -188,7 +190,7 @@ pub(crate) fn delimit(r: &Request) -> Delimited {
 }
 
 /// Code and reason as nginx sends them.
-pub fn reason(status: u16) -> Option<&'static str> {
+pub(super) fn reason(status: u16) -> Option<&'static str> {
     Some(match status {
         100 => "100 Continue",
         101 => "101 Switching Protocols",

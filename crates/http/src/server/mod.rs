@@ -3,5 +3,6 @@
 pub mod accept;
 pub mod h1;
 mod head;
+mod proxy_protocol;
 mod queue;
 mod write;

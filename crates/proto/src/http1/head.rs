@@ -72,7 +72,7 @@ enum Stage {
 }
 
 /// A partial line of up to this length is parsed again whenever bytes arrive, so that garbage is answered at once;
-/// a longer one only when its end has come, so that a slow sender does not cost quadratic time.
+/// a longer one only when its end may have come, so that a slow sender does not cost quadratic time.
 const EAGER: usize = 64;
 
 /// How far the parser came.
@@ -325,7 +325,7 @@ impl RequestHead {
         if self.resume.saturating_sub(self.at) < EAGER {
             return true;
         }
-        memchr::memchr(b'\n', buf.get(self.resume..).unwrap_or_default()).is_some()
+        memchr::memchr3(b'\n', b'\r', 0, buf.get(self.resume..).unwrap_or_default()).is_some()
     }
 
     #[cold]

@@ -1,8 +1,8 @@
 //! HTTP/1: heads, framing of bodies and the chunked coding. RFC 9112, read as strictly as framing needs and
 //! otherwise as nginx reads it.
 
-mod edit;
 pub mod chunked;
+mod edit;
 pub mod field;
 pub mod framing;
 pub mod head;
@@ -10,6 +10,7 @@ pub mod host;
 mod limits;
 mod method;
 mod request_line;
+pub mod response;
 mod scan;
 
 pub use chunked::{Chunk, ChunkError, ChunkHead, ChunkLimits};
@@ -18,3 +19,4 @@ pub use framing::{Body, Framing, FramingError, framing};
 pub use head::{HeadError, Parse, RequestHead};
 pub use limits::HeadLimits;
 pub use method::{Method, Version};
+pub use response::{ResponseBody, ResponseError, ResponseFraming, ResponseHead, response_framing};

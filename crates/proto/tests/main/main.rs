@@ -5,3 +5,4 @@ mod framing;
 mod head;
 mod host;
 mod proxy_protocol;
+mod response;
