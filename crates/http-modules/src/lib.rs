@@ -2,6 +2,10 @@
 //!
 //! [`MODULES`] is the registry: a line per module, in the order in which handlers of one phase run.
 
+pub mod geo;
+pub mod map;
+pub mod split_clients;
+
 use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
 
 /// Every HTTP module. The core module is first; the rest stand in the order of their phases: post-read, rewrite,
@@ -13,6 +17,9 @@ pub static MODULES: Registry = &[
     // access: access, auth_basic, auth_request
     // precontent: try_files, mirror
     // content: dav, random_index, index, autoindex, gzip_static, static
-    // variables only: map, geo, split_clients, browser, referer, secure_link
+    // variables only
+    &Module::<map::Map>::NEW,
+    &Module::<geo::Geo>::NEW,
+    &Module::<split_clients::SplitClients>::NEW,
     // filters and log: headers, userid, gzip … , log
 ];
