@@ -222,29 +222,19 @@ async fn readable(h1: &Rc<H1>, wait: u64, first: bool) -> bool {
     h1.timeout.set(wait);
     let counters = &h1.worker.counters;
     bump(&counters.waiting, 1);
-    let result = {
-        let mut stopping = std::pin::pin!(h1.worker.stopping());
-        let mut watch = !first;
-        poll_fn(|cx| {
-            if watch {
-                if h1.worker.is_quitting() {
-                    return Poll::Ready(false);
-                }
-                if stopping.as_mut().poll(cx).is_ready() {
-                    watch = false;
-                    return Poll::Ready(false);
-                }
-            }
-            match h1.io.poll_readable(cx) {
-                Poll::Ready(result) => Poll::Ready(result.is_ok()),
-                Poll::Pending => h1.timeout.poll(cx).map(|()| {
-                    h1.timed_out.set(first);
-                    false
-                }),
-            }
-        })
-        .await
-    };
+    let result = poll_fn(|cx| {
+        if !first && h1.worker.is_quitting() {
+            return Poll::Ready(false);
+        }
+        match h1.io.poll_readable(cx) {
+            Poll::Ready(result) => Poll::Ready(result.is_ok()),
+            Poll::Pending => h1.timeout.poll(cx).map(|()| {
+                h1.timed_out.set(first);
+                false
+            }),
+        }
+    })
+    .await;
     bump(&counters.waiting, -1);
     result
 }
