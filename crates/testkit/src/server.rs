@@ -63,6 +63,8 @@ pub struct ServerBuilder {
     binary: Option<PathBuf>,
     files: Vec<(String, Vec<u8>)>,
     args: Vec<String>,
+    args_before: Vec<String>,
+    in_root: bool,
     envs: Vec<(String, String)>,
 }
 
@@ -85,6 +87,20 @@ impl ServerBuilder {
     #[must_use]
     pub fn arg(mut self, arg: &str) -> Self {
         self.args.push(arg.to_owned());
+        self
+    }
+
+    /// Arguments before all others: for a binary that starts the server, such as `taskset` or `valgrind`.
+    #[must_use]
+    pub fn args_before(mut self, args: &[&str]) -> Self {
+        self.args_before.extend(args.iter().map(|&arg| arg.to_owned()));
+        self
+    }
+
+    /// Runs the server with its directory as the current one.
+    #[must_use]
+    pub fn in_root(mut self) -> Self {
+        self.in_root = true;
         self
     }
 
@@ -123,8 +139,16 @@ impl ServerBuilder {
 
     fn command(&self, root: &Path) -> Command {
         let mut command = Command::new(self.binary.clone().unwrap_or_else(default_binary));
-        command.arg("-p").arg(root).args(["-c", "conf/nginx.conf", "-e", "logs/error.log"]);
+        command.args(&self.args_before).arg("-p").arg(root).args([
+            "-c",
+            "conf/nginx.conf",
+            "-e",
+            "logs/error.log",
+        ]);
         command.args(["-g", "daemon off; pid logs/nginx.pid;"]).args(&self.args);
+        if self.in_root {
+            command.current_dir(root);
+        }
         command.envs(self.envs.iter().map(|(name, value)| (name, value)));
         // A file, not a pipe: nobody reads while the server runs.
         let stderr = fs::File::create(root.join("logs/stderr.log")).expect("the file for standard error");
@@ -241,6 +265,11 @@ impl Server {
     pub fn stop(&mut self, with: Signal) -> bool {
         self.stopped = true;
         process::stop(self.pid(), with)
+    }
+
+    /// Stops the server as `nginx -s quit` would; returns whether it left by itself.
+    pub fn quit(&mut self) -> bool {
+        self.stop(Signal::QUIT)
     }
 
     /// Lines of the error log or of standard error that mean a bug and were not allowed.

@@ -36,7 +36,11 @@ fn connections_are_pipelined_halved_and_reset() {
     client.expect_closed();
 
     let mut client = server.connect();
-    client.expect_silence(Duration::from_millis(30)).send_slowly("GET / HTTP/1.0\r\n\r\n", 5, Duration::from_millis(1));
+    client.expect_silence(Duration::from_millis(30)).send_slowly(
+        "GET / HTTP/1.0\r\n\r\n",
+        5,
+        Duration::from_millis(1),
+    );
     client.half_close().response().expect_body("hello");
 
     let mut client = server.connect();
