@@ -1,1 +1,14 @@
-//! Sans-I/O codecs, one file each. Does no input or output.
+//! Sans-I/O codecs, one file each: bytes in, values out. Does no input or output and reads no clock.
+//!
+//! Nothing here trusts a byte: no panicking access, no unchecked arithmetic on lengths that a peer announced.
+#![forbid(unsafe_code)]
+#![deny(clippy::indexing_slicing)]
+#![cfg_attr(test, allow(clippy::indexing_slicing))]
+
+pub mod date;
+pub mod escape;
+pub mod http1;
+mod span;
+pub mod uri;
+
+pub use span::Span;
