@@ -1,4 +1,6 @@
 //! The test kit against a real server: the default binary, or what `MOONREST_BINARY` names.
+mod tidy;
+
 use std::time::Duration;
 
 use moonrest_testkit::Server;
