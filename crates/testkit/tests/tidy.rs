@@ -45,11 +45,14 @@ fn files() -> Vec<File> {
     let mut found = Vec::new();
     let mut directories = vec![root.clone()];
     while let Some(directory) = directories.pop() {
-        let mut entries: Vec<PathBuf> =
-            fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut entries: Vec<PathBuf> = fs::read_dir(&directory)
+            .expect("a directory")
+            .map(|entry| entry.expect("an entry").path())
+            .collect();
         entries.sort();
         for path in entries {
-            let name = path.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
+            let name =
+                path.strip_prefix(&root).expect("a path below the root").to_string_lossy().into_owned();
             let skipped = name.starts_with(".git/")
                 || matches!(name.as_str(), ".git" | "fuzz/corpus" | "fuzz/artifacts");
             if skipped || path.file_name().is_some_and(|name| name == "target") || path.is_symlink() {
@@ -130,11 +133,14 @@ fn no_machine_is_named() {
 #[test]
 fn every_module_is_in_the_table() {
     let directory = workspace().join("crates/http-modules/src");
-    let table = fs::read_to_string(directory.join("lib.rs")).unwrap();
-    let modules = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).filter_map(|path| {
-        let name = path.file_stem()?.to_str()?.to_owned();
-        (!matches!(name.as_str(), "lib" | "prelude")).then_some(name)
-    });
+    let table = fs::read_to_string(directory.join("lib.rs")).expect("the table");
+    let modules = fs::read_dir(&directory)
+        .expect("a directory")
+        .map(|entry| entry.expect("an entry").path())
+        .filter_map(|path| {
+            let name = path.file_stem()?.to_str()?.to_owned();
+            (!matches!(name.as_str(), "lib" | "prelude")).then_some(name)
+        });
     let unregistered =
         |name: &String| !table.contains(&format!("mod {name};")) || !table.contains(&format!("{name}::"));
     assert_none("not in lib.rs", modules.filter(unregistered));

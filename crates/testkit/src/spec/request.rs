@@ -19,7 +19,7 @@ pub(super) type Packets = Vec<Packet>;
 pub(super) fn requests(
     block: &Block,
     host: &str,
-    expand: &dyn Fn(&str) -> String,
+    expand: &dyn Fn(&[u8]) -> Vec<u8>,
 ) -> Result<Vec<Packets>, String> {
     if let Some(raw) = block.get("raw_request") {
         let delay = block.time("raw_request_middle_delay")?.unwrap_or_default();
@@ -32,8 +32,8 @@ pub(super) fn requests(
         let mut bytes = Vec::new();
         for (number, request) in pipelined.iter().enumerate() {
             let connection = if number + 1 == pipelined.len() { "close" } else { "keep-alive" };
-            let text = expand(&request.text().ok_or("a pipelined request must be a string")?);
-            bytes.extend(Head { host, connection, more: &headers(number)? }.complete(text.as_bytes())?.bytes);
+            let text = expand(request.bytes().ok_or("a pipelined request must be a string")?);
+            bytes.extend(Head { host, connection, more: &headers(number)? }.complete(&text)?.bytes);
         }
         return Ok(vec![vec![Packet { bytes, delay: Duration::ZERO }]]);
     }
@@ -100,35 +100,41 @@ fn without_leading_comments(mut text: &[u8]) -> &[u8] {
 }
 
 /// The header fields a block adds.
+#[derive(Default)]
 struct MoreHeaders {
-    text: String,
+    lines: Vec<Vec<u8>>,
     chunked: bool,
 }
 
 impl MoreHeaders {
     fn of(block: &Block, request: usize) -> Result<Self, String> {
         let section = match block.get("more_headers") {
-            None => String::new(),
+            None => return Ok(Self::default()),
             Some(Value::List(texts)) => {
-                let text = texts.get(request).and_then(Value::text);
+                let text = texts.get(request).and_then(Value::bytes);
                 text.ok_or_else(|| format!("\"more_headers\" has nothing for request {request}"))?
             }
-            Some(value) => value.text().ok_or("\"more_headers\" must be text")?,
+            Some(value) => value.bytes().ok_or("\"more_headers\" must be text")?,
         };
-        let mut more = Self { text: String::new(), chunked: false };
-        for line in section.lines().filter(|line| !line.is_empty() && !line.trim_start().starts_with('#')) {
-            let (name, value) = line.split_once(':').unwrap_or((line, ""));
-            let value = value.trim_start();
-            more.chunked |= name.eq_ignore_ascii_case("Transfer-Encoding") && value == "chunked";
-            more.text.push_str(&format!("{name}: {value}\r\n"));
+        let mut more = Self::default();
+        for line in section.split(|&b| b == b'\n') {
+            if line.is_empty() || line.trim_ascii_start().starts_with(b"#") {
+                continue;
+            }
+            let colon = line.iter().position(|&b| b == b':').unwrap_or(line.len());
+            let (name, value) =
+                (&line[..colon], line.get(colon + 1..).unwrap_or_default().trim_ascii_start());
+            more.chunked |= name.eq_ignore_ascii_case(b"Transfer-Encoding") && value == b"chunked";
+            more.lines.push([name, b": ", value].concat());
         }
         Ok(more)
     }
 
     fn has(&self, name: &str) -> bool {
-        self.text
-            .lines()
-            .any(|line| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)))
+        let begins = |line: &Vec<u8>| {
+            line.get(..name.len()).is_some_and(|at| at.eq_ignore_ascii_case(name.as_bytes()))
+        };
+        self.lines.iter().any(begins)
     }
 }
 
@@ -187,7 +193,7 @@ impl Head<'_> {
             [method, url, version] => (*method, Some(*url), Some(*version)),
             _ => return Err(format!("no request line: {:?}", String::from_utf8_lossy(line))),
         };
-        let own_length = self.more.text.lines().any(|line| line.starts_with("Content-Length:"));
+        let own_length = self.more.lines.iter().any(|line| line.starts_with(b"Content-Length:"));
         let measured = !content.is_empty() && !self.more.chunked && !own_length;
         let trimmed = content.trim_ascii();
         let skipped = content.len() - content.trim_ascii_start().len();
@@ -201,26 +207,27 @@ impl Head<'_> {
             completed.bytes.extend_from_slice(word.text);
             completed.bytes.extend_from_slice(end.as_bytes());
         }
-        completed.bytes.extend_from_slice(self.fields(body, measured).as_bytes());
+        completed.bytes.extend(self.fields(body, measured));
         completed.anchors.push((body_at, completed.bytes.len()));
         completed.bytes.extend_from_slice(body);
         completed.anchors.push((text.len(), completed.bytes.len()));
         Ok(completed)
     }
 
-    fn fields(&self, body: &[u8], measured: bool) -> String {
-        let mut fields = String::new();
+    fn fields(&self, body: &[u8], measured: bool) -> Vec<u8> {
+        let mut lines: Vec<Vec<u8>> = Vec::new();
         if !self.more.has("Host:") {
-            fields.push_str(&format!("Host: {}\r\n", self.host));
+            lines.push(format!("Host: {}", self.host).into());
         }
         if !self.more.has("Connection") {
-            fields.push_str(&format!("Connection: {}\r\n", self.connection));
+            lines.push(format!("Connection: {}", self.connection).into());
         }
-        fields.push_str(&self.more.text);
+        lines.extend(self.more.lines.iter().cloned());
         if measured {
-            fields.push_str(&format!("Content-Length: {}\r\n", body.len()));
+            lines.push(format!("Content-Length: {}", body.len()).into());
         }
-        fields + "\r\n"
+        lines.push(Vec::new());
+        lines.into_iter().flat_map(|line| [line, b"\r\n".to_vec()].concat()).collect()
     }
 }
 
@@ -228,8 +235,8 @@ impl Head<'_> {
 mod tests {
     use super::*;
 
-    fn more(text: &str, chunked: bool) -> MoreHeaders {
-        MoreHeaders { text: text.to_owned(), chunked }
+    fn more(lines: &[&str]) -> MoreHeaders {
+        MoreHeaders { lines: lines.iter().map(|line| line.as_bytes().to_vec()).collect(), chunked: false }
     }
 
     fn check(text: &str, more: &MoreHeaders, expect: &str) {
@@ -240,23 +247,19 @@ mod tests {
 
     #[test]
     fn requests_are_completed() {
-        let none = more("", false);
+        let none = more(&[]);
         check("GET /a\n", &none, "GET /a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         check("GET /a HTTP/1.0\n", &none, "GET /a HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let body = "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 3\r\n\r\na b";
         check("POST /\n a b \n", &none, body);
-        check(
-            "GET /\n",
-            &more("Host: x\r\n", false),
-            "GET / HTTP/1.1\r\nConnection: close\r\nHost: x\r\n\r\n",
-        );
+        check("GET /\n", &more(&["Host: x"]), "GET / HTTP/1.1\r\nConnection: close\r\nHost: x\r\n\r\n");
     }
 
     #[test]
     fn packets_keep_their_bounds() {
         let part = |text: &str| Value::Bytes(text.into());
         let value = Value::List(vec![part("POST /x\n"), part("he"), part("llo")]);
-        let packets = split_request(&value, "h", &more("", false)).unwrap();
+        let packets = split_request(&value, "h", &more(&[])).unwrap();
         let texts: Vec<_> =
             packets.iter().map(|packet| String::from_utf8_lossy(&packet.bytes).into_owned()).collect();
         assert_eq!(texts[1..], ["he", "llo"]);

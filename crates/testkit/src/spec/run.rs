@@ -252,7 +252,7 @@ impl FileRun<'_> {
         let peers = self.peers(block)?;
         let list = {
             let site = &self.site;
-            requests(block, &site.server_name(), &|text| site.expand(text))?
+            requests(block, &site.server_name(), &|bytes| site.expand_bytes(bytes))?
         };
         let pipelined = block.get("pipelined_requests").map_or(1, |requests| requests.elements().len());
         let several = list.len() > 1 || block.has("pipelined_requests");

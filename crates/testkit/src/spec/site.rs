@@ -83,6 +83,14 @@ impl Site {
         out
     }
 
+    /// Replaces `$TEST_NGINX_*`; bytes that are no text stay as they are.
+    pub(super) fn expand_bytes(&self, bytes: &[u8]) -> Vec<u8> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => self.expand(text).into_bytes(),
+            Err(_) => bytes.to_vec(),
+        }
+    }
+
     fn variable(&self, name: &str) -> Option<String> {
         if name.starts_with("TEST_NGINX_RAND_PORT_") {
             let mut ports = self.random_ports.lock().ok()?;
@@ -116,7 +124,7 @@ impl Site {
                 Some(_) => PathBuf::from(&file.name),
                 None => self.root.join("html").join(&file.name),
             };
-            let body = expand_bytes(self, &file.body);
+            let body = self.expand_bytes(&file.body);
             let written =
                 path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&path, body));
             written.map_err(|error| format!("{}: {error}", path.display()))?;
@@ -227,13 +235,6 @@ fn split_files(text: &[u8]) -> Vec<UserFile> {
         }
     }
     files
-}
-
-fn expand_bytes(site: &Site, body: &[u8]) -> Vec<u8> {
-    match std::str::from_utf8(body) {
-        Ok(text) => site.expand(text).into_bytes(),
-        Err(_) => body.to_vec(),
-    }
 }
 
 /// Sets a file's time; the notation is that of `touch -t`, in UTC.
