@@ -147,11 +147,8 @@ fn control_characters_in_the_target_are_refused() {
         if matches!(byte, b'\n') {
             continue;
         }
-        for template in ["/a?b", "/?a?b", "http://h/a?b", "/a?b#"] {
-            let target = template.replace('?', "?").replace('a', std::str::from_utf8(&[b'a', byte]).unwrap());
-            check(&format!("GET {target}x HTTP/1.1"), REQUEST);
-            let target = template.replace('b', std::str::from_utf8(&[b'b', byte]).unwrap());
-            check(&format!("GET {target}x HTTP/1.1"), REQUEST);
+        for before in ["/a", "/?a", "/?a?b", "http://h/a", "http://h?a", "/a#b", "/a?b#c"] {
+            check(&format!("GET {before}{}x HTTP/1.1", char::from(byte)), REQUEST);
         }
     }
 }
