@@ -64,11 +64,11 @@ impl Default for FieldRules {
 }
 
 /// What stands at the beginning of a line of a head.
-pub(super) enum FieldLine {
-    /// A field; the next line begins at the offset.
-    Field(Field, usize),
-    /// The empty line that ends the head; what follows begins at the offset.
-    End(usize),
+pub(super) enum FieldLine<'a> {
+    /// A field; the next lines follow.
+    Field(Field, &'a [u8]),
+    /// The empty line that ends the head; what is behind it follows.
+    End(&'a [u8]),
     /// The line has not arrived entirely.
     Partial,
     /// The byte at the offset must not stand there.
@@ -89,19 +89,18 @@ static NAME: ByteClass = ByteClass::build(
     ],
 );
 
-/// Parses the line at `at`. With `BARE_LF`, a line may end in a LF alone, which nginx accepts in heads.
+/// Parses the first of `lines`, which are the end of `buf`. With `BARE_LF`, a line may end in a LF alone, which nginx
+/// accepts in heads.
 #[inline(always)]
-pub(super) fn parse_line<const BARE_LF: bool>(buf: &[u8], at: usize) -> FieldLine {
-    let line = buf.get(at..).unwrap_or_default();
-    match line.first() {
-        Some(b'\r' | b'\n') => return end_of_head::<BARE_LF>(buf, at),
-        Some(_) => {}
-        None => return FieldLine::Partial,
+pub(super) fn parse_line<'a, const BARE_LF: bool>(buf: &[u8], lines: &'a [u8]) -> FieldLine<'a> {
+    let at = buf.len() - lines.len();
+    if lines.first().is_none_or(|byte| *byte <= b' ') {
+        return end_of_head::<BARE_LF>(at, lines);
     }
     // This may find the colon of a later line; then the line break will turn up in the name.
-    let name_len = colon(line);
-    let Some((name, rest)) = line.split_at_checked(name_len) else { return FieldLine::Partial };
-    let known = Known::of_name(name, line);
+    let name_len = colon(lines);
+    let Some((name, rest)) = lines.split_at_checked(name_len) else { return FieldLine::Partial };
+    let known = Known::of_name(name, lines);
     let mut flags = 0;
     if known == Known::Other {
         match check_name(name) {
@@ -109,22 +108,19 @@ pub(super) fn parse_line<const BARE_LF: bool>(buf: &[u8], at: usize) -> FieldLin
             Err(bad) => return FieldLine::Bad(at + bad),
         }
     }
-    let Some((_, mut value)) = rest.split_first() else { return FieldLine::Partial };
-    if let [b' ' | b'\t', tail @ ..] = value {
-        value = tail;
-        while let [b' ' | b'\t', tail @ ..] = value {
-            value = tail;
-        }
+    let ([_, b' ', value @ ..] | [_, value @ ..]) = rest else { return FieldLine::Partial };
+    let mut value = value;
+    if value.first().is_some_and(|byte| *byte <= b' ') {
+        value = trim_start(value);
     }
     let start = buf.len() - value.len();
-    let (len, line_break) = match text_end::<BARE_LF>(value, buf) {
-        TextEnd::At(len, line_break) => (len, line_break),
+    let (mut text, next) = match text_end::<BARE_LF>(value, buf) {
+        TextEnd::At(text, next) => (text, next),
         TextEnd::Partial => return FieldLine::Partial,
         TextEnd::Bad(bad) => return FieldLine::Bad(start + bad),
     };
-    let mut text = value.get(..len).unwrap_or_default();
-    while let [head @ .., b' ' | b'\t'] = text {
-        text = head;
+    if text.last().is_some_and(|byte| *byte <= b' ') {
+        text = trim_end(text);
     }
     let field = Field {
         name: Span::new(at, at + name_len),
@@ -132,7 +128,21 @@ pub(super) fn parse_line<const BARE_LF: bool>(buf: &[u8], at: usize) -> FieldLin
         known,
         flags,
     };
-    FieldLine::Field(field, start + len + line_break)
+    FieldLine::Field(field, next)
+}
+
+fn trim_start(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = text {
+        text = rest;
+    }
+    text
+}
+
+fn trim_end(mut text: &[u8]) -> &[u8] {
+    while let [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
+    }
+    text
 }
 
 /// The flags of what stands before a colon (or the end of the bytes), or where it goes wrong: a control character,
@@ -147,35 +157,14 @@ fn check_name(name: &[u8]) -> Result<u8, usize> {
     Ok(flags)
 }
 
-#[inline]
-fn end_of_head<const BARE_LF: bool>(buf: &[u8], at: usize) -> FieldLine {
-    match line_end::<BARE_LF>(buf, at) {
-        LineEnd::At(next) => FieldLine::End(next),
-        LineEnd::Partial => FieldLine::Partial,
-        LineEnd::Bad => FieldLine::Bad(at),
-    }
-}
-
-/// What was found where a line should end.
-pub(super) enum LineEnd {
-    /// The next line begins there.
-    At(usize),
-    Partial,
-    /// Not a line end.
-    Bad,
-}
-
+/// A line that begins with a control character or a space, or not at all.
 #[inline(always)]
-pub(super) fn line_end<const BARE_LF: bool>(buf: &[u8], at: usize) -> LineEnd {
-    match buf.get(at) {
-        Some(b'\r') => match buf.get(at + 1) {
-            Some(b'\n') => LineEnd::At(at + 2),
-            Some(_) => LineEnd::Bad,
-            None => LineEnd::Partial,
-        },
-        Some(b'\n') if BARE_LF => LineEnd::At(at + 1),
-        Some(_) => LineEnd::Bad,
-        None => LineEnd::Partial,
+fn end_of_head<const BARE_LF: bool>(at: usize, lines: &[u8]) -> FieldLine<'_> {
+    match lines {
+        [b'\r', b'\n', next @ ..] => FieldLine::End(next),
+        [] | [b'\r'] => FieldLine::Partial,
+        [b'\n', next @ ..] if BARE_LF => FieldLine::End(next),
+        _ => FieldLine::Bad(at),
     }
 }
 
@@ -574,7 +563,7 @@ mod tests {
     }
 
     fn check(line: &str, expect: Option<(&str, &str)>) {
-        let got = match parse_line::<true>(line.as_bytes(), 0) {
+        let got = match parse_line::<true>(line.as_bytes(), line.as_bytes()) {
             FieldLine::Field(field, _) => Some((
                 String::from_utf8_lossy(field.name.of(line.as_bytes())).into_owned(),
                 String::from_utf8_lossy(field.value.of(line.as_bytes())).into_owned(),

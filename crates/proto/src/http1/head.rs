@@ -291,17 +291,20 @@ impl RequestHead {
 
     #[inline(always)]
     fn parse_fields(&mut self, buf: &[u8], limits: &HeadLimits) -> Result<Parse, HeadError> {
-        let mut at = self.at;
+        let mut lines = buf.get(self.at..).unwrap_or_default();
         loop {
-            match parse_line::<true>(buf, at) {
+            let parsed = parse_line::<true>(buf, lines);
+            let at = buf.len() - lines.len();
+            match parsed {
                 FieldLine::Field(field, next) => {
-                    if self.budget.charge(at, next, limits).is_err() {
+                    if self.budget.charge(at, buf.len() - next.len(), limits).is_err() {
                         return Err(self.no_room(at));
                     }
                     self.fields.push(field);
-                    at = next;
+                    lines = next;
                 }
-                FieldLine::End(next) => {
+                FieldLine::End(rest) => {
+                    let next = buf.len() - rest.len();
                     if self.budget.charge(at, next, limits).is_err() {
                         return Err(self.no_room(at));
                     }
