@@ -215,10 +215,12 @@ impl Decoder {
             }
             self.trailer.extend_from_slice(line);
             used += line.len();
+            if !line.ends_with(b"\n") {
+                break;
+            }
             let whole = &self.trailer[..];
             match parse_line::<false>(whole, whole.get(self.line..).unwrap_or_default()) {
-                FieldLine::Partial => {}
-                FieldLine::Bad(_) => return Err(ChunkError::InvalidTrailer),
+                FieldLine::Partial | FieldLine::Bad(_) => return Err(ChunkError::InvalidTrailer),
                 FieldLine::End(_) => {
                     self.state = State::Done;
                     return Ok(Chunk::End(used));

@@ -346,7 +346,9 @@ impl RequestHead {
     #[cold]
     fn no_room(&self, line: usize) -> HeadError {
         match self.stage {
-            Stage::Fields if self.fields.is_empty() && self.resume <= line => HeadError::TooLargeRequest,
+            Stage::Fields if self.fields.is_empty() && self.budget.is_used_up_at(line) => {
+                HeadError::TooLargeRequest
+            }
             Stage::Fields => HeadError::TooLongHeader { line },
             _ => HeadError::TooLongUri,
         }

@@ -290,6 +290,18 @@ fn lines_do_not_span_buffers() {
 }
 
 #[test]
+fn a_head_without_a_buffer_left_for_its_fields_is_too_large() {
+    let limits = HeadLimits { first: 128, large: 256, large_count: 0 };
+    let message = |uri: usize| {
+        let buf = format!("GET /{} HTTP/1.1\r\nX: y\r\n\r\n", "u".repeat(uri - 16));
+        RequestHead::new().parse(buf.as_bytes(), &limits).map_err(|error| error.log_message(buf.as_bytes()))
+    };
+    assert_eq!(message(128), Err("client sent too large request".to_owned()));
+    assert!(message(127).unwrap_err().starts_with("client sent too long header line: \"X: y"));
+    assert_eq!(message(129), Err("client sent too long URI".to_owned()));
+}
+
+#[test]
 fn messages_name_the_line_that_is_too_long() {
     let buf = format!("GET / HTTP/1.1\r\nA: b\r\nX: {}", "x".repeat(5000));
     let error = RequestHead::new().parse(buf.as_bytes(), &SMALL).unwrap_err();
