@@ -26,9 +26,7 @@ use moonrest_proto::{
     http1::{
         Body, FieldRules, Framing, HeadError, Known, Parse, Version,
         chunked::{Chunk, ChunkHead, ChunkLimits, DATA_END, Decoder, LAST_CHUNK},
-        framing,
-        head::RequestHead,
-        host,
+        framing, host,
     },
     uri,
 };
@@ -310,7 +308,9 @@ impl H1 {
 /// The response is queued: what becomes of the connection. `None` keeps it.
 async fn finish(h1: &Rc<H1>, r: &RequestRef, result: Result<(), RequestError>) -> Option<After> {
     let lingering = r.loc().core.lingering_close;
-    *h1.pace.borrow_mut() = h1.pace.borrow_mut().take().filter(|_| !h1.queue.borrow().is_empty());
+    if h1.queue.borrow().is_empty() {
+        *h1.pace.borrow_mut() = None;
+    }
     if result.is_err() {
         if h1.broken.get() || r.header_sent.get() {
             // A response that cannot be completed must not look complete.
