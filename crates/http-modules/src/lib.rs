@@ -2,8 +2,11 @@
 //!
 //! [`MODULES`] is the registry: a line per module, in the order in which handlers of one phase run.
 
+pub mod access;
+pub mod auth_basic;
 pub mod geo;
 pub mod map;
+pub mod realip;
 pub mod split_clients;
 
 use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
@@ -12,9 +15,12 @@ use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
 /// preaccess, access, precontent, content; within a phase in order of execution. Filters order themselves.
 pub static MODULES: Registry = &[
     &Module::<HttpCore>::NEW,
-    // post-read, rewrite: realip, rewrite
+    // post-read, rewrite: rewrite
+    &Module::<realip::RealIp>::NEW,
     // preaccess: limit_conn, limit_req
-    // access: access, auth_basic, auth_request
+    // access: auth_request
+    &Module::<access::Access>::NEW,
+    &Module::<auth_basic::AuthBasic>::NEW,
     // precontent: try_files, mirror
     // content: dav, random_index, index, autoindex, gzip_static, static
     // variables only

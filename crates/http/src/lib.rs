@@ -1,6 +1,7 @@
 //! The HTTP engine: configuration blocks, phases, filters, requests, and the HTTP/1 driver.
 
 pub mod args;
+pub mod basic_auth;
 pub mod body;
 pub mod compile;
 pub mod context;
