@@ -2,13 +2,16 @@
 //!
 //! [`MODULES`] is the registry: a line per module, in the order in which handlers of one phase run.
 
+pub mod rewrite;
+
 use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
 
 /// Every HTTP module. The core module is first; the rest stand in the order of their phases: post-read, rewrite,
 /// preaccess, access, precontent, content; within a phase in order of execution. Filters order themselves.
 pub static MODULES: Registry = &[
     &Module::<HttpCore>::NEW,
-    // post-read, rewrite: realip, rewrite
+    // post-read: realip
+    &Module::<rewrite::Rewrite>::NEW,
     // preaccess: limit_conn, limit_req
     // access: access, auth_basic, auth_request
     // precontent: try_files, mirror

@@ -14,6 +14,7 @@ pub mod module;
 pub mod output;
 pub mod phase;
 pub mod prelude;
+pub mod regex;
 pub mod request;
 pub mod response;
 pub mod script;

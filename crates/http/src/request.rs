@@ -70,6 +70,10 @@ pub struct Request {
     pub(crate) subrequest_depth: Cell<u16>,
     /// A rewrite changed the path: find a location anew.
     pub uri_changed: Cell<bool>,
+    /// The path was rewritten without looking for its location (`break`), so that `alias` has no meaning.
+    pub location_outdated: Cell<bool>,
+    /// Captures in values are escaped if the path was: until a rule of this script has matched.
+    pub escape_captures: Cell<bool>,
     /// Set by `limit_rate` or `$limit_rate`; bytes per second, 0 for no limit.
     pub limit_rate: Cell<Option<u64>>,
     pub limit_rate_after: Cell<Option<u64>>,
@@ -390,6 +394,8 @@ impl Request {
             cycles: Cell::new(0),
             subrequest_depth: Cell::new(0),
             uri_changed: Cell::new(false),
+            location_outdated: Cell::new(false),
+            escape_captures: Cell::new(false),
             limit_rate: Cell::new(None),
             limit_rate_after: Cell::new(None),
             background: Cell::new(false),

@@ -640,7 +640,7 @@ fn find_server(h1: &H1, r: &Request) -> Result<(), u16> {
     let host = r.host.borrow();
     let found = h1.addr_conf.find(&host, &mut groups);
     if let Some(names) = found.captures {
-        engine::keep_captures(r, &host, groups, names);
+        crate::regex::keep(r, &host, groups, names);
     }
     r.server.set(found.server);
     r.location.set(r.srv().location);
