@@ -179,6 +179,7 @@ pub(crate) fn redirect(r: &Request) -> Result<Entry, RequestError> {
         Redirect::Uri { uri, args } => {
             *r.uri.borrow_mut() = uri;
             *r.args.borrow_mut() = args;
+            r.add_uri_to_alias.set(false);
             r.location.set(r.srv().location);
             Ok(Entry::ServerRewrite)
         }
@@ -336,6 +337,7 @@ async fn script(r: &RequestRef) -> Result<Option<Flow>, RequestError> {
 fn find_location(r: &Request) -> Option<u16> {
     let top = r.srv().location;
     r.location.set(top);
+    r.valid_location.set(true);
     let search = {
         let uri = r.uri.borrow();
         search(r, top, &uri)
