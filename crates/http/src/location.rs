@@ -1,7 +1,7 @@
 //! Servers and locations as compiled, and how a request finds its own.
 
 use crate::{
-    compile::{BlockId, Compiler},
+    compile::{BlockId, BlockKind, Compiler},
     core::Core,
     filter::{HeaderFilter, HeaderOrder},
     module::SharedConf,
@@ -238,6 +238,25 @@ impl<'a> LocationBuilder<'a> {
     /// Adds a handler; modules attach in the registry's order, which is the order of execution.
     pub fn on(&mut self, phase: Phase, handler: impl PhaseHandler + 'static) {
         self.handlers[phase as usize].push(Arc::new(handler));
+    }
+
+    /// Whether a setting written in `block` is this block's own. An `if` or `limit_except` has what the block around
+    /// it says; a nested location does not: so it is with what nginx does not inherit.
+    pub fn belongs(&self, block: BlockId) -> bool {
+        let blocks = self.compiler.blocks.borrow();
+        let mut at = self.block;
+        loop {
+            if at == block {
+                return true;
+            }
+            match blocks.get(at.0 as usize) {
+                Some(inner) if matches!(inner.kind, BlockKind::Unnamed) => match inner.parent {
+                    Some(parent) => at = parent,
+                    None => return false,
+                },
+                _ => return false,
+            }
+        }
     }
 
     /// Makes `handler` the one that answers here.

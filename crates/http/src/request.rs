@@ -70,10 +70,18 @@ pub struct Request {
     pub(crate) subrequest_depth: Cell<u16>,
     /// A rewrite changed the path: find a location anew.
     pub uri_changed: Cell<bool>,
-    /// The path was rewritten without looking for its location (`break`), so that `alias` has no meaning.
-    pub location_outdated: Cell<bool>,
     /// Captures in values are escaped if the path was: until a rule of this script has matched.
     pub escape_captures: Cell<bool>,
+    /// The location was found by the path as it is now; a rewrite with `break` ends that.
+    pub valid_location: Cell<bool>,
+    /// `try_files` chose a file below an alias of a regular expression.
+    pub add_uri_to_alias: Cell<bool>,
+    /// The answer is made for conditions that were looked at already: `If-Modified-Since` and the like do not count.
+    pub disable_not_modified: Cell<bool>,
+    /// At most one range may be answered at a time.
+    pub single_range: Cell<bool>,
+    /// Ranges of a subrequest's own answer (`slice`).
+    pub subrequest_ranges: Cell<bool>,
     /// Set by `limit_rate` or `$limit_rate`; bytes per second, 0 for no limit.
     pub limit_rate: Cell<Option<u64>>,
     pub limit_rate_after: Cell<Option<u64>>,
@@ -394,8 +402,12 @@ impl Request {
             cycles: Cell::new(0),
             subrequest_depth: Cell::new(0),
             uri_changed: Cell::new(false),
-            location_outdated: Cell::new(false),
             escape_captures: Cell::new(false),
+            valid_location: Cell::new(true),
+            add_uri_to_alias: Cell::new(false),
+            disable_not_modified: Cell::new(false),
+            single_range: Cell::new(false),
+            subrequest_ranges: Cell::new(false),
             limit_rate: Cell::new(None),
             limit_rate_after: Cell::new(None),
             background: Cell::new(false),

@@ -54,6 +54,7 @@ pub struct Worker {
     pub connections: Cell<usize>,
     memories: RefCell<Vec<Box<Memory>>>,
     buffers: RefCell<Vec<Vec<u8>>>,
+    pub(crate) file_caches: crate::open_file::Caches,
     date: Cell<(i64, [u8; 29])>,
     stopping: tokio::sync::Notify,
     /// Notified when the last connection of a draining worker has ended.
@@ -87,6 +88,7 @@ impl Worker {
             connections: Cell::new(0),
             memories: RefCell::default(),
             buffers: RefCell::default(),
+            file_caches: crate::open_file::Caches::default(),
             date: Cell::new((i64::MIN, [0; 29])),
             stopping: tokio::sync::Notify::new(),
             drained: tokio::sync::Notify::new(),
