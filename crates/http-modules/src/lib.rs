@@ -6,6 +6,9 @@ pub mod rewrite;
 pub mod index;
 pub mod static_files;
 pub mod try_files;
+pub mod geo;
+pub mod map;
+pub mod split_clients;
 
 use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
 
@@ -23,5 +26,10 @@ pub static MODULES: Registry = &[
     &Module::<index::Index>::NEW,
     &Module::<static_files::StaticFiles>::NEW,
     // variables only: map, geo, split_clients, browser, referer, secure_link
+    // content: dav, random_index, index, autoindex, gzip_static, static
+    // variables only
+    &Module::<map::Map>::NEW,
+    &Module::<geo::Geo>::NEW,
+    &Module::<split_clients::SplitClients>::NEW,
     // filters and log: headers, userid, gzip … , log
 ];

@@ -10,7 +10,7 @@ use crate::{
     response::HeadersOut,
     worker::Worker,
 };
-use moonrest_core::{Level, Log, Subject, VarTable, regex::Groups, var::Slots};
+use moonrest_core::{Level, Log, Subject, VarId, VarTable, regex::Groups, var::Slots};
 use moonrest_net::addr::Addr;
 use moonrest_proto::http1::{Framing, Method, RequestHead, Version};
 use std::{
@@ -222,6 +222,19 @@ impl Request {
         f(head.get(&block, name))
     }
 
+    /// The values of all fields of that name, in order, without copying.
+    pub fn with_headers<R>(&self, name: &[u8], f: impl FnOnce(&[&[u8]]) -> R) -> R {
+        let head = self.head.borrow();
+        let block = self.block.borrow();
+        let values: smallvec::SmallVec<[&[u8]; 4]> = head
+            .fields
+            .iter()
+            .filter(|field| field.name.of(&block).eq_ignore_ascii_case(name))
+            .map(|field| field.value.of(&block))
+            .collect();
+        f(&values)
+    }
+
     /// Calls `f` for each field in order, with name and value as sent.
     pub fn for_each_header(&self, mut f: impl FnMut(&[u8], &[u8])) {
         let head = self.head.borrow();
@@ -345,6 +358,10 @@ impl Subject for Request {
         let Some(&(start, end)) = captures.groups.get(n) else { return false };
         out.extend_from_slice(captures.text.get(start..end).unwrap_or_default());
         true
+    }
+
+    fn keep_captures(&self, text: &[u8], groups: Groups, names: &[(VarId, usize)]) {
+        crate::engine::keep_captures(self, text, groups, names);
     }
 
     fn warn(&self, message: &str) {
