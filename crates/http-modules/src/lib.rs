@@ -2,6 +2,9 @@
 //!
 //! [`MODULES`] is the registry: a line per module, in the order in which handlers of one phase run.
 
+mod compression;
+pub mod gzip;
+
 use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
 
 /// Every HTTP module. The core module is first; the rest stand in the order of their phases: post-read, rewrite,
@@ -15,4 +18,5 @@ pub static MODULES: Registry = &[
     // content: dav, random_index, index, autoindex, gzip_static, static
     // variables only: map, geo, split_clients, browser, referer, secure_link
     // filters and log: headers, userid, gzip … , log
+    &Module::<gzip::Gzip>::NEW,
 ];

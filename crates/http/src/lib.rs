@@ -8,6 +8,7 @@ pub mod core;
 pub mod engine;
 pub mod exchange;
 pub mod filter;
+pub mod gzip;
 pub mod listen;
 pub mod location;
 pub mod module;
