@@ -175,7 +175,7 @@ pub(crate) fn redirect(r: &Request) -> Result<Entry, RequestError> {
     r.clear_ctx();
     r.internal.set(true);
     r.valid_unparsed_uri.set(false);
-    match redirect {
+    match *redirect {
         Redirect::Uri { uri, args } => {
             *r.uri.borrow_mut() = uri;
             *r.args.borrow_mut() = args;
