@@ -9,6 +9,8 @@ pub mod try_files;
 pub mod geo;
 pub mod map;
 pub mod split_clients;
+mod compression;
+pub mod gzip;
 
 use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
 
@@ -32,4 +34,5 @@ pub static MODULES: Registry = &[
     &Module::<geo::Geo>::NEW,
     &Module::<split_clients::SplitClients>::NEW,
     // filters and log: headers, userid, gzip … , log
+    &Module::<gzip::Gzip>::NEW,
 ];
