@@ -315,7 +315,8 @@ pub struct NewRequest {
 #[derive(Default)]
 pub(crate) struct Memory {
     block: Vec<u8>,
-    head: RequestHead,
+    /// Where a driver parses the head of the request to come.
+    pub(crate) head: RequestHead,
     uri: Vec<u8>,
     args: Vec<u8>,
     host: Vec<u8>,
@@ -328,6 +329,11 @@ impl Request {
     /// A request with empty fields, in used memory if there is some.
     pub fn start(new: NewRequest) -> RequestRef {
         let memory = new.worker.take_memory();
+        Self::start_in(memory, new)
+    }
+
+    /// The same in memory that was taken before, with the head that was parsed there.
+    pub(crate) fn start_in(memory: Memory, new: NewRequest) -> RequestRef {
         let main = new.parent.as_ref().map(|parent| parent.main.clone().unwrap_or_else(|| parent.clone()));
         Rc::new(Self {
             worker: new.worker,

@@ -110,10 +110,11 @@ impl Worker {
         self.quitting.load(Relaxed)
     }
 
-    /// Begins to drain: wakes everything that sleeps until then.
+    /// Begins to drain: wakes everything that sleeps until then. Called in the worker's own thread.
     pub fn quit(&self) {
         self.quitting.store(true, Relaxed);
         self.stopping.notify_waiters();
+        moonrest_net::timer::wake_all();
     }
 
     /// Resolves when draining begins.
