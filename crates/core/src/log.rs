@@ -254,7 +254,6 @@ impl Log {
         if let Some(number) = connection {
             let _ = write!(line, "*{number} ");
         }
-        let start = line.len();
         let _ = line.write_fmt(message);
         line.truncate(MAX_LINE - 1);
         for byte in &mut line {
@@ -274,8 +273,9 @@ impl Log {
                     let _ = io::stderr().write_all(&line);
                 }
                 Sink::Syslog(syslog) => {
-                    let text = line.get(start..line.len() - 1).unwrap_or_default();
-                    syslog.send(level as u8 - 1, text);
+                    let text = line.strip_suffix(b"\n").unwrap_or(&line);
+                    // There is no other place to complain.
+                    let _ = syslog.send(level as u8 - 1, text);
                 }
                 Sink::Memory(memory) => memory.push(&line),
             }

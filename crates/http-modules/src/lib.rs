@@ -2,6 +2,8 @@
 //!
 //! [`MODULES`] is the registry: a line per module, in the order in which handlers of one phase run.
 
+pub mod log;
+
 use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
 
 /// Every HTTP module. The core module is first; the rest stand in the order of their phases: post-read, rewrite,
@@ -14,5 +16,7 @@ pub static MODULES: Registry = &[
     // precontent: try_files, mirror
     // content: dav, random_index, index, autoindex, gzip_static, static
     // variables only: map, geo, split_clients, browser, referer, secure_link
-    // filters and log: headers, userid, gzip … , log
+    // filters: headers, userid, gzip …
+    // log
+    &Module::<log::AccessLog>::NEW,
 ];
