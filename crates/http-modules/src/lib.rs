@@ -11,6 +11,7 @@ pub mod map;
 pub mod split_clients;
 mod compression;
 pub mod gzip;
+pub mod log;
 
 use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
 
@@ -35,4 +36,7 @@ pub static MODULES: Registry = &[
     &Module::<split_clients::SplitClients>::NEW,
     // filters and log: headers, userid, gzip … , log
     &Module::<gzip::Gzip>::NEW,
+    // filters: headers, userid, gzip …
+    // log
+    &Module::<log::AccessLog>::NEW,
 ];

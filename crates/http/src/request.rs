@@ -50,8 +50,12 @@ pub struct Request {
     pub started: Cell<moonrest_sys::time::WallTime>,
     /// Monotonic milliseconds of the same moment.
     pub started_ms: Cell<u64>,
-    /// Body bytes handed to the exchange (`$body_bytes_sent`).
+    /// Body bytes handed to the exchange, without the framing of chunks.
     pub body_sent: Cell<u64>,
+    /// Bytes of the response head as sent (what `$bytes_sent` has more than `$body_bytes_sent`).
+    pub header_size: Cell<u64>,
+    /// It was in the connection's buffer when the request before it ended (`$pipe`).
+    pub pipelined: Cell<bool>,
     /// Bytes of head and body as received (`$request_length`).
     pub request_length: Cell<u64>,
     /// The status that `error_page` or an early error set; 0 when none.
@@ -408,6 +412,8 @@ impl Request {
             started: Cell::new(moonrest_sys::time::WallTime { secs: 0, nanos: 0 }),
             started_ms: Cell::new(0),
             body_sent: Cell::new(0),
+            header_size: Cell::new(0),
+            pipelined: Cell::new(false),
             request_length: Cell::new(0),
             error_status: Cell::new(0),
             in_error_page: Cell::new(false),
