@@ -106,6 +106,20 @@ impl Timeout {
     }
 }
 
+/// Wakes everything of this thread that waits with a [`Timeout`], expired or not, so that it looks at the world anew
+/// (a worker that begins to drain).
+pub fn wake_all() {
+    WHEEL.with(|wheel| {
+        for slot in &wheel.slots {
+            for entry in slot.borrow().iter().filter_map(Weak::upgrade) {
+                if let Some(waker) = entry.waker.borrow_mut().take() {
+                    waker.wake();
+                }
+            }
+        }
+    });
+}
+
 /// Waits for `future` no longer than `ms` milliseconds; `None` when the time is up.
 pub async fn within<F: Future>(ms: u64, future: F) -> Option<F::Output> {
     let timeout = Timeout::new();

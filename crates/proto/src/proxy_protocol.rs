@@ -106,14 +106,15 @@ fn parse_v1(buf: &[u8]) -> Result<Parse<'_>, Error> {
         return if b"PROXY ".starts_with(buf) { Ok(Parse::Partial) } else { Err(Error::Broken) };
     };
     let window = buf.get(..MAX_V1).unwrap_or(buf);
-    let Some(line_end) = window.windows(2).position(|pair| pair == b"\r\n") else {
-        // A CR that may yet get its LF, or a line that is still short enough.
-        let goes_on = buf.len() < MAX_V1 && !buf.contains(&b'\n');
-        return if goes_on { Ok(Parse::Partial) } else { Err(Error::Broken) };
-    };
+    let line_end = first_line(window).len();
+    match window.get(line_end..).unwrap_or_default() {
+        [b'\r', b'\n', ..] => {}
+        [] | [b'\r'] if buf.len() < MAX_V1 => return Ok(Parse::Partial),
+        _ => return Err(Error::Broken),
+    }
     let len = line_end + 2;
     let line = text.get(..line_end - 6).ok_or(Error::Broken)?;
-    if line.starts_with(b"UNKNOWN") {
+    if line == b"UNKNOWN" || line.starts_with(b"UNKNOWN ") {
         return Ok(Parse::Complete { len, header: None });
     }
     let mut words = line.split(|byte| *byte == b' ');

@@ -17,7 +17,7 @@ use crate::{
     exchange::{BodyRead, Connection, Exchange, Output},
     listen::AddrConf,
     phase::RequestError,
-    request::{NewRequest, Request, RequestRef},
+    request::{Memory, NewRequest, Request, RequestRef},
     worker::{Worker, bump},
 };
 use bytes::Bytes;
@@ -26,9 +26,7 @@ use moonrest_proto::{
     http1::{
         Body, FieldRules, Framing, HeadError, Known, Parse, Version,
         chunked::{Chunk, ChunkHead, ChunkLimits, DATA_END, Decoder, LAST_CHUNK},
-        framing,
-        head::RequestHead,
-        host,
+        framing, host,
     },
     uri,
 };
@@ -73,6 +71,8 @@ pub struct H1 {
     delimited: Cell<Delimited>,
     body: RefCell<BodyReader>,
     eof: Cell<bool>,
+    /// Bytes of the next request were there when the last one ended.
+    pipelined: Cell<bool>,
 }
 
 /// How far the present request's body was read.
@@ -107,6 +107,7 @@ impl H1 {
             delimited: Cell::new(Delimited::Length),
             body: RefCell::default(),
             eof: Cell::new(false),
+            pipelined: Cell::new(false),
         })
     }
 
@@ -222,29 +223,19 @@ async fn readable(h1: &Rc<H1>, wait: u64, first: bool) -> bool {
     h1.timeout.set(wait);
     let counters = &h1.worker.counters;
     bump(&counters.waiting, 1);
-    let result = {
-        let mut stopping = std::pin::pin!(h1.worker.stopping());
-        let mut watch = !first;
-        poll_fn(|cx| {
-            if watch {
-                if h1.worker.is_quitting() {
-                    return Poll::Ready(false);
-                }
-                if stopping.as_mut().poll(cx).is_ready() {
-                    watch = false;
-                    return Poll::Ready(false);
-                }
-            }
-            match h1.io.poll_readable(cx) {
-                Poll::Ready(result) => Poll::Ready(result.is_ok()),
-                Poll::Pending => h1.timeout.poll(cx).map(|()| {
-                    h1.timed_out.set(first);
-                    false
-                }),
-            }
-        })
-        .await
-    };
+    let result = poll_fn(|cx| {
+        if !first && h1.worker.is_quitting() {
+            return Poll::Ready(false);
+        }
+        match h1.io.poll_readable(cx) {
+            Poll::Ready(result) => Poll::Ready(result.is_ok()),
+            Poll::Pending => h1.timeout.poll(cx).map(|()| {
+                h1.timed_out.set(first);
+                false
+            }),
+        }
+    })
+    .await;
     bump(&counters.waiting, -1);
     result
 }
@@ -320,7 +311,9 @@ impl H1 {
 /// The response is queued: what becomes of the connection. `None` keeps it.
 async fn finish(h1: &Rc<H1>, r: &RequestRef, result: Result<(), RequestError>) -> Option<After> {
     let lingering = r.loc().core.lingering_close;
-    *h1.pace.borrow_mut() = h1.pace.borrow_mut().take().filter(|_| !h1.queue.borrow().is_empty());
+    if h1.queue.borrow().is_empty() {
+        *h1.pace.borrow_mut() = None;
+    }
     if result.is_err() {
         if h1.broken.get() || r.header_sent.get() {
             // A response that cannot be completed must not look complete.
@@ -400,20 +393,21 @@ enum Next {
 
 /// Reads a head. Responses queued before are written if it is not there yet.
 async fn next_request(h1: &Rc<H1>) -> Next {
-    let mut head = RequestHead::new();
+    let mut memory = h1.worker.take_memory();
     let settings = h1.default_settings();
     let limits = settings.head_limits;
     let mut waited = false;
+    h1.pipelined.set(h1.unread() > 0 && h1.conn.requests.get() > 0);
     loop {
         if h1.unread() > 0 {
             let parsed = {
                 let buffer = h1.buffer.borrow();
-                head.parse(buffer.get(h1.at.get()..).unwrap_or_default(), &limits)
+                memory.head.get_mut().parse(buffer.get(h1.at.get()..).unwrap_or_default(), &limits)
             };
             match parsed {
-                Ok(Parse::Complete { len }) => return Next::Request(take_head(h1, head, len)),
+                Ok(Parse::Complete { len }) => return Next::Request(take_head(h1, memory, len)),
                 Ok(Parse::Partial) => {}
-                Err(error) => return Next::Request(bad_head(h1, head, &error)),
+                Err(error) => return Next::Request(bad_head(h1, memory, &error)),
             }
         }
         if waited {
@@ -426,7 +420,10 @@ async fn next_request(h1: &Rc<H1>) -> Next {
             })
             .await;
             match got {
-                None => return Next::None,
+                None => {
+                    h1.worker.give_memory(memory);
+                    return Next::None;
+                }
                 Some(Ok(0) | Err(_)) => return Next::Close,
                 Some(Ok(_)) => {
                     waited = true;
@@ -445,11 +442,11 @@ async fn next_request(h1: &Rc<H1>) -> Next {
         let filled = poll_fn(|cx| h1.poll_fill(cx)).await;
         bump(&h1.worker.counters.reading, -1);
         match filled {
-            Ok(0) => return head_ended(h1, head),
+            Ok(0) => return head_ended(h1, memory),
             Ok(_) => {}
             Err(Fill::TimedOut) => {
                 h1.timed_out.set(true);
-                return if h1.unread() > 0 { head_timed_out(h1, head) } else { Next::Close };
+                return if h1.unread() > 0 { head_timed_out(h1, memory) } else { Next::Close };
             }
             Err(Fill::Io(_)) => return Next::Close,
         }
@@ -457,18 +454,18 @@ async fn next_request(h1: &Rc<H1>) -> Next {
 }
 
 /// The client closed within a head.
-fn head_ended(h1: &Rc<H1>, head: RequestHead) -> Next {
-    let blank = head.is_blank(h1.buffer.borrow().get(h1.at.get()..).unwrap_or_default());
+fn head_ended(h1: &Rc<H1>, memory: Box<Memory>) -> Next {
+    let blank = memory.head.borrow().is_blank(h1.buffer.borrow().get(h1.at.get()..).unwrap_or_default());
     if h1.unread() > 0 && !blank {
-        let r = new_request(h1, head, h1.unread());
+        let r = new_request(h1, memory, h1.unread());
         crate::info!(r, "client prematurely closed connection while reading client request headers");
         return close_unanswered(h1, &r, 400);
     }
     Next::Close
 }
 
-fn head_timed_out(h1: &Rc<H1>, head: RequestHead) -> Next {
-    let r = new_request(h1, head, h1.unread());
+fn head_timed_out(h1: &Rc<H1>, memory: Box<Memory>) -> Next {
+    let r = new_request(h1, memory, h1.unread());
     crate::info!(r, "client timed out while reading client request headers");
     close_unanswered(h1, &r, 408)
 }
@@ -483,20 +480,25 @@ fn close_unanswered(_h1: &Rc<H1>, r: &RequestRef, status: u16) -> Next {
     Next::Close
 }
 
-fn new_request(h1: &Rc<H1>, head: RequestHead, len: usize) -> RequestRef {
+fn new_request(h1: &Rc<H1>, memory: Box<Memory>, len: usize) -> RequestRef {
     let server = h1.addr_conf.default_server;
     h1.conn.requests.set(h1.conn.requests.get() + 1);
     h1.sent_before.set(h1.bytes_sent.get() + h1.queue.borrow().len());
     *h1.body.borrow_mut() = BodyReader::Done;
     h1.delimited.set(Delimited::Length);
-    let r = Request::start(NewRequest {
+    let (start, method, version) = {
+        let head = memory.head.borrow();
+        (head.start(), head.method, head.version)
+    };
+    let new = NewRequest {
         worker: h1.worker.clone(),
         conn: h1.conn.clone(),
         exchange: h1.clone(),
         server,
         location: h1.worker.http.server(server).location,
         parent: None,
-    });
+    };
+    let r = Request::start_in(memory, new);
     let mut buffer = h1.buffer.borrow_mut();
     let at = h1.at.get();
     r.block.borrow_mut().extend_from_slice(buffer.get(at..at + len).unwrap_or_default());
@@ -507,30 +509,30 @@ fn new_request(h1: &Rc<H1>, head: RequestHead, len: usize) -> RequestRef {
         h1.at.set(at + len);
     }
     drop(buffer);
-    r.request_length.set((len - head.start().min(len)) as u64);
-    r.method.set(head.method);
-    r.version.set(head.version);
-    *r.head.borrow_mut() = head;
+    r.request_length.set((len - start.min(len)) as u64);
+    r.pipelined.set(h1.pipelined.get());
+    r.method.set(method);
+    r.version.set(version);
     r.started.set(time::wall());
     r.started_ms.set(time::monotonic_ms());
     r
 }
 
-fn bad_head(h1: &Rc<H1>, head: RequestHead, error: &HeadError) -> (RequestRef, Option<u16>) {
+fn bad_head(h1: &Rc<H1>, memory: Box<Memory>, error: &HeadError) -> (RequestRef, Option<u16>) {
     let message = {
         let buffer = h1.buffer.borrow();
         error.log_message(buffer.get(h1.at.get()..).unwrap_or_default())
     };
     let len = h1.unread();
-    let r = new_request(h1, head, len);
+    let r = new_request(h1, memory, len);
     r.keepalive.set(false);
     crate::info!(r, "{message} while {}", error.action());
     (r, Some(error.status()))
 }
 
 /// Makes a request of a complete head; with the status of what is wrong with it.
-fn take_head(h1: &Rc<H1>, head: RequestHead, len: usize) -> (RequestRef, Option<u16>) {
-    let r = new_request(h1, head, len);
+fn take_head(h1: &Rc<H1>, memory: Box<Memory>, len: usize) -> (RequestRef, Option<u16>) {
+    let r = new_request(h1, memory, len);
     let status = accept_head(h1, &r).err();
     if status.is_some() {
         r.keepalive.set(false);
@@ -643,7 +645,7 @@ fn find_server(h1: &H1, r: &Request) -> Result<(), u16> {
     let host = r.host.borrow();
     let found = h1.addr_conf.find(&host, &mut groups);
     if let Some(names) = found.captures {
-        engine::keep_captures(r, &host, groups, names);
+        crate::regex::keep(r, &host, groups, names);
     }
     r.server.set(found.server);
     r.location.set(r.srv().location);
@@ -780,6 +782,7 @@ impl Exchange for H1 {
         head::append(r, queue.tail(), delimited);
         let grown = queue.tail().len() - before;
         queue.grown(grown);
+        r.header_size.set(grown as u64);
         Ok(())
     }
 
@@ -916,7 +919,9 @@ impl Exchange for H1 {
     }
 
     fn bytes_sent(&self) -> u64 {
-        (self.bytes_sent.get() + self.queue.borrow().len()).saturating_sub(self.sent_before.get())
+        // What is queued will leave, unless the client has gone.
+        let queued = if self.broken.get() { 0 } else { self.queue.borrow().len() };
+        (self.bytes_sent.get() + queued).saturating_sub(self.sent_before.get())
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -962,4 +967,24 @@ fn disabled_browser(r: &Request, which: u8) -> bool {
             && find(agent, b"Chrom").is_none();
         msie6 || safari
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_on_the_hot_path_stay_small() {
+        println!(
+            "request {} h1 {} connection {}",
+            size_of::<Request>(),
+            size_of::<H1>(),
+            size_of::<Connection>()
+        );
+        fn size_of_future<F, A>(_: fn(A) -> F) -> usize {
+            size_of::<F>()
+        }
+        println!("serve {} batch {}", size_of_future(serve), size_of_future(batch));
+        assert!(size_of_future(serve) <= 256);
+    }
 }

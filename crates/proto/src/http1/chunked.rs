@@ -215,15 +215,18 @@ impl Decoder {
             }
             self.trailer.extend_from_slice(line);
             used += line.len();
-            match parse_line::<false>(&self.trailer, self.line) {
-                FieldLine::Partial => {}
-                FieldLine::Bad(_) => return Err(ChunkError::InvalidTrailer),
+            if !line.ends_with(b"\n") {
+                break;
+            }
+            let whole = &self.trailer[..];
+            match parse_line::<false>(whole, whole.get(self.line..).unwrap_or_default()) {
+                FieldLine::Partial | FieldLine::Bad(_) => return Err(ChunkError::InvalidTrailer),
                 FieldLine::End(_) => {
                     self.state = State::Done;
                     return Ok(Chunk::End(used));
                 }
                 FieldLine::Field(field, next) => {
-                    self.line = next;
+                    self.line = whole.len() - next.len();
                     self.trailer_lines += 1;
                     if self.trailer_lines > self.limits.trailer_lines {
                         return Err(ChunkError::TooLarge);

@@ -1,6 +1,7 @@
 //! Header and trailer lines: their grammar and the names that the server acts on. RFC 9112, 5.
 
-use super::scan::{ByteClass, TextEnd, colon, text_end, word};
+pub use super::known::{Known, is_forbidden_in_trailer};
+use super::scan::{ByteClass, TextEnd, colon, text_end};
 use crate::Span;
 
 /// One header or trailer line.
@@ -69,11 +70,11 @@ impl Default for FieldRules {
 }
 
 /// What stands at the beginning of a line of a head.
-pub(super) enum FieldLine {
-    /// A field; the next line begins at the offset.
-    Field(Field, usize),
-    /// The empty line that ends the head; what follows begins at the offset.
-    End(usize),
+pub(super) enum FieldLine<'a> {
+    /// A field; the next lines follow.
+    Field(Field, &'a [u8]),
+    /// The empty line that ends the head; what is behind it follows.
+    End(&'a [u8]),
     /// The line has not arrived entirely.
     Partial,
     /// The byte at the offset must not stand there.
@@ -94,19 +95,18 @@ static NAME: ByteClass = ByteClass::build(
     ],
 );
 
-/// Parses the line at `at`. With `BARE_LF`, a line may end in a LF alone, which nginx accepts in heads.
+/// Parses the first of `lines`, which are the end of `buf`. With `BARE_LF`, a line may end in a LF alone, which nginx
+/// accepts in heads.
 #[inline(always)]
-pub(super) fn parse_line<const BARE_LF: bool>(buf: &[u8], at: usize) -> FieldLine {
-    let line = buf.get(at..).unwrap_or_default();
-    match line.first() {
-        Some(b'\r' | b'\n') => return end_of_head::<BARE_LF>(buf, at),
-        Some(_) => {}
-        None => return FieldLine::Partial,
+pub(super) fn parse_line<'a, const BARE_LF: bool>(buf: &[u8], lines: &'a [u8]) -> FieldLine<'a> {
+    let at = buf.len() - lines.len();
+    if lines.first().is_none_or(|byte| *byte <= b' ') {
+        return end_of_head::<BARE_LF>(at, lines);
     }
     // This may find the colon of a later line; then the line break will turn up in the name.
-    let name_len = colon(line);
-    let Some((name, rest)) = line.split_at_checked(name_len) else { return FieldLine::Partial };
-    let known = Known::of_name(name, line);
+    let name_len = colon(lines);
+    let Some((name, rest)) = lines.split_at_checked(name_len) else { return FieldLine::Partial };
+    let known = Known::of_name(name, lines);
     let mut flags = 0;
     if known == Known::Other {
         match check_name(name) {
@@ -114,22 +114,19 @@ pub(super) fn parse_line<const BARE_LF: bool>(buf: &[u8], at: usize) -> FieldLin
             Err(bad) => return FieldLine::Bad(at + bad),
         }
     }
-    let Some((_, mut value)) = rest.split_first() else { return FieldLine::Partial };
-    if let [b' ' | b'\t', tail @ ..] = value {
-        value = tail;
-        while let [b' ' | b'\t', tail @ ..] = value {
-            value = tail;
-        }
+    let ([_, b' ', value @ ..] | [_, value @ ..]) = rest else { return FieldLine::Partial };
+    let mut value = value;
+    if value.first().is_some_and(|byte| *byte <= b' ') {
+        value = trim_start(value);
     }
     let start = buf.len() - value.len();
-    let (len, line_break) = match text_end::<BARE_LF>(value, buf) {
-        TextEnd::At(len, line_break) => (len, line_break),
+    let (mut text, next) = match text_end::<BARE_LF>(value, buf) {
+        TextEnd::At(text, next) => (text, next),
         TextEnd::Partial => return FieldLine::Partial,
         TextEnd::Bad(bad) => return FieldLine::Bad(start + bad),
     };
-    let mut text = value.get(..len).unwrap_or_default();
-    while let [head @ .., b' ' | b'\t'] = text {
-        text = head;
+    if text.last().is_some_and(|byte| *byte <= b' ') {
+        text = trim_end(text);
     }
     let field = Field {
         name: Span::new(at, at + name_len),
@@ -137,7 +134,21 @@ pub(super) fn parse_line<const BARE_LF: bool>(buf: &[u8], at: usize) -> FieldLin
         known,
         flags,
     };
-    FieldLine::Field(field, start + len + line_break)
+    FieldLine::Field(field, next)
+}
+
+fn trim_start(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = text {
+        text = rest;
+    }
+    text
+}
+
+fn trim_end(mut text: &[u8]) -> &[u8] {
+    while let [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
+    }
+    text
 }
 
 /// The flags of what stands before a colon (or the end of the bytes), or where it goes wrong: a control character,
@@ -152,231 +163,14 @@ fn check_name(name: &[u8]) -> Result<u8, usize> {
     Ok(flags)
 }
 
-#[inline]
-fn end_of_head<const BARE_LF: bool>(buf: &[u8], at: usize) -> FieldLine {
-    match line_end::<BARE_LF>(buf, at) {
-        LineEnd::At(next) => FieldLine::End(next),
-        LineEnd::Partial => FieldLine::Partial,
-        LineEnd::Bad => FieldLine::Bad(at),
-    }
-}
-
-/// What was found where a line should end.
-pub(super) enum LineEnd {
-    /// The next line begins there.
-    At(usize),
-    Partial,
-    /// Not a line end.
-    Bad,
-}
-
+/// A line that begins with a control character or a space, or not at all.
 #[inline(always)]
-pub(super) fn line_end<const BARE_LF: bool>(buf: &[u8], at: usize) -> LineEnd {
-    match buf.get(at) {
-        Some(b'\r') => match buf.get(at + 1) {
-            Some(b'\n') => LineEnd::At(at + 2),
-            Some(_) => LineEnd::Bad,
-            None => LineEnd::Partial,
-        },
-        Some(b'\n') if BARE_LF => LineEnd::At(at + 1),
-        Some(_) => LineEnd::Bad,
-        None => LineEnd::Partial,
-    }
-}
-
-macro_rules! known {
-    ($($variant:ident $name:literal)*) => {
-        /// Field names that the server acts on, in requests or in responses.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-        #[repr(u8)]
-        pub enum Known {
-            /// Any other name.
-            #[default]
-            Other,
-            $(#[doc = concat!("`", $name, "`")] $variant,)*
-        }
-
-        impl Known {
-            /// Every name but `Other`.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
-            /// Size of a table indexed by `Known as usize`.
-            pub const COUNT: usize = Self::ALL.len() + 1;
-
-            /// The name in lower case, empty for `Other`.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self {
-                    Self::Other => "",
-                    $(Self::$variant => $name,)*
-                }
-            }
-        }
-    };
-}
-
-known! {
-    Te "te"
-    Via "via"
-    Host "host"
-    Date "date"
-    Etag "etag"
-    Vary "vary"
-    Link "link"
-    Range "range"
-    Depth "depth"
-    Accept "accept"
-    Cookie "cookie"
-    Expect "expect"
-    Status "status"
-    Server "server"
-    Pragma "pragma"
-    Referer "referer"
-    Upgrade "upgrade"
-    Trailer "trailer"
-    Refresh "refresh"
-    Expires "expires"
-    IfMatch "if-match"
-    IfRange "if-range"
-    Location "location"
-    XRealIp "x-real-ip"
-    Overwrite "overwrite"
-    Connection "connection"
-    UserAgent "user-agent"
-    KeepAlive "keep-alive"
-    SetCookie "set-cookie"
-    Destination "destination"
-    ContentType "content-type"
-    IfNoneMatch "if-none-match"
-    Authorization "authorization"
-    ContentRange "content-range"
-    CacheControl "cache-control"
-    AcceptRanges "accept-ranges"
-    LastModified "last-modified"
-    ContentLength "content-length"
-    AcceptEncoding "accept-encoding"
-    AcceptLanguage "accept-language"
-    XForwardedFor "x-forwarded-for"
-    XAccelExpires "x-accel-expires"
-    XAccelCharset "x-accel-charset"
-    ProxyConnection "proxy-connection"
-    ContentEncoding "content-encoding"
-    WwwAuthenticate "www-authenticate"
-    XAccelRedirect "x-accel-redirect"
-    IfModifiedSince "if-modified-since"
-    TransferEncoding "transfer-encoding"
-    XAccelBuffering "x-accel-buffering"
-    XAccelLimitRate "x-accel-limit-rate"
-    ProxyAuthenticate "proxy-authenticate"
-    IfUnmodifiedSince "if-unmodified-since"
-    ProxyAuthorization "proxy-authorization"
-    ContentDisposition "content-disposition"
-}
-
-/// Tells which of the listed names begins with this word and, beyond eight bytes, ends with that one.
-macro_rules! among {
-    ($first:expr; $($known:ident)*) => {{
-        $(
-            const { assert!(Known::$known.name().len() <= 8) };
-            if is_word::<{ Known::$known as u8 }, 0>($first) {
-                return Known::$known;
-            }
-        )*
-        Known::Other
-    }};
-    ($len:literal $first:expr, $last:expr; $($known:ident)*) => {{
-        $(
-            const { assert!(Known::$known.name().len() == $len) };
-            if is_word::<{ Known::$known as u8 }, 0>($first)
-                && is_word::<{ Known::$known as u8 }, { $len - 8 }>($last)
-            {
-                return Known::$known;
-            }
-        )*
-        Known::Other
-    }};
-}
-
-/// Whether `word` is the part of a name from `AT` on, in any case of letters; what lies behind the name does not count.
-#[inline(always)]
-fn is_word<const KNOWN: u8, const AT: usize>(word: u64) -> bool {
-    let (text, mask) = const { text_and_mask(KNOWN, AT) };
-    (word ^ text) & mask == 0
-}
-
-#[allow(clippy::indexing_slicing, reason = "evaluated when compiling")]
-const fn text_and_mask(known: u8, at: usize) -> (u64, u64) {
-    let name = Known::ALL[known as usize - 1].name().as_bytes();
-    let (mut text, mut mask) = (0, 0);
-    let mut n = 0;
-    while n < 8 && at + n < name.len() {
-        let byte = name[at + n];
-        text |= (byte as u64) << (8 * n);
-        // 0x20 tells lower from upper case.
-        mask |= (if byte.is_ascii_alphabetic() { 0xdf } else { 0xff }) << (8 * n);
-        n += 1;
-    }
-    (text, mask)
-}
-
-impl Known {
-    /// Which name this is, in any case of letters.
-    #[inline]
-    #[must_use]
-    pub fn lookup(name: &[u8]) -> Self {
-        Self::of_name(name, name)
-    }
-
-    /// The same for a name at the start of `line`, comparing eight bytes at once.
-    #[inline(always)]
-    fn of_name(name: &[u8], line: &[u8]) -> Self {
-        let first = word(line, line);
-        match name.len() {
-            2 => among!(first; Te),
-            3 => among!(first; Via),
-            4 => among!(first; Host Date Etag Vary Link),
-            5 => among!(first; Range Depth),
-            6 => among!(first; Accept Cookie Expect Status Server Pragma),
-            7 => among!(first; Referer Upgrade Trailer Refresh Expires),
-            8 => among!(first; IfRange IfMatch Location),
-            9..=19 => Self::of_long_name(name, first),
-            _ => Self::Other,
-        }
-    }
-
-    #[inline(always)]
-    fn of_long_name(name: &[u8], first: u64) -> Self {
-        let Some(last) = name.last_chunk() else { return Self::Other };
-        let last = u64::from_le_bytes(*last);
-        match name.len() {
-            9 => among!(9 first, last; XRealIp Overwrite),
-            10 => among!(10 first, last; UserAgent Connection KeepAlive SetCookie),
-            11 => among!(11 first, last; Destination),
-            12 => among!(12 first, last; ContentType),
-            13 => {
-                among!(13 first, last; IfNoneMatch Authorization CacheControl ContentRange AcceptRanges LastModified)
-            }
-            14 => among!(14 first, last; ContentLength),
-            15 => {
-                among!(15 first, last; AcceptEncoding AcceptLanguage XForwardedFor XAccelExpires XAccelCharset)
-            }
-            16 => among!(16 first, last; ProxyConnection ContentEncoding WwwAuthenticate XAccelRedirect),
-            _ => Self::of_longest_name(name, first, last),
-        }
-    }
-
-    /// Seventeen bytes and more: the two words leave out some in the middle.
-    #[inline(never)]
-    fn of_longest_name(name: &[u8], first: u64, last: u64) -> Self {
-        let known = Self::by_ends(name.len(), first, last);
-        if known.name().as_bytes().eq_ignore_ascii_case(name) { known } else { Self::Other }
-    }
-
-    fn by_ends(len: usize, first: u64, last: u64) -> Self {
-        match len {
-            17 => among!(17 first, last; IfModifiedSince TransferEncoding XAccelBuffering),
-            18 => among!(18 first, last; XAccelLimitRate ProxyAuthenticate),
-            _ => among!(19 first, last; IfUnmodifiedSince ProxyAuthorization ContentDisposition),
-        }
+fn end_of_head<const BARE_LF: bool>(at: usize, lines: &[u8]) -> FieldLine<'_> {
+    match lines {
+        [b'\r', b'\n', next @ ..] => FieldLine::End(next),
+        [] | [b'\r'] => FieldLine::Partial,
+        [b'\n', next @ ..] if BARE_LF => FieldLine::End(next),
+        _ => FieldLine::Bad(at),
     }
 }
 
@@ -518,82 +312,12 @@ impl Fields {
     }
 }
 
-/// Fields that a trailer must not carry: they frame, route, authenticate or direct the processing of the message
-/// (RFC 9110, 6.5.1). Such lines are dropped.
-#[must_use]
-pub fn is_forbidden_in_trailer(known: Known) -> bool {
-    matches!(
-        known,
-        Known::Te
-            | Known::Host
-            | Known::Range
-            | Known::Cookie
-            | Known::Expect
-            | Known::Upgrade
-            | Known::Trailer
-            | Known::IfMatch
-            | Known::IfRange
-            | Known::Connection
-            | Known::KeepAlive
-            | Known::SetCookie
-            | Known::ContentType
-            | Known::IfNoneMatch
-            | Known::Authorization
-            | Known::ContentRange
-            | Known::CacheControl
-            | Known::ContentLength
-            | Known::XRealIp
-            | Known::XForwardedFor
-            | Known::ProxyConnection
-            | Known::ContentEncoding
-            | Known::WwwAuthenticate
-            | Known::IfModifiedSince
-            | Known::TransferEncoding
-            | Known::ProxyAuthenticate
-            | Known::IfUnmodifiedSince
-            | Known::ProxyAuthorization
-            | Known::XAccelExpires
-            | Known::XAccelRedirect
-            | Known::XAccelBuffering
-            | Known::XAccelLimitRate
-            | Known::XAccelCharset
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_known_name_is_found_in_any_case() {
-        const { assert!(Known::COUNT <= 128, "the duplicates mask has 128 bits") };
-        for known in Known::ALL {
-            let name = known.name();
-            assert_eq!(Known::lookup(name.as_bytes()), *known, "{name}");
-            assert_eq!(Known::lookup(name.to_ascii_uppercase().as_bytes()), *known, "{name}");
-        }
-    }
-
-    #[test]
-    fn near_misses_are_other_names() {
-        for name in [
-            "",
-            "x",
-            "hosu",
-            "content_length",
-            "content\rlength",
-            "transfer-encodinx",
-            "if-modified\rsince",
-            "if-modifiee-since",
-            "transfer-encodinG ",
-            "HoSt ",
-        ] {
-            assert_eq!(Known::lookup(name.as_bytes()), Known::Other, "{name}");
-        }
-    }
-
     fn check(line: &str, expect: Option<(&str, &str)>) {
-        let got = match parse_line::<true>(line.as_bytes(), 0) {
+        let got = match parse_line::<true>(line.as_bytes(), line.as_bytes()) {
             FieldLine::Field(field, _) => Some((
                 String::from_utf8_lossy(field.name.of(line.as_bytes())).into_owned(),
                 String::from_utf8_lossy(field.value.of(line.as_bytes())).into_owned(),

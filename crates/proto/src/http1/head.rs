@@ -291,17 +291,20 @@ impl RequestHead {
 
     #[inline(always)]
     fn parse_fields(&mut self, buf: &[u8], limits: &HeadLimits) -> Result<Parse, HeadError> {
-        let mut at = self.at;
+        let mut lines = buf.get(self.at..).unwrap_or_default();
         loop {
-            match parse_line::<true>(buf, at) {
+            let parsed = parse_line::<true>(buf, lines);
+            let at = buf.len() - lines.len();
+            match parsed {
                 FieldLine::Field(field, next) => {
-                    if self.budget.charge(at, next, limits).is_err() {
+                    if self.budget.charge(at, buf.len() - next.len(), limits).is_err() {
                         return Err(self.no_room(at));
                     }
                     self.fields.push(field);
-                    at = next;
+                    lines = next;
                 }
-                FieldLine::End(next) => {
+                FieldLine::End(rest) => {
+                    let next = buf.len() - rest.len();
                     if self.budget.charge(at, next, limits).is_err() {
                         return Err(self.no_room(at));
                     }
@@ -343,7 +346,9 @@ impl RequestHead {
     #[cold]
     fn no_room(&self, line: usize) -> HeadError {
         match self.stage {
-            Stage::Fields if self.fields.is_empty() && self.resume <= line => HeadError::TooLargeRequest,
+            Stage::Fields if self.fields.is_empty() && self.budget.is_used_up_at(line) => {
+                HeadError::TooLargeRequest
+            }
             Stage::Fields => HeadError::TooLongHeader { line },
             _ => HeadError::TooLongUri,
         }

@@ -62,6 +62,11 @@ impl LineBudget {
         Ok(())
     }
 
+    /// The buffer in use ends at the offset.
+    pub(super) fn is_used_up_at(&self, offset: usize) -> bool {
+        self.end == offset
+    }
+
     /// Whether a line whose bytes so far end at `end` can get the rest of them.
     pub(super) fn has_room_for_more(
         &self,

@@ -7,6 +7,7 @@ pub mod field;
 pub mod framing;
 pub mod head;
 pub mod host;
+mod known;
 mod limits;
 mod method;
 mod request_line;

@@ -6,7 +6,6 @@
 //! target: /path?args#fragment · scheme://host:port/path?args · (CONNECT) host:port
 //! ```
 
-use super::field::{LineEnd, line_end};
 use super::head::{HeadError, RequestHead};
 use super::method::{Method, Version};
 use super::scan::ByteClass;
@@ -322,11 +321,12 @@ fn parse_version(buf: &[u8], at: usize, head: &mut RequestHead) -> Progress<(usi
     }
 
     let stop = if end > start { skip_spaces(buf, end) } else { end };
-    match line_end::<true>(buf, stop) {
-        // In HTTP/0.9 nginx counts the spaces as part of the line; so do we.
-        LineEnd::At(next) => Ok(Some((stop, next))),
-        LineEnd::Partial => Ok(None),
-        LineEnd::Bad => Err(HeadError::InvalidRequest),
+    // In HTTP/0.9 nginx counts the spaces as part of the line; so do we.
+    match buf.get(stop..).unwrap_or_default() {
+        [b'\r', b'\n', ..] => Ok(Some((stop, stop + 2))),
+        [b'\n', ..] => Ok(Some((stop, stop + 1))),
+        [] | [b'\r'] => Ok(None),
+        _ => Err(HeadError::InvalidRequest),
     }
 }
 

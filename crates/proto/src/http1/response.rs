@@ -165,18 +165,19 @@ impl ResponseHead {
             self.at = next;
             self.stage = Stage::Fields;
         }
+        let mut lines = buf.get(self.at..).unwrap_or_default();
         loop {
-            match parse_line::<true>(buf, self.at) {
+            match parse_line::<true>(buf, lines) {
                 FieldLine::Field(field, next) => {
                     self.fields.push(field);
-                    self.at = next;
+                    lines = next;
+                    self.at = buf.len() - next.len();
                 }
-                FieldLine::End(next) => {
+                FieldLine::End(rest) => {
                     if self.fields.len() > Fields::MAX {
                         return Err(ResponseError::TooManyHeaders);
                     }
-                    self.at = next;
-                    return Ok(Parse::Complete { len: next });
+                    return Ok(Parse::Complete { len: buf.len() - rest.len() });
                 }
                 FieldLine::Partial => {
                     self.resume = buf.len();
@@ -215,11 +216,11 @@ impl ResponseHead {
             _ => return Err(ResponseError::InvalidStatusLine),
         };
         match text_end::<true>(reason, buf) {
-            TextEnd::At(len, line_break) => {
+            TextEnd::At(text, next) => {
                 let from = buf.len() - reason.len();
-                self.reason = Span::new(from, from + len);
-                self.status_line = Span::new(code, from + len);
-                Ok(Some(from + len + line_break))
+                self.reason = Span::new(from, from + text.len());
+                self.status_line = Span::new(code, from + text.len());
+                Ok(Some(buf.len() - next.len()))
             }
             TextEnd::Partial => Ok(None),
             TextEnd::Bad(_) => Err(ResponseError::InvalidStatusLine),

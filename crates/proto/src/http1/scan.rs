@@ -87,19 +87,19 @@ pub(super) fn colon(line: &[u8]) -> usize {
 
 /// Where the text of a line ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TextEnd {
-    /// So many bytes of text, then a line break of so many.
-    At(usize, usize),
+pub(super) enum TextEnd<'a> {
+    /// The text, and what follows the line break.
+    At(&'a [u8], &'a [u8]),
     /// The line goes on behind the bytes there are.
     Partial,
     /// The byte at the index must not stand in a line: a NUL, a CR without LF, or a LF alone.
     Bad(usize),
 }
 
-/// Finds the end of the text `rest` begins with. `whole` is any buffer that ends where `rest` ends.
+/// Finds the end of the line that `lines` begins with. `whole` is any buffer that ends where `lines` ends.
 #[inline(always)]
-pub(super) fn text_end<const BARE_LF: bool>(text: &[u8], whole: &[u8]) -> TextEnd {
-    let mut rest = text;
+pub(super) fn text_end<'a, const BARE_LF: bool>(lines: &'a [u8], whole: &[u8]) -> TextEnd<'a> {
+    let mut rest = lines;
     loop {
         let flags = match rest.split_first_chunk() {
             Some((bytes, tail)) => match below_space(u64::from_le_bytes(*bytes)) {
@@ -113,15 +113,13 @@ pub(super) fn text_end<const BARE_LF: bool>(text: &[u8], whole: &[u8]) -> TextEn
             None => below_space(last_word(rest, whole)),
         };
         let Some(tail) = rest.get(first_flag(flags)..) else { return TextEnd::Partial };
-        let len = text.len() - tail.len();
-        if tail.starts_with(b"\r\n") {
-            return TextEnd::At(len, 2);
-        }
+        let len = lines.len() - tail.len();
         rest = match tail {
+            [b'\r', b'\n', next @ ..] => return TextEnd::At(lines.get(..len).unwrap_or_default(), next),
             [] | [b'\r'] => return TextEnd::Partial,
-            [b'\n', ..] if BARE_LF => return TextEnd::At(len, 1),
+            [b'\n', next @ ..] if BARE_LF => return TextEnd::At(lines.get(..len).unwrap_or_default(), next),
             [0 | b'\r' | b'\n', ..] => return TextEnd::Bad(len),
-            [_, tail @ ..] => tail,
+            [_, next @ ..] => next,
         };
     }
 }
@@ -158,27 +156,32 @@ mod tests {
         }
     }
 
+    fn check(line: &[u8], lenient: TextEnd<'_>, strict: TextEnd<'_>) {
+        assert_eq!(text_end::<true>(line, line), lenient, "{line:?}");
+        assert_eq!(text_end::<false>(line, line), strict, "{line:?}");
+    }
+
     #[test]
     fn the_first_break_is_found_wherever_it_stands() {
         for len in 0..40 {
             for at in 0..len {
                 for filler in [b'a', b'\t', 0x1f, 0x80, 0xff, b' '] {
                     let mut line = vec![filler; len];
-                    let check = |line: &[u8], lenient, strict| {
-                        assert_eq!(text_end::<true>(line, line), lenient, "{line:?}");
-                        assert_eq!(text_end::<false>(line, line), strict, "{line:?}");
-                    };
                     check(&line, TextEnd::Partial, TextEnd::Partial);
                     line[at] = 0;
                     check(&line, TextEnd::Bad(at), TextEnd::Bad(at));
                     line[at] = b'\n';
-                    check(&line, TextEnd::At(at, 1), TextEnd::Bad(at));
+                    check(&line, TextEnd::At(&line[..at], &line[at + 1..]), TextEnd::Bad(at));
                     line[at] = b'\r';
                     let end = if at + 1 == len { TextEnd::Partial } else { TextEnd::Bad(at) };
                     check(&line, end, end);
                     if let Some(lf) = line.get_mut(at + 1) {
                         *lf = b'\n';
-                        check(&line, TextEnd::At(at, 2), TextEnd::At(at, 2));
+                        check(
+                            &line,
+                            TextEnd::At(&line[..at], &line[at + 2..]),
+                            TextEnd::At(&line[..at], &line[at + 2..]),
+                        );
                     }
                 }
             }

@@ -53,6 +53,8 @@ fn broken_version_1() {
         b"PROXY TCP4 192.0.2.256 192.0.2.2 1 2\r\n",
         b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\n",
         b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r",
+        b"PROXY UNKNOWNx\r\n",
+        b"PROXY UNKNOWN\n\r\n",
         b"GET / HTTP/1.1\r\n",
     ] {
         check(header, Err(Error::Broken));
