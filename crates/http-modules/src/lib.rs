@@ -4,10 +4,20 @@
 
 pub mod access;
 pub mod auth_basic;
+pub mod auth_request;
+pub mod browser;
+mod compression;
 pub mod geo;
+pub mod gzip;
+pub mod index;
+pub mod log;
 pub mod map;
 pub mod realip;
+pub mod rewrite;
+pub mod secure_link;
 pub mod split_clients;
+pub mod static_files;
+pub mod try_files;
 
 use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
 
@@ -15,17 +25,27 @@ use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
 /// preaccess, access, precontent, content; within a phase in order of execution. Filters order themselves.
 pub static MODULES: Registry = &[
     &Module::<HttpCore>::NEW,
-    // post-read, rewrite: rewrite
+    // post-read: realip
     &Module::<realip::RealIp>::NEW,
-    // preaccess: limit_conn, limit_req
-    // access: auth_request
+    &Module::<rewrite::Rewrite>::NEW,
+    // preaccess: limit_req, limit_conn
+    // access
     &Module::<access::Access>::NEW,
     &Module::<auth_basic::AuthBasic>::NEW,
+    &Module::<auth_request::AuthRequest>::NEW,
     // precontent: try_files, mirror
-    // content: dav, random_index, index, autoindex, gzip_static, static
+    &Module::<try_files::TryFiles>::NEW,
+    // content: random_index, index, autoindex, dav, gzip_static, static
+    &Module::<index::Index>::NEW,
+    &Module::<static_files::StaticFiles>::NEW,
     // variables only
     &Module::<map::Map>::NEW,
     &Module::<geo::Geo>::NEW,
     &Module::<split_clients::SplitClients>::NEW,
-    // filters and log: headers, userid, gzip … , log
+    &Module::<browser::Browser>::NEW,
+    &Module::<secure_link::SecureLink>::NEW,
+    // filters: headers, userid, gzip …
+    &Module::<gzip::Gzip>::NEW,
+    // log
+    &Module::<log::AccessLog>::NEW,
 ];
