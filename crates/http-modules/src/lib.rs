@@ -7,17 +7,23 @@ pub mod auth_basic;
 pub mod auth_request;
 pub mod browser;
 mod compression;
+pub mod degradation;
 pub mod geo;
 pub mod gzip;
 pub mod index;
+mod lenient_base64;
 pub mod log;
 pub mod map;
+pub mod mirror;
 pub mod realip;
+pub mod referer;
 pub mod rewrite;
 pub mod secure_link;
 pub mod split_clients;
 pub mod static_files;
+pub mod stub_status;
 pub mod try_files;
+pub mod userid;
 
 use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
 
@@ -29,22 +35,27 @@ pub static MODULES: Registry = &[
     &Module::<realip::RealIp>::NEW,
     &Module::<rewrite::Rewrite>::NEW,
     // preaccess: limit_req, limit_conn
+    &Module::<degradation::Degradation>::NEW,
     // access
     &Module::<access::Access>::NEW,
     &Module::<auth_basic::AuthBasic>::NEW,
     &Module::<auth_request::AuthRequest>::NEW,
     // precontent: try_files, mirror
     &Module::<try_files::TryFiles>::NEW,
+    &Module::<mirror::Mirror>::NEW,
     // content: random_index, index, autoindex, dav, gzip_static, static
     &Module::<index::Index>::NEW,
     &Module::<static_files::StaticFiles>::NEW,
+    &Module::<stub_status::StubStatus>::NEW,
     // variables only
     &Module::<map::Map>::NEW,
     &Module::<geo::Geo>::NEW,
     &Module::<split_clients::SplitClients>::NEW,
     &Module::<browser::Browser>::NEW,
+    &Module::<referer::Referer>::NEW,
     &Module::<secure_link::SecureLink>::NEW,
-    // filters: headers, userid, gzip …
+    // filters: headers, gzip …
+    &Module::<userid::UserId>::NEW,
     &Module::<gzip::Gzip>::NEW,
     // log
     &Module::<log::AccessLog>::NEW,

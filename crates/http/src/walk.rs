@@ -265,6 +265,7 @@ impl Walk {
         if ms == 0 {
             return Turn::Done(Flow::Finish(401));
         }
+        crate::info!(r, "delaying unauthorized request");
         self.at = At::Delayed;
         Turn::Wait(Box::pin(r.sleep(ms)))
     }
