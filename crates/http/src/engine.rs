@@ -176,7 +176,7 @@ pub(crate) fn redirect(r: &Request) -> Result<Entry, RequestError> {
     r.internal.set(true);
     r.valid_unparsed_uri.set(false);
     r.location_outdated.set(false);
-    match redirect {
+    match *redirect {
         Redirect::Uri { uri, args } => {
             *r.uri.borrow_mut() = uri;
             *r.args.borrow_mut() = args;

@@ -52,7 +52,7 @@ pub struct Worker {
     /// Connections it may have at once (`worker_connections`).
     pub max_connections: usize,
     pub connections: Cell<usize>,
-    memories: RefCell<Vec<Memory>>,
+    memories: RefCell<Vec<Box<Memory>>>,
     buffers: RefCell<Vec<Vec<u8>>>,
     date: Cell<(i64, [u8; 29])>,
     stopping: tokio::sync::Notify,
@@ -124,11 +124,11 @@ impl Worker {
         }
     }
 
-    pub(crate) fn take_memory(&self) -> Memory {
+    pub(crate) fn take_memory(&self) -> Box<Memory> {
         self.memories.borrow_mut().pop().unwrap_or_default()
     }
 
-    pub(crate) fn give_memory(&self, memory: Memory) {
+    pub(crate) fn give_memory(&self, memory: Box<Memory>) {
         let mut memories = self.memories.borrow_mut();
         if memories.len() < KEPT {
             memories.push(memory);
