@@ -3,7 +3,10 @@
 //! A value is appended to the caller's buffer, so that a template or a log line is built without intermediate copies.
 //! Values that must not be computed twice (`set`, `map`, `geo`, captures) live in the subject's [`Slots`].
 
-use crate::{ConfResult, Fault};
+use crate::{
+    ConfResult, Fault,
+    regex::{Groups, Regex},
+};
 use moonrest_conf::Span;
 use std::{cell::Cell, cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
 
@@ -31,6 +34,8 @@ pub trait Subject: Sized + 'static {
     fn slots(&self) -> &RefCell<Slots>;
     /// Appends capture `n` of the last regular expression that matched.
     fn capture(&self, n: usize, out: &mut Vec<u8>) -> bool;
+    /// Remembers the groups of a regular expression that matched `text`, for `$1` and the variables of named groups.
+    fn keep_captures(&self, text: &[u8], groups: Groups, names: &[(VarId, usize)]);
     /// Reports a read of a variable that has no value (`uninitialized_variable_warn`) or a cycle.
     fn warn(&self, message: &str);
 }
@@ -227,6 +232,14 @@ impl<S: Subject> Variables<S> {
         entry.assigned = true;
         entry.unset = Some(unset);
         Ok(id)
+    }
+
+    /// Declares the variables of an expression's named groups.
+    ///
+    /// # Errors
+    /// As [`Variables::define`].
+    pub fn define_captures(&self, regex: &Regex) -> ConfResult<Box<[(VarId, usize)]>> {
+        regex.names().iter().map(|(name, group)| Ok((self.define_slot(name)?, *group))).collect()
     }
 
     /// The number of a referenced variable; whether it exists is checked by [`Variables::finish`].

@@ -2,7 +2,16 @@
 //!
 //! [`MODULES`] is the registry: a line per module, in the order in which handlers of one phase run.
 
+mod compression;
+pub mod geo;
+pub mod gzip;
+pub mod index;
+pub mod log;
+pub mod map;
 pub mod rewrite;
+pub mod split_clients;
+pub mod static_files;
+pub mod try_files;
 
 use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
 
@@ -15,7 +24,19 @@ pub static MODULES: Registry = &[
     // preaccess: limit_conn, limit_req
     // access: access, auth_basic, auth_request
     // precontent: try_files, mirror
-    // content: dav, random_index, index, autoindex, gzip_static, static
+    &Module::<try_files::TryFiles>::NEW,
+    // content: random_index, index, autoindex, dav, gzip_static, static
+    &Module::<index::Index>::NEW,
+    &Module::<static_files::StaticFiles>::NEW,
     // variables only: map, geo, split_clients, browser, referer, secure_link
+    // content: dav, random_index, index, autoindex, gzip_static, static
+    // variables only
+    &Module::<map::Map>::NEW,
+    &Module::<geo::Geo>::NEW,
+    &Module::<split_clients::SplitClients>::NEW,
     // filters and log: headers, userid, gzip … , log
+    &Module::<gzip::Gzip>::NEW,
+    // filters: headers, userid, gzip …
+    // log
+    &Module::<log::AccessLog>::NEW,
 ];

@@ -175,11 +175,12 @@ pub(crate) fn redirect(r: &Request) -> Result<Entry, RequestError> {
     r.clear_ctx();
     r.internal.set(true);
     r.valid_unparsed_uri.set(false);
-    r.location_outdated.set(false);
+    r.valid_location.set(true);
     match *redirect {
         Redirect::Uri { uri, args } => {
             *r.uri.borrow_mut() = uri;
             *r.args.borrow_mut() = args;
+            r.add_uri_to_alias.set(false);
             r.location.set(r.srv().location);
             Ok(Entry::ServerRewrite)
         }
@@ -342,6 +343,7 @@ async fn script(r: &RequestRef) -> Result<Option<Flow>, RequestError> {
 fn find_location(r: &Request) -> Option<u16> {
     let top = r.srv().location;
     r.location.set(top);
+    r.valid_location.set(true);
     let search = {
         let uri = r.uri.borrow();
         search(r, top, &uri)

@@ -1,16 +1,21 @@
 //! The HTTP engine: configuration blocks, phases, filters, requests, and the HTTP/1 driver.
 
 pub mod args;
+pub mod basic_auth;
 pub mod body;
 pub mod compile;
 pub mod context;
 pub mod core;
+pub mod decimal;
 pub mod engine;
+pub mod entity;
 pub mod exchange;
 pub mod filter;
+pub mod gzip;
 pub mod listen;
 pub mod location;
 pub mod module;
+pub mod open_file;
 pub mod output;
 pub mod phase;
 pub mod prelude;

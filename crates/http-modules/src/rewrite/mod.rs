@@ -100,7 +100,7 @@ struct Break;
 impl ScriptOp for Break {
     fn run(&self, r: &RequestRef) -> Result<ScriptStep, RequestError> {
         if r.uri_changed.replace(false) {
-            r.location_outdated.set(true);
+            r.valid_location.set(false);
         }
         Ok(ScriptStep::Now(ScriptFlow::Stop))
     }

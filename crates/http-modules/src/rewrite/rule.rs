@@ -89,7 +89,7 @@ impl ScriptOp for Rule {
                 ScriptFlow::Finish(status)
             }
             Then::Stay => {
-                r.location_outdated.set(true);
+                r.valid_location.set(false);
                 r.uri_changed.set(false);
                 self.replace(r)?;
                 ScriptFlow::Stop

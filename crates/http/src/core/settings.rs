@@ -1,7 +1,7 @@
 //! Settings of the core module: as written ([`CoreLoc`]) and as used ([`Core`]).
 
 use super::error_page::ErrorPage;
-use crate::{compile::Compiler, types::TypesConf};
+use crate::{compile::Compiler, gzip, types::TypesConf};
 use moonrest_core::{Log, Template, inherit, log::Target};
 use moonrest_sys::temp::TempDir;
 use std::sync::Arc;
@@ -71,6 +71,10 @@ pub struct CoreLoc {
     pub post_action: Option<Template>,
     pub early_hints: Option<Vec<Template>>,
     pub resolver_timeout: Option<u64>,
+    pub gzip_vary: Option<bool>,
+    pub gzip_http_version: Option<usize>,
+    pub gzip_proxied: Option<u16>,
+    pub gzip_disable: Option<gzip::Disabled>,
 
     // Only of `http` and `server`.
     pub client_header_timeout: Option<u64>,
@@ -94,6 +98,9 @@ pub struct Root {
     /// With the prefix in front, unless it begins with a variable.
     pub path: Template,
     pub alias: bool,
+    /// How much of the request's path an alias replaces: the location's name; `None` is all of it (the location is a
+    /// regular expression).
+    pub replaces: Option<usize>,
     /// The value as written begins with a variable: the prefix is put before the result.
     pub relative: bool,
 }
@@ -112,7 +119,13 @@ pub enum Aio {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenFileCache {
     Off,
-    On { max: u64, inactive: u64 },
+    On {
+        /// Tells the caches of several lines apart.
+        id: u64,
+        max: u64,
+        /// Seconds.
+        inactive: u64,
+    },
 }
 
 /// `client_body_in_file_only`.
@@ -236,6 +249,10 @@ inherit!(CoreLoc {
     post_action,
     early_hints,
     resolver_timeout,
+    gzip_vary,
+    gzip_http_version,
+    gzip_proxied,
+    gzip_disable,
     client_header_timeout,
     client_header_buffer_size,
     large_client_header_buffers,
@@ -316,6 +333,8 @@ pub struct Core {
     pub post_action: Option<Template>,
     pub early_hints: Vec<Template>,
     pub resolver_timeout: u64,
+    /// Who gets compressed answers.
+    pub gzip: gzip::Rules,
 }
 
 impl Core {
@@ -327,6 +346,7 @@ impl Core {
             root: conf.root.clone().unwrap_or_else(|| Root {
                 path: Template::literal(cx.env.prefix.join("html").as_os_str().as_encoded_bytes()),
                 alias: false,
+                replaces: Some(0),
                 relative: false,
             }),
             types: conf.types.clone().unwrap_or_default(),
@@ -406,6 +426,12 @@ impl Core {
             post_action: conf.post_action.clone(),
             early_hints: conf.early_hints.clone().unwrap_or_default(),
             resolver_timeout: conf.resolver_timeout.unwrap_or(30_000),
+            gzip: gzip::Rules::new(
+                conf.gzip_vary,
+                conf.gzip_http_version,
+                conf.gzip_proxied,
+                conf.gzip_disable.clone(),
+            ),
         }
     }
 }
