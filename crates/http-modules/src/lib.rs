@@ -2,7 +2,10 @@
 //!
 //! [`MODULES`] is the registry: a line per module, in the order in which handlers of one phase run.
 
+pub mod headers;
 pub mod index;
+pub mod not_modified;
+pub mod range;
 pub mod static_files;
 pub mod try_files;
 
@@ -22,4 +25,7 @@ pub static MODULES: Registry = &[
     &Module::<static_files::StaticFiles>::NEW,
     // variables only: map, geo, split_clients, browser, referer, secure_link
     // filters and log: headers, userid, gzip … , log
+    &Module::<not_modified::NotModified>::NEW,
+    &Module::<headers::Headers>::NEW,
+    &Module::<range::Ranges>::NEW,
 ];
