@@ -2,10 +2,17 @@
 //!
 //! [`MODULES`] is the registry: a line per module, in the order in which handlers of one phase run.
 
+mod compression;
+pub mod geo;
+pub mod gzip;
 pub mod headers;
 pub mod index;
+pub mod log;
+pub mod map;
 pub mod not_modified;
 pub mod range;
+pub mod rewrite;
+pub mod split_clients;
 pub mod static_files;
 pub mod try_files;
 
@@ -15,7 +22,8 @@ use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
 /// preaccess, access, precontent, content; within a phase in order of execution. Filters order themselves.
 pub static MODULES: Registry = &[
     &Module::<HttpCore>::NEW,
-    // post-read, rewrite: realip, rewrite
+    // post-read: realip
+    &Module::<rewrite::Rewrite>::NEW,
     // preaccess: limit_conn, limit_req
     // access: access, auth_basic, auth_request
     // precontent: try_files, mirror
@@ -23,9 +31,15 @@ pub static MODULES: Registry = &[
     // content: random_index, index, autoindex, dav, gzip_static, static
     &Module::<index::Index>::NEW,
     &Module::<static_files::StaticFiles>::NEW,
-    // variables only: map, geo, split_clients, browser, referer, secure_link
-    // filters and log: headers, userid, gzip … , log
+    // variables only
+    &Module::<map::Map>::NEW,
+    &Module::<geo::Geo>::NEW,
+    &Module::<split_clients::SplitClients>::NEW,
+    // filters
     &Module::<not_modified::NotModified>::NEW,
     &Module::<headers::Headers>::NEW,
+    &Module::<gzip::Gzip>::NEW,
     &Module::<range::Ranges>::NEW,
+    // log
+    &Module::<log::AccessLog>::NEW,
 ];

@@ -10,7 +10,7 @@ use crate::{
     response::HeadersOut,
     worker::Worker,
 };
-use moonrest_core::{Level, Log, Subject, VarTable, regex::Groups, var::Slots};
+use moonrest_core::{Level, Log, Subject, VarId, VarTable, regex::Groups, var::Slots};
 use moonrest_net::addr::Addr;
 use moonrest_proto::http1::{Framing, Known, Method, RequestHead, Version};
 use std::{
@@ -50,8 +50,12 @@ pub struct Request {
     pub started: Cell<moonrest_sys::time::WallTime>,
     /// Monotonic milliseconds of the same moment.
     pub started_ms: Cell<u64>,
-    /// Body bytes handed to the exchange (`$body_bytes_sent`).
+    /// Body bytes handed to the exchange, without the framing of chunks.
     pub body_sent: Cell<u64>,
+    /// Bytes of the response head as sent (what `$bytes_sent` has more than `$body_bytes_sent`).
+    pub header_size: Cell<u64>,
+    /// It was in the connection's buffer when the request before it ended (`$pipe`).
+    pub pipelined: Cell<bool>,
     /// Bytes of head and body as received (`$request_length`).
     pub request_length: Cell<u64>,
     /// The status that `error_page` or an early error set; 0 when none.
@@ -70,6 +74,8 @@ pub struct Request {
     pub(crate) subrequest_depth: Cell<u16>,
     /// A rewrite changed the path: find a location anew.
     pub uri_changed: Cell<bool>,
+    /// Captures in values are escaped if the path was: until a rule of this script has matched.
+    pub escape_captures: Cell<bool>,
     /// The location was found by the path as it is now; a rewrite with `break` ends that.
     pub valid_location: Cell<bool>,
     /// `try_files` chose a file below an alias of a regular expression.
@@ -232,6 +238,19 @@ impl Request {
         self.head.borrow().field(known).is_some()
     }
 
+    /// The values of all fields of that name, in order, without copying.
+    pub fn with_headers<R>(&self, name: &[u8], f: impl FnOnce(&[&[u8]]) -> R) -> R {
+        let head = self.head.borrow();
+        let block = self.block.borrow();
+        let values: smallvec::SmallVec<[&[u8]; 4]> = head
+            .fields
+            .iter()
+            .filter(|field| field.name.of(&block).eq_ignore_ascii_case(name))
+            .map(|field| field.value.of(&block))
+            .collect();
+        f(&values)
+    }
+
     /// Calls `f` for each field in order, with name and value as sent.
     pub fn for_each_header(&self, mut f: impl FnMut(&[u8], &[u8])) {
         let head = self.head.borrow();
@@ -357,6 +376,10 @@ impl Subject for Request {
         true
     }
 
+    fn keep_captures(&self, text: &[u8], groups: Groups, names: &[(VarId, usize)]) {
+        crate::regex::keep(self, text, groups, names);
+    }
+
     fn warn(&self, message: &str) {
         self.log_at(Level::Error, format_args!("{message}"));
     }
@@ -401,6 +424,8 @@ impl Request {
             started: Cell::new(moonrest_sys::time::WallTime { secs: 0, nanos: 0 }),
             started_ms: Cell::new(0),
             body_sent: Cell::new(0),
+            header_size: Cell::new(0),
+            pipelined: Cell::new(false),
             request_length: Cell::new(0),
             error_status: Cell::new(0),
             in_error_page: Cell::new(false),
@@ -412,6 +437,7 @@ impl Request {
             cycles: Cell::new(0),
             subrequest_depth: Cell::new(0),
             uri_changed: Cell::new(false),
+            escape_captures: Cell::new(false),
             valid_location: Cell::new(true),
             add_uri_to_alias: Cell::new(false),
             disable_not_modified: Cell::new(false),

@@ -71,6 +71,8 @@ pub struct H1 {
     delimited: Cell<Delimited>,
     body: RefCell<BodyReader>,
     eof: Cell<bool>,
+    /// Bytes of the next request were there when the last one ended.
+    pipelined: Cell<bool>,
 }
 
 /// How far the present request's body was read.
@@ -105,6 +107,7 @@ impl H1 {
             delimited: Cell::new(Delimited::Length),
             body: RefCell::default(),
             eof: Cell::new(false),
+            pipelined: Cell::new(false),
         })
     }
 
@@ -394,6 +397,7 @@ async fn next_request(h1: &Rc<H1>) -> Next {
     let settings = h1.default_settings();
     let limits = settings.head_limits;
     let mut waited = false;
+    h1.pipelined.set(h1.unread() > 0 && h1.conn.requests.get() > 0);
     loop {
         if h1.unread() > 0 {
             let parsed = {
@@ -506,6 +510,7 @@ fn new_request(h1: &Rc<H1>, memory: Box<Memory>, len: usize) -> RequestRef {
     }
     drop(buffer);
     r.request_length.set((len - start.min(len)) as u64);
+    r.pipelined.set(h1.pipelined.get());
     r.method.set(method);
     r.version.set(version);
     r.started.set(time::wall());
@@ -640,7 +645,7 @@ fn find_server(h1: &H1, r: &Request) -> Result<(), u16> {
     let host = r.host.borrow();
     let found = h1.addr_conf.find(&host, &mut groups);
     if let Some(names) = found.captures {
-        engine::keep_captures(r, &host, groups, names);
+        crate::regex::keep(r, &host, groups, names);
     }
     r.server.set(found.server);
     r.location.set(r.srv().location);
@@ -777,6 +782,7 @@ impl Exchange for H1 {
         head::append(r, queue.tail(), delimited);
         let grown = queue.tail().len() - before;
         queue.grown(grown);
+        r.header_size.set(grown as u64);
         Ok(())
     }
 
@@ -913,7 +919,9 @@ impl Exchange for H1 {
     }
 
     fn bytes_sent(&self) -> u64 {
-        (self.bytes_sent.get() + self.queue.borrow().len()).saturating_sub(self.sent_before.get())
+        // What is queued will leave, unless the client has gone.
+        let queued = if self.broken.get() { 0 } else { self.queue.borrow().len() };
+        (self.bytes_sent.get() + queued).saturating_sub(self.sent_before.get())
     }
 
     fn as_any(&self) -> &dyn Any {

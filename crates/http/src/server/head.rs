@@ -154,7 +154,7 @@ fn absolute(r: &Request, location: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Appends a number without the formatting machinery.
-pub(crate) fn append_number(out: &mut Vec<u8>, number: u64) {
+pub fn append_number(out: &mut Vec<u8>, number: u64) {
     let mut digits = [0; 20];
     let mut at = digits.len();
     let mut rest = number;

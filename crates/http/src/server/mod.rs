@@ -6,3 +6,5 @@ mod head;
 mod proxy_protocol;
 mod queue;
 mod write;
+
+pub use head::append_number;
