@@ -12,7 +12,7 @@ use crate::{
 };
 use moonrest_core::{Level, Log, Subject, VarId, VarTable, regex::Groups, var::Slots};
 use moonrest_net::addr::Addr;
-use moonrest_proto::http1::{Framing, Method, RequestHead, Version};
+use moonrest_proto::http1::{Framing, Known, Method, RequestHead, Version};
 use std::{
     any::Any,
     cell::{Cell, Ref, RefCell, RefMut},
@@ -235,6 +235,18 @@ impl Request {
         let head = self.head.borrow();
         let block = self.block.borrow();
         f(head.get(&block, name))
+    }
+
+    /// The first field of a known name, without a search.
+    pub fn with_known<R>(&self, known: Known, f: impl FnOnce(Option<&[u8]>) -> R) -> R {
+        let head = self.head.borrow();
+        let block = self.block.borrow();
+        f(head.value(known, &block))
+    }
+
+    /// Whether the client sent a field of a known name.
+    pub fn has_known(&self, known: Known) -> bool {
+        self.head.borrow().field(known).is_some()
     }
 
     /// The values of all fields of that name, in order, without copying.

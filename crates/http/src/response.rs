@@ -25,6 +25,8 @@ pub struct HeadersOut {
     /// How much of `content_type` is the media type itself, for tables of types.
     pub content_type_len: usize,
     pub content_length: Option<u64>,
+    /// Where in the whole content the body begins, when it is a part of it already (`slice`).
+    pub content_offset: u64,
     /// Seconds since 1970.
     pub last_modified: Option<i64>,
     /// With its quotes and `W/`.
@@ -45,6 +47,16 @@ pub struct HeadersOut {
     pub trailers: Vec<FieldOut>,
     /// Trailers will come: do not announce a length.
     pub expect_trailers: bool,
+}
+
+/// A value that cannot end its line: CR, LF and NUL become spaces.
+pub fn checked(mut value: Vec<u8>) -> Bytes {
+    for byte in &mut value {
+        if matches!(byte, b'\r' | b'\n' | 0) {
+            *byte = b' ';
+        }
+    }
+    value.into()
 }
 
 impl HeadersOut {
@@ -74,6 +86,11 @@ impl HeadersOut {
     /// Removes all fields of that name from the list of others.
     pub fn remove(&mut self, name: &[u8]) {
         self.fields.retain(|field| !field.name.eq_ignore_ascii_case(name));
+    }
+
+    /// Adds a field whose value comes from a variable or another party: what would end the line is made a space.
+    pub fn add_checked(&mut self, name: impl Into<Bytes>, value: Vec<u8>) {
+        self.add(name, checked(value));
     }
 
     /// The first field of that name in the list of others.
