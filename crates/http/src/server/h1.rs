@@ -525,6 +525,10 @@ fn bad_head(h1: &Rc<H1>, memory: Box<Memory>, error: &HeadError) -> (RequestRef,
     };
     let len = h1.unread();
     let r = new_request(h1, memory, len);
+    if r.version.get() == Version::Http09 && *error != HeadError::InvalidMethodInHttp09 {
+        // The line was not read to its version: the answer has a head.
+        r.version.set(Version::Http10);
+    }
     r.keepalive.set(false);
     crate::info!(r, "{message} while {}", error.action());
     (r, Some(error.status()))
@@ -621,10 +625,10 @@ fn find_server(h1: &H1, r: &Request) -> Result<(), u16> {
         let field = head.fields.value(Known::Host, &block);
         // The authority of an absolute target wins; both must be well-formed.
         let from_field = match field {
-            Some(host) if !host.is_empty() => {
+            Some(host) => {
                 host::validate(host, &mut target).map(Some).map_err(|_| host::InvalidHost::IN_FIELD)
             }
-            _ => Ok(None),
+            None => Ok(None),
         };
         match from_field {
             Ok(_) if head.has_host => host::validate(head.host.of(&block), &mut target)
@@ -930,7 +934,7 @@ impl Exchange for H1 {
     }
 
     fn tcp_info(&self) -> Option<moonrest_sys::socket::TcpInfo> {
-        moonrest_sys::socket::tcp_info(&self.io).ok()
+        self.io.with_fd(|fd| moonrest_sys::socket::tcp_info(fd)).ok()
     }
 
     fn as_any(&self) -> &dyn Any {
