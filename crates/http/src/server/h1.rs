@@ -207,7 +207,7 @@ pub async fn serve(h1: Rc<H1>) {
         }
     }
     if h1.timed_out.get() && h1.reset_on_timeout() {
-        let _ = moonrest_sys::socket::reset_on_close(&h1.io);
+        let _ = h1.io.with_fd(|fd| moonrest_sys::socket::reset_on_close(fd));
     }
 }
 
