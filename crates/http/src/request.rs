@@ -58,6 +58,12 @@ pub struct Request {
     pub pipelined: Cell<bool>,
     /// Bytes of head and body as received (`$request_length`).
     pub request_length: Cell<u64>,
+    /// The port that the client named, in the target or `Host`; 0 for none.
+    pub port: Cell<u16>,
+    /// The response went out as it should (`$request_completion`).
+    pub completed: Cell<bool>,
+    /// The body goes out in chunks.
+    pub chunked: Cell<bool>,
     /// The status that `error_page` or an early error set; 0 when none.
     pub error_status: Cell<u16>,
     /// The `error_page` machinery is answering an error (so `recursive_error_pages` counts).
@@ -191,6 +197,11 @@ impl Request {
     /// Whether it is a subrequest.
     pub fn is_subrequest(&self) -> bool {
         self.main.is_some()
+    }
+
+    /// Whether the client's connection is encrypted.
+    pub fn is_tls(&self) -> bool {
+        self.conn.tls.borrow().is_some()
     }
 
     /// The normalised path.
@@ -427,6 +438,9 @@ impl Request {
             header_size: Cell::new(0),
             pipelined: Cell::new(false),
             request_length: Cell::new(0),
+            port: Cell::new(0),
+            completed: Cell::new(false),
+            chunked: Cell::new(false),
             error_status: Cell::new(0),
             in_error_page: Cell::new(false),
             internal: Cell::new(false),

@@ -113,6 +113,12 @@ impl HeadersOut {
         self.content_type.get(..self.content_type_len).unwrap_or(&self.content_type)
     }
 
+    /// The charset that is added to the type: none when the type has parameters of its own.
+    pub fn charset_to_send(&self) -> Option<&Bytes> {
+        let plain = self.content_type_len == self.content_type.len();
+        self.charset.as_ref().filter(|charset| plain && !charset.is_empty())
+    }
+
     /// The body's length is no longer known: a filter changes it (nginx's `ngx_http_clear_content_length`).
     pub fn clear_content_length(&mut self) {
         self.content_length = None;
