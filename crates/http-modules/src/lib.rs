@@ -2,14 +2,19 @@
 //!
 //! [`MODULES`] is the registry: a line per module, in the order in which handlers of one phase run.
 
+pub mod autoindex;
 mod compression;
+pub mod dav;
+pub mod empty_gif;
 pub mod geo;
 pub mod gzip;
+pub mod gzip_static;
 pub mod headers;
 pub mod index;
 pub mod log;
 pub mod map;
 pub mod not_modified;
+pub mod random_index;
 pub mod range;
 pub mod rewrite;
 pub mod split_clients;
@@ -29,8 +34,13 @@ pub static MODULES: Registry = &[
     // precontent: try_files, mirror
     &Module::<try_files::TryFiles>::NEW,
     // content: random_index, index, autoindex, dav, gzip_static, static
+    &Module::<random_index::RandomIndex>::NEW,
     &Module::<index::Index>::NEW,
+    &Module::<autoindex::Autoindex>::NEW,
+    &Module::<dav::Dav>::NEW,
+    &Module::<gzip_static::GzipStatic>::NEW,
     &Module::<static_files::StaticFiles>::NEW,
+    &Module::<empty_gif::EmptyGif>::NEW,
     // variables only
     &Module::<map::Map>::NEW,
     &Module::<geo::Geo>::NEW,
