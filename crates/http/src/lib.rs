@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod body;
+mod children;
 pub mod compile;
 pub mod context;
 pub mod core;
@@ -14,6 +15,7 @@ pub mod location;
 pub mod module;
 pub mod output;
 pub mod phase;
+mod pipeline;
 pub mod prelude;
 pub mod request;
 pub mod response;
