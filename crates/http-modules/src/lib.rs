@@ -2,8 +2,11 @@
 //!
 //! [`MODULES`] is the registry: a line per module, in the order in which handlers of one phase run.
 
+pub mod brotli;
 mod compression;
+pub mod gunzip;
 pub mod gzip;
+pub mod zstd;
 
 use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
 
@@ -18,5 +21,8 @@ pub static MODULES: Registry = &[
     // content: dav, random_index, index, autoindex, gzip_static, static
     // variables only: map, geo, split_clients, browser, referer, secure_link
     // filters and log: headers, userid, gzip … , log
+    &Module::<gunzip::Gunzip>::NEW,
+    &Module::<zstd::Zstd>::NEW,
+    &Module::<brotli::Brotli>::NEW,
     &Module::<gzip::Gzip>::NEW,
 ];

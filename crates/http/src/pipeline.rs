@@ -199,6 +199,7 @@ impl Request {
                 break;
             }
             self.drained(LOW_WATER).await?;
+            tokio::task::yield_now().await;
             if let Some(filter) = chain.filter(stage) {
                 filter.more(&self, &mut done)?;
             }
@@ -224,6 +225,7 @@ impl Request {
                 at = end;
                 self.drive_on(chain, stage + 1, std::mem::take(&mut pieces)).await?;
                 self.drained(LOW_WATER).await?;
+                tokio::task::yield_now().await;
                 chain = self.chain.borrow_mut().take().unwrap_or_default();
             }
             pieces.extend(rest);
