@@ -6,6 +6,7 @@ pub mod brotli;
 mod compression;
 pub mod gunzip;
 pub mod gzip;
+pub mod sub_filter;
 pub mod zstd;
 
 use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
@@ -22,6 +23,7 @@ pub static MODULES: Registry = &[
     // variables only: map, geo, split_clients, browser, referer, secure_link
     // filters and log: headers, userid, gzip … , log
     &Module::<gunzip::Gunzip>::NEW,
+    &Module::<sub_filter::Sub>::NEW,
     &Module::<zstd::Zstd>::NEW,
     &Module::<brotli::Brotli>::NEW,
     &Module::<gzip::Gzip>::NEW,
