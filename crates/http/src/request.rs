@@ -5,8 +5,8 @@ use crate::{
     compile::Http,
     exchange::{Connection, Exchange},
     location::{LocId, Location, Server, ServerId},
-    output::Chain,
     phase::RequestError,
+    pipeline::Chain,
     response::HeadersOut,
     worker::Worker,
 };
