@@ -3,6 +3,13 @@
 //! [`MODULES`] is the registry: a line per module, in the order in which handlers of one phase run.
 
 pub mod log;
+pub mod rewrite;
+pub mod index;
+pub mod static_files;
+pub mod try_files;
+pub mod geo;
+pub mod map;
+pub mod split_clients;
 
 use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
 
@@ -10,12 +17,19 @@ use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
 /// preaccess, access, precontent, content; within a phase in order of execution. Filters order themselves.
 pub static MODULES: Registry = &[
     &Module::<HttpCore>::NEW,
-    // post-read, rewrite: realip, rewrite
+    // post-read: realip
+    &Module::<rewrite::Rewrite>::NEW,
     // preaccess: limit_conn, limit_req
     // access: access, auth_basic, auth_request
     // precontent: try_files, mirror
-    // content: dav, random_index, index, autoindex, gzip_static, static
+    &Module::<try_files::TryFiles>::NEW,
+    // content: random_index, index, autoindex, dav, gzip_static, static
+    &Module::<index::Index>::NEW,
+    &Module::<static_files::StaticFiles>::NEW,
     // variables only: map, geo, split_clients, browser, referer, secure_link
+    &Module::<map::Map>::NEW,
+    &Module::<geo::Geo>::NEW,
+    &Module::<split_clients::SplitClients>::NEW,
     // filters: headers, userid, gzip …
     // log
     &Module::<log::AccessLog>::NEW,

@@ -56,6 +56,15 @@ pub enum BodyState {
 }
 
 impl RequestBody {
+    /// Makes it that of a new request.
+    pub(crate) fn clear(&mut self) {
+        self.state = BodyState::Unread;
+        self.memory.clear();
+        self.memory_len = 0;
+        self.file = None;
+        self.received = 0;
+    }
+
     /// Bytes held.
     pub fn len(&self) -> u64 {
         self.file.as_ref().map_or(self.memory_len, |file| file.len.get())

@@ -10,11 +10,12 @@ use crate::{
     request::Request,
     script::ScriptOp,
 };
+use hashbrown::HashMap;
 use moonrest_core::{
     Arity, ConfResult, ConfigError, Contexts, Env, Log, Regex, Span, VarId, VarTable, Variables,
     conf::{Body, Directive, did_you_mean},
 };
-use std::{cell::RefCell, collections::HashMap, sync::Arc};
+use std::{cell::RefCell, sync::Arc};
 
 /// A block's number while compiling. Outer blocks have smaller numbers than the blocks inside them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]

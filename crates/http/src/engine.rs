@@ -175,10 +175,12 @@ pub(crate) fn redirect(r: &Request) -> Result<Entry, RequestError> {
     r.clear_ctx();
     r.internal.set(true);
     r.valid_unparsed_uri.set(false);
-    match redirect {
+    r.valid_location.set(true);
+    match *redirect {
         Redirect::Uri { uri, args } => {
             *r.uri.borrow_mut() = uri;
             *r.args.borrow_mut() = args;
+            r.add_uri_to_alias.set(false);
             r.location.set(r.srv().location);
             Ok(Entry::ServerRewrite)
         }
@@ -303,6 +305,9 @@ async fn script(r: &RequestRef) -> Result<Option<Flow>, RequestError> {
         return Ok(None);
     }
     let mut block = r.location.get();
+    // An `if` of a server has a script of its own, but no settings that would be in force.
+    let adopt = r.loc().kind != LocationKind::Server;
+    r.escape_captures.set(true);
     let mut at = 0;
     let mut returns: Vec<(LocId, usize)> = Vec::new();
     loop {
@@ -323,7 +328,9 @@ async fn script(r: &RequestRef) -> Result<Option<Flow>, RequestError> {
             ScriptFlow::Enter(inner) => {
                 returns.push((block, at));
                 (block, at) = (inner, 0);
-                r.location.set(inner);
+                if adopt {
+                    r.location.set(inner);
+                }
             }
             ScriptFlow::Stop => return Ok(None),
             ScriptFlow::Finish(status) => return Ok(Some(Flow::Finish(status))),
@@ -336,6 +343,7 @@ async fn script(r: &RequestRef) -> Result<Option<Flow>, RequestError> {
 fn find_location(r: &Request) -> Option<u16> {
     let top = r.srv().location;
     r.location.set(top);
+    r.valid_location.set(true);
     let search = {
         let uri = r.uri.borrow();
         search(r, top, &uri)
@@ -388,28 +396,11 @@ fn search(r: &Request, at: LocId, uri: &[u8]) -> Search {
     }
     let mut groups = Groups::new();
     let Some((id, names)) = level.find_regex(uri, &mut groups) else { return Search::Open };
-    keep_captures(r, uri, groups, names);
+    crate::regex::keep(r, uri, groups, names);
     r.location.set(id);
     match search(r, id, uri) {
         Search::Redirect => Search::Redirect,
         _ => Search::Settled,
-    }
-}
-
-pub(crate) fn keep_captures(
-    r: &Request,
-    uri: &[u8],
-    groups: Groups,
-    names: &[(moonrest_core::VarId, usize)],
-) {
-    use moonrest_core::Subject;
-    let mut captures = r.captures.borrow_mut();
-    captures.text.clear();
-    captures.text.extend_from_slice(uri);
-    captures.groups = groups;
-    for (id, group) in names {
-        let value = captures.groups.get(*group).and_then(|&(start, end)| uri.get(start..end));
-        r.slots().borrow_mut().set(*id, value.map(Into::into));
     }
 }
 

@@ -7,10 +7,10 @@ use crate::{
     core::{CoreLoc, CoreMain},
     location::ServerId,
 };
+use hashbrown::HashMap;
 use moonrest_core::{ConfResult, ConfigError, Env, Fault, Regex, Span, VarId, conf::value, regex::Groups};
 use moonrest_sys::listen::{KeepAlive, ListenAddr, ListenSpec};
 use std::{
-    collections::HashMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
     sync::Arc,
     time::Duration,

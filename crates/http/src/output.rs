@@ -31,6 +31,8 @@ struct Stage {
 
 /// Producers wait when more than this is queued.
 const LOW_WATER: usize = 64 * 1024;
+/// Parts in which a file is read on the thread pool.
+const THREAD_STEP: u64 = 256 * 1024;
 /// Files up to this size are read for filters at once, without giving other requests their turn.
 const READ_AT_ONCE: u64 = 128 * 1024;
 
@@ -98,6 +100,10 @@ impl Request {
 
     fn start_body(&self, mut needed: Vec<(BodyOrder, Box<dyn BodyFilter>)>) -> Result<(), RequestError> {
         self.header_sent.set(true);
+        if matches!(self.out.borrow().status, 204 | 304) {
+            // A filter may have decided so.
+            self.header_only.set(true);
+        }
         if self.header_only.get() {
             needed.clear();
         }
@@ -140,7 +146,12 @@ impl Request {
             return Ok(FilterStep::Now(()));
         }
         if self.chain.borrow().is_none() && !matches!(piece, Piece::Subrequest(_)) {
-            self.to_exchange(piece)?;
+            match piece {
+                Piece::File(range) if needs_thread(&range) => {
+                    return Ok(FilterStep::Wait(self.clone().read_on_threads(range)));
+                }
+                piece => self.to_exchange(piece)?,
+            }
             return Ok(FilterStep::Now(()));
         }
         let Some(chain) = self.chain.borrow_mut().take() else {
@@ -198,6 +209,36 @@ impl Request {
         self.respond_pieces(vec![Piece::Data(body)])
     }
 
+    /// Sends the head as it stands, one piece, and the end; boxes nothing unless a filter waits.
+    ///
+    /// # Errors
+    /// What a filter or the exchange gives.
+    pub fn respond_piece(self: &RequestRef, piece: Piece) -> Result<Step, RequestError> {
+        if let FilterStep::Wait(wait) = self.send_header()? {
+            let r = self.clone();
+            return Step::wait(async move {
+                wait.await?;
+                r.send_all(vec![piece]).await?;
+                Ok(Flow::Responded)
+            });
+        }
+        if let FilterStep::Wait(wait) = self.output(piece)? {
+            let r = self.clone();
+            return Step::wait(async move {
+                wait.await?;
+                r.send(Piece::Last).await?;
+                Ok(Flow::Responded)
+            });
+        }
+        match self.output(Piece::Last)? {
+            FilterStep::Now(()) => Step::responded(),
+            FilterStep::Wait(wait) => Step::wait(async move {
+                wait.await?;
+                Ok(Flow::Responded)
+            }),
+        }
+    }
+
     /// Sends the head as it stands, these pieces, and the end.
     ///
     /// # Errors
@@ -245,7 +286,7 @@ impl Request {
         pieces: Pieces,
     ) -> Result<FilterStep<()>, RequestError> {
         let mut pieces = pieces;
-        for index in stage..chain.stages.len() {
+        for index in stage.min(chain.stages.len())..chain.stages.len() {
             let mut input = std::mem::take(&mut pieces).into_iter();
             while let Some(piece) = input.next() {
                 let step = match (piece, &mut chain.stages[index].filter) {
@@ -295,10 +336,36 @@ impl Request {
                         }
                     })));
                 }
+                Piece::File(range) if needs_thread(&range) => {
+                    let (r, rest) = (self.clone(), pieces.collect::<Vec<_>>());
+                    return Ok(FilterStep::Wait(Box::pin(async move {
+                        r.clone().read_on_threads(range).await?;
+                        r.drive_on(&mut None, usize::MAX, rest).await
+                    })));
+                }
                 piece => self.through_tail(piece)?,
             }
         }
         Ok(FilterStep::Now(()))
+    }
+
+    /// Passes a file on part by part; what is not in the page cache is read on the thread pool first.
+    fn read_on_threads(self: RequestRef, range: FileRange) -> LocalBoxFuture<Result<(), RequestError>> {
+        Box::pin(async move {
+            let mut at = range.start;
+            while at < range.end {
+                let end = range.end.min(at.saturating_add(THREAD_STEP));
+                let part = FileRange { file: range.file.clone(), start: at, end };
+                let piece = match part.file.is_cached(at, end) {
+                    true => Piece::File(part),
+                    false => Piece::Data(read_async(&part).await?),
+                };
+                self.through_tail(piece)?;
+                self.drained(LOW_WATER).await?;
+                at = end;
+            }
+            Ok(())
+        })
     }
 
     async fn run_child(self: &RequestRef, sub: subrequest::Subrequest) -> Result<(), RequestError> {
@@ -444,12 +511,16 @@ impl Request {
     }
 }
 
+/// Whether the location wants disk reads on the thread pool, and this one would touch the disk.
+fn needs_thread(range: &FileRange) -> bool {
+    range.file.threads && !range.is_empty() && !range.file.is_cached(range.start, range.end)
+}
+
 /// Reads a range into memory at once.
 pub(crate) fn read_range(range: &FileRange) -> Result<Bytes, RequestError> {
     let len = usize::try_from(range.len()).unwrap_or(usize::MAX);
     let mut buffer = BytesMut::zeroed(len);
-    let n = moonrest_sys::file::pread_full(&*range.file.file, &mut buffer, range.start)
-        .map_err(|error| read_error(range, &error))?;
+    let n = range.file.read_at(&mut buffer, range.start).map_err(|error| read_error(range, &error))?;
     if n < len {
         return Err(truncated(range));
     }
@@ -461,11 +532,11 @@ async fn read_async(range: &FileRange) -> Result<Bytes, RequestError> {
     if !range.file.threads {
         return read_range(range);
     }
-    let (file, start) = (range.file.file.clone(), range.start);
+    let (file, direct, start) = (range.file.file.clone(), range.file.direct, range.start);
     let len = usize::try_from(range.len()).unwrap_or(usize::MAX);
     let read = tokio::task::spawn_blocking(move || {
         let mut buffer = BytesMut::zeroed(len);
-        moonrest_sys::file::pread_full(&*file, &mut buffer, start).map(|n| (n, buffer))
+        crate::open_file::read_at(&file, direct, &mut buffer, start).map(|n| (n, buffer))
     });
     let (n, buffer) = read
         .await

@@ -10,7 +10,7 @@ use crate::{
     response::HeadersOut,
     worker::Worker,
 };
-use moonrest_core::{Level, Log, Subject, VarTable, regex::Groups, var::Slots};
+use moonrest_core::{Level, Log, Subject, VarId, VarTable, regex::Groups, var::Slots};
 use moonrest_net::addr::Addr;
 use moonrest_proto::http1::{Framing, Method, RequestHead, Version};
 use std::{
@@ -33,37 +33,18 @@ pub struct Request {
     pub parent: Option<RequestRef>,
     /// The client's request at the root; `None` on that one itself.
     pub main: Option<RequestRef>,
-
-    /// The bytes of the request head, followed by what was edited.
-    pub block: RefCell<Vec<u8>>,
-    /// Method, version and fields, as positions in `block`.
-    pub head: RefCell<RequestHead>,
+    memory: Option<Box<Memory>>,
     pub framing: Cell<Framing>,
     pub method: Cell<Method>,
     pub version: Cell<Version>,
-    /// The normalised path.
-    pub uri: RefCell<Vec<u8>>,
-    /// What follows `?`, as sent.
-    pub args: RefCell<Vec<u8>>,
     /// The path had escapes, dots or double slashes, so that an upstream must get it escaped anew.
     pub complex_uri: Cell<bool>,
     /// The path is still exactly what the client sent (proxying passes the original on).
     pub valid_unparsed_uri: Cell<bool>,
-    /// Host without port, lower case, validated.
-    pub host: RefCell<Vec<u8>>,
-    /// Replaces the connection's address (`realip`).
-    pub client: RefCell<Option<Addr>>,
-
     pub server: Cell<ServerId>,
     pub location: Cell<LocId>,
-    pub body: RefCell<RequestBody>,
-    pub out: RefCell<HeadersOut>,
     pub(crate) chain: RefCell<Option<Chain>>,
-    slots: RefCell<Slots>,
-    pub captures: RefCell<Captures>,
-    contexts: RefCell<Vec<Rc<dyn Any>>>,
-    cleanups: RefCell<Vec<Box<dyn FnOnce(&Self)>>>,
-    pub(crate) pending_redirect: RefCell<Option<Redirect>>,
+    pub(crate) pending_redirect: RefCell<Option<Box<Redirect>>>,
 
     /// Wall clock when the first byte of the request was read.
     pub started: Cell<moonrest_sys::time::WallTime>,
@@ -93,11 +74,84 @@ pub struct Request {
     pub(crate) subrequest_depth: Cell<u16>,
     /// A rewrite changed the path: find a location anew.
     pub uri_changed: Cell<bool>,
+    /// Captures in values are escaped if the path was: until a rule of this script has matched.
+    pub escape_captures: Cell<bool>,
+    /// The location was found by the path as it is now; a rewrite with `break` ends that.
+    pub valid_location: Cell<bool>,
+    /// `try_files` chose a file below an alias of a regular expression.
+    pub add_uri_to_alias: Cell<bool>,
+    /// The answer is made for conditions that were looked at already: `If-Modified-Since` and the like do not count.
+    pub disable_not_modified: Cell<bool>,
+    /// At most one range may be answered at a time.
+    pub single_range: Cell<bool>,
+    /// Ranges of a subrequest's own answer (`slice`).
+    pub subrequest_ranges: Cell<bool>,
     /// Set by `limit_rate` or `$limit_rate`; bytes per second, 0 for no limit.
     pub limit_rate: Cell<Option<u64>>,
     pub limit_rate_after: Cell<Option<u64>>,
     /// This subrequest's output is kept for `auth_request`, mirrors and the like, or thrown away.
     pub background: Cell<bool>,
+}
+
+/// The growing parts of a request, kept by the worker for the next one. A request derefs to it.
+#[derive(Default)]
+pub struct Memory {
+    /// The bytes of the request head, followed by what was edited.
+    pub block: RefCell<Vec<u8>>,
+    /// Method, version and fields, as positions in `block`.
+    pub head: RefCell<RequestHead>,
+    /// The normalised path.
+    pub uri: RefCell<Vec<u8>>,
+    /// What follows `?`, as sent.
+    pub args: RefCell<Vec<u8>>,
+    /// Host without port, lower case, validated.
+    pub host: RefCell<Vec<u8>>,
+    /// Replaces the connection's address (`realip`).
+    pub client: RefCell<Option<Addr>>,
+    pub body: RefCell<RequestBody>,
+    pub out: RefCell<HeadersOut>,
+    slots: RefCell<Slots>,
+    pub captures: RefCell<Captures>,
+    contexts: RefCell<Vec<Rc<dyn Any>>>,
+    cleanups: RefCell<Vec<Box<dyn FnOnce(&Request)>>>,
+}
+
+impl Memory {
+    /// Empties it, keeping what its parts have allocated.
+    fn clear(&mut self) {
+        self.block.get_mut().clear();
+        self.head.get_mut().reset();
+        self.uri.get_mut().clear();
+        self.args.get_mut().clear();
+        self.host.get_mut().clear();
+        if self.client.get_mut().is_some() {
+            *self.client.get_mut() = None;
+        }
+        self.body.get_mut().clear();
+        self.out.get_mut().clear();
+        self.slots.get_mut().clear();
+        self.captures.get_mut().groups.clear();
+        self.captures.get_mut().text.clear();
+        self.contexts.get_mut().clear();
+        self.cleanups.get_mut().clear();
+    }
+
+    /// Whether it grew so much that the allocator should have it back.
+    fn is_large(&self) -> bool {
+        self.block.borrow().capacity() > 64 * 1024
+    }
+}
+
+impl std::ops::Deref for Request {
+    type Target = Memory;
+
+    fn deref(&self) -> &Memory {
+        match &self.memory {
+            Some(memory) => memory,
+            // Taken away in `drop` alone.
+            None => unreachable!("a request keeps its memory as long as it lives"),
+        }
+    }
 }
 
 /// The groups of the last regular expression, with the text they lie in.
@@ -172,6 +226,19 @@ impl Request {
         f(head.get(&block, name))
     }
 
+    /// The values of all fields of that name, in order, without copying.
+    pub fn with_headers<R>(&self, name: &[u8], f: impl FnOnce(&[&[u8]]) -> R) -> R {
+        let head = self.head.borrow();
+        let block = self.block.borrow();
+        let values: smallvec::SmallVec<[&[u8]; 4]> = head
+            .fields
+            .iter()
+            .filter(|field| field.name.of(&block).eq_ignore_ascii_case(name))
+            .map(|field| field.value.of(&block))
+            .collect();
+        f(&values)
+    }
+
     /// Calls `f` for each field in order, with name and value as sent.
     pub fn for_each_header(&self, mut f: impl FnMut(&[u8], &[u8])) {
         let head = self.head.borrow();
@@ -237,12 +304,13 @@ impl Request {
     /// Starts over at `uri` when the handler answers [`crate::Flow::Redirected`]
     /// (nginx's `ngx_http_internal_redirect`). `args` without `?`.
     pub fn redirect_internally(&self, uri: &[u8], args: &[u8]) {
-        *self.pending_redirect.borrow_mut() = Some(Redirect::Uri { uri: uri.into(), args: args.into() });
+        *self.pending_redirect.borrow_mut() =
+            Some(Box::new(Redirect::Uri { uri: uri.into(), args: args.into() }));
     }
 
     /// The same for the named location `@name`; `name` includes the `@`.
     pub fn redirect_to_named(&self, name: &[u8]) {
-        *self.pending_redirect.borrow_mut() = Some(Redirect::Named(name.into()));
+        *self.pending_redirect.borrow_mut() = Some(Box::new(Redirect::Named(name.into())));
     }
 
     /// The error log in force here.
@@ -296,6 +364,10 @@ impl Subject for Request {
         true
     }
 
+    fn keep_captures(&self, text: &[u8], groups: Groups, names: &[(VarId, usize)]) {
+        crate::engine::keep_captures(self, text, groups, names);
+    }
+
     fn warn(&self, message: &str) {
         self.log_at(Level::Error, format_args!("{message}"));
     }
@@ -311,20 +383,6 @@ pub struct NewRequest {
     pub parent: Option<RequestRef>,
 }
 
-/// The growing parts of a finished request, kept by the worker for the next one.
-#[derive(Default)]
-pub(crate) struct Memory {
-    block: Vec<u8>,
-    /// Where a driver parses the head of the request to come.
-    pub(crate) head: RequestHead,
-    uri: Vec<u8>,
-    args: Vec<u8>,
-    host: Vec<u8>,
-    out: HeadersOut,
-    slots: Slots,
-    captures: Captures,
-}
-
 impl Request {
     /// A request with empty fields, in used memory if there is some.
     pub fn start(new: NewRequest) -> RequestRef {
@@ -333,7 +391,7 @@ impl Request {
     }
 
     /// The same in memory that was taken before, with the head that was parsed there.
-    pub(crate) fn start_in(memory: Memory, new: NewRequest) -> RequestRef {
+    pub(crate) fn start_in(memory: Box<Memory>, new: NewRequest) -> RequestRef {
         let main = new.parent.as_ref().map(|parent| parent.main.clone().unwrap_or_else(|| parent.clone()));
         Rc::new(Self {
             worker: new.worker,
@@ -341,26 +399,15 @@ impl Request {
             exchange: new.exchange,
             parent: new.parent,
             main,
-            block: RefCell::new(memory.block),
-            head: RefCell::new(memory.head),
+            memory: Some(memory),
             framing: Cell::default(),
             method: Cell::new(Method::Get),
             version: Cell::new(Version::Http11),
-            uri: RefCell::new(memory.uri),
-            args: RefCell::new(memory.args),
             complex_uri: Cell::new(false),
             valid_unparsed_uri: Cell::new(true),
-            host: RefCell::new(memory.host),
-            client: RefCell::new(None),
             server: Cell::new(new.server),
             location: Cell::new(new.location),
-            body: RefCell::default(),
-            out: RefCell::new(memory.out),
             chain: RefCell::new(None),
-            slots: RefCell::new(memory.slots),
-            captures: RefCell::new(memory.captures),
-            contexts: RefCell::default(),
-            cleanups: RefCell::default(),
             pending_redirect: RefCell::new(None),
             started: Cell::new(moonrest_sys::time::WallTime { secs: 0, nanos: 0 }),
             started_ms: Cell::new(0),
@@ -378,6 +425,12 @@ impl Request {
             cycles: Cell::new(0),
             subrequest_depth: Cell::new(0),
             uri_changed: Cell::new(false),
+            escape_captures: Cell::new(false),
+            valid_location: Cell::new(true),
+            add_uri_to_alias: Cell::new(false),
+            disable_not_modified: Cell::new(false),
+            single_range: Cell::new(false),
+            subrequest_ranges: Cell::new(false),
             limit_rate: Cell::new(None),
             limit_rate_after: Cell::new(None),
             background: Cell::new(false),
@@ -388,27 +441,11 @@ impl Request {
 impl Drop for Request {
     fn drop(&mut self) {
         self.run_cleanups();
-        let mut memory = Memory {
-            block: self.block.take(),
-            head: self.head.take(),
-            uri: self.uri.take(),
-            args: self.args.take(),
-            host: self.host.take(),
-            out: self.out.take(),
-            slots: self.slots.take(),
-            captures: self.captures.take(),
-        };
-        memory.block.clear();
-        memory.head.reset();
-        memory.uri.clear();
-        memory.args.clear();
-        memory.host.clear();
-        memory.out.clear();
-        memory.slots.clear();
-        memory.captures.groups.clear();
-        memory.captures.text.clear();
-        if memory.block.capacity() <= 64 * 1024 {
-            self.worker.give_memory(memory);
+        if let Some(mut memory) = self.memory.take() {
+            if !memory.is_large() {
+                memory.clear();
+                self.worker.give_memory(memory);
+            }
         }
     }
 }

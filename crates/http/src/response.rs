@@ -50,11 +50,13 @@ pub struct HeadersOut {
 impl HeadersOut {
     /// Empties it for the next response, keeping its memory.
     pub fn clear(&mut self) {
-        let mut fields = std::mem::take(&mut self.fields);
-        let mut trailers = std::mem::take(&mut self.trailers);
-        fields.clear();
-        trailers.clear();
-        *self = Self { fields, trailers, ..Self::default() };
+        let fields = std::mem::take(&mut self.fields);
+        let trailers = std::mem::take(&mut self.trailers);
+        *self = Self::default();
+        self.fields = fields;
+        self.trailers = trailers;
+        self.fields.clear();
+        self.trailers.clear();
     }
 
     /// Adds a field behind the others.

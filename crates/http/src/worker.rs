@@ -62,8 +62,9 @@ pub struct Worker {
     /// Connections it may have at once (`worker_connections`).
     pub max_connections: usize,
     pub connections: Cell<usize>,
-    memories: RefCell<Vec<Memory>>,
+    memories: RefCell<Vec<Box<Memory>>>,
     buffers: RefCell<Vec<Vec<u8>>>,
+    pub(crate) file_caches: crate::open_file::Caches,
     date: Cell<(i64, [u8; 29])>,
     local_times: Cell<LocalTimes>,
     stopping: tokio::sync::Notify,
@@ -98,6 +99,7 @@ impl Worker {
             connections: Cell::new(0),
             memories: RefCell::default(),
             buffers: RefCell::default(),
+            file_caches: crate::open_file::Caches::default(),
             date: Cell::new((i64::MIN, [0; 29])),
             local_times: Cell::new(LocalTimes { at: i64::MIN, log: [0; 26], iso8601: [0; 25] }),
             stopping: tokio::sync::Notify::new(),
@@ -136,11 +138,11 @@ impl Worker {
         }
     }
 
-    pub(crate) fn take_memory(&self) -> Memory {
+    pub(crate) fn take_memory(&self) -> Box<Memory> {
         self.memories.borrow_mut().pop().unwrap_or_default()
     }
 
-    pub(crate) fn give_memory(&self, memory: Memory) {
+    pub(crate) fn give_memory(&self, memory: Box<Memory>) {
         let mut memories = self.memories.borrow_mut();
         if memories.len() < KEPT {
             memories.push(memory);

@@ -402,7 +402,7 @@ async fn next_request(h1: &Rc<H1>) -> Next {
         if h1.unread() > 0 {
             let parsed = {
                 let buffer = h1.buffer.borrow();
-                memory.head.parse(buffer.get(h1.at.get()..).unwrap_or_default(), &limits)
+                memory.head.get_mut().parse(buffer.get(h1.at.get()..).unwrap_or_default(), &limits)
             };
             match parsed {
                 Ok(Parse::Complete { len }) => return Next::Request(take_head(h1, memory, len)),
@@ -454,8 +454,8 @@ async fn next_request(h1: &Rc<H1>) -> Next {
 }
 
 /// The client closed within a head.
-fn head_ended(h1: &Rc<H1>, memory: Memory) -> Next {
-    let blank = memory.head.is_blank(h1.buffer.borrow().get(h1.at.get()..).unwrap_or_default());
+fn head_ended(h1: &Rc<H1>, memory: Box<Memory>) -> Next {
+    let blank = memory.head.borrow().is_blank(h1.buffer.borrow().get(h1.at.get()..).unwrap_or_default());
     if h1.unread() > 0 && !blank {
         let r = new_request(h1, memory, h1.unread());
         crate::info!(r, "client prematurely closed connection while reading client request headers");
@@ -464,7 +464,7 @@ fn head_ended(h1: &Rc<H1>, memory: Memory) -> Next {
     Next::Close
 }
 
-fn head_timed_out(h1: &Rc<H1>, memory: Memory) -> Next {
+fn head_timed_out(h1: &Rc<H1>, memory: Box<Memory>) -> Next {
     let r = new_request(h1, memory, h1.unread());
     crate::info!(r, "client timed out while reading client request headers");
     close_unanswered(h1, &r, 408)
@@ -480,14 +480,16 @@ fn close_unanswered(_h1: &Rc<H1>, r: &RequestRef, status: u16) -> Next {
     Next::Close
 }
 
-fn new_request(h1: &Rc<H1>, memory: Memory, len: usize) -> RequestRef {
+fn new_request(h1: &Rc<H1>, memory: Box<Memory>, len: usize) -> RequestRef {
     let server = h1.addr_conf.default_server;
     h1.conn.requests.set(h1.conn.requests.get() + 1);
     h1.sent_before.set(h1.bytes_sent.get() + h1.queue.borrow().len());
     *h1.body.borrow_mut() = BodyReader::Done;
     h1.delimited.set(Delimited::Length);
-    let start = memory.head.start();
-    let (method, version) = (memory.head.method, memory.head.version);
+    let (start, method, version) = {
+        let head = memory.head.borrow();
+        (head.start(), head.method, head.version)
+    };
     let new = NewRequest {
         worker: h1.worker.clone(),
         conn: h1.conn.clone(),
@@ -516,7 +518,7 @@ fn new_request(h1: &Rc<H1>, memory: Memory, len: usize) -> RequestRef {
     r
 }
 
-fn bad_head(h1: &Rc<H1>, memory: Memory, error: &HeadError) -> (RequestRef, Option<u16>) {
+fn bad_head(h1: &Rc<H1>, memory: Box<Memory>, error: &HeadError) -> (RequestRef, Option<u16>) {
     let message = {
         let buffer = h1.buffer.borrow();
         error.log_message(buffer.get(h1.at.get()..).unwrap_or_default())
@@ -529,7 +531,7 @@ fn bad_head(h1: &Rc<H1>, memory: Memory, error: &HeadError) -> (RequestRef, Opti
 }
 
 /// Makes a request of a complete head; with the status of what is wrong with it.
-fn take_head(h1: &Rc<H1>, memory: Memory, len: usize) -> (RequestRef, Option<u16>) {
+fn take_head(h1: &Rc<H1>, memory: Box<Memory>, len: usize) -> (RequestRef, Option<u16>) {
     let r = new_request(h1, memory, len);
     let status = accept_head(h1, &r).err();
     if status.is_some() {
@@ -643,7 +645,7 @@ fn find_server(h1: &H1, r: &Request) -> Result<(), u16> {
     let host = r.host.borrow();
     let found = h1.addr_conf.find(&host, &mut groups);
     if let Some(names) = found.captures {
-        engine::keep_captures(r, &host, groups, names);
+        crate::regex::keep(r, &host, groups, names);
     }
     r.server.set(found.server);
     r.location.set(r.srv().location);
@@ -965,4 +967,24 @@ fn disabled_browser(r: &Request, which: u8) -> bool {
             && find(agent, b"Chrom").is_none();
         msie6 || safari
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_on_the_hot_path_stay_small() {
+        println!(
+            "request {} h1 {} connection {}",
+            size_of::<Request>(),
+            size_of::<H1>(),
+            size_of::<Connection>()
+        );
+        fn size_of_future<F, A>(_: fn(A) -> F) -> usize {
+            size_of::<F>()
+        }
+        println!("serve {} batch {}", size_of_future(serve), size_of_future(batch));
+        assert!(size_of_future(serve) <= 256);
+    }
 }
