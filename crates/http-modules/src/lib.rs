@@ -2,7 +2,6 @@
 //!
 //! [`MODULES`] is the registry: a line per module, in the order in which handlers of one phase run.
 
-pub mod log;
 pub mod rewrite;
 pub mod index;
 pub mod static_files;
@@ -10,6 +9,9 @@ pub mod try_files;
 pub mod geo;
 pub mod map;
 pub mod split_clients;
+mod compression;
+pub mod gzip;
+pub mod log;
 
 use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
 
@@ -31,6 +33,7 @@ pub static MODULES: Registry = &[
     &Module::<geo::Geo>::NEW,
     &Module::<split_clients::SplitClients>::NEW,
     // filters: headers, userid, gzip …
+    &Module::<gzip::Gzip>::NEW,
     // log
     &Module::<log::AccessLog>::NEW,
 ];

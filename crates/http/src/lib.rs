@@ -9,6 +9,7 @@ pub mod engine;
 pub mod entity;
 pub mod exchange;
 pub mod filter;
+pub mod gzip;
 pub mod listen;
 pub mod location;
 pub mod module;

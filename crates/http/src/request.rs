@@ -365,7 +365,7 @@ impl Subject for Request {
     }
 
     fn keep_captures(&self, text: &[u8], groups: Groups, names: &[(VarId, usize)]) {
-        crate::engine::keep_captures(self, text, groups, names);
+        crate::regex::keep(self, text, groups, names);
     }
 
     fn warn(&self, message: &str) {

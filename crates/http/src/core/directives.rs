@@ -7,7 +7,7 @@ use super::{
 use crate::{
     args::Args,
     compile::BlockKind,
-    listen,
+    gzip, listen,
     module::{Directive, Set},
     types,
 };
@@ -82,6 +82,15 @@ pub(super) const TABLE: &[D] = &[
     D::flag("underscores_in_headers", |c| &mut c.underscores_in_headers).within(HS),
     D::flag("merge_slashes", |c| &mut c.merge_slashes).within(HS),
     D::msec("send_timeout", |c| &mut c.send_timeout),
+    D::flag("gzip_vary", |c| &mut c.gzip_vary),
+    D::new(
+        "gzip_http_version",
+        Contexts::HSL,
+        Arity::exactly(1),
+        Set::Enum(&["1.0", "1.1"], |c: &mut CoreLoc| &mut c.gzip_http_version),
+    ),
+    D::loc("gzip_proxied", Arity::at_least(1), |c, args| gzip::set_proxied(&mut c.gzip_proxied, args)),
+    D::loc("gzip_disable", Arity::at_least(1), |c, args| gzip::set_disabled(&mut c.gzip_disable, args)),
     D::size("send_lowat", |c| &mut c.send_lowat),
     D::size("postpone_output", |c| &mut c.postpone_output),
     D::new("limit_rate", HSL_IF, Arity::exactly(1), Set::Loc(limit_rate)),

@@ -1,7 +1,7 @@
 //! Settings of the core module: as written ([`CoreLoc`]) and as used ([`Core`]).
 
 use super::error_page::ErrorPage;
-use crate::{compile::Compiler, types::TypesConf};
+use crate::{compile::Compiler, gzip, types::TypesConf};
 use moonrest_core::{Log, Template, inherit, log::Target};
 use moonrest_sys::temp::TempDir;
 use std::sync::Arc;
@@ -71,6 +71,10 @@ pub struct CoreLoc {
     pub post_action: Option<Template>,
     pub early_hints: Option<Vec<Template>>,
     pub resolver_timeout: Option<u64>,
+    pub gzip_vary: Option<bool>,
+    pub gzip_http_version: Option<usize>,
+    pub gzip_proxied: Option<u16>,
+    pub gzip_disable: Option<gzip::Disabled>,
 
     // Only of `http` and `server`.
     pub client_header_timeout: Option<u64>,
@@ -245,6 +249,10 @@ inherit!(CoreLoc {
     post_action,
     early_hints,
     resolver_timeout,
+    gzip_vary,
+    gzip_http_version,
+    gzip_proxied,
+    gzip_disable,
     client_header_timeout,
     client_header_buffer_size,
     large_client_header_buffers,
@@ -325,6 +333,8 @@ pub struct Core {
     pub post_action: Option<Template>,
     pub early_hints: Vec<Template>,
     pub resolver_timeout: u64,
+    /// Who gets compressed answers.
+    pub gzip: gzip::Rules,
 }
 
 impl Core {
@@ -416,6 +426,12 @@ impl Core {
             post_action: conf.post_action.clone(),
             early_hints: conf.early_hints.clone().unwrap_or_default(),
             resolver_timeout: conf.resolver_timeout.unwrap_or(30_000),
+            gzip: gzip::Rules::new(
+                conf.gzip_vary,
+                conf.gzip_http_version,
+                conf.gzip_proxied,
+                conf.gzip_disable.clone(),
+            ),
         }
     }
 }
