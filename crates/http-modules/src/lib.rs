@@ -2,16 +2,16 @@
 //!
 //! [`MODULES`] is the registry: a line per module, in the order in which handlers of one phase run.
 
-pub mod rewrite;
+mod compression;
+pub mod geo;
+pub mod gzip;
 pub mod index;
+pub mod log;
+pub mod map;
+pub mod rewrite;
+pub mod split_clients;
 pub mod static_files;
 pub mod try_files;
-pub mod geo;
-pub mod map;
-pub mod split_clients;
-mod compression;
-pub mod gzip;
-pub mod log;
 
 use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
 

@@ -26,6 +26,7 @@ pub mod special;
 pub mod subrequest;
 pub mod types;
 pub mod variables;
+mod walk;
 pub mod worker;
 
 pub use moonrest_core::Level;
