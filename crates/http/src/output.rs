@@ -376,7 +376,7 @@ impl Request {
         }
         // A failed child leaves a gap; only a broken connection ends its parent.
         match result {
-            Err(error @ RequestError::Client { .. }) => Err(error),
+            Err(error @ (RequestError::Client { .. } | RequestError::Gone { .. })) => Err(error),
             _ => Ok(()),
         }
     }
