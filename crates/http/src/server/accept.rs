@@ -40,11 +40,11 @@ impl Socket {
         match self {
             Self::Tcp(listener) => {
                 let (stream, addr) = listener.accept().await?;
-                Ok((Io::Tcp(stream), Addr::Inet(addr)))
+                Ok((stream.into(), Addr::Inet(addr)))
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Io::Unix(stream), Addr::Unix(Box::default())))
+                Ok((stream.into(), Addr::Unix(Box::default())))
             }
         }
     }
@@ -111,7 +111,7 @@ fn start(worker: &Rc<Worker>, io: Io, remote: Addr, listener: usize) {
     });
     let server = worker.http.server(addr_conf.default_server);
     if worker.http.location(server.location).core.tcp_nodelay && matches!(io, Io::Tcp(_)) {
-        let _ = moonrest_sys::socket::set_nodelay(&io, true);
+        let _ = io.with_fd(|fd| moonrest_sys::socket::set_nodelay(fd, true));
     }
     bump(&worker.counters.accepted, 1);
     bump(&worker.counters.handled, 1);

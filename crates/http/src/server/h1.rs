@@ -215,7 +215,7 @@ pub async fn serve(h1: Rc<H1>) {
         }
     }
     if h1.reset.get() {
-        let _ = moonrest_sys::socket::reset_on_close(&h1.io);
+        let _ = h1.io.with_fd(|fd| moonrest_sys::socket::reset_on_close(fd));
     }
 }
 
@@ -357,17 +357,20 @@ async fn finish(h1: &Rc<H1>, r: &RequestRef, result: Result<(), RequestError>) -
     }
     Some(match lingering {
         Lingering::Always => linger,
-        Lingering::On if body_left || h1.unread() > 0 || h1.more_has_come() => linger,
+        Lingering::On if body_left || h1.unread() > 0 || h1.more_has_come().await => linger,
         _ => After::Close,
     })
 }
 
 impl H1 {
     /// Whether bytes wait in the socket. Closing it now would reset the connection, and the answer with it.
-    fn more_has_come(&self) -> bool {
-        let mut buffer = self.buffer.borrow_mut();
-        buffer.reserve(1);
-        matches!(self.io.try_read(&mut buffer), Ok(n) if n > 0)
+    async fn more_has_come(&self) -> bool {
+        poll_fn(|cx| {
+            let mut buffer = self.buffer.borrow_mut();
+            buffer.reserve(1);
+            Poll::Ready(matches!(self.io.poll_read(&mut buffer, cx), Poll::Ready(Ok(n)) if n > 0))
+        })
+        .await
     }
 
     /// A line at `info` about the connection, when there is no request to speak of.
