@@ -5,9 +5,12 @@
 mod compression;
 pub mod geo;
 pub mod gzip;
+pub mod headers;
 pub mod index;
 pub mod log;
 pub mod map;
+pub mod not_modified;
+pub mod range;
 pub mod rewrite;
 pub mod split_clients;
 pub mod static_files;
@@ -28,12 +31,15 @@ pub static MODULES: Registry = &[
     // content: random_index, index, autoindex, dav, gzip_static, static
     &Module::<index::Index>::NEW,
     &Module::<static_files::StaticFiles>::NEW,
-    // variables only: map, geo, split_clients, browser, referer, secure_link
+    // variables only
     &Module::<map::Map>::NEW,
     &Module::<geo::Geo>::NEW,
     &Module::<split_clients::SplitClients>::NEW,
-    // filters: headers, userid, gzip …
+    // filters
+    &Module::<not_modified::NotModified>::NEW,
+    &Module::<headers::Headers>::NEW,
     &Module::<gzip::Gzip>::NEW,
+    &Module::<range::Ranges>::NEW,
     // log
     &Module::<log::AccessLog>::NEW,
 ];
