@@ -2,13 +2,27 @@
 //!
 //! [`MODULES`] is the registry: a line per module, in the order in which handlers of one phase run.
 
+pub mod autoindex;
+pub mod access;
+pub mod auth_basic;
+pub mod auth_request;
+pub mod browser;
 mod compression;
+pub mod dav;
+pub mod empty_gif;
 pub mod geo;
 pub mod gzip;
+pub mod gzip_static;
+pub mod headers;
 pub mod index;
 pub mod log;
 pub mod map;
+pub mod not_modified;
+pub mod random_index;
+pub mod range;
+pub mod realip;
 pub mod rewrite;
+pub mod secure_link;
 pub mod split_clients;
 pub mod static_files;
 pub mod try_files;
@@ -20,22 +34,34 @@ use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
 pub static MODULES: Registry = &[
     &Module::<HttpCore>::NEW,
     // post-read: realip
+    &Module::<realip::RealIp>::NEW,
     &Module::<rewrite::Rewrite>::NEW,
-    // preaccess: limit_conn, limit_req
-    // access: access, auth_basic, auth_request
+    // preaccess: limit_req, limit_conn
+    // access
+    &Module::<access::Access>::NEW,
+    &Module::<auth_basic::AuthBasic>::NEW,
+    &Module::<auth_request::AuthRequest>::NEW,
     // precontent: try_files, mirror
     &Module::<try_files::TryFiles>::NEW,
     // content: random_index, index, autoindex, dav, gzip_static, static
+    &Module::<random_index::RandomIndex>::NEW,
     &Module::<index::Index>::NEW,
+    &Module::<autoindex::Autoindex>::NEW,
+    &Module::<dav::Dav>::NEW,
+    &Module::<gzip_static::GzipStatic>::NEW,
     &Module::<static_files::StaticFiles>::NEW,
-    // variables only: map, geo, split_clients, browser, referer, secure_link
-    // content: dav, random_index, index, autoindex, gzip_static, static
+    &Module::<empty_gif::EmptyGif>::NEW,
     // variables only
     &Module::<map::Map>::NEW,
     &Module::<geo::Geo>::NEW,
     &Module::<split_clients::SplitClients>::NEW,
-    // filters and log: headers, userid, gzip … , log
+    // filters
+    &Module::<not_modified::NotModified>::NEW,
+    &Module::<headers::Headers>::NEW,
     &Module::<gzip::Gzip>::NEW,
+    &Module::<range::Ranges>::NEW,
+    &Module::<browser::Browser>::NEW,
+    &Module::<secure_link::SecureLink>::NEW,
     // filters: headers, userid, gzip …
     // log
     &Module::<log::AccessLog>::NEW,

@@ -1,10 +1,12 @@
 //! The HTTP engine: configuration blocks, phases, filters, requests, and the HTTP/1 driver.
 
 pub mod args;
+pub mod basic_auth;
 pub mod body;
 pub mod compile;
 pub mod context;
 pub mod core;
+pub mod decimal;
 pub mod engine;
 pub mod entity;
 pub mod exchange;

@@ -122,7 +122,7 @@ fn run(
         }
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
+        .enable_io()
         .max_blocking_threads(settings.blocking_threads())
         .max_io_events_per_tick(settings.epoll_events())
         .build_local(LocalOptions::default())
@@ -201,7 +201,9 @@ async fn drain(worker: &Worker, patience: Option<Duration>, commands: &mut watch
     let stop = commands.wait_for(|command| *command == Command::Stop);
     let timeout = async {
         match patience {
-            Some(patience) => tokio::time::sleep(patience).await,
+            Some(patience) => {
+                moonrest_net::sleep::sleep(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX)).await;
+            }
             None => std::future::pending().await,
         }
     };

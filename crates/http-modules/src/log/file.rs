@@ -256,7 +256,7 @@ async fn watch(buffer: Weak<Buffer>) {
             buffer.flush();
         } else {
             drop(buffer);
-            tokio::time::sleep(Duration::from_millis(left)).await;
+            moonrest_net::sleep::sleep(left).await;
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `log_format`: compiled to pieces once, then appended to a line without intermediate copies.
 
-use moonrest_http::{Request, prelude::*, server::append_number};
+use moonrest_http::{Request, decimal::append as append_number, prelude::*};
 use moonrest_proto::{escape, http1::Version};
 use moonrest_sys::time;
 

@@ -525,6 +525,10 @@ fn bad_head(h1: &Rc<H1>, memory: Box<Memory>, error: &HeadError) -> (RequestRef,
     };
     let len = h1.unread();
     let r = new_request(h1, memory, len);
+    if r.version.get() == Version::Http09 && *error != HeadError::InvalidMethodInHttp09 {
+        // The line was not read to its version: the answer has a head.
+        r.version.set(Version::Http10);
+    }
     r.keepalive.set(false);
     crate::info!(r, "{message} while {}", error.action());
     (r, Some(error.status()))
@@ -621,22 +625,25 @@ fn find_server(h1: &H1, r: &Request) -> Result<(), u16> {
         let field = head.fields.value(Known::Host, &block);
         // The authority of an absolute target wins; both must be well-formed.
         let from_field = match field {
-            Some(host) if !host.is_empty() => {
-                host::validate(host, &mut target).map(drop).map_err(|_| host::InvalidHost::IN_FIELD)
+            Some(host) => {
+                host::validate(host, &mut target).map(Some).map_err(|_| host::InvalidHost::IN_FIELD)
             }
-            _ => Ok(()),
+            None => Ok(None),
         };
         match from_field {
-            Ok(()) if head.has_host => host::validate(head.host.of(&block), &mut target)
-                .map(drop)
+            Ok(_) if head.has_host => host::validate(head.host.of(&block), &mut target)
+                .map(Some)
                 .map_err(|_| host::InvalidHost::IN_REQUEST_LINE),
             other => other,
         }
     };
-    if let Err(message) = valid {
-        r.host.borrow_mut().clear();
-        crate::info!(r, "{message}");
-        return Err(400);
+    match valid {
+        Ok(info) => r.port.set(info.and_then(|info| info.port).unwrap_or(0)),
+        Err(message) => {
+            r.host.borrow_mut().clear();
+            crate::info!(r, "{message}");
+            return Err(400);
+        }
     }
     if !h1.addr_conf.has_names() {
         return Ok(());
@@ -769,6 +776,8 @@ impl Exchange for H1 {
         self.decide_keepalive(r);
         let delimited = head::delimit(r);
         self.delimited.set(delimited);
+        r.chunked.set(delimited == Delimited::Chunked);
+        head::make_location_absolute(r);
         self.start_pace(r);
         if r.version.get() == Version::Http09 {
             r.keepalive.set(false);
@@ -922,6 +931,10 @@ impl Exchange for H1 {
         // What is queued will leave, unless the client has gone.
         let queued = if self.broken.get() { 0 } else { self.queue.borrow().len() };
         (self.bytes_sent.get() + queued).saturating_sub(self.sent_before.get())
+    }
+
+    fn tcp_info(&self) -> Option<moonrest_sys::socket::TcpInfo> {
+        self.io.with_fd(|fd| moonrest_sys::socket::tcp_info(fd)).ok()
     }
 
     fn as_any(&self) -> &dyn Any {

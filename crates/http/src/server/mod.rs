@@ -6,5 +6,3 @@ mod head;
 mod proxy_protocol;
 mod queue;
 mod write;
-
-pub use head::append_number;
