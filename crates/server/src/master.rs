@@ -512,9 +512,9 @@ impl Master<'_> {
             };
             self.forget();
             panics::log_to(state.log.clone());
-            let State { settings, log, record, groups, stderr_log, .. } = state;
+            let State { settings, log, logs, record, groups, stderr_log, pid_file: _ } = state;
             let sockets = handover::sockets(&groups);
-            drop(groups);
+            drop((groups, logs));
             let birth = serving_process::Birth {
                 program: self.program,
                 settings,
