@@ -1,5 +1,6 @@
 //! The `moonrest` program: nginx's command line.
 
+mod features;
 mod options;
 
 use std::process::ExitCode;

@@ -138,7 +138,8 @@ fn show_version(given: &Given) {
         error_line(HELP);
     }
     if given.configure {
-        error_line("configure arguments:");
+        let arguments = crate::features::configure_arguments(moonrest_http_modules::MODULES);
+        error_line(&format!("configure arguments: {arguments}"));
     }
 }
 

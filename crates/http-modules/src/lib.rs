@@ -5,16 +5,26 @@
 pub mod access;
 pub mod auth_basic;
 pub mod auth_request;
+pub mod autoindex;
+pub mod brotli;
 pub mod browser;
 mod compression;
+pub mod dav;
 pub mod degradation;
+pub mod empty_gif;
 pub mod geo;
+pub mod gunzip;
 pub mod gzip;
+pub mod gzip_static;
+pub mod headers;
 pub mod index;
 mod lenient_base64;
 pub mod log;
 pub mod map;
 pub mod mirror;
+pub mod not_modified;
+pub mod random_index;
+pub mod range;
 pub mod realip;
 pub mod referer;
 pub mod rewrite;
@@ -22,8 +32,10 @@ pub mod secure_link;
 pub mod split_clients;
 pub mod static_files;
 pub mod stub_status;
+pub mod sub_filter;
 pub mod try_files;
 pub mod userid;
+pub mod zstd;
 
 use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
 
@@ -43,9 +55,14 @@ pub static MODULES: Registry = &[
     // precontent: try_files, mirror
     &Module::<try_files::TryFiles>::NEW,
     &Module::<mirror::Mirror>::NEW,
-    // content: random_index, index, autoindex, dav, gzip_static, static
+    // content
+    &Module::<random_index::RandomIndex>::NEW,
     &Module::<index::Index>::NEW,
+    &Module::<autoindex::Autoindex>::NEW,
+    &Module::<dav::Dav>::NEW,
+    &Module::<gzip_static::GzipStatic>::NEW,
     &Module::<static_files::StaticFiles>::NEW,
+    &Module::<empty_gif::EmptyGif>::NEW,
     &Module::<stub_status::StubStatus>::NEW,
     // variables only
     &Module::<map::Map>::NEW,
@@ -54,9 +71,16 @@ pub static MODULES: Registry = &[
     &Module::<browser::Browser>::NEW,
     &Module::<referer::Referer>::NEW,
     &Module::<secure_link::SecureLink>::NEW,
-    // filters: headers, gzip …
+    // filters
+    &Module::<not_modified::NotModified>::NEW,
+    &Module::<headers::Headers>::NEW,
     &Module::<userid::UserId>::NEW,
+    &Module::<gunzip::Gunzip>::NEW,
+    &Module::<sub_filter::Sub>::NEW,
+    &Module::<zstd::Zstd>::NEW,
+    &Module::<brotli::Brotli>::NEW,
     &Module::<gzip::Gzip>::NEW,
+    &Module::<range::Ranges>::NEW,
     // log
     &Module::<log::AccessLog>::NEW,
 ];

@@ -36,6 +36,8 @@ pub struct Http {
     /// The `conf` prefix and `-p` prefix, for what is resolved at run time.
     pub prefix: std::path::PathBuf,
     pub conf_prefix: std::path::PathBuf,
+    /// `$hostname`.
+    pub hostname: Box<str>,
 }
 
 impl Http {
@@ -357,6 +359,7 @@ impl<'a> Compiler<'a> {
             registry,
             prefix: env.prefix.clone(),
             conf_prefix: env.conf_prefix.clone(),
+            hostname: moonrest_sys::host::name().into(),
         })
     }
 

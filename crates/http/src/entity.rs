@@ -14,7 +14,10 @@ impl Request {
         let core = &self.loc().core;
         let uri = self.uri.borrow();
         let known = uri::extension(&uri).and_then(|extension| core.types.get(extension));
-        out.set_content_type(known.unwrap_or(&core.default_type).clone());
+        let media = known.unwrap_or(&core.default_type).clone();
+        // nginx: what the configuration writes is the media type as a whole, parameters included.
+        out.content_type_len = media.len();
+        out.content_type = media;
     }
 
     /// Sets the validator from time and length, as far as the location wants one (`etag`).

@@ -5,14 +5,14 @@ use crate::{
     compile::Http,
     exchange::{Connection, Exchange},
     location::{LocId, Location, Server, ServerId},
-    output::Chain,
     phase::RequestError,
+    pipeline::Chain,
     response::HeadersOut,
     worker::Worker,
 };
 use moonrest_core::{Level, Log, Subject, VarId, VarTable, regex::Groups, var::Slots};
 use moonrest_net::addr::Addr;
-use moonrest_proto::http1::{Framing, Method, RequestHead, Version};
+use moonrest_proto::http1::{Framing, Known, Method, RequestHead, Version};
 use std::{
     any::Any,
     cell::{Cell, Ref, RefCell, RefMut},
@@ -58,6 +58,12 @@ pub struct Request {
     pub pipelined: Cell<bool>,
     /// Bytes of head and body as received (`$request_length`).
     pub request_length: Cell<u64>,
+    /// The port that the client named, in the target or `Host`; 0 for none.
+    pub port: Cell<u16>,
+    /// The response went out as it should (`$request_completion`).
+    pub completed: Cell<bool>,
+    /// The body goes out in chunks.
+    pub chunked: Cell<bool>,
     /// The status that `error_page` or an early error set; 0 when none.
     pub error_status: Cell<u16>,
     /// The `error_page` machinery is answering an error (so `recursive_error_pages` counts).
@@ -86,6 +92,8 @@ pub struct Request {
     pub single_range: Cell<bool>,
     /// Ranges of a subrequest's own answer (`slice`).
     pub subrequest_ranges: Cell<bool>,
+    /// What is being done, for the error log: it follows `while` there. Empty for nothing worth a word.
+    pub action: Cell<&'static str>,
     /// Set by `limit_rate` or `$limit_rate`; bytes per second, 0 for no limit.
     pub limit_rate: Cell<Option<u64>>,
     pub limit_rate_after: Cell<Option<u64>>,
@@ -196,6 +204,11 @@ impl Request {
         self.main.is_some()
     }
 
+    /// Whether the client's connection is encrypted.
+    pub fn is_tls(&self) -> bool {
+        self.conn.tls.borrow().is_some()
+    }
+
     /// The normalised path.
     pub fn uri(&self) -> Ref<'_, Vec<u8>> {
         self.uri.borrow()
@@ -227,6 +240,18 @@ impl Request {
         let head = self.head.borrow();
         let block = self.block.borrow();
         f(head.get(&block, name))
+    }
+
+    /// The first field of a known name, without a search.
+    pub fn with_known<R>(&self, known: Known, f: impl FnOnce(Option<&[u8]>) -> R) -> R {
+        let head = self.head.borrow();
+        let block = self.block.borrow();
+        f(head.value(known, &block))
+    }
+
+    /// Whether the client sent a field of a known name.
+    pub fn has_known(&self, known: Known) -> bool {
+        self.head.borrow().field(known).is_some()
     }
 
     /// The values of all fields of that name, in order, without copying.
@@ -337,8 +362,7 @@ impl Request {
     ) -> impl Future<Output = Result<crate::phase::Flow, RequestError>> + 'static {
         let r = self.clone();
         async move {
-            let sleep = tokio::time::sleep(std::time::Duration::from_millis(ms));
-            tokio::pin!(sleep);
+            let mut sleep = std::pin::pin!(moonrest_net::sleep::sleep(ms));
             std::future::poll_fn(|cx| {
                 if sleep.as_mut().poll(cx).is_ready() {
                     return std::task::Poll::Ready(Ok(crate::phase::Flow::Next));
@@ -418,6 +442,9 @@ impl Request {
             header_size: Cell::new(0),
             pipelined: Cell::new(false),
             request_length: Cell::new(0),
+            port: Cell::new(0),
+            completed: Cell::new(false),
+            chunked: Cell::new(false),
             error_status: Cell::new(0),
             in_error_page: Cell::new(false),
             internal: Cell::new(false),
@@ -434,6 +461,7 @@ impl Request {
             disable_not_modified: Cell::new(false),
             single_range: Cell::new(false),
             subrequest_ranges: Cell::new(false),
+            action: Cell::new(""),
             limit_rate: Cell::new(None),
             limit_rate_after: Cell::new(None),
             background: Cell::new(false),

@@ -1,7 +1,7 @@
 //! `types`: from file extensions to media types; and tables of media types for filters (`gzip_types`).
 //! <https://nginx.org/en/docs/http/ngx_http_core_module.html#types>
 
-use crate::{args::Args, core::CoreLoc, request::Request};
+use crate::{args::Args, core::CoreLoc};
 use bytes::Bytes;
 use moonrest_core::{ConfResult, Fault};
 use std::{collections::HashMap, collections::HashSet, sync::Arc};
@@ -25,33 +25,6 @@ impl TypesConf {
         }
         self.0.get(extension)
     }
-}
-
-/// The extension of a path, without its dot; a name that begins with a dot has none by that.
-pub fn extension(path: &[u8]) -> &[u8] {
-    let name = memchr::memrchr(b'/', path).map_or(path, |slash| path.get(slash + 1..).unwrap_or_default());
-    match memchr::memrchr(b'.', name) {
-        Some(dot) if dot > 0 => name.get(dot + 1..).unwrap_or_default(),
-        _ => b"",
-    }
-}
-
-/// Gives the response the media type of its path's extension, or `default_type`, unless it has a type.
-pub fn set_content_type(r: &Request) {
-    let mut out = r.out.borrow_mut();
-    if !out.content_type.is_empty() {
-        return;
-    }
-    let core = &r.loc().core;
-    let uri = r.uri.borrow();
-    let media = match extension(&uri) {
-        b"" => None,
-        extension => core.types.get(extension),
-    };
-    let media = media.unwrap_or(&core.default_type).clone();
-    // The whole text counts as the media type here, parameters included.
-    out.content_type_len = media.len();
-    out.content_type = media;
 }
 
 /// Sets `types { TYPE EXT …; }`. A second block in the same place adds to the first.
@@ -131,24 +104,4 @@ pub fn set_types(slot: &mut Option<Arc<MediaTypes>>, args: &Args<'_>, always: &[
     }
     *slot = Some(Arc::new(MediaTypes::parse(args, always)?));
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hidden_files_have_no_extension() {
-        for (path, expect) in [
-            ("/a.html", "html"),
-            ("/a.tar.gz", "gz"),
-            ("/.htaccess", ""),
-            ("/a.b/c", ""),
-            ("/a.", ""),
-            ("/", ""),
-            ("", ""),
-        ] {
-            assert_eq!(extension(path.as_bytes()), expect.as_bytes(), "{path}");
-        }
-    }
 }

@@ -4,7 +4,6 @@ use super::{Main, rule};
 use moonrest_http::{
     prelude::*,
     script::{ScriptFlow, ScriptOp, ScriptStep},
-    types,
 };
 
 /// A `return`, compiled.
@@ -47,7 +46,7 @@ impl ScriptOp for Answer {
             out.status = self.status;
             out.content_length = Some(body.len() as u64);
         }
-        types::set_content_type(r);
+        r.set_content_type();
         Ok(match r.respond_pieces(vec![Piece::Data(body)])? {
             Step::Now(_) => ScriptStep::Now(ScriptFlow::Responded),
             Step::Wait(wait) => ScriptStep::Wait(Box::pin(async move {

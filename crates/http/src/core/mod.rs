@@ -68,10 +68,7 @@ pub fn map_path_into(r: &Request, path: &mut Vec<u8>) -> Option<usize> {
         return None;
     }
     let start = path.len();
-    root.path.append(r, path);
-    if root.relative && path.get(start) != Some(&b'/') {
-        path.splice(start..start, r.http().prefix.as_os_str().as_encoded_bytes().iter().copied());
-    }
+    append_root(r, path);
     let end = path.len();
     let uri = r.uri.borrow();
     match (root.alias, root.replaces) {
@@ -82,4 +79,20 @@ pub fn map_path_into(r: &Request, path: &mut Vec<u8>) -> Option<usize> {
         (true, None) => {}
     }
     (!path.get(start..)?.contains(&0)).then_some(end - start)
+}
+
+/// What `root` or `alias` stands for, whole.
+pub fn root_path(r: &Request) -> Vec<u8> {
+    let mut path = Vec::with_capacity(128);
+    append_root(r, &mut path);
+    path
+}
+
+fn append_root(r: &Request, path: &mut Vec<u8>) {
+    let root = &r.loc().core.root;
+    let start = path.len();
+    root.path.append(r, path);
+    if root.relative && path.get(start) != Some(&b'/') {
+        path.splice(start..start, r.http().prefix.as_os_str().as_encoded_bytes().iter().copied());
+    }
 }

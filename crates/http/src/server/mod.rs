@@ -7,4 +7,5 @@ mod proxy_protocol;
 mod queue;
 mod write;
 
-pub use head::append_number;
+/// nginx's words when a client took too long.
+const TIMED_OUT: &str = "client timed out (110: Connection timed out)";
