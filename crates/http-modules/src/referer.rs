@@ -36,9 +36,9 @@ impl HttpModule for Referer {
     type Loc = Loc;
 
     fn finish(main: &mut Main, cx: &Compiler<'_>) -> ConfResult {
-        for server in std::mem::take(&mut main.wanted) {
-            main.servers.push((server, cx.server_names(server)));
-        }
+        main.wanted.sort_unstable();
+        main.wanted.dedup();
+        main.servers = main.wanted.iter().map(|server| (*server, cx.server_names(*server))).collect();
         Ok(())
     }
 
