@@ -64,6 +64,25 @@ impl H1 {
         }
     }
 
+    /// Writes what is queued if the client takes all of it at once. `false` when that needs waiting or has failed.
+    pub(super) fn flush_now(&self) -> bool {
+        let result = self.queue.borrow_mut().write(&self.io, u64::MAX);
+        match result {
+            Ok(n) => self.wrote(n as u64),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+            Err(error) => {
+                self.broke(&error);
+                return false;
+            }
+        }
+        self.queue.borrow().is_empty()
+    }
+
+    /// Whether something limits how fast the response leaves.
+    pub(super) fn is_paced(&self) -> bool {
+        self.pace.borrow().is_some()
+    }
+
     fn wrote(&self, n: u64) {
         self.bytes_sent.set(self.bytes_sent.get() + n);
         self.send_timeout_off();
