@@ -1,5 +1,11 @@
 //! Shared zones: named memory common to all workers, found again after a reload by name, size and type.
 
+mod arena;
+mod lru;
+mod shard;
+
+pub use lru::{Full, Locked, Lru, MAX_KEY, Put, Record};
+
 use crate::{ConfResult, Fault};
 use parking_lot::Mutex;
 use std::{
