@@ -70,6 +70,11 @@ impl Zones {
         Ok(zone)
     }
 
+    /// Whether a zone of that name was declared, whatever its type.
+    pub fn is_declared(&self, name: &str) -> bool {
+        self.declared.borrow().contains_key(name)
+    }
+
     /// The zone of that name and type declared so far.
     pub fn get<T: Any + Send + Sync>(&self, name: &str) -> Option<Arc<T>> {
         self.declared.borrow().get(name)?.zone.clone().downcast().ok()
