@@ -131,10 +131,20 @@ impl ServerBuilder {
             fs::write(path, content).expect("a file of the test");
         }
         let mut ports = BTreeMap::new();
-        let conf = complete(&expand(conf, root.path(), &mut ports));
+        let conf = complete(&expand(conf, root.path(), &mut ports), &self.built());
         fs::write(root.path().join("conf/nginx.conf"), conf).expect("the configuration file");
         let child = self.command(root.path()).spawn().expect("the server binary can be executed");
         Server { root, ports, child, allowed: Vec::new(), stopped: false }.when_ready()
+    }
+
+    /// What the binary says of itself with `-V`: the modules it has.
+    fn built(&self) -> String {
+        let mut command = Command::new(self.binary.clone().unwrap_or_else(default_binary));
+        if let [.., wrapped] = self.args_before.as_slice() {
+            command = Command::new(wrapped);
+        }
+        let output = command.arg("-V").output();
+        output.map(|output| String::from_utf8_lossy(&output.stderr).into_owned()).unwrap_or_default()
     }
 
     fn command(&self, root: &Path) -> Command {
@@ -348,12 +358,14 @@ fn expand(conf: &str, root: &Path, ports: &mut BTreeMap<String, Port>) -> String
 }
 
 /// Adds what every test needs and few want to write.
-fn complete(conf: &str) -> String {
+fn complete(conf: &str, built: &str) -> String {
     let mut out = conf.to_owned();
     if let Some((before, after)) = conf.split_once("http {") {
         let mut http = String::new();
         let wanted = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-        for kind in wanted.iter().filter(|kind| !conf.contains(&format!("{kind}_temp_path"))) {
+        let unset = |kind: &&&str| !conf.contains(&format!("{kind}_temp_path"));
+        let has = |kind: &&&str| !built.contains(&format!("--without-http_{kind}_module"));
+        for kind in wanted.iter().filter(unset).filter(has) {
             http.push_str(&format!(" {kind}_temp_path temp/{kind};"));
         }
         if !conf.contains("access_log") {
