@@ -3,6 +3,7 @@
 pub mod args;
 pub mod basic_auth;
 pub mod body;
+pub mod browser;
 pub mod compile;
 pub mod context;
 pub mod core;

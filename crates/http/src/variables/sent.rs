@@ -52,7 +52,12 @@ pub(super) fn request_uri(r: &Request, out: &mut Vec<u8>) -> bool {
 
 pub(super) fn method(r: &Request, out: &mut Vec<u8>) -> bool {
     let main = r.main();
-    unless_empty(out, main.head.borrow().method_name.of(&main.block.borrow()))
+    let head = main.head.borrow();
+    if head.method != main.method.get() {
+        // An error page is fetched with GET, whatever was asked for.
+        return bytes(out, main.method.get().name().as_bytes());
+    }
+    unless_empty(out, head.method_name.of(&main.block.borrow()))
 }
 
 pub(super) fn protocol(r: &Request, out: &mut Vec<u8>) -> bool {
