@@ -15,7 +15,8 @@ pub const fn nginx_version() -> &'static str {
 }
 
 pub(super) fn uri(r: &Request, out: &mut Vec<u8>) -> bool {
-    unless_empty(out, &r.uri.borrow())
+    // nginx: a path that could not be decoded is empty, but there.
+    bytes(out, &r.uri.borrow()) && (!r.uri.borrow().is_empty() || !r.head.borrow().target.is_empty())
 }
 
 pub(super) fn args(r: &Request, out: &mut Vec<u8>) -> bool {
