@@ -5,8 +5,8 @@ use crate::{
     compile::Http,
     exchange::{Connection, Exchange},
     location::{LocId, Location, Server, ServerId},
-    output::Chain,
     phase::RequestError,
+    pipeline::Chain,
     response::HeadersOut,
     worker::Worker,
 };
@@ -92,6 +92,8 @@ pub struct Request {
     pub single_range: Cell<bool>,
     /// Ranges of a subrequest's own answer (`slice`).
     pub subrequest_ranges: Cell<bool>,
+    /// What is being done, for the error log: it follows `while` there. Empty for nothing worth a word.
+    pub action: Cell<&'static str>,
     /// Set by `limit_rate` or `$limit_rate`; bytes per second, 0 for no limit.
     pub limit_rate: Cell<Option<u64>>,
     pub limit_rate_after: Cell<Option<u64>>,
@@ -357,8 +359,7 @@ impl Request {
     ) -> impl Future<Output = Result<crate::phase::Flow, RequestError>> + 'static {
         let r = self.clone();
         async move {
-            let sleep = tokio::time::sleep(std::time::Duration::from_millis(ms));
-            tokio::pin!(sleep);
+            let mut sleep = std::pin::pin!(moonrest_net::sleep::sleep(ms));
             std::future::poll_fn(|cx| {
                 if sleep.as_mut().poll(cx).is_ready() {
                     return std::task::Poll::Ready(Ok(crate::phase::Flow::Next));
@@ -457,6 +458,7 @@ impl Request {
             disable_not_modified: Cell::new(false),
             single_range: Cell::new(false),
             subrequest_ranges: Cell::new(false),
+            action: Cell::new(""),
             limit_rate: Cell::new(None),
             limit_rate_after: Cell::new(None),
             background: Cell::new(false),
