@@ -61,8 +61,14 @@ mod tests {
             ("Mozilla/5.0 (compatible; MSIE 9.0; Windows NT 6.1)", msie),
             ("Mozilla/4.0 (compatible; MSIE 6.0; Opera 9)", none),
             ("MSIE 6", none),
-            ("Mozilla/5.0 (X11) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0 Safari/537.36", Browser { chrome: true, ..none }),
-            ("Mozilla/5.0 (Macintosh; Mac OS X 10_15) AppleWebKit/605 (KHTML, like Gecko) Version/13 Safari/605", Browser { safari: true, ..none }),
+            (
+                "Mozilla/5.0 (X11) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0 Safari/537.36",
+                Browser { chrome: true, ..none },
+            ),
+            (
+                "Mozilla/5.0 (Macintosh; Mac OS X 10_15) AppleWebKit/605 (KHTML, like Gecko) Version/13 Safari/605",
+                Browser { safari: true, ..none },
+            ),
             ("Mozilla/5.0 (X11; rv:109.0) Gecko/20100101 Firefox/115.0", none),
             ("", none),
         ] {

@@ -236,9 +236,7 @@ pub(crate) fn count_cycle(
     }
     let (action, target) = action(r);
     let target = String::from_utf8_lossy(&target);
-    Err(RequestError::internal(format!(
-        "rewrite or internal redirection cycle while {action} \"{target}\""
-    )))
+    Err(RequestError::internal(format!("rewrite or internal redirection cycle while {action} \"{target}\"")))
 }
 
 /// Whether the path was changed once too often: only built-in pages can answer now.

@@ -10,7 +10,7 @@ use crate::{
 use bytes::Bytes;
 use moonrest_proto::{
     escape::{Kind, escape},
-    http1::{Method, Version},
+    http1::{Framing, Method, Version},
 };
 
 /// What became of an error.
@@ -42,7 +42,7 @@ pub(crate) async fn respond(r: &RequestRef, status: u16) -> Result<Answer, Reque
             return Ok(Answer::Done);
         }
         // Nobody waits for an answer any more.
-        408 | 499 => return Err(RequestError::Client { status, message: "".into() }),
+        408 | 499 => return Err(RequestError::Gone { status, message: "".into() }),
         200..300 if !matches!(status, 201 | 204) => return plain(r, status).await,
         _ => {}
     }
@@ -99,6 +99,10 @@ fn error_page(r: &Request, status: u16) -> Option<ErrorPage> {
 fn follow(r: &RequestRef, page: &ErrorPage) -> Result<Option<Entry>, RequestError> {
     if let Some(code) = page.overwrite {
         r.error_status.set(code);
+        if !matches!(code, 0 | 200) {
+            // An error is the answer: the client need not send its body.
+            r.framing.set(Framing { expect_continue: false, ..r.framing.get() });
+        }
     }
     let mut target = page.target.eval(&**r).into_owned();
     match target.first() {

@@ -33,6 +33,7 @@ impl ScriptOp for Answer {
         if self.status >= 400 && self.text.as_static() == Some(b"") {
             return Ok(ScriptStep::Now(ScriptFlow::Finish(self.status)));
         }
+        r.ignore_body()?;
         if matches!(self.status, 301..=303 | 307 | 308) {
             r.out_mut().location = Some(self.text.eval(&**r).into_owned().into());
             return Ok(ScriptStep::Now(ScriptFlow::Finish(self.status)));

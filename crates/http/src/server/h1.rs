@@ -1052,7 +1052,7 @@ impl Exchange for H1 {
 
     fn expect_continue(&self, r: &Request) -> Result<(), RequestError> {
         let mut framing = r.framing.get();
-        if !framing.expect_continue || r.header_sent.get() || self.unread() > 0 {
+        if !framing.expect_continue || r.header_sent.get() {
             return Ok(());
         }
         framing.expect_continue = false;
