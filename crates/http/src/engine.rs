@@ -106,6 +106,8 @@ async fn finish(r: &RequestRef, result: Result<(), RequestError>) -> Result<(), 
             }
         }
         r.keepalive.set(false);
+    } else {
+        r.completed.set(true);
     }
     if r.loc().core.post_action.is_some() {
         post_action(r).await;
@@ -143,7 +145,15 @@ async fn post_action(r: &RequestRef) {
         return;
     }
     // The client has its answer; what the action answers goes nowhere.
-    let Ok(child) = crate::subrequest::background(r, &target) else { return };
+    let named = target.starts_with(b"@");
+    let uri = if named { r.uri().clone() } else { target.clone() };
+    let Ok(child) = crate::subrequest::background(r, &uri) else { return };
+    if named {
+        child.redirect_to_named(&target);
+    }
+    // The variables of the response are those of the client's.
+    child.out.borrow_mut().status = r.status();
+    child.header_size.set(r.header_size.get());
     let _ = crate::subrequest::run(child).await;
 }
 
@@ -233,15 +243,18 @@ pub(crate) fn redirect(r: &Request) -> Result<Entry, RequestError> {
     let Some(redirect) = r.pending_redirect.borrow_mut().take() else {
         return Err(RequestError::internal("redirected to nowhere"));
     };
-    count_cycle(r)?;
+    count_cycle(r, |_| match &*redirect {
+        Redirect::Uri { uri, .. } => ("internally redirecting to", uri.clone()),
+        Redirect::Named(name) => ("redirect to named location", name.to_vec()),
+    })?;
     r.clear_ctx();
     r.internal.set(true);
-    r.valid_unparsed_uri.set(false);
-    r.valid_location.set(true);
     match *redirect {
         Redirect::Uri { uri, args } => {
             *r.uri.borrow_mut() = uri;
             *r.args.borrow_mut() = args;
+            r.valid_unparsed_uri.set(false);
+            r.valid_location.set(true);
             r.add_uri_to_alias.set(false);
             r.location.set(r.srv().location);
             Ok(Entry::ServerRewrite)
@@ -266,16 +279,24 @@ pub(crate) fn redirect(r: &Request) -> Result<Entry, RequestError> {
     }
 }
 
-pub(crate) fn count_cycle(r: &Request) -> Result<(), RequestError> {
-    let cycles = r.cycles.get() + 1;
+/// Counts one change of the path; `action` words what is being done, and with what.
+pub(crate) fn count_cycle(
+    r: &Request,
+    action: impl FnOnce(&Request) -> (&'static str, Vec<u8>),
+) -> Result<(), RequestError> {
+    let cycles = r.cycles.get().saturating_add(1);
     r.cycles.set(cycles);
-    if cycles > MAX_CYCLES {
-        let uri = String::from_utf8_lossy(&r.uri()).into_owned();
-        return Err(RequestError::internal(format!(
-            "rewrite or internal redirection cycle while processing \"{uri}\""
-        )));
+    if !has_cycled(r) {
+        return Ok(());
     }
-    Ok(())
+    let (action, target) = action(r);
+    let target = String::from_utf8_lossy(&target);
+    Err(RequestError::internal(format!("rewrite or internal redirection cycle while {action} \"{target}\"")))
+}
+
+/// Whether the path was changed once too often: only built-in pages can answer now.
+pub(crate) fn has_cycled(r: &Request) -> bool {
+    r.cycles.get() > MAX_CYCLES
 }
 
 /// Walks on through the phases from where a walk came to `turn`.
@@ -304,11 +325,13 @@ pub(crate) fn find_location(r: &Request) -> Option<u16> {
         let uri = r.uri.borrow();
         search(r, top, &uri)
     };
-    if search == Search::Redirect {
-        auto_redirect(r);
+    let name = r.location.get();
+    let status = check_location(r);
+    if status.is_none() && search == Search::Redirect {
+        redirect_to_slash(r, &r.http().location(name).name);
         return Some(301);
     }
-    check_location(r)
+    status
 }
 
 /// How one level's search ended; the best location so far is set in the request.
@@ -354,17 +377,15 @@ fn search(r: &Request, at: LocId, uri: &[u8]) -> Search {
     let Some((id, names)) = level.find_regex(uri, &mut groups) else { return Search::Open };
     crate::regex::keep(r, uri, groups, names);
     r.location.set(id);
-    match search(r, id, uri) {
-        Search::Redirect => Search::Redirect,
-        _ => Search::Settled,
-    }
+    // nginx: a location inside a regular expression's never redirects to its slash.
+    search(r, id, uri);
+    Search::Settled
 }
 
-/// The path lacks the final slash of the location that was set: the answer is a redirect to it.
-fn auto_redirect(r: &Request) {
-    let name = r.loc().name.clone();
+/// The path lacks the final slash of the location's name: the answer is a redirect to it.
+fn redirect_to_slash(r: &Request, name: &[u8]) {
     let mut target = Vec::with_capacity(name.len() + 16);
-    moonrest_proto::escape::escape(moonrest_proto::escape::Kind::Uri, &name, &mut target);
+    moonrest_proto::escape::escape(moonrest_proto::escape::Kind::Uri, name, &mut target);
     let args = r.args.borrow();
     if !args.is_empty() {
         target.push(b'?');
@@ -388,6 +409,8 @@ fn check_location(r: &Request) -> Option<u16> {
             && r.body.borrow().state == body::BodyState::Unread
         {
             crate::error!(r, "client intended to send too large body: {length} bytes");
+            // Whatever location answers that: the body is not for it.
+            r.body.borrow_mut().state = body::BodyState::Discarded;
             return Some(413);
         }
     }

@@ -12,6 +12,7 @@ use super::{
     write::Pace,
 };
 use crate::{
+    browser::Browser,
     core::{Lingering, ServerSettings},
     engine::{self, Later},
     exchange::{BodyRead, Connection, Exchange, Output},
@@ -25,7 +26,7 @@ use moonrest_core::Level;
 use moonrest_net::{addr::Addr, io::Io, timer::Timeout};
 use moonrest_proto::{
     http1::{
-        Body, FieldRules, Framing, HeadError, Known, Parse, Version,
+        Body, FieldRules, Framing, HeadError, Known, Method, Parse, Version,
         chunked::{Chunk, ChunkHead, ChunkLimits, DATA_END, Decoder, LAST_CHUNK},
         framing, host,
     },
@@ -703,6 +704,7 @@ fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
         }
     };
     h1.timeout.clear();
+    check_method(r)?;
     r.framing.set(framed);
     r.keepalive.set(framed.keep_alive);
     *h1.body.borrow_mut() = match framed.body {
@@ -711,6 +713,17 @@ fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
         Body::Chunked => BodyReader::Chunked(Box::new(Decoder::new(ChunkLimits::default()))),
     };
     Ok(())
+}
+
+/// Methods that are never served here.
+fn check_method(r: &Request) -> Result<(), u16> {
+    let name = match r.method.get() {
+        Method::Connect => "CONNECT",
+        Method::Trace => "TRACE",
+        _ => return Ok(()),
+    };
+    crate::info!(r, "client sent {name} method");
+    Err(405)
 }
 
 fn limit(count: u64) -> usize {
@@ -1047,7 +1060,7 @@ impl Exchange for H1 {
 
     fn expect_continue(&self, r: &Request) -> Result<(), RequestError> {
         let mut framing = r.framing.get();
-        if !framing.expect_continue || r.header_sent.get() || self.unread() > 0 {
+        if !framing.expect_continue || r.header_sent.get() {
             return Ok(());
         }
         framing.expect_continue = false;
@@ -1096,22 +1109,9 @@ impl H1 {
 
 /// `keepalive_disable`: browsers known to mishandle it.
 fn disabled_browser(r: &Request, which: u8) -> bool {
-    use memchr::memmem::find;
-    r.with_header(b"user-agent", |agent| {
-        let Some(agent) = agent else { return false };
-        let msie6 = which & 1 != 0
-            && r.method.get() == moonrest_proto::http1::Method::Post
-            && find(agent, b"MSIE ").is_some_and(|at| {
-                agent.get(at + 5).is_some_and(|digit| (b'4'..=b'6').contains(digit))
-                    && agent.get(at + 6) == Some(&b'.')
-            })
-            && find(agent, b"Opera").is_none();
-        let safari = which & 2 != 0
-            && find(agent, b"Mac OS X").is_some()
-            && find(agent, b"Safari/").is_some()
-            && find(agent, b"Chrom").is_none();
-        msie6 || safari
-    })
+    let browser = Browser::of(r);
+    let posted = r.method.get() == Method::Post;
+    (which & 1 != 0 && browser.msie6 && posted) || (which & 2 != 0 && browser.safari)
 }
 
 #[cfg(test)]
