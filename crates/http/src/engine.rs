@@ -112,9 +112,23 @@ async fn finish(r: &RequestRef, result: Result<(), RequestError>) -> Result<(), 
     if r.loc().core.post_action.is_some() {
         post_action(r).await;
     }
+    if !r.companions.borrow().is_empty() {
+        join_companions(r, result.is_ok()).await;
+    }
     r.action.set("logging request");
     log(r).await;
     result
+}
+
+/// Waits for the subrequests that run beside the request; a request that failed takes them with it.
+async fn join_companions(r: &RequestRef, wait: bool) {
+    while let Some(companion) = { r.companions.borrow_mut().pop() } {
+        if !wait {
+            companion.abort();
+        }
+        // An error is one of an aborted task.
+        let _ = companion.await;
+    }
 }
 
 /// Everything is queued: the last piece if a handler forgot it, then the queue down to what one write takes.

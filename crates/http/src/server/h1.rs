@@ -531,9 +531,12 @@ async fn next_request(h1: &Rc<H1>, memory: Option<Box<Memory>>) -> Next {
         if !h1.queue.borrow().is_empty() && flush(h1).await.is_err() {
             return Next::Close;
         }
-        bump(&h1.worker.counters.reading, 1);
+        // nginx: a connection waits until the first byte of a request has come.
+        let counters = &h1.worker.counters;
+        let counter = if h1.unread() == 0 { &counters.waiting } else { &counters.reading };
+        bump(counter, 1);
         let filled = poll_fn(|cx| h1.poll_fill(cx)).await;
-        bump(&h1.worker.counters.reading, -1);
+        bump(counter, -1);
         match filled {
             Ok(0) => return head_ended(h1, memory, None),
             Ok(_) if begun => {}
