@@ -2,7 +2,9 @@
 //!
 //! [`MODULES`] is the registry: a line per module, in the order in which handlers of one phase run.
 
+pub mod addition;
 pub mod brotli;
+pub mod charset;
 mod compression;
 pub mod gunzip;
 pub mod gzip;
@@ -23,7 +25,9 @@ pub static MODULES: Registry = &[
     // variables only: map, geo, split_clients, browser, referer, secure_link
     // filters and log: headers, userid, gzip … , log
     &Module::<gunzip::Gunzip>::NEW,
+    &Module::<addition::Addition>::NEW,
     &Module::<sub_filter::Sub>::NEW,
+    &Module::<charset::Charset>::NEW,
     &Module::<zstd::Zstd>::NEW,
     &Module::<brotli::Brotli>::NEW,
     &Module::<gzip::Gzip>::NEW,
