@@ -50,7 +50,9 @@ fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Result<Decoded, ChunkEr
         }
     }
     let bytes = decoder.trailer_bytes();
-    let trailers =
-        decoder.trailers().iter().map(|field| (field.name.of(bytes).to_vec(), field.value.of(bytes).to_vec()));
+    let trailers = decoder
+        .trailers()
+        .iter()
+        .map(|field| (field.name.of(bytes).to_vec(), field.value.of(bytes).to_vec()));
     Ok((body, trailers.collect(), end))
 }

@@ -31,7 +31,9 @@ fn check(header: &Header<'_>) {
     let Ok(Parse::Complete { header: Some(again), .. }) = parse(&out) else { panic!("{out:?}") };
     assert_eq!((again.source.ip, again.source.port), (source.ip, source.port));
     assert_eq!((again.destination.ip, again.destination.port), (destination.ip, destination.port));
-    for name in ["alpn", "authority", "unique_id", "ssl", "netns", "0xea", "ssl_version", "ssl_verify", "ssl_0x22"] {
+    for name in
+        ["alpn", "authority", "unique_id", "ssl", "netns", "0xea", "ssl_version", "ssl_verify", "ssl_0x22"]
+    {
         let _ = tlv(header.tlvs, name);
     }
 }

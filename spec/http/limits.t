@@ -65,7 +65,7 @@ location / { limit_req zone=one; empty_gif; }
 
 === a delayed request waits
 --- http_config
-limit_req_zone $arg_key zone=one:1m rate=20r/s;
+limit_req_zone $arg_key zone=one:1m rate=4r/s;
 --- config
 location / { limit_req zone=one burst=10; empty_gif; add_header X-Limit $limit_req_status; }
 --- request eval

@@ -123,18 +123,19 @@ fn page(known: &[Known], registered: &[Registered]) -> String {
             );
         }
     }
-    out.push_str("\n## Missing\n\nBy module; the number is the tier.\n\n| Module | Missing | Directives |\n|---|---|---|\n");
+    out.push_str("\n## Missing\n\nBy module; the number is the tier.\n\n| Subsystem | Module | Missing | Directives |\n|---|---|---|---|\n");
     let mut missing: BTreeMap<(&str, &str), Vec<&Known>> = BTreeMap::new();
     for directive in known.iter().filter(|directive| !is_present(directive)) {
         missing.entry((&directive.subsystem, &directive.module)).or_default().push(directive);
     }
-    for ((_, module), mut directives) in missing {
+    for ((subsystem, module), mut directives) in missing {
         directives.sort_by(|a, b| (a.tier, &a.name).cmp(&(b.tier, &b.name)));
         let names: Vec<String> =
             directives.iter().map(|directive| format!("`{}` {}", directive.name, directive.tier)).collect();
-        let whole = directives.len() == known.iter().filter(|known| known.module == module).count();
+        let of_module = |known: &&Known| known.module == module && known.subsystem == subsystem;
+        let whole = directives.len() == known.iter().filter(of_module).count();
         let count = if whole { format!("all {}", directives.len()) } else { directives.len().to_string() };
-        let _ = writeln!(out, "| {module} | {count} | {} |", names.join(", "));
+        let _ = writeln!(out, "| {subsystem} | {module} | {count} | {} |", names.join(", "));
     }
     let unknown: Vec<&Registered> = registered
         .iter()
@@ -188,8 +189,8 @@ stream\tngx_stream_a_module\tone\ton | off\toff\tstream\t2\tflag\toss
         let registered = registered("a\tone\thttp,server\tflag\n").unwrap();
         let page = page(&known(INVENTORY), &registered);
         assert!(page.contains("| `one` | `flag` | http, server | `on \\| off` |"), "{page}");
-        assert!(page.contains("| ngx_http_a_module | 1 | `two` 3 |"), "{page}");
-        assert!(page.contains("| ngx_stream_a_module | all 1 | `one` 2 |"), "{page}");
+        assert!(page.contains("| http | ngx_http_a_module | 1 | `two` 3 |"), "{page}");
+        assert!(page.contains("| stream | ngx_stream_a_module | all 1 | `one` 2 |"), "{page}");
         assert!(!page.contains("## Other contexts"), "{page}");
     }
 

@@ -1,2 +1,15 @@
-//! The `moonrest` executable.
-fn main() {}
+//! The `moonrest` program: nginx's command line.
+
+mod features;
+mod options;
+
+use std::process::ExitCode;
+
+/// Worker threads contend on the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let argv: Vec<Vec<u8>> = std::env::args_os().map(std::os::unix::ffi::OsStringExt::into_vec).collect();
+    ExitCode::from(options::start(argv))
+}

@@ -9,27 +9,37 @@ use crate::{
 use moonrest_conf::value;
 use std::sync::Arc;
 
+const DEBUG_PARTS: [&str; 7] =
+    ["debug_core", "debug_alloc", "debug_mutex", "debug_event", "debug_http", "debug_mail", "debug_stream"];
+
 /// Opens what one `error_log` names.
 ///
 /// # Errors
 /// nginx's `invalid log level "x"` and `open() "path" failed (…)`.
 pub fn parse<S: Subject>(args: &Args<'_, S>) -> ConfResult<Target> {
     let mut level = None;
+    let mut parts = false;
     for n in 1..args.len() {
-        match args.str(n)? {
-            // The format of lines is nginx's text in any case.
-            "json" => {}
-            name => match Level::from_name(name) {
-                Some(_) if level.is_some() => {
-                    return Err(Fault::message(format!("duplicate log level \"{name}\"")));
-                }
-                Some(known) => level = Some(known),
-                None => return Err(Fault::message(format!("invalid log level \"{name}\""))),
-            },
+        let name = args.str(n)?;
+        if name == "json" {
+            // Lines are text in any case.
+            continue;
+        }
+        match Level::from_name(name) {
+            Some(_) if level.is_some() => {
+                return Err(Fault::message(format!("duplicate log level \"{name}\"")));
+            }
+            Some(known) => level = Some(known),
+            // Parts of the debugging output; here they all turn on all of it.
+            None if DEBUG_PARTS.contains(&name) && level.is_none_or(|level| level == Level::Debug) => {
+                parts = true;
+            }
+            None => return Err(Fault::message(format!("invalid log level \"{name}\""))),
         }
     }
     let sink = sink(args)?;
-    Ok(Target { level: level.unwrap_or(Level::Error), sink })
+    let default = if parts { Level::Debug } else { Level::Error };
+    Ok(Target { level: level.unwrap_or(default), sink })
 }
 
 fn sink<S: Subject>(args: &Args<'_, S>) -> ConfResult<Sink> {
@@ -44,7 +54,7 @@ fn sink<S: Subject>(args: &Args<'_, S>) -> ConfResult<Sink> {
         return Ok(Sink::Memory(Arc::new(MemoryLog::new(usize::try_from(size).unwrap_or(usize::MAX)))));
     }
     if target.starts_with(b"syslog:") {
-        return Ok(Sink::Syslog(crate::syslog::parse(target, args.env)?));
+        return Ok(Sink::Syslog(crate::syslog::parse(target)?));
     }
     let path = args.path(0)?;
     let file = args.env.logs.open(&path, |path| args.env.resources.open_log(path)).map_err(|error| {

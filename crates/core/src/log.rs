@@ -11,7 +11,7 @@ use std::{
     fs::File,
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 /// The severity of a line, most severe first. `Debug` lines need `error_log … debug`.
@@ -62,12 +62,34 @@ impl Level {
 pub struct LogFile {
     path: PathBuf,
     file: RwLock<File>,
+    buffers: Mutex<Vec<Weak<dyn Buffered>>>,
+}
+
+/// Lines that wait in memory to be written to a log file.
+pub trait Buffered: Send + Sync {
+    /// Writes them. Called from any thread.
+    fn flush(&self);
 }
 
 impl LogFile {
     /// Wraps a file opened for appending.
     pub fn new(path: PathBuf, file: File) -> Self {
-        Self { path, file: RwLock::new(file) }
+        Self { path, file: RwLock::new(file), buffers: Mutex::default() }
+    }
+
+    /// Has `buffer` flushed whenever the file is to be complete, for as long as the buffer lives.
+    pub fn attach(&self, buffer: Weak<dyn Buffered>) {
+        let mut buffers = self.buffers.lock();
+        buffers.retain(|known| known.strong_count() > 0);
+        buffers.push(buffer);
+    }
+
+    /// Writes what waits in the buffers of all workers: before the file is opened anew, and when the process ends.
+    pub fn flush(&self) {
+        let buffers: Vec<_> = self.buffers.lock().iter().filter_map(Weak::upgrade).collect();
+        for buffer in buffers {
+            buffer.flush();
+        }
     }
 
     /// Where it lies.
@@ -75,18 +97,23 @@ impl LogFile {
         &self.path
     }
 
-    /// Appends `line` with one system call.
+    /// Appends `line` with one system call; gives the number of bytes that were written (fewer on a full disk).
     ///
     /// # Errors
-    /// The system's, or `WriteZero` when less than all was written (disk full).
-    pub fn write(&self, line: &[u8]) -> io::Result<()> {
+    /// The system's.
+    pub fn write(&self, line: &[u8]) -> io::Result<usize> {
         let file = self.file.read();
-        let n = (&*file).write(line)?;
-        if n == line.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+        loop {
+            match (&*file).write(line) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
     }
 
-    /// Continues in `file`, opened anew under the same path.
+    /// Continues in `file`, opened anew under the same path. What waits in buffers goes to the old one.
     pub fn replace(&self, file: File) {
+        self.flush();
         *self.file.write() = file;
     }
 }
@@ -227,7 +254,6 @@ impl Log {
         if let Some(number) = connection {
             let _ = write!(line, "*{number} ");
         }
-        let start = line.len();
         let _ = line.write_fmt(message);
         line.truncate(MAX_LINE - 1);
         for byte in &mut line {
@@ -247,8 +273,9 @@ impl Log {
                     let _ = io::stderr().write_all(&line);
                 }
                 Sink::Syslog(syslog) => {
-                    let text = line.get(start..line.len() - 1).unwrap_or_default();
-                    syslog.send(level as u8 - 1, text);
+                    let text = line.strip_suffix(b"\n").unwrap_or(&line);
+                    // There is no other place to complain.
+                    let _ = syslog.send(level as u8 - 1, text);
                 }
                 Sink::Memory(memory) => memory.push(&line),
             }

@@ -142,6 +142,24 @@ impl Template {
         }
     }
 
+    /// Like [`Template::append`], the captures (not variables, not the literal text) added by `capture`.
+    pub fn append_capturing<S: Subject>(
+        &self,
+        subject: &S,
+        out: &mut Vec<u8>,
+        mut capture: impl FnMut(usize, &mut Vec<u8>),
+    ) {
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => out.extend_from_slice(text),
+                Part::Var(id) => {
+                    subject.vars().append(subject, *id, out);
+                }
+                Part::Capture(n) => capture(usize::from(*n), out),
+            }
+        }
+    }
+
     /// The value; free of copies when there are no variables.
     pub fn eval<S: Subject>(&self, subject: &S) -> Cow<'_, [u8]> {
         if let Some(text) = self.as_static() {

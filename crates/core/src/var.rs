@@ -3,7 +3,10 @@
 //! A value is appended to the caller's buffer, so that a template or a log line is built without intermediate copies.
 //! Values that must not be computed twice (`set`, `map`, `geo`, captures) live in the subject's [`Slots`].
 
-use crate::{ConfResult, Fault};
+use crate::{
+    ConfResult, Fault,
+    regex::{Groups, Regex},
+};
 use moonrest_conf::Span;
 use std::{cell::Cell, cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
 
@@ -31,6 +34,8 @@ pub trait Subject: Sized + 'static {
     fn slots(&self) -> &RefCell<Slots>;
     /// Appends capture `n` of the last regular expression that matched.
     fn capture(&self, n: usize, out: &mut Vec<u8>) -> bool;
+    /// Remembers the groups of a regular expression that matched `text`, for `$1` and the variables of named groups.
+    fn keep_captures(&self, text: &[u8], groups: Groups, names: &[(VarId, usize)]);
     /// Reports a read of a variable that has no value (`uninitialized_variable_warn`) or a cycle.
     fn warn(&self, message: &str);
 }
@@ -85,6 +90,8 @@ pub struct VarDef<S: 'static> {
     pub get: StaticGet<S>,
     pub set: Option<SetFn<S>>,
     pub changeable: bool,
+    /// The first computed value is kept.
+    pub cacheable: bool,
 }
 
 /// The getter of a [`VarDef`].
@@ -97,25 +104,33 @@ pub enum StaticGet<S: 'static> {
 impl<S> VarDef<S> {
     /// A read-only variable.
     pub const fn get(name: &'static str, get: GetFn<S>) -> Self {
-        Self { name, get: StaticGet::Fn(get), set: None, changeable: false }
+        Self { name, get: StaticGet::Fn(get), set: None, changeable: false, cacheable: false }
+    }
+    /// A read-only variable whose first value is kept, because it must not change or costs much.
+    pub const fn kept(name: &'static str, get: GetFn<S>) -> Self {
+        Self { name, get: StaticGet::Fn(get), set: None, changeable: false, cacheable: true }
     }
     /// A variable that `set` and Lua may assign through `set`.
     pub const fn get_set(name: &'static str, get: GetFn<S>, set: SetFn<S>) -> Self {
-        Self { name, get: StaticGet::Fn(get), set: Some(set), changeable: true }
+        Self { name, get: StaticGet::Fn(get), set: Some(set), changeable: true, cacheable: false }
     }
     /// A read-only family, `name` being its prefix.
     pub const fn prefix(name: &'static str, get: PrefixFn<S>) -> Self {
-        Self { name, get: StaticGet::Prefix(get), set: None, changeable: false }
+        Self { name, get: StaticGet::Prefix(get), set: None, changeable: false, cacheable: false }
     }
     /// A stored value that a module writes with [`Slots::set`].
     pub const fn slot(name: &'static str) -> Self {
-        Self { name, get: StaticGet::Slot, set: None, changeable: true }
+        Self { name, get: StaticGet::Slot, set: None, changeable: true, cacheable: true }
     }
 }
 
 struct Entry<S> {
     variable: Option<Variable<S>>,
     name: Box<str>,
+    /// Some `set` assigns it, so that kept values come before its getter.
+    assigned: bool,
+    /// What it reads as when nothing but `set` declares it and it belongs to no family.
+    unset: Option<DynGet<S>>,
     /// Where it was first referenced.
     used: Option<Span>,
 }
@@ -154,7 +169,7 @@ impl<S: Subject> Variables<S> {
             let id = self.intern(def.name, None);
             self.inner.borrow_mut().entries[id.0 as usize].variable = Some(Variable {
                 name: def.name.into(),
-                cacheable: matches!(get, Getter::Slot),
+                cacheable: def.cacheable,
                 get,
                 set: def.set,
                 changeable: def.changeable,
@@ -201,6 +216,32 @@ impl<S: Subject> Variables<S> {
         })
     }
 
+    /// Declares a variable that `set` assigns. One that exists keeps its getter; one that nobody else declares, and
+    /// that belongs to no family, reads as `unset` before its first assignment.
+    ///
+    /// # Errors
+    /// As [`Variables::define`].
+    pub fn define_assigned(&self, name: &str, unset: DynGet<S>) -> ConfResult<VarId> {
+        let name = name.to_ascii_lowercase();
+        let id = self.intern(&name, None);
+        let mut inner = self.inner.borrow_mut();
+        let entry = &mut inner.entries[id.0 as usize];
+        if entry.variable.as_ref().is_some_and(|known| !known.changeable) {
+            return Err(Fault::message(format!("the duplicate \"{name}\" variable")));
+        }
+        entry.assigned = true;
+        entry.unset = Some(unset);
+        Ok(id)
+    }
+
+    /// Declares the variables of an expression's named groups.
+    ///
+    /// # Errors
+    /// As [`Variables::define`].
+    pub fn define_captures(&self, regex: &Regex) -> ConfResult<Box<[(VarId, usize)]>> {
+        regex.names().iter().map(|(name, group)| Ok((self.define_slot(name)?, *group))).collect()
+    }
+
     /// The number of a referenced variable; whether it exists is checked by [`Variables::finish`].
     pub fn reference(&self, name: &str, span: Option<Span>) -> VarId {
         self.intern(&name.to_ascii_lowercase(), span)
@@ -214,7 +255,13 @@ impl<S: Subject> Variables<S> {
             return id;
         }
         let id = VarId(u32::try_from(inner.entries.len()).unwrap_or(u32::MAX));
-        inner.entries.push(Entry { variable: None, name: name.into(), used: span });
+        inner.entries.push(Entry {
+            variable: None,
+            name: name.into(),
+            assigned: false,
+            unset: None,
+            used: span,
+        });
         inner.by_name.insert(name.into(), id);
         id
     }
@@ -229,8 +276,10 @@ impl<S: Subject> Variables<S> {
         let mut unknown = Vec::new();
         let mut variables = Vec::with_capacity(entries.len());
         for entry in entries {
-            let found = entry.variable.or_else(|| family(&prefixes, &entry.name));
+            let unset = entry.unset.map(|unset| assigned_only(&entry.name, unset));
+            let found = entry.variable.or_else(|| family(&prefixes, &entry.name)).or(unset);
             match found {
+                Some(variable) if entry.assigned => variables.push(assignable(variable)),
                 Some(variable) => variables.push(variable),
                 None => unknown.push((format!("unknown \"{}\" variable", entry.name), entry.used)),
             }
@@ -249,6 +298,24 @@ fn family<S>(prefixes: &[(&'static str, PrefixFn<S>)], name: &str) -> Option<Var
         changeable: false,
         cacheable: false,
     })
+}
+
+/// A variable that nothing but `set` knows.
+fn assigned_only<S>(name: &str, unset: DynGet<S>) -> Variable<S> {
+    Variable { name: name.into(), get: Getter::Dyn(unset), set: None, changeable: true, cacheable: true }
+}
+
+/// The same variable with a getter that comes after a kept value.
+fn assignable<S: Subject>(variable: Variable<S>) -> Variable<S> {
+    if variable.set.is_some() {
+        return variable;
+    }
+    let get: DynGet<S> = match variable.get {
+        Getter::Fn(get) => Arc::new(get),
+        Getter::Prefix(get, name) => Arc::new(move |subject: &S, out: &mut Vec<u8>| get(subject, &name, out)),
+        Getter::Dyn(_) | Getter::Slot => return variable,
+    };
+    Variable { get: Getter::Dyn(get), ..variable }
 }
 
 /// The variables of one generation.

@@ -36,6 +36,8 @@ pub struct Http {
     /// The `conf` prefix and `-p` prefix, for what is resolved at run time.
     pub prefix: std::path::PathBuf,
     pub conf_prefix: std::path::PathBuf,
+    /// `$hostname`.
+    pub hostname: Box<str>,
 }
 
 impl Http {
@@ -87,6 +89,8 @@ pub struct Compiler<'a> {
     pub vars: Variables<Request>,
     registry: Registry,
     rows: HashMap<&'static str, Vec<(usize, usize, DirectiveInfo)>>,
+    /// Directives that others read, which may not stand here.
+    foreign: RefCell<HashMap<&'static str, Contexts>>,
     mains: RefCell<Vec<Option<AnyConf>>>,
     pub(crate) blocks: RefCell<Vec<Block>>,
     /// The `error_log` of the main level.
@@ -108,7 +112,21 @@ impl<'a> Compiler<'a> {
             }
         }
         let mains = registry.iter().map(|module| Some(module.new_main())).collect();
-        Self { env, vars, registry, rows, mains: RefCell::new(mains), blocks: RefCell::default(), main_log }
+        Self {
+            env,
+            vars,
+            registry,
+            rows,
+            foreign: RefCell::default(),
+            mains: RefCell::new(mains),
+            blocks: RefCell::default(),
+            main_log,
+        }
+    }
+
+    /// Makes known what stands outside of `http`, so that it is called misplaced and not unknown.
+    pub fn know(&self, outside: &[DirectiveInfo]) {
+        self.foreign.borrow_mut().extend(outside.iter().map(|info| (info.name, info.contexts)));
     }
 
     /// Compiles the `http` directive. Errors are reported to the environment; `None` when there was one.
@@ -161,7 +179,10 @@ impl<'a> Compiler<'a> {
     /// Sets `directives` in `block`.
     pub fn directives(&self, block: BlockId, context: Contexts, directives: &[Directive]) {
         for directive in directives {
-            if let Err(error) = self.directive(block, context, directive) {
+            if let Err(mut error) = self.directive(block, context, directive) {
+                if error.order == 0 {
+                    error.order = directive.order;
+                }
                 self.env.errors.borrow_mut().push(error);
             }
         }
@@ -174,11 +195,7 @@ impl<'a> Compiler<'a> {
         };
         let Some((module, row, info)) = rows.iter().find(|(_, _, info)| info.contexts.overlaps(context))
         else {
-            let message = format!("\"{name}\" directive is not allowed here");
-            let contexts = rows.iter().flat_map(|(_, _, info)| info.contexts.names()).collect::<Vec<_>>();
-            let mut error = ConfigError::emerg(message).with_span(directive.span);
-            error.note = Some(format!("it may stand in: {}", contexts.join(", ")));
-            return Err(error);
+            return Err(misplaced(directive, rows.iter().map(|(_, _, info)| info.contexts)));
         };
         check_form(directive, info)?;
         let args = Args {
@@ -192,6 +209,9 @@ impl<'a> Compiler<'a> {
 
     fn unknown(&self, directive: &Directive) -> ConfigError {
         let name = directive.name.lossy();
+        if let Some(contexts) = self.foreign.borrow().get(&*name) {
+            return misplaced(directive, [*contexts].into_iter());
+        }
         let mut error = ConfigError::emerg(format!("unknown directive \"{name}\"")).with_span(directive.span);
         error.note =
             did_you_mean(&name, self.rows.keys().copied()).map(|near| format!("did you mean \"{near}\"?"));
@@ -326,6 +346,7 @@ impl<'a> Compiler<'a> {
             registry,
             prefix: env.prefix.clone(),
             conf_prefix: env.conf_prefix.clone(),
+            hostname: moonrest_sys::host::name().into(),
         })
     }
 
@@ -462,23 +483,33 @@ impl<'a> Compiler<'a> {
     }
 }
 
+fn misplaced(directive: &Directive, contexts: impl Iterator<Item = Contexts>) -> ConfigError {
+    let contexts = contexts.flat_map(Contexts::names).collect::<Vec<_>>();
+    ConfigError::emerg(format!("\"{}\" directive is not allowed here", directive.name.lossy()))
+        .at(directive)
+        .with_note(format!("it may stand in: {}", contexts.join(", ")))
+}
+
 /// Checks the number of words and whether a block follows, with nginx's texts.
-fn check_form(directive: &Directive, info: &DirectiveInfo) -> Result<(), ConfigError> {
+///
+/// # Errors
+/// See above.
+pub fn check_form(directive: &Directive, info: &DirectiveInfo) -> Result<(), ConfigError> {
     let name = info.name;
     let wants_block = matches!(info.arity, Arity::Block { .. } | Arity::Lua { .. });
     let has_block = !matches!(directive.body, Body::None);
     if wants_block && !has_block {
-        return Err(ConfigError::emerg(format!("directive \"{name}\" has no opening \"{{\""))
-            .with_span(directive.span));
+        return Err(ConfigError::emerg(format!("directive \"{name}\" has no opening \"{{\"")).at(directive));
     }
     if !wants_block && has_block {
-        return Err(ConfigError::emerg(format!("directive \"{name}\" is not terminated by \";\""))
-            .with_span(directive.span));
+        return Err(
+            ConfigError::emerg(format!("directive \"{name}\" is not terminated by \";\"")).at(directive)
+        );
     }
     let (min, max) = info.arity.bounds();
     if directive.args.len() < min || directive.args.len() > max {
         let message = format!("invalid number of arguments in \"{name}\" directive");
-        return Err(ConfigError::emerg(message).with_span(directive.span));
+        return Err(ConfigError::emerg(message).at(directive));
     }
     Ok(())
 }

@@ -2,13 +2,12 @@
 
 use crate::{
     body,
-    core::Satisfy,
     filter::{FilterStep, Piece},
     location::{Found, LocId, LocationKind},
-    phase::{Flow, Phase, RequestError, Step},
+    phase::{Flow, RequestError},
     request::{Redirect, Request, RequestRef},
-    script::{ScriptFlow, ScriptStep},
     special,
+    walk::{Resumed, Turn, Walk},
 };
 use moonrest_core::regex::Groups;
 use moonrest_proto::http1::Body;
@@ -175,10 +174,12 @@ pub(crate) fn redirect(r: &Request) -> Result<Entry, RequestError> {
     r.clear_ctx();
     r.internal.set(true);
     r.valid_unparsed_uri.set(false);
+    r.valid_location.set(true);
     match *redirect {
         Redirect::Uri { uri, args } => {
             *r.uri.borrow_mut() = uri;
             *r.args.borrow_mut() = args;
+            r.add_uri_to_alias.set(false);
             r.location.set(r.srv().location);
             Ok(Entry::ServerRewrite)
         }
@@ -202,7 +203,7 @@ pub(crate) fn redirect(r: &Request) -> Result<Entry, RequestError> {
     }
 }
 
-fn count_cycle(r: &Request) -> Result<(), RequestError> {
+pub(crate) fn count_cycle(r: &Request) -> Result<(), RequestError> {
     let cycles = r.cycles.get() + 1;
     r.cycles.set(cycles);
     if cycles > MAX_CYCLES {
@@ -214,128 +215,24 @@ fn count_cycle(r: &Request) -> Result<(), RequestError> {
     Ok(())
 }
 
-/// Waits for what a handler must wait for.
-macro_rules! settle {
-    ($step:expr) => {
-        match $step {
-            Step::Now(flow) => flow,
-            Step::Wait(wait) => wait.await?,
-        }
-    };
-}
-
+/// Walks through the phases from `entry` on.
 async fn phases(r: &RequestRef, entry: Entry) -> Result<Flow, RequestError> {
-    if entry == Entry::Start {
-        let flow = generic(r, Phase::PostRead).await?;
-        if !matches!(flow, Flow::Next) {
-            return Ok(flow);
-        }
-    }
-    let mut entry = entry;
-    if entry != Entry::Location {
-        r.location.set(r.srv().location);
-        if let Some(flow) = script(r).await? {
-            return Ok(flow);
-        }
-        if !r.http().location(r.location.get()).handlers(Phase::ServerRewrite).is_empty() {
-            let flow = generic(r, Phase::ServerRewrite).await?;
-            if !matches!(flow, Flow::Next) {
-                return Ok(flow);
-            }
-        }
-        r.uri_changed.set(false);
-    }
+    let mut walk = Walk::new(entry);
+    let mut resumed = Resumed::Nothing;
     loop {
-        if entry != Entry::Location {
-            if let Some(status) = find_location(r) {
-                return Ok(Flow::Finish(status));
-            }
-        }
-        entry = Entry::ServerRewrite;
-        if let Some(flow) = script(r).await? {
-            return Ok(flow);
-        }
-        let flow = generic(r, Phase::Rewrite).await?;
-        if !matches!(flow, Flow::Next) {
-            return Ok(flow);
-        }
-        if !r.uri_changed.replace(false) {
-            break;
-        }
-        count_cycle(r)?;
-    }
-    let flow = generic(r, Phase::Preaccess).await?;
-    if !matches!(flow, Flow::Next) {
-        return Ok(flow);
-    }
-    if !r.is_subrequest() {
-        let flow = access(r).await?;
-        if !matches!(flow, Flow::Next) {
-            return Ok(flow);
-        }
-    }
-    let flow = generic(r, Phase::Precontent).await?;
-    if !matches!(flow, Flow::Next) {
-        return Ok(flow);
-    }
-    content(r).await
-}
-
-/// Runs the handlers of a phase. `Next` means that the next phase follows.
-async fn generic(r: &RequestRef, phase: Phase) -> Result<Flow, RequestError> {
-    let location = r.loc();
-    for handler in location.handlers(phase) {
-        match settle!(handler.handle(r)?) {
-            Flow::Next => {}
-            Flow::PhaseDone => break,
-            other => return Ok(other),
-        }
-        if phase == Phase::Rewrite && r.uri_changed.get() {
-            break;
-        }
-    }
-    Ok(Flow::Next)
-}
-
-/// Runs the rewrite script of the present location. `None` means: go on.
-async fn script(r: &RequestRef) -> Result<Option<Flow>, RequestError> {
-    if r.loc().script.is_empty() {
-        return Ok(None);
-    }
-    let mut block = r.location.get();
-    let mut at = 0;
-    let mut returns: Vec<(LocId, usize)> = Vec::new();
-    loop {
-        let Some(op) = r.http().location(block).script.get(at) else {
-            match returns.pop() {
-                Some(outer) => (block, at) = outer,
-                None => return Ok(None),
-            }
-            continue;
+        resumed = match walk.advance(r, resumed)? {
+            Turn::Done(flow) => return Ok(flow),
+            Turn::Wait(wait) => Resumed::Flow(wait.await?),
+            Turn::WaitScript(wait) => Resumed::Script(wait.await?),
         };
-        at += 1;
-        let flow = match op.run(r)? {
-            ScriptStep::Now(flow) => flow,
-            ScriptStep::Wait(wait) => wait.await?,
-        };
-        match flow {
-            ScriptFlow::Next => {}
-            ScriptFlow::Enter(inner) => {
-                returns.push((block, at));
-                (block, at) = (inner, 0);
-                r.location.set(inner);
-            }
-            ScriptFlow::Stop => return Ok(None),
-            ScriptFlow::Finish(status) => return Ok(Some(Flow::Finish(status))),
-            ScriptFlow::Responded => return Ok(Some(Flow::Responded)),
-        }
     }
 }
 
 /// Finds the location for the present path; a status when the search answers by itself.
-fn find_location(r: &Request) -> Option<u16> {
+pub(crate) fn find_location(r: &Request) -> Option<u16> {
     let top = r.srv().location;
     r.location.set(top);
+    r.valid_location.set(true);
     let search = {
         let uri = r.uri.borrow();
         search(r, top, &uri)
@@ -388,28 +285,11 @@ fn search(r: &Request, at: LocId, uri: &[u8]) -> Search {
     }
     let mut groups = Groups::new();
     let Some((id, names)) = level.find_regex(uri, &mut groups) else { return Search::Open };
-    keep_captures(r, uri, groups, names);
+    crate::regex::keep(r, uri, groups, names);
     r.location.set(id);
     match search(r, id, uri) {
         Search::Redirect => Search::Redirect,
         _ => Search::Settled,
-    }
-}
-
-pub(crate) fn keep_captures(
-    r: &Request,
-    uri: &[u8],
-    groups: Groups,
-    names: &[(moonrest_core::VarId, usize)],
-) {
-    use moonrest_core::Subject;
-    let mut captures = r.captures.borrow_mut();
-    captures.text.clear();
-    captures.text.extend_from_slice(uri);
-    captures.groups = groups;
-    for (id, group) in names {
-        let value = captures.groups.get(*group).and_then(|&(start, end)| uri.get(start..end));
-        r.slots().borrow_mut().set(*id, value.map(Into::into));
     }
 }
 
@@ -454,67 +334,4 @@ fn except_methods(r: &Request) {
             r.location.set(except);
         }
     }
-}
-
-async fn access(r: &RequestRef) -> Result<Flow, RequestError> {
-    let location = r.loc();
-    let satisfy = location.core.satisfy;
-    let mut refused = 0;
-    for handler in location.handlers(Phase::Access) {
-        let flow = settle!(handler.handle(r)?);
-        match (satisfy, flow) {
-            (_, Flow::Next) | (Satisfy::All, Flow::PhaseDone) => {}
-            (Satisfy::Any, Flow::PhaseDone) => {
-                // The refusals of earlier handlers no longer count, nor does the challenge they set.
-                r.out.borrow_mut().remove(b"WWW-Authenticate");
-                return Ok(Flow::Next);
-            }
-            (Satisfy::Any, Flow::Finish(status @ (401 | 403))) => {
-                if refused != 401 {
-                    refused = status;
-                }
-            }
-            (_, Flow::Finish(401)) => {
-                delay(r).await?;
-                return Ok(Flow::Finish(401));
-            }
-            (_, other) => return Ok(other),
-        }
-    }
-    if refused == 403 {
-        crate::error!(r, "access forbidden by rule");
-    }
-    if refused == 401 {
-        delay(r).await?;
-    }
-    Ok(if refused == 0 { Flow::Next } else { Flow::Finish(refused) })
-}
-
-/// `auth_delay`: an answer of 401 waits, so that guessing takes time.
-async fn delay(r: &RequestRef) -> Result<(), RequestError> {
-    let ms = r.loc().core.auth_delay;
-    if ms > 0 {
-        r.sleep(ms).await?;
-    }
-    Ok(())
-}
-
-async fn content(r: &RequestRef) -> Result<Flow, RequestError> {
-    let location = r.loc();
-    if let Some(handler) = &location.content {
-        return Ok(settle!(handler.handle(r)?));
-    }
-    for handler in location.handlers(Phase::Content) {
-        match settle!(handler.handle(r)?) {
-            Flow::Next => {}
-            other => return Ok(other),
-        }
-    }
-    if r.uri.borrow().ends_with(b"/") {
-        let path = crate::core::map_path(r).unwrap_or_default();
-        crate::error!(r, "directory index of \"{}\" is forbidden", String::from_utf8_lossy(&path));
-        return Ok(Flow::Finish(403));
-    }
-    crate::error!(r, "no handler found");
-    Ok(Flow::Finish(404))
 }

@@ -86,6 +86,11 @@ pub trait Exchange {
     /// Bytes sent so far for this request, head included (`$bytes_sent`).
     fn bytes_sent(&self) -> u64;
 
+    /// What the kernel knows of the TCP connection (`$tcpinfo_*`).
+    fn tcp_info(&self) -> Option<moonrest_sys::socket::TcpInfo> {
+        None
+    }
+
     /// For protocol-specific access (upgrade, raw socket).
     fn as_any(&self) -> &dyn Any;
 }

@@ -1,7 +1,7 @@
 //! Servers and locations as compiled, and how a request finds its own.
 
 use crate::{
-    compile::{BlockId, Compiler},
+    compile::{BlockId, BlockKind, Compiler},
     core::Core,
     filter::{HeaderFilter, HeaderOrder},
     module::SharedConf,
@@ -94,6 +94,8 @@ pub enum Found {
 #[derive(Default)]
 pub struct Matcher {
     names: Vec<NameEntry>,
+    /// Some name redirects requests that lack its final slash.
+    redirects: bool,
     regexes: Vec<(Regex, Box<[(VarId, usize)]>, LocId)>,
 }
 
@@ -139,7 +141,8 @@ impl Matcher {
             entries[index].parent = open.last().copied();
             open.push(index);
         }
-        Self { names: entries, regexes }
+        let redirects = entries.iter().any(|entry| entry.auto_redirect);
+        Self { names: entries, redirects, regexes }
     }
 
     /// Whether the level has no locations.
@@ -155,14 +158,7 @@ impl Matcher {
     /// The exact or longest prefix location for a path.
     pub fn find_name(&self, path: &[u8]) -> Found {
         let after = self.names.partition_point(|entry| &*entry.name <= path);
-        // The name that is the path and a slash stands at the earliest right behind all names up to the path, but
-        // others may lie between ("/a" "/a+" "/a/"), so it is looked up by itself.
-        let mut slashed = None;
-        if self.names.get(after).is_some_and(|next| next.name.starts_with(path)) {
-            let wanted = [path, b"/"].concat();
-            let index = self.names.partition_point(|entry| *entry.name < *wanted);
-            slashed = self.names.get(index).filter(|entry| *entry.name == *wanted && entry.auto_redirect);
-        }
+        let slashed = if self.redirects { self.find_slashed(path, after) } else { None };
         let mut index = after.checked_sub(1);
         let mut prefix = None;
         while let Some(at) = index {
@@ -178,10 +174,20 @@ impl Matcher {
             }
             index = entry.parent;
         }
-        if let Some(id) = slashed.and_then(|entry| entry.exact.or(entry.prefix)) {
+        if let Some(id) = slashed {
             return Found::AutoRedirect(id);
         }
         prefix.map_or(Found::None, Found::Prefix)
+    }
+
+    /// The location named like the path with a slash behind it, if requests for the path are redirected there. It
+    /// stands behind all names up to the path, but others may lie between ("/a" "/a+" "/a/").
+    fn find_slashed(&self, path: &[u8], after: usize) -> Option<LocId> {
+        let candidates = self.names.get(after..)?.iter().take_while(|entry| entry.name.starts_with(path));
+        let is_slashed = |entry: &&NameEntry| {
+            entry.auto_redirect && entry.name.len() == path.len() + 1 && entry.name.ends_with(b"/")
+        };
+        candidates.into_iter().find(is_slashed).and_then(|entry| entry.exact.or(entry.prefix))
     }
 
     /// The first regular expression that matches, its groups left in `groups`.
@@ -232,6 +238,25 @@ impl<'a> LocationBuilder<'a> {
     /// Adds a handler; modules attach in the registry's order, which is the order of execution.
     pub fn on(&mut self, phase: Phase, handler: impl PhaseHandler + 'static) {
         self.handlers[phase as usize].push(Arc::new(handler));
+    }
+
+    /// Whether a setting written in `block` is this block's own. An `if` or `limit_except` has what the block around
+    /// it says; a nested location does not: so it is with what nginx does not inherit.
+    pub fn belongs(&self, block: BlockId) -> bool {
+        let blocks = self.compiler.blocks.borrow();
+        let mut at = self.block;
+        loop {
+            if at == block {
+                return true;
+            }
+            match blocks.get(at.0 as usize) {
+                Some(inner) if matches!(inner.kind, BlockKind::Unnamed) => match inner.parent {
+                    Some(parent) => at = parent,
+                    None => return false,
+                },
+                _ => return false,
+            }
+        }
     }
 
     /// Makes `handler` the one that answers here.

@@ -9,7 +9,7 @@ use crate::{
     exchange::Output,
     filter::{BodyFilter, BodyOrder, FilterStep, Needed, Piece, Pieces},
     phase::{Flow, LocalBoxFuture, RequestError, Step},
-    pipeline::Chain,
+    pipeline::{Chain, needs_thread},
     request::{Request, RequestRef},
 };
 use bytes::Bytes;
@@ -82,6 +82,10 @@ impl Request {
 
     fn start_body(&self, mut needed: Vec<(BodyOrder, Box<dyn BodyFilter>)>) -> Result<(), RequestError> {
         self.header_sent.set(true);
+        if matches!(self.out.borrow().status, 204 | 304) {
+            // A filter may have decided so.
+            self.header_only.set(true);
+        }
         if self.header_only.get() {
             needed.clear();
         }
@@ -110,7 +114,12 @@ impl Request {
             return Ok(FilterStep::Now(()));
         }
         if self.chain.borrow().is_none() && !matches!(piece, Piece::Subrequest(_)) {
-            self.to_exchange(piece)?;
+            match piece {
+                Piece::File(range) if needs_thread(&range) => {
+                    return Ok(FilterStep::Wait(self.clone().read_on_threads(range)));
+                }
+                piece => self.to_exchange(piece)?,
+            }
             return Ok(FilterStep::Now(()));
         }
         let chain = self.chain.borrow_mut().take().unwrap_or_default();
@@ -164,6 +173,36 @@ impl Request {
             out.content_length = Some(body.len() as u64);
         }
         self.respond_pieces(vec![Piece::Data(body)])
+    }
+
+    /// Sends the head as it stands, one piece, and the end; boxes nothing unless a filter waits.
+    ///
+    /// # Errors
+    /// What a filter or the exchange gives.
+    pub fn respond_piece(self: &RequestRef, piece: Piece) -> Result<Step, RequestError> {
+        if let FilterStep::Wait(wait) = self.send_header()? {
+            let r = self.clone();
+            return Step::wait(async move {
+                wait.await?;
+                r.send_all(vec![piece]).await?;
+                Ok(Flow::Responded)
+            });
+        }
+        if let FilterStep::Wait(wait) = self.output(piece)? {
+            let r = self.clone();
+            return Step::wait(async move {
+                wait.await?;
+                r.send(Piece::Last).await?;
+                Ok(Flow::Responded)
+            });
+        }
+        match self.output(Piece::Last)? {
+            FilterStep::Now(()) => Step::responded(),
+            FilterStep::Wait(wait) => Step::wait(async move {
+                wait.await?;
+                Ok(Flow::Responded)
+            }),
+        }
     }
 
     /// Sends the head as it stands, these pieces, and the end.

@@ -24,6 +24,8 @@ struct Stage {
     filter: Option<Box<dyn BodyFilter>>,
 }
 
+/// Parts in which a file is read on the thread pool.
+const THREAD_STEP: u64 = 256 * 1024;
 /// Files up to this size are read for filters at once, without giving other requests their turn.
 const READ_AT_ONCE: u64 = 128 * 1024;
 
@@ -77,7 +79,7 @@ impl Request {
         pieces: Pieces,
     ) -> Result<FilterStep<()>, RequestError> {
         let mut pieces = pieces;
-        for index in stage..chain.stages.len() {
+        for index in stage.min(chain.stages.len())..chain.stages.len() {
             let mut input = std::mem::take(&mut pieces).into_iter();
             while let Some(piece) = input.next() {
                 let step = match (piece, chain.filter(index)) {
@@ -128,10 +130,40 @@ impl Request {
                     let wait = crate::children::run(self.clone(), first, pieces.collect());
                     return Ok(FilterStep::Wait(Box::pin(wait)));
                 }
+                Piece::File(range) if needs_thread(&range) => {
+                    let (r, rest) = (self.clone(), pieces.collect());
+                    return Ok(FilterStep::Wait(Box::pin(async move {
+                        r.clone().read_on_threads(range).await?;
+                        let chain = r.chain.borrow_mut().take().unwrap_or_default();
+                        r.drive_on(chain, usize::MAX, rest).await
+                    })));
+                }
                 piece => self.through_tail(piece)?,
             }
         }
         Ok(FilterStep::Now(()))
+    }
+
+    /// Passes a file on part by part; what is not in the page cache is read on the thread pool first.
+    pub(crate) fn read_on_threads(
+        self: RequestRef,
+        range: FileRange,
+    ) -> LocalBoxFuture<Result<(), RequestError>> {
+        Box::pin(async move {
+            let mut at = range.start;
+            while at < range.end {
+                let end = range.end.min(at.saturating_add(THREAD_STEP));
+                let part = FileRange { file: range.file.clone(), start: at, end };
+                let piece = match part.file.is_cached(at, end) {
+                    true => Piece::File(part),
+                    false => Piece::Data(read_async(&part).await?),
+                };
+                self.through_tail(piece)?;
+                self.drained(LOW_WATER).await?;
+                at = end;
+            }
+            Ok(())
+        })
     }
 
     /// Passes a piece through the filters behind the place where subrequests join. Those never wait.
@@ -246,12 +278,16 @@ impl Request {
     }
 }
 
+/// Whether the location wants disk reads on the thread pool, and this one would touch the disk.
+pub(crate) fn needs_thread(range: &FileRange) -> bool {
+    range.file.threads && !range.is_empty() && !range.file.is_cached(range.start, range.end)
+}
+
 /// Reads a range into memory at once.
 pub(crate) fn read_range(range: &FileRange) -> Result<Bytes, RequestError> {
     let len = usize::try_from(range.len()).unwrap_or(usize::MAX);
     let mut buffer = BytesMut::zeroed(len);
-    let n = moonrest_sys::file::pread_full(&*range.file.file, &mut buffer, range.start)
-        .map_err(|error| read_error(range, &error))?;
+    let n = range.file.read_at(&mut buffer, range.start).map_err(|error| read_error(range, &error))?;
     if n < len {
         return Err(truncated(range));
     }
@@ -263,11 +299,11 @@ async fn read_async(range: &FileRange) -> Result<Bytes, RequestError> {
     if !range.file.threads {
         return read_range(range);
     }
-    let (file, start) = (range.file.file.clone(), range.start);
+    let (file, direct, start) = (range.file.file.clone(), range.file.direct, range.start);
     let len = usize::try_from(range.len()).unwrap_or(usize::MAX);
     let read = tokio::task::spawn_blocking(move || {
         let mut buffer = BytesMut::zeroed(len);
-        moonrest_sys::file::pread_full(&*file, &mut buffer, start).map(|n| (n, buffer))
+        crate::open_file::read_at(&file, direct, &mut buffer, start).map(|n| (n, buffer))
     });
     let (n, buffer) = read
         .await

@@ -10,6 +10,7 @@ pub use crate::{
     location::{LocationBuilder, LocationKind},
     module::{Directive, HttpModule, Set},
     phase::{LogHandler, Phase, PhaseHandler},
+    regex::CapturingRegex,
     worker::Worker,
 };
 pub use bytes::Bytes;

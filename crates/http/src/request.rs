@@ -10,9 +10,9 @@ use crate::{
     response::HeadersOut,
     worker::Worker,
 };
-use moonrest_core::{Level, Log, Subject, VarTable, regex::Groups, var::Slots};
+use moonrest_core::{Level, Log, Subject, VarId, VarTable, regex::Groups, var::Slots};
 use moonrest_net::addr::Addr;
-use moonrest_proto::http1::{Framing, Method, RequestHead, Version};
+use moonrest_proto::http1::{Framing, Known, Method, RequestHead, Version};
 use std::{
     any::Any,
     cell::{Cell, Ref, RefCell, RefMut},
@@ -50,10 +50,20 @@ pub struct Request {
     pub started: Cell<moonrest_sys::time::WallTime>,
     /// Monotonic milliseconds of the same moment.
     pub started_ms: Cell<u64>,
-    /// Body bytes handed to the exchange (`$body_bytes_sent`).
+    /// Body bytes handed to the exchange, without the framing of chunks.
     pub body_sent: Cell<u64>,
+    /// Bytes of the response head as sent (what `$bytes_sent` has more than `$body_bytes_sent`).
+    pub header_size: Cell<u64>,
+    /// It was in the connection's buffer when the request before it ended (`$pipe`).
+    pub pipelined: Cell<bool>,
     /// Bytes of head and body as received (`$request_length`).
     pub request_length: Cell<u64>,
+    /// The port that the client named, in the target or `Host`; 0 for none.
+    pub port: Cell<u16>,
+    /// The response went out as it should (`$request_completion`).
+    pub completed: Cell<bool>,
+    /// The body goes out in chunks.
+    pub chunked: Cell<bool>,
     /// The status that `error_page` or an early error set; 0 when none.
     pub error_status: Cell<u16>,
     /// The `error_page` machinery is answering an error (so `recursive_error_pages` counts).
@@ -70,6 +80,18 @@ pub struct Request {
     pub(crate) subrequest_depth: Cell<u16>,
     /// A rewrite changed the path: find a location anew.
     pub uri_changed: Cell<bool>,
+    /// Captures in values are escaped if the path was: until a rule of this script has matched.
+    pub escape_captures: Cell<bool>,
+    /// The location was found by the path as it is now; a rewrite with `break` ends that.
+    pub valid_location: Cell<bool>,
+    /// `try_files` chose a file below an alias of a regular expression.
+    pub add_uri_to_alias: Cell<bool>,
+    /// The answer is made for conditions that were looked at already: `If-Modified-Since` and the like do not count.
+    pub disable_not_modified: Cell<bool>,
+    /// At most one range may be answered at a time.
+    pub single_range: Cell<bool>,
+    /// Ranges of a subrequest's own answer (`slice`).
+    pub subrequest_ranges: Cell<bool>,
     /// Set by `limit_rate` or `$limit_rate`; bytes per second, 0 for no limit.
     pub limit_rate: Cell<Option<u64>>,
     pub limit_rate_after: Cell<Option<u64>>,
@@ -177,6 +199,11 @@ impl Request {
         self.main.is_some()
     }
 
+    /// Whether the client's connection is encrypted.
+    pub fn is_tls(&self) -> bool {
+        self.conn.tls.borrow().is_some()
+    }
+
     /// The normalised path.
     pub fn uri(&self) -> Ref<'_, Vec<u8>> {
         self.uri.borrow()
@@ -208,6 +235,31 @@ impl Request {
         let head = self.head.borrow();
         let block = self.block.borrow();
         f(head.get(&block, name))
+    }
+
+    /// The first field of a known name, without a search.
+    pub fn with_known<R>(&self, known: Known, f: impl FnOnce(Option<&[u8]>) -> R) -> R {
+        let head = self.head.borrow();
+        let block = self.block.borrow();
+        f(head.value(known, &block))
+    }
+
+    /// Whether the client sent a field of a known name.
+    pub fn has_known(&self, known: Known) -> bool {
+        self.head.borrow().field(known).is_some()
+    }
+
+    /// The values of all fields of that name, in order, without copying.
+    pub fn with_headers<R>(&self, name: &[u8], f: impl FnOnce(&[&[u8]]) -> R) -> R {
+        let head = self.head.borrow();
+        let block = self.block.borrow();
+        let values: smallvec::SmallVec<[&[u8]; 4]> = head
+            .fields
+            .iter()
+            .filter(|field| field.name.of(&block).eq_ignore_ascii_case(name))
+            .map(|field| field.value.of(&block))
+            .collect();
+        f(&values)
     }
 
     /// Calls `f` for each field in order, with name and value as sent.
@@ -305,8 +357,7 @@ impl Request {
     ) -> impl Future<Output = Result<crate::phase::Flow, RequestError>> + 'static {
         let r = self.clone();
         async move {
-            let sleep = tokio::time::sleep(std::time::Duration::from_millis(ms));
-            tokio::pin!(sleep);
+            let mut sleep = std::pin::pin!(moonrest_net::sleep::sleep(ms));
             std::future::poll_fn(|cx| {
                 if sleep.as_mut().poll(cx).is_ready() {
                     return std::task::Poll::Ready(Ok(crate::phase::Flow::Next));
@@ -333,6 +384,10 @@ impl Subject for Request {
         let Some(&(start, end)) = captures.groups.get(n) else { return false };
         out.extend_from_slice(captures.text.get(start..end).unwrap_or_default());
         true
+    }
+
+    fn keep_captures(&self, text: &[u8], groups: Groups, names: &[(VarId, usize)]) {
+        crate::regex::keep(self, text, groups, names);
     }
 
     fn warn(&self, message: &str) {
@@ -379,7 +434,12 @@ impl Request {
             started: Cell::new(moonrest_sys::time::WallTime { secs: 0, nanos: 0 }),
             started_ms: Cell::new(0),
             body_sent: Cell::new(0),
+            header_size: Cell::new(0),
+            pipelined: Cell::new(false),
             request_length: Cell::new(0),
+            port: Cell::new(0),
+            completed: Cell::new(false),
+            chunked: Cell::new(false),
             error_status: Cell::new(0),
             in_error_page: Cell::new(false),
             internal: Cell::new(false),
@@ -390,6 +450,12 @@ impl Request {
             cycles: Cell::new(0),
             subrequest_depth: Cell::new(0),
             uri_changed: Cell::new(false),
+            escape_captures: Cell::new(false),
+            valid_location: Cell::new(true),
+            add_uri_to_alias: Cell::new(false),
+            disable_not_modified: Cell::new(false),
+            single_range: Cell::new(false),
+            subrequest_ranges: Cell::new(false),
             limit_rate: Cell::new(None),
             limit_rate_after: Cell::new(None),
             background: Cell::new(false),

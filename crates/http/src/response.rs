@@ -27,6 +27,8 @@ pub struct HeadersOut {
     /// How much of `content_type` is the media type itself, for tables of types.
     pub content_type_len: usize,
     pub content_length: Option<u64>,
+    /// Where in the whole content the body begins, when it is a part of it already (`slice`).
+    pub content_offset: u64,
     /// Seconds since 1970.
     pub last_modified: Option<i64>,
     /// With its quotes and `W/`.
@@ -47,6 +49,16 @@ pub struct HeadersOut {
     pub trailers: Vec<FieldOut>,
     /// Trailers will come: do not announce a length.
     pub expect_trailers: bool,
+}
+
+/// A value that cannot end its line: CR, LF and NUL become spaces.
+pub fn checked(mut value: Vec<u8>) -> Bytes {
+    for byte in &mut value {
+        if matches!(byte, b'\r' | b'\n' | 0) {
+            *byte = b' ';
+        }
+    }
+    value.into()
 }
 
 impl HeadersOut {
@@ -78,6 +90,11 @@ impl HeadersOut {
         self.fields.retain(|field| !field.name.eq_ignore_ascii_case(name));
     }
 
+    /// Adds a field whose value comes from a variable or another party: what would end the line is made a space.
+    pub fn add_checked(&mut self, name: impl Into<Bytes>, value: Vec<u8>) {
+        self.add(name, checked(value));
+    }
+
     /// The first field of that name in the list of others.
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
         self.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| &*field.value)
@@ -96,6 +113,12 @@ impl HeadersOut {
     /// The media type without parameters.
     pub fn media_type(&self) -> &[u8] {
         self.content_type.get(..self.content_type_len).unwrap_or(&self.content_type)
+    }
+
+    /// The charset that is added to the type: none when the type has parameters of its own.
+    pub fn charset_to_send(&self) -> Option<&Bytes> {
+        let plain = self.content_type_len == self.content_type.len();
+        self.charset.as_ref().filter(|charset| plain && !charset.is_empty())
     }
 
     /// The body's length is no longer known: a filter changes it (nginx's `ngx_http_clear_content_length`).

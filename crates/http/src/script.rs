@@ -12,7 +12,8 @@ use crate::{
 pub enum ScriptFlow {
     /// With the next step.
     Next,
-    /// With the script of this block (a matching `if`), then with the next step unless that one stopped.
+    /// With the script of this block (a matching `if`), then with the next step unless that one stopped. Inside a
+    /// location the block's settings are in force from here on.
     Enter(LocId),
     /// Nowhere: the script ends (`break`, `last`, a redirect to be found anew).
     Stop,

@@ -142,6 +142,7 @@ pub fn child(
     child.started_ms.set(parent.started_ms.get());
     child.valid_unparsed_uri.set(false);
     child.complex_uri.set(true);
+    child.valid_location.set(parent.valid_location.get());
     child.internal.set(true);
     child.subrequest_depth.set(depth);
     // The body, if read, is its parent's; it is not read again for the child.

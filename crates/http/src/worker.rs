@@ -39,6 +39,16 @@ pub struct Process {
     pub connections: AtomicU64,
 }
 
+/// A second in the forms that logs have.
+#[derive(Clone, Copy)]
+pub struct LocalTimes {
+    at: i64,
+    /// `$time_local`.
+    pub log: [u8; 26],
+    /// `$time_iso8601`.
+    pub iso8601: [u8; 25],
+}
+
 /// One worker thread's state. Lives as long as the thread serves its generation.
 pub struct Worker {
     pub id: usize,
@@ -54,7 +64,9 @@ pub struct Worker {
     pub connections: Cell<usize>,
     memories: RefCell<Vec<Box<Memory>>>,
     buffers: RefCell<Vec<Vec<u8>>>,
+    pub(crate) file_caches: crate::open_file::Caches,
     date: Cell<(i64, [u8; 29])>,
+    local_times: Cell<LocalTimes>,
     stopping: tokio::sync::Notify,
     /// Notified when the last connection of a draining worker has ended.
     pub drained: tokio::sync::Notify,
@@ -87,7 +99,9 @@ impl Worker {
             connections: Cell::new(0),
             memories: RefCell::default(),
             buffers: RefCell::default(),
+            file_caches: crate::open_file::Caches::default(),
             date: Cell::new((i64::MIN, [0; 29])),
+            local_times: Cell::new(LocalTimes { at: i64::MIN, log: [0; 26], iso8601: [0; 25] }),
             stopping: tokio::sync::Notify::new(),
             drained: tokio::sync::Notify::new(),
         })
@@ -144,6 +158,23 @@ impl Worker {
         let text = moonrest_proto::date::http(now);
         self.date.set((now, text));
         text
+    }
+
+    /// The present second in local time, formatted once per second.
+    pub fn local_times(&self) -> LocalTimes {
+        let now = self.now();
+        let known = self.local_times.get();
+        if known.at == now {
+            return known;
+        }
+        let offset = time::local_offset(now);
+        let times = LocalTimes {
+            at: now,
+            log: moonrest_proto::date::log_local(now, offset),
+            iso8601: moonrest_proto::date::iso8601(now, offset),
+        };
+        self.local_times.set(times);
+        times
     }
 
     /// Seconds since 1970, from the kernel's coarse clock.

@@ -2,57 +2,60 @@
 
 use crate::addr::Addr;
 use std::{
+    cell::RefCell,
     io::{self, IoSlice},
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
-    task::{Context, Poll, ready},
+    pin::pin,
+    task::{Context, Poll},
 };
 use tokio::{
-    io::Interest,
+    io::{AsyncReadExt, Interest},
     net::{TcpStream, UnixStream},
 };
 
 /// A byte stream to a peer.
 pub enum Io {
-    Tcp(TcpStream),
-    Unix(UnixStream),
+    Tcp(RefCell<TcpStream>),
+    Unix(RefCell<UnixStream>),
+}
+
+impl From<TcpStream> for Io {
+    fn from(stream: TcpStream) -> Self {
+        Self::Tcp(RefCell::new(stream))
+    }
+}
+
+impl From<UnixStream> for Io {
+    fn from(stream: UnixStream) -> Self {
+        Self::Unix(RefCell::new(stream))
+    }
 }
 
 impl Io {
     /// Ready when a read may give something, the end included.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(stream) => stream.poll_read_ready(cx),
-            Self::Unix(stream) => stream.poll_read_ready(cx),
+            Self::Tcp(stream) => stream.borrow().poll_read_ready(cx),
+            Self::Unix(stream) => stream.borrow().poll_read_ready(cx),
         }
     }
 
     /// Ready when a write may take something.
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(stream) => stream.poll_write_ready(cx),
-            Self::Unix(stream) => stream.poll_write_ready(cx),
+            Self::Tcp(stream) => stream.borrow().poll_write_ready(cx),
+            Self::Unix(stream) => stream.borrow().poll_write_ready(cx),
         }
     }
 
-    /// Reads into the buffer's spare room, without waiting. 0 is the end of the stream.
+    /// Reads into the buffer's spare room, waiting for the first byte. 0 is the end of the stream.
     ///
-    /// # Errors
-    /// `WouldBlock`, or the system's.
-    pub fn try_read(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.try_read_buf(buffer),
-            Self::Unix(stream) => stream.try_read_buf(buffer),
-        }
-    }
-
-    /// Reads into the buffer's spare room, waiting for the first byte.
+    /// A read that does not fill the room tells the event loop that the socket is empty, which saves the read that
+    /// would find out.
     pub fn poll_read(&self, buffer: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.poll_readable(cx))?;
-            match self.try_read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                other => return Poll::Ready(other),
-            }
+        match self {
+            Self::Tcp(stream) => pin!(stream.borrow_mut().read_buf(buffer)).poll(cx),
+            Self::Unix(stream) => pin!(stream.borrow_mut().read_buf(buffer)).poll(cx),
         }
     }
 
@@ -61,7 +64,7 @@ impl Io {
     /// # Errors
     /// `WouldBlock`, or the system's.
     pub fn try_write(&self, slices: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
-        self.try_io(Interest::WRITABLE, || moonrest_sys::socket::send(self.as_fd(), slices, more))
+        self.try_io(|fd| moonrest_sys::socket::send(fd, slices, more))
     }
 
     /// Sends a range of a file; `offset` moves by what was taken.
@@ -69,13 +72,19 @@ impl Io {
     /// # Errors
     /// `WouldBlock`, or the system's.
     pub fn try_sendfile(&self, file: BorrowedFd<'_>, offset: &mut u64, count: usize) -> io::Result<usize> {
-        self.try_io(Interest::WRITABLE, || moonrest_sys::file::sendfile(self.as_fd(), file, offset, count))
+        self.try_io(|fd| moonrest_sys::file::sendfile(fd, file, offset, count))
     }
 
-    fn try_io<R>(&self, interest: Interest, f: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
+    fn try_io<R>(&self, f: impl FnOnce(BorrowedFd<'_>) -> io::Result<R>) -> io::Result<R> {
         match self {
-            Self::Tcp(stream) => stream.try_io(interest, f),
-            Self::Unix(stream) => stream.try_io(interest, f),
+            Self::Tcp(stream) => {
+                let stream = stream.borrow();
+                stream.try_io(Interest::WRITABLE, || f(stream.as_fd()))
+            }
+            Self::Unix(stream) => {
+                let stream = stream.borrow();
+                stream.try_io(Interest::WRITABLE, || f(stream.as_fd()))
+            }
         }
     }
 
@@ -85,10 +94,10 @@ impl Io {
     /// The system's.
     pub fn local_addr(&self) -> io::Result<Addr> {
         match self {
-            Self::Tcp(stream) => stream.local_addr().map(Addr::from),
+            Self::Tcp(stream) => stream.borrow().local_addr().map(Addr::from),
             Self::Unix(stream) => {
                 use std::os::unix::ffi::OsStrExt;
-                let addr = stream.local_addr()?;
+                let addr = stream.borrow().local_addr()?;
                 Ok(Addr::Unix(
                     addr.as_pathname().map(|p| p.as_os_str().as_bytes().into()).unwrap_or_default(),
                 ))
@@ -101,24 +110,22 @@ impl Io {
     /// # Errors
     /// The system's.
     pub fn shutdown_write(&self) -> io::Result<()> {
-        rustix_shutdown(self.as_fd())
+        self.with_fd(|fd| socket2::SockRef::from(&fd).shutdown(std::net::Shutdown::Write))
     }
 
     /// The descriptor's number.
     pub fn raw_fd(&self) -> RawFd {
-        self.as_fd().as_raw_fd()
-    }
-}
-
-fn rustix_shutdown(fd: BorrowedFd<'_>) -> io::Result<()> {
-    socket2::SockRef::from(&fd).shutdown(std::net::Shutdown::Write)
-}
-
-impl AsFd for Io {
-    fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Tcp(stream) => stream.as_fd(),
-            Self::Unix(stream) => stream.as_fd(),
+            Self::Tcp(stream) => stream.borrow().as_raw_fd(),
+            Self::Unix(stream) => stream.borrow().as_raw_fd(),
+        }
+    }
+
+    /// Calls `f` with the descriptor.
+    pub fn with_fd<R>(&self, f: impl FnOnce(BorrowedFd<'_>) -> R) -> R {
+        match self {
+            Self::Tcp(stream) => f(stream.borrow().as_fd()),
+            Self::Unix(stream) => f(stream.borrow().as_fd()),
         }
     }
 }

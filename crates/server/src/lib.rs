@@ -1,1 +1,21 @@
-//! Master, workers, generations, reload, signals.
+//! The server around the engine: main directives, master, serving process, workers, reload, signals, logs.
+//!
+//! The tables of modules come as an argument ([`Program::registry`]); nothing here names one.
+
+mod configuration;
+mod directives;
+mod events;
+mod listeners;
+mod panics;
+mod report;
+mod resources;
+mod run;
+mod serving;
+mod settings;
+mod single;
+mod worker;
+
+pub use directives::{ModuleRow, main_directives};
+pub use report::Report;
+pub use run::{Mode, Options, Program, run, signal_by_name};
+pub use settings::MainSettings;

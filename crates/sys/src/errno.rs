@@ -2,6 +2,10 @@
 use std::fmt;
 use std::io;
 
+pub use libc::{
+    EACCES, EEXIST, EISDIR, ELOOP, EMLINK, ENAMETOOLONG, ENOENT, ENOSPC, ENOTDIR, ENOTEMPTY, EPERM, EXDEV,
+};
+
 /// An error number; `Display` is what nginx puts in brackets at the end of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Errno(pub i32);

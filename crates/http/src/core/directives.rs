@@ -6,12 +6,14 @@ use super::{
 };
 use crate::{
     args::Args,
+    compile::BlockKind,
     gzip, listen,
     module::{Directive, Set},
     types,
 };
 use moonrest_core::{Arity, ConfResult, Contexts, Fault, Template, set_once};
 use moonrest_sys::temp::TempDir;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 type D = Directive<HttpCore>;
 
@@ -192,24 +194,18 @@ fn root(loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
             return Err(Fault::DUPLICATE);
         }
         let other = if known.alias { "alias" } else { "root" };
-        return Err(Fault::directive(
-            format!("directive is duplicate, \"{other}\" directive was specified earlier")
-                .trim_start_matches("directive ")
-                .to_owned(),
-        ));
+        return Err(Fault::directive(format!("is duplicate, \"{other}\" directive was specified earlier")));
     }
+    let replaces = if alias { alias_replaces(args)? } else { Some(0) };
     let word = args.word(0)?;
-    let text = word.lossy();
-    if text.contains("$document_root")
-        || text.contains("${document_root}")
-        || text.contains("$realpath_root")
-        || text.contains("${realpath_root}")
-    {
-        let name = if text.contains("document_root") { "$document_root" } else { "$realpath_root" };
-        return Err(Fault::message(format!(
-            "the {name} variable cannot be used in the \"{}\" directive",
-            args.name()
-        )));
+    let shown = word.lossy();
+    for name in ["document_root", "realpath_root"] {
+        if shown.contains(&format!("${name}")) || shown.contains(&format!("${{{name}}}")) {
+            return Err(Fault::message(format!(
+                "the ${name} variable cannot be used in the \"{}\" directive",
+                args.name()
+            )));
+        }
     }
     let relative = word.text.starts_with(b"$");
     let mut text = if relative {
@@ -217,12 +213,25 @@ fn root(loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
     } else {
         args.env.full_path(&word.text)?.as_os_str().as_encoded_bytes().to_vec()
     };
-    if !alias && text.len() > 1 && text.ends_with(b"/") {
+    if !alias && word.text.ends_with(b"/") {
         text.pop();
     }
     let path = Template::parse(&text, |name| args.vars.reference(name, Some(word.span)))?;
-    loc.root = Some(Root { path, alias, relative });
+    loc.root = Some(Root { path, alias, replaces, relative });
     Ok(())
+}
+
+/// How much of a path the alias of this block replaces.
+fn alias_replaces(args: &Args<'_>) -> ConfResult<Option<usize>> {
+    args.compiler.with_block(args.block, |block| match &block.kind {
+        BlockKind::Exact(name) | BlockKind::Prefix(name) | BlockKind::PrefixFinal(name) => {
+            Ok(Some(name.len()))
+        }
+        BlockKind::Named(_) => {
+            Err(Fault::message("the \"alias\" directive cannot be used inside the named location"))
+        }
+        _ => Ok(None),
+    })
 }
 
 fn error_log(loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
@@ -329,6 +338,9 @@ fn output_buffers(loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
     set_once(&mut loc.output_buffers, (count, size))
 }
 
+/// Numbers of open file caches, never used twice by one process.
+static NEXT_CACHE: AtomicU64 = AtomicU64::new(0);
+
 fn open_file_cache(loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
     let (mut max, mut inactive, mut off) = (None, 60, false);
     for n in 0..args.len() {
@@ -348,7 +360,9 @@ fn open_file_cache(loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
     }
     let cache = match (off, max) {
         (true, _) => OpenFileCache::Off,
-        (false, Some(max)) => OpenFileCache::On { max, inactive },
+        (false, Some(max)) => {
+            OpenFileCache::On { id: NEXT_CACHE.fetch_add(1, Ordering::Relaxed), max, inactive }
+        }
         (false, None) => {
             return Err(Fault::message("\"open_file_cache\" must have the \"max\" parameter"));
         }

@@ -10,7 +10,8 @@ mod settings;
 pub use error_page::{ErrorPage, ErrorTarget};
 pub use server_settings::ServerSettings;
 pub use settings::{
-    Core, CoreLoc, DisableSymlinks, IfModifiedSince, InFileOnly, Lingering, Satisfy, ServerTokens,
+    Aio, Core, CoreLoc, DisableSymlinks, IfModifiedSince, InFileOnly, Lingering, OpenFileCache, Root,
+    Satisfy, ServerTokens,
 };
 
 use crate::{
@@ -47,23 +48,51 @@ impl HttpModule for HttpCore {
 }
 
 /// The file that the request's path means under `root` or `alias`.
-pub fn map_path(r: &crate::request::Request) -> Option<Vec<u8>> {
+pub fn map_path(r: &Request) -> Option<Vec<u8>> {
+    let mut path = Vec::with_capacity(128);
+    map_path_into(r, &mut path)?;
+    Some(path)
+}
+
+/// The same in a buffer of the caller's; gives the length of the part that `root` or `alias` stands for. `None`, after
+/// a line in the error log, when the path is no longer the one the location was found by.
+pub fn map_path_into(r: &Request, path: &mut Vec<u8>) -> Option<usize> {
     let location = r.loc();
     let root = &location.core.root;
+    if root.alias && !r.valid_location.get() {
+        crate::alert!(
+            r,
+            "\"alias\" cannot be used in location \"{}\" where URI was rewritten",
+            String::from_utf8_lossy(&location.name)
+        );
+        return None;
+    }
+    let start = path.len();
+    append_root(r, path);
+    let end = path.len();
     let uri = r.uri.borrow();
+    match (root.alias, root.replaces) {
+        (false, _) => path.extend_from_slice(&uri),
+        (true, Some(len)) => path.extend_from_slice(uri.get(len..)?),
+        // `try_files` chose another name below it.
+        (true, None) if r.add_uri_to_alias.get() => path.extend_from_slice(&uri),
+        (true, None) => {}
+    }
+    (!path.get(start..)?.contains(&0)).then_some(end - start)
+}
+
+/// What `root` or `alias` stands for, whole.
+pub fn root_path(r: &Request) -> Vec<u8> {
     let mut path = Vec::with_capacity(128);
-    if root.relative {
-        path.extend_from_slice(r.http().prefix.as_os_str().as_encoded_bytes());
+    append_root(r, &mut path);
+    path
+}
+
+fn append_root(r: &Request, path: &mut Vec<u8>) {
+    let root = &r.loc().core.root;
+    let start = path.len();
+    root.path.append(r, path);
+    if root.relative && path.get(start) != Some(&b'/') {
+        path.splice(start..start, r.http().prefix.as_os_str().as_encoded_bytes().iter().copied());
     }
-    root.path.append(r, &mut path);
-    if root.alias {
-        let matched = match location.kind {
-            crate::location::LocationKind::Regex => uri.len(),
-            _ => location.name.len(),
-        };
-        path.extend_from_slice(uri.get(matched..)?);
-    } else {
-        path.extend_from_slice(&uri);
-    }
-    (!path.contains(&0)).then_some(path)
 }

@@ -98,6 +98,9 @@ pub struct Root {
     /// With the prefix in front, unless it begins with a variable.
     pub path: Template,
     pub alias: bool,
+    /// How much of the request's path an alias replaces: the location's name; `None` is all of it (the location is a
+    /// regular expression).
+    pub replaces: Option<usize>,
     /// The value as written begins with a variable: the prefix is put before the result.
     pub relative: bool,
 }
@@ -116,7 +119,13 @@ pub enum Aio {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenFileCache {
     Off,
-    On { max: u64, inactive: u64 },
+    On {
+        /// Tells the caches of several lines apart.
+        id: u64,
+        max: u64,
+        /// Seconds.
+        inactive: u64,
+    },
 }
 
 /// `client_body_in_file_only`.
@@ -337,6 +346,7 @@ impl Core {
             root: conf.root.clone().unwrap_or_else(|| Root {
                 path: Template::literal(cx.env.prefix.join("html").as_os_str().as_encoded_bytes()),
                 alias: false,
+                replaces: Some(0),
                 relative: false,
             }),
             types: conf.types.clone().unwrap_or_default(),

@@ -13,7 +13,6 @@ use std::{
     os::fd::OwnedFd,
     rc::Rc,
     sync::atomic::Ordering::Relaxed,
-    time::Duration,
 };
 use tokio::net::{TcpListener, UnixListener};
 
@@ -40,11 +39,11 @@ impl Socket {
         match self {
             Self::Tcp(listener) => {
                 let (stream, addr) = listener.accept().await?;
-                Ok((Io::Tcp(stream), Addr::Inet(addr)))
+                Ok((stream.into(), Addr::Inet(addr)))
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Io::Unix(stream), Addr::Unix(Box::default())))
+                Ok((stream.into(), Addr::Unix(Box::default())))
             }
         }
     }
@@ -62,7 +61,7 @@ pub async fn run(worker: Rc<Worker>, socket: Socket, listener: usize) {
                 None,
                 format_args!("{} worker_connections are not enough", worker.max_connections),
             );
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            moonrest_net::sleep::sleep(100).await;
             continue;
         }
         let accepted = tokio::select! {
@@ -84,7 +83,7 @@ async fn refused(worker: &Worker, error: &io::Error) {
     let level = if exhausted { Level::Crit } else { Level::Error };
     worker.log.write(level, None, format_args!("accept4() failed ({text})"));
     if exhausted {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        moonrest_net::sleep::sleep(500).await;
     }
 }
 
@@ -111,7 +110,7 @@ fn start(worker: &Rc<Worker>, io: Io, remote: Addr, listener: usize) {
     });
     let server = worker.http.server(addr_conf.default_server);
     if worker.http.location(server.location).core.tcp_nodelay && matches!(io, Io::Tcp(_)) {
-        let _ = moonrest_sys::socket::set_nodelay(&io, true);
+        let _ = io.with_fd(|fd| moonrest_sys::socket::set_nodelay(fd, true));
     }
     bump(&worker.counters.accepted, 1);
     bump(&worker.counters.handled, 1);

@@ -71,6 +71,8 @@ pub struct H1 {
     delimited: Cell<Delimited>,
     body: RefCell<BodyReader>,
     eof: Cell<bool>,
+    /// Bytes of the next request were there when the last one ended.
+    pipelined: Cell<bool>,
 }
 
 /// How far the present request's body was read.
@@ -105,6 +107,7 @@ impl H1 {
             delimited: Cell::new(Delimited::Length),
             body: RefCell::default(),
             eof: Cell::new(false),
+            pipelined: Cell::new(false),
         })
     }
 
@@ -204,7 +207,7 @@ pub async fn serve(h1: Rc<H1>) {
         }
     }
     if h1.timed_out.get() && h1.reset_on_timeout() {
-        let _ = moonrest_sys::socket::reset_on_close(&h1.io);
+        let _ = h1.io.with_fd(|fd| moonrest_sys::socket::reset_on_close(fd));
     }
 }
 
@@ -394,6 +397,7 @@ async fn next_request(h1: &Rc<H1>) -> Next {
     let settings = h1.default_settings();
     let limits = settings.head_limits;
     let mut waited = false;
+    h1.pipelined.set(h1.unread() > 0 && h1.conn.requests.get() > 0);
     loop {
         if h1.unread() > 0 {
             let parsed = {
@@ -506,6 +510,7 @@ fn new_request(h1: &Rc<H1>, memory: Box<Memory>, len: usize) -> RequestRef {
     }
     drop(buffer);
     r.request_length.set((len - start.min(len)) as u64);
+    r.pipelined.set(h1.pipelined.get());
     r.method.set(method);
     r.version.set(version);
     r.started.set(time::wall());
@@ -520,6 +525,10 @@ fn bad_head(h1: &Rc<H1>, memory: Box<Memory>, error: &HeadError) -> (RequestRef,
     };
     let len = h1.unread();
     let r = new_request(h1, memory, len);
+    if r.version.get() == Version::Http09 && *error != HeadError::InvalidMethodInHttp09 {
+        // The line was not read to its version: the answer has a head.
+        r.version.set(Version::Http10);
+    }
     r.keepalive.set(false);
     crate::info!(r, "{message} while {}", error.action());
     (r, Some(error.status()))
@@ -616,22 +625,25 @@ fn find_server(h1: &H1, r: &Request) -> Result<(), u16> {
         let field = head.fields.value(Known::Host, &block);
         // The authority of an absolute target wins; both must be well-formed.
         let from_field = match field {
-            Some(host) if !host.is_empty() => {
-                host::validate(host, &mut target).map(drop).map_err(|_| host::InvalidHost::IN_FIELD)
+            Some(host) => {
+                host::validate(host, &mut target).map(Some).map_err(|_| host::InvalidHost::IN_FIELD)
             }
-            _ => Ok(()),
+            None => Ok(None),
         };
         match from_field {
-            Ok(()) if head.has_host => host::validate(head.host.of(&block), &mut target)
-                .map(drop)
+            Ok(_) if head.has_host => host::validate(head.host.of(&block), &mut target)
+                .map(Some)
                 .map_err(|_| host::InvalidHost::IN_REQUEST_LINE),
             other => other,
         }
     };
-    if let Err(message) = valid {
-        r.host.borrow_mut().clear();
-        crate::info!(r, "{message}");
-        return Err(400);
+    match valid {
+        Ok(info) => r.port.set(info.and_then(|info| info.port).unwrap_or(0)),
+        Err(message) => {
+            r.host.borrow_mut().clear();
+            crate::info!(r, "{message}");
+            return Err(400);
+        }
     }
     if !h1.addr_conf.has_names() {
         return Ok(());
@@ -640,7 +652,7 @@ fn find_server(h1: &H1, r: &Request) -> Result<(), u16> {
     let host = r.host.borrow();
     let found = h1.addr_conf.find(&host, &mut groups);
     if let Some(names) = found.captures {
-        engine::keep_captures(r, &host, groups, names);
+        crate::regex::keep(r, &host, groups, names);
     }
     r.server.set(found.server);
     r.location.set(r.srv().location);
@@ -764,6 +776,8 @@ impl Exchange for H1 {
         self.decide_keepalive(r);
         let delimited = head::delimit(r);
         self.delimited.set(delimited);
+        r.chunked.set(delimited == Delimited::Chunked);
+        head::make_location_absolute(r);
         self.start_pace(r);
         if r.version.get() == Version::Http09 {
             r.keepalive.set(false);
@@ -777,6 +791,7 @@ impl Exchange for H1 {
         head::append(r, queue.tail(), delimited);
         let grown = queue.tail().len() - before;
         queue.grown(grown);
+        r.header_size.set(grown as u64);
         Ok(())
     }
 
@@ -913,7 +928,13 @@ impl Exchange for H1 {
     }
 
     fn bytes_sent(&self) -> u64 {
-        (self.bytes_sent.get() + self.queue.borrow().len()).saturating_sub(self.sent_before.get())
+        // What is queued will leave, unless the client has gone.
+        let queued = if self.broken.get() { 0 } else { self.queue.borrow().len() };
+        (self.bytes_sent.get() + queued).saturating_sub(self.sent_before.get())
+    }
+
+    fn tcp_info(&self) -> Option<moonrest_sys::socket::TcpInfo> {
+        self.io.with_fd(|fd| moonrest_sys::socket::tcp_info(fd)).ok()
     }
 
     fn as_any(&self) -> &dyn Any {

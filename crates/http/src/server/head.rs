@@ -1,6 +1,7 @@
 //! Serialises HTTP/1 response heads, in nginx's order of fields.
 
-use crate::{core::ServerTokens, request::Request, special};
+use crate::{core::ServerTokens, decimal, request::Request, special};
+use moonrest_net::addr::Addr;
 use moonrest_proto::{date, http1::Version};
 use std::io::Write;
 
@@ -36,11 +37,7 @@ pub(crate) fn append(r: &Request, out: &mut Vec<u8>, delimited: Delimited) {
     if !head.content_type.is_empty() {
         out.extend_from_slice(b"Content-Type: ");
         out.extend_from_slice(&head.content_type);
-        if let Some(charset) = head
-            .charset
-            .as_ref()
-            .filter(|charset| !charset.is_empty() && head.content_type_len == head.content_type.len())
-        {
+        if let Some(charset) = head.charset_to_send() {
             out.extend_from_slice(b"; charset=");
             out.extend_from_slice(charset);
         }
@@ -48,16 +45,14 @@ pub(crate) fn append(r: &Request, out: &mut Vec<u8>, delimited: Delimited) {
     }
     if let Some(length) = head.content_length {
         out.extend_from_slice(b"Content-Length: ");
-        append_number(out, length);
+        decimal::append(out, length);
         out.extend_from_slice(b"\r\n");
     }
     if let Some(time) = head.last_modified {
         field(out, b"Last-Modified", &date::http(time));
     }
     if let Some(location) = &head.location {
-        out.extend_from_slice(b"Location: ");
-        absolute(r, location, out);
-        out.extend_from_slice(b"\r\n");
+        field(out, b"Location", location);
     }
     if delimited == Delimited::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
@@ -126,49 +121,41 @@ fn connection(r: &Request, status: u16, out: &mut Vec<u8>) {
     }
 }
 
-/// A path becomes a URL of this server, if the location wants that.
-fn absolute(r: &Request, location: &[u8], out: &mut Vec<u8>) {
+/// A path in `Location` becomes a URL of this server, if the location wants that.
+pub(super) fn make_location_absolute(r: &Request) {
+    let path = match &r.out.borrow().location {
+        Some(path) if path.starts_with(b"/") && r.loc().core.absolute_redirect => path.clone(),
+        _ => return,
+    };
     let core = &r.loc().core;
-    if !location.starts_with(b"/") || !core.absolute_redirect {
-        out.extend_from_slice(location);
-        return;
-    }
-    let tls = r.conn.tls.borrow().is_some();
-    out.extend_from_slice(if tls { b"https://" } else { b"http://" });
+    let tls = r.is_tls();
+    let mut url = Vec::with_capacity(path.len() + 64);
+    url.extend_from_slice(if tls { b"https://" } else { b"http://" });
     let host = r.host.borrow();
-    let name = &r.srv().name;
     if core.server_name_in_redirect {
-        out.extend_from_slice(name);
-    } else if !host.is_empty() {
-        out.extend_from_slice(&host);
+        url.extend_from_slice(&r.srv().name);
+    } else if host.is_empty() {
+        r.with_local(|addr| append_local_host(addr, &mut url));
     } else {
-        r.with_local(|addr| addr.append_text(out));
+        url.extend_from_slice(&host);
     }
     if core.port_in_redirect {
         let port = r.with_local(moonrest_net::addr::Addr::port);
         if port != 0 && port != if tls { 443 } else { 80 } {
-            let _ = write!(out, ":{port}");
+            url.push(b':');
+            decimal::append(&mut url, u64::from(port));
         }
     }
-    out.extend_from_slice(location);
+    url.extend_from_slice(&path);
+    r.out.borrow_mut().location = Some(url.into());
 }
 
-/// Appends a number without the formatting machinery.
-pub(crate) fn append_number(out: &mut Vec<u8>, number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    let mut rest = number;
-    loop {
-        at -= 1;
-        if let Some(digit) = digits.get_mut(at) {
-            *digit = b'0' + u8::try_from(rest % 10).unwrap_or(0);
-        }
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
+/// The address that the connection arrived at, as it stands in a URL.
+fn append_local_host(addr: &Addr, out: &mut Vec<u8>) {
+    match addr {
+        Addr::Inet(_) => addr.append_text(out),
+        Addr::Unix(_) => addr.append_with_port(out),
     }
-    out.extend_from_slice(digits.get(at..).unwrap_or_default());
 }
 
 /// How the body will be delimited; decides about keep-alive where the body's end must be the connection's.

@@ -92,7 +92,7 @@ impl Queue {
         let start = self.tail.len();
         self.tail.resize(start + len, 0);
         let target = self.tail.get_mut(start..).unwrap_or_default();
-        let n = moonrest_sys::file::pread_full(&*range.file.file, target, range.start)?;
+        let n = range.file.read_at(target, range.start)?;
         if n < len {
             self.tail.truncate(start);
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -172,7 +172,7 @@ impl Queue {
         }
         let len = usize::try_from(range.len().min(READ_STEP)).unwrap_or(0);
         let mut buffer = vec![0; len];
-        let n = moonrest_sys::file::pread_full(&*range.file.file, &mut buffer, range.start)?;
+        let n = range.file.read_at(&mut buffer, range.start)?;
         if n < len {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

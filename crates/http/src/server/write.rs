@@ -5,7 +5,6 @@ use crate::phase::RequestError;
 use std::{
     io,
     task::{Context, Poll},
-    time::Duration,
 };
 
 /// How fast the present response may leave.
@@ -18,7 +17,7 @@ pub(super) struct Pace {
     pub started: u64,
     /// Bytes of this response that have left.
     pub sent: u64,
-    pub sleep: Option<std::pin::Pin<Box<tokio::time::Sleep>>>,
+    pub sleep: Option<moonrest_net::sleep::Sleep>,
 }
 
 impl Pace {
@@ -74,7 +73,7 @@ impl H1 {
         let Some(pace) = &mut *slot else { return Poll::Ready(chunk) };
         loop {
             if let Some(sleep) = &mut pace.sleep {
-                if sleep.as_mut().poll(cx).is_pending() {
+                if std::pin::Pin::new(sleep).poll(cx).is_pending() {
                     return Poll::Pending;
                 }
                 pace.sleep = None;
@@ -84,7 +83,7 @@ impl H1 {
                 return Poll::Ready(u64::try_from(allowance).unwrap_or(0).min(chunk));
             }
             let wait = allowance.unsigned_abs().saturating_mul(1000) / pace.rate.max(1) + 1;
-            pace.sleep = Some(Box::pin(tokio::time::sleep(Duration::from_millis(wait))));
+            pace.sleep = Some(moonrest_net::sleep::sleep(wait));
         }
     }
 

@@ -26,7 +26,10 @@ impl InvalidHost {
 pub fn validate(host: &[u8], out: &mut Vec<u8>) -> Result<HostInfo, InvalidHost> {
     let info = check(host)?;
     out.clear();
-    out.extend(host.iter().take(info.len).map(u8::to_ascii_lowercase));
+    out.extend_from_slice(host.get(..info.len).unwrap_or_default());
+    if info.folded {
+        out.make_ascii_lowercase();
+    }
     Ok(info)
 }
 

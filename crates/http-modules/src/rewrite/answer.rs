@@ -1,0 +1,58 @@
+//! `return code [text]`, `return code URL`, `return URL`.
+
+use super::{Main, rule};
+use moonrest_http::{
+    prelude::*,
+    script::{ScriptFlow, ScriptOp, ScriptStep},
+};
+
+/// A `return`, compiled.
+struct Answer {
+    status: u16,
+    text: Template,
+}
+
+/// Sets `return`.
+pub(super) fn answer(_: &mut Main, args: &Args<'_>) -> ConfResult {
+    let invalid = || Fault::message(format!("invalid return code \"{}\"", args.lossy(0)));
+    let first = args.bytes(0)?;
+    let (status, text) = match moonrest_conf::value::parse_uint(first) {
+        Some(status) => {
+            let status = u16::try_from(status).ok().filter(|status| *status <= 999).ok_or_else(invalid)?;
+            (status, if args.len() > 1 { args.template(1)? } else { Template::default() })
+        }
+        None if args.len() == 1 && rule::is_url(first) => (302, args.template(0)?),
+        None => return Err(invalid()),
+    };
+    args.push_script(Answer { status, text });
+    Ok(())
+}
+
+impl ScriptOp for Answer {
+    fn run(&self, r: &RequestRef) -> Result<ScriptStep, RequestError> {
+        if self.status >= 400 && self.text.as_static() == Some(b"") {
+            return Ok(ScriptStep::Now(ScriptFlow::Finish(self.status)));
+        }
+        if matches!(self.status, 301..=303 | 307 | 308) {
+            r.out_mut().location = Some(self.text.eval(&**r).into_owned().into());
+            return Ok(ScriptStep::Now(ScriptFlow::Finish(self.status)));
+        }
+        let body = match self.text.as_static() {
+            Some(text) => Bytes::copy_from_slice(text),
+            None => self.text.eval(&**r).into_owned().into(),
+        };
+        {
+            let mut out = r.out_mut();
+            out.status = self.status;
+            out.content_length = Some(body.len() as u64);
+        }
+        r.set_content_type();
+        Ok(match r.respond_pieces(vec![Piece::Data(body)])? {
+            Step::Now(_) => ScriptStep::Now(ScriptFlow::Responded),
+            Step::Wait(wait) => ScriptStep::Wait(Box::pin(async move {
+                wait.await?;
+                Ok(ScriptFlow::Responded)
+            })),
+        })
+    }
+}

@@ -1,0 +1,58 @@
+//! Numbers written in decimal without the formatting machinery, for what is written in every response.
+
+/// Appends a number.
+pub fn append(out: &mut Vec<u8>, number: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    let mut rest = number;
+    loop {
+        at -= 1;
+        if let Some(digit) = digits.get_mut(at) {
+            *digit = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+        }
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(at..).unwrap_or_default());
+}
+
+/// Appends a number of at least three digits.
+pub fn append_three(out: &mut Vec<u8>, number: u64) {
+    if number < 100 {
+        out.push(b'0');
+    }
+    if number < 10 {
+        out.push(b'0');
+    }
+    append(out, number);
+}
+
+/// Appends milliseconds as seconds with three places: `12.345`.
+pub fn append_millis(out: &mut Vec<u8>, millis: u64) {
+    append(out, millis / 1000);
+    out.push(b'.');
+    append_three(out, millis % 1000);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_seconds() {
+        let text = |write: fn(&mut Vec<u8>, u64), number| {
+            let mut out = Vec::new();
+            write(&mut out, number);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(text(append, 0), "0");
+        assert_eq!(text(append, u64::MAX), u64::MAX.to_string());
+        assert_eq!(text(append_three, 9), "009");
+        assert_eq!(text(append_three, 99), "099");
+        assert_eq!(text(append_three, 1000), "1000");
+        assert_eq!(text(append_millis, 5), "0.005");
+        assert_eq!(text(append_millis, 61_020), "61.020");
+    }
+}

@@ -1,0 +1,295 @@
+//! A request's walk through the phases: a plain loop that remembers where it is, so that nothing is a future until a
+//! handler has something to wait for.
+//!
+//! ```text
+//! post-read → server rewrite → find location → rewrite ─┬→ preaccess → access → precontent → content
+//!                                     ↑   path changed  │
+//!                                     └─────────────────┘
+//! ```
+
+use crate::{
+    core::Satisfy,
+    engine::{Entry, count_cycle, find_location},
+    location::{LocId, LocationKind},
+    phase::{Flow, LocalBoxFuture, Phase, RequestError, Step},
+    request::RequestRef,
+    script::{ScriptFlow, ScriptStep},
+};
+
+/// Where a walk stands.
+pub(crate) struct Walk {
+    at: At,
+    /// The next handler of the present phase.
+    next: usize,
+    /// The script's block and step, and where to go on when the block of an `if` ends.
+    block: LocId,
+    step: usize,
+    outer: Vec<(LocId, usize)>,
+    /// The worst refusal so far, under `satisfy any`.
+    refused: u16,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum At {
+    PostRead,
+    ServerScript,
+    ServerRewrite,
+    Find,
+    Script,
+    Rewrite,
+    Preaccess,
+    Access,
+    /// `auth_delay` before an answer of 401.
+    Delayed,
+    Precontent,
+    Content,
+    /// The location's own handler has been asked.
+    Answered,
+}
+
+/// What a walk came to.
+pub(crate) enum Turn {
+    Done(Flow),
+    /// Wait for a handler, then go on with its answer.
+    Wait(LocalBoxFuture<Result<Flow, RequestError>>),
+    /// Wait for a step of the script, then go on with its answer.
+    WaitScript(LocalBoxFuture<Result<ScriptFlow, RequestError>>),
+}
+
+/// The answer that was waited for.
+pub(crate) enum Resumed {
+    Nothing,
+    Flow(Flow),
+    Script(ScriptFlow),
+}
+
+impl Walk {
+    pub(crate) fn new(entry: Entry) -> Self {
+        let at = match entry {
+            Entry::Start => At::PostRead,
+            Entry::ServerRewrite => At::ServerScript,
+            Entry::Location => At::Script,
+        };
+        Self { at, next: 0, block: LocId(u32::MAX), step: 0, outer: Vec::new(), refused: 0 }
+    }
+
+    fn go(&mut self, at: At) {
+        self.at = at;
+        self.next = 0;
+        self.block = LocId(u32::MAX);
+        self.step = 0;
+    }
+
+    /// Walks on until the request is answered or something must be waited for.
+    pub(crate) fn advance(&mut self, r: &RequestRef, resumed: Resumed) -> Result<Turn, RequestError> {
+        let (mut flow, mut script) = match resumed {
+            Resumed::Nothing => (None, None),
+            Resumed::Flow(flow) => (Some(flow), None),
+            Resumed::Script(flow) => (None, Some(flow)),
+        };
+        loop {
+            let turn = match self.at {
+                At::PostRead => self.generic(r, Phase::PostRead, flow.take())?,
+                At::ServerScript => {
+                    if self.block.0 == u32::MAX {
+                        r.location.set(r.srv().location);
+                    }
+                    self.script(r, script.take())?
+                }
+                At::ServerRewrite => self.generic(r, Phase::ServerRewrite, flow.take())?,
+                At::Find => find_location(r).map(|status| Turn::Done(Flow::Finish(status))),
+                At::Script => self.script(r, script.take())?,
+                At::Rewrite => self.generic(r, Phase::Rewrite, flow.take())?,
+                At::Preaccess => self.generic(r, Phase::Preaccess, flow.take())?,
+                At::Access if r.is_subrequest() => None,
+                At::Access => self.access(r, flow.take())?,
+                At::Delayed => Some(Turn::Done(Flow::Finish(401))),
+                At::Precontent => self.generic(r, Phase::Precontent, flow.take())?,
+                At::Content | At::Answered => Some(self.content(r, flow.take())?),
+            };
+            if let Some(turn) = turn {
+                return Ok(turn);
+            }
+            self.next_phase(r)?;
+        }
+    }
+
+    fn next_phase(&mut self, r: &RequestRef) -> Result<(), RequestError> {
+        self.go(match self.at {
+            At::PostRead => At::ServerScript,
+            At::ServerScript => At::ServerRewrite,
+            At::ServerRewrite => {
+                r.uri_changed.set(false);
+                At::Find
+            }
+            At::Find => At::Script,
+            At::Script => At::Rewrite,
+            At::Rewrite if r.uri_changed.replace(false) => {
+                count_cycle(r)?;
+                At::Find
+            }
+            At::Rewrite => At::Preaccess,
+            At::Preaccess => At::Access,
+            At::Access | At::Delayed => At::Precontent,
+            At::Precontent | At::Content | At::Answered => At::Content,
+        });
+        Ok(())
+    }
+
+    /// Asks the handlers of a phase. `None` means that the next phase follows.
+    fn generic(
+        &mut self,
+        r: &RequestRef,
+        phase: Phase,
+        resumed: Option<Flow>,
+    ) -> Result<Option<Turn>, RequestError> {
+        let handlers = r.loc().handlers(phase);
+        let mut resumed = resumed;
+        loop {
+            let flow = match resumed.take() {
+                Some(flow) => flow,
+                None => {
+                    let Some(handler) = handlers.get(self.next) else { return Ok(None) };
+                    self.next += 1;
+                    match handler.handle(r)? {
+                        Step::Now(flow) => flow,
+                        Step::Wait(wait) => return Ok(Some(Turn::Wait(wait))),
+                    }
+                }
+            };
+            match flow {
+                Flow::Next => {}
+                Flow::PhaseDone => return Ok(None),
+                other => return Ok(Some(Turn::Done(other))),
+            }
+            if phase == Phase::Rewrite && r.uri_changed.get() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Runs the rewrite script of the present location. `None` means that the next phase follows.
+    fn script(&mut self, r: &RequestRef, resumed: Option<ScriptFlow>) -> Result<Option<Turn>, RequestError> {
+        if self.block.0 == u32::MAX {
+            if r.loc().script.is_empty() {
+                return Ok(None);
+            }
+            self.block = r.location.get();
+            r.escape_captures.set(true);
+        }
+        // An `if` of a server has a script of its own, but no settings that would be in force.
+        let adopt = r.loc().kind != LocationKind::Server;
+        let mut resumed = resumed;
+        loop {
+            let flow = match resumed.take() {
+                Some(flow) => flow,
+                None => {
+                    let Some(op) = r.http().location(self.block).script.get(self.step) else {
+                        match self.outer.pop() {
+                            Some(outer) => (self.block, self.step) = outer,
+                            None => return Ok(None),
+                        }
+                        continue;
+                    };
+                    self.step += 1;
+                    match op.run(r)? {
+                        ScriptStep::Now(flow) => flow,
+                        ScriptStep::Wait(wait) => return Ok(Some(Turn::WaitScript(wait))),
+                    }
+                }
+            };
+            match flow {
+                ScriptFlow::Next => {}
+                ScriptFlow::Enter(inner) => {
+                    self.outer.push((self.block, self.step));
+                    (self.block, self.step) = (inner, 0);
+                    if adopt {
+                        r.location.set(inner);
+                    }
+                }
+                ScriptFlow::Stop => {
+                    self.outer.clear();
+                    return Ok(None);
+                }
+                ScriptFlow::Finish(status) => return Ok(Some(Turn::Done(Flow::Finish(status)))),
+                ScriptFlow::Responded => return Ok(Some(Turn::Done(Flow::Responded))),
+            }
+        }
+    }
+
+    fn access(&mut self, r: &RequestRef, resumed: Option<Flow>) -> Result<Option<Turn>, RequestError> {
+        let location = r.loc();
+        let handlers = location.handlers(Phase::Access);
+        let mut resumed = resumed;
+        loop {
+            let flow = match resumed.take() {
+                Some(flow) => flow,
+                None => {
+                    let Some(handler) = handlers.get(self.next) else { break };
+                    self.next += 1;
+                    match handler.handle(r)? {
+                        Step::Now(flow) => flow,
+                        Step::Wait(wait) => return Ok(Some(Turn::Wait(wait))),
+                    }
+                }
+            };
+            match (location.core.satisfy, flow) {
+                (_, Flow::Next) | (Satisfy::All, Flow::PhaseDone) => {}
+                (Satisfy::Any, Flow::PhaseDone) => {
+                    // The refusals of earlier handlers no longer count, nor does the challenge they set.
+                    r.out.borrow_mut().remove(b"WWW-Authenticate");
+                    return Ok(None);
+                }
+                (Satisfy::Any, Flow::Finish(status @ (401 | 403))) => {
+                    if self.refused != 401 {
+                        self.refused = status;
+                    }
+                }
+                (_, Flow::Finish(401)) => return Ok(Some(self.unauthorized(r))),
+                (_, other) => return Ok(Some(Turn::Done(other))),
+            }
+        }
+        match self.refused {
+            0 => Ok(None),
+            401 => Ok(Some(self.unauthorized(r))),
+            status => {
+                crate::error!(r, "access forbidden by rule");
+                Ok(Some(Turn::Done(Flow::Finish(status))))
+            }
+        }
+    }
+
+    /// `auth_delay`: an answer of 401 waits, so that guessing takes time.
+    fn unauthorized(&mut self, r: &RequestRef) -> Turn {
+        let ms = r.loc().core.auth_delay;
+        if ms == 0 {
+            return Turn::Done(Flow::Finish(401));
+        }
+        self.at = At::Delayed;
+        Turn::Wait(Box::pin(r.sleep(ms)))
+    }
+
+    fn content(&mut self, r: &RequestRef, resumed: Option<Flow>) -> Result<Turn, RequestError> {
+        let location = r.loc();
+        if let Some(handler) = &location.content {
+            if let Some(flow) = resumed {
+                return Ok(Turn::Done(flow));
+            }
+            self.at = At::Answered;
+            return Ok(match handler.handle(r)? {
+                Step::Now(flow) => Turn::Done(flow),
+                Step::Wait(wait) => Turn::Wait(wait),
+            });
+        }
+        if let Some(turn) = self.generic(r, Phase::Content, resumed)? {
+            return Ok(turn);
+        }
+        if r.uri.borrow().ends_with(b"/") {
+            let path = crate::core::map_path(r).unwrap_or_default();
+            crate::error!(r, "directory index of \"{}\" is forbidden", String::from_utf8_lossy(&path));
+            return Ok(Turn::Done(Flow::Finish(403)));
+        }
+        crate::error!(r, "no handler found");
+        Ok(Turn::Done(Flow::Finish(404)))
+    }
+}

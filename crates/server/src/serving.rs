@@ -1,0 +1,320 @@
+//! The serving process: generations of workers, one current, others starting or draining.
+
+use crate::{
+    configuration::Loaded,
+    listeners::{self, Group},
+    panics,
+    settings::MainSettings,
+    worker::{self, Command, Event, Events, Handle, News},
+};
+use moonrest_core::{
+    Log,
+    log::{Level, LogFile},
+    zone::Zones,
+};
+use moonrest_http::{compile::Http, worker::Process};
+use std::{
+    io::{self, PipeReader, Read as _},
+    os::fd::{AsFd, BorrowedFd},
+    sync::{Arc, mpsc},
+    time::{Duration, Instant},
+};
+
+/// A generation as its workers see it.
+pub(crate) struct Shared {
+    pub settings: MainSettings,
+    pub http: Option<Arc<Http>>,
+    pub log: Arc<Log>,
+    pub logs: Vec<Arc<LogFile>>,
+    pub groups: Vec<Group>,
+}
+
+/// A generation and its workers.
+struct Running {
+    number: u64,
+    shared: Arc<Shared>,
+    /// Until it takes over.
+    zones: Option<Zones>,
+    workers: Vec<Option<Handle>>,
+    ready: usize,
+    /// When a worker that died is started again, and how long the next one will wait.
+    respawn: Vec<(usize, Instant)>,
+    delay: Duration,
+}
+
+impl Running {
+    fn tell(&self, command: Command) {
+        for worker in self.workers.iter().flatten() {
+            worker.command.send_if_modified(|known| {
+                let later = command > *known;
+                if later {
+                    *known = command;
+                }
+                later
+            });
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.workers.iter().all(Option::is_none)
+    }
+}
+
+/// What the owner of the serving process has to know.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// The generation that was starting serves now.
+    Serving,
+    /// It could not be started; the one before serves on.
+    Failed(String),
+}
+
+/// All workers of this process.
+pub(crate) struct Serving {
+    process: Arc<Process>,
+    events: Events,
+    receiver: mpsc::Receiver<Event>,
+    wake: PipeReader,
+    number: u64,
+    starting: Option<Running>,
+    current: Option<Running>,
+    draining: Vec<Running>,
+    /// Nothing is started any more.
+    ending: bool,
+}
+
+/// A worker that dies is started again after this long, and ever later up to the maximum.
+const FIRST_DELAY: Duration = Duration::from_secs(1);
+const MAX_DELAY: Duration = Duration::from_secs(30);
+
+impl Serving {
+    /// A serving process without workers.
+    ///
+    /// # Errors
+    /// Those of `pipe`.
+    pub(crate) fn new() -> io::Result<Self> {
+        let (wake, writer) = io::pipe()?;
+        let (sender, receiver) = mpsc::channel();
+        Ok(Self {
+            process: Arc::default(),
+            events: Events { sender, wake: Arc::new(writer) },
+            receiver,
+            wake,
+            number: 0,
+            starting: None,
+            current: None,
+            draining: Vec::new(),
+            ending: false,
+        })
+    }
+
+    /// Becomes readable when [`Serving::handle`] has work.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+
+    /// The generation that serves.
+    pub(crate) fn current(&self) -> Option<&Arc<Shared>> {
+        self.current.as_ref().map(|running| &running.shared)
+    }
+
+    /// Whether a generation is being started.
+    pub(crate) fn is_starting(&self) -> bool {
+        self.starting.is_some()
+    }
+
+    /// Starts a generation beside the current one; it takes over when all its workers are ready.
+    pub(crate) fn begin(&mut self, loaded: Loaded, groups: Vec<Group>) -> Result<(), String> {
+        self.number += 1;
+        let Loaded { settings, http, log, logs, zones, .. } = loaded;
+        let shared = Arc::new(Shared { settings, http, log, logs, groups });
+        let mut running = Running {
+            number: self.number,
+            shared,
+            zones: Some(zones),
+            workers: Vec::new(),
+            ready: 0,
+            respawn: Vec::new(),
+            delay: FIRST_DELAY,
+        };
+        // One after another: workers need not expect each other while they prepare.
+        running.workers.push(Some(self.spawn(&running, 0)?));
+        self.starting = Some(running);
+        Ok(())
+    }
+
+    fn spawn(&self, running: &Running, id: usize) -> Result<Handle, String> {
+        let shared = running.shared.clone();
+        let shares = listeners::share(&shared.groups, id, shared.settings.workers());
+        worker::start(running.number, id, shared, self.process.clone(), shares, self.events.clone())
+            .map_err(|error| format!("starting a thread failed ({})", moonrest_core::env::os_error(&error)))
+    }
+
+    /// Takes in what workers have said.
+    pub(crate) fn handle(&mut self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let mut waiting = [0; 64];
+        loop {
+            let Ok(event) = self.receiver.try_recv() else { break };
+            // One byte for each message.
+            let _ = self.wake.read(&mut waiting[..1]);
+            let (generation, id, news) = event;
+            match news {
+                News::Ready => changes.extend(self.ready(generation, id)),
+                News::Failed(text) => changes.extend(self.failed(generation, id, text)),
+                News::Ended { panicked } => changes.extend(self.ended(generation, id, panicked)),
+            }
+        }
+        changes
+    }
+
+    fn ready(&mut self, generation: u64, id: usize) -> Option<Change> {
+        if let Some(current) = self.current.as_mut().filter(|running| running.number == generation) {
+            // Started again after its end.
+            if let Some(Some(worker)) = current.workers.get(id) {
+                worker.command.send_replace(if self.ending { Command::Stop } else { Command::Serve });
+            }
+            return None;
+        }
+        let mut starting = self.starting.take_if(|running| running.number == generation)?;
+        starting.ready += 1;
+        if starting.ready == starting.shared.settings.workers() {
+            self.take_over(starting);
+            return Some(Change::Serving);
+        }
+        match self.spawn(&starting, id + 1) {
+            Ok(worker) => {
+                starting.workers.push(Some(worker));
+                self.starting = Some(starting);
+                None
+            }
+            Err(text) => Some(self.abandon(starting, text)),
+        }
+    }
+
+    fn take_over(&mut self, mut running: Running) {
+        if let Some(zones) = running.zones.take() {
+            zones.commit();
+        }
+        panics::log_to(running.shared.log.clone());
+        running.tell(Command::Serve);
+        if let Some(old) = self.current.replace(running) {
+            old.shared.log.write(Level::Notice, None, format_args!("gracefully shutting down"));
+            old.tell(Command::Quit);
+            self.draining.push(old);
+        }
+    }
+
+    fn abandon(&mut self, running: Running, text: String) -> Change {
+        running.tell(Command::Stop);
+        self.draining.push(running);
+        Change::Failed(text)
+    }
+
+    fn failed(&mut self, generation: u64, id: usize, text: String) -> Option<Change> {
+        match self.starting.take_if(|running| running.number == generation) {
+            Some(starting) => Some(self.abandon(starting, text)),
+            None => {
+                if let Some(current) = self.current.as_ref().filter(|running| running.number == generation) {
+                    current.shared.log.write(Level::Alert, None, format_args!("worker {id}: {text}"));
+                }
+                None
+            }
+        }
+    }
+
+    fn ended(&mut self, generation: u64, id: usize, panicked: bool) -> Option<Change> {
+        let ending = self.ending;
+        let all = self.current.iter_mut().chain(&mut self.draining).chain(&mut self.starting);
+        let running = all.into_iter().find(|running| running.number == generation)?;
+        let worker = running.workers.get_mut(id).and_then(Option::take)?;
+        let order = *worker.command.borrow();
+        let _ = worker.thread.join();
+        let expected = order >= Command::Quit || ending;
+        if self.current.as_ref().is_some_and(|running| running.number == generation) && !expected {
+            self.revive(id, panicked);
+        } else if self.starting.as_ref().is_some_and(|running| running.number == generation) {
+            let starting = self.starting.take()?;
+            return Some(self.abandon(starting, format!("worker {id} ended while it started")));
+        }
+        self.draining.retain(|running| {
+            if running.is_over() {
+                running.shared.log.write(Level::Notice, None, format_args!("exit"));
+            }
+            !running.is_over()
+        });
+        None
+    }
+
+    fn revive(&mut self, id: usize, panicked: bool) {
+        let Some(current) = &mut self.current else { return };
+        let how = if panicked { "died of a panic" } else { "ended" };
+        let wait = current.delay;
+        current.shared.log.write(
+            Level::Alert,
+            None,
+            format_args!("worker {id} {how}, it is started again in {} s", wait.as_secs()),
+        );
+        current.respawn.push((id, Instant::now() + wait));
+        current.delay = (wait * 2).min(MAX_DELAY);
+    }
+
+    /// Does what is due; says when to come again at the latest.
+    pub(crate) fn tick(&mut self) -> Duration {
+        let now = Instant::now();
+        let due: Vec<usize> = match &mut self.current {
+            Some(current) => {
+                let due = current.respawn.iter().filter(|(_, at)| *at <= now).map(|(id, _)| *id).collect();
+                current.respawn.retain(|(_, at)| *at > now);
+                due
+            }
+            None => Vec::new(),
+        };
+        for id in due {
+            let started = self.current.as_ref().map(|current| self.spawn(current, id));
+            match (started, &mut self.current) {
+                (Some(Ok(worker)), Some(current)) => current.workers[id] = Some(worker),
+                (Some(Err(text)), Some(current)) => {
+                    current.shared.log.write(Level::Alert, None, format_args!("{text}"));
+                    current.respawn.push((id, now + MAX_DELAY));
+                }
+                _ => {}
+            }
+        }
+        Duration::from_secs(1)
+    }
+
+    /// All workers finish what they have and end.
+    pub(crate) fn quit(&mut self) {
+        self.end(Command::Quit);
+    }
+
+    /// All workers end now.
+    pub(crate) fn stop(&mut self) {
+        self.end(Command::Stop);
+    }
+
+    fn end(&mut self, command: Command) {
+        self.ending = true;
+        if let Some(starting) = self.starting.take() {
+            starting.tell(Command::Stop);
+            self.draining.push(starting);
+        }
+        self.draining.extend(self.current.take());
+        for running in &self.draining {
+            running.tell(command);
+        }
+        self.draining.retain(|running| !running.is_over());
+    }
+
+    /// Whether no worker is left.
+    pub(crate) fn is_over(&self) -> bool {
+        self.starting.is_none() && self.current.is_none() && self.draining.is_empty()
+    }
+
+    /// The log files of all generations.
+    pub(crate) fn logs(&self) -> Vec<Arc<LogFile>> {
+        let all = self.current.iter().chain(&self.draining).chain(&self.starting);
+        all.flat_map(|running| running.shared.logs.iter().cloned()).collect()
+    }
+}

@@ -1,0 +1,213 @@
+//! A worker: one thread with its event loop, its share of the sockets, and one generation for life.
+
+use crate::{listeners::Share, serving::Shared};
+use moonrest_core::log::Level;
+use moonrest_http::{
+    server::accept::{self, Socket},
+    worker::{Process, Worker},
+};
+use moonrest_sys::{cpu, listen::ListenAddr};
+use std::{
+    rc::Rc,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+use tokio::{runtime::LocalOptions, sync::watch};
+
+/// What the serving process tells a worker.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Command {
+    /// Wait until all workers are ready.
+    Prepare,
+    Serve,
+    /// Accept no more, and end when the last connection has.
+    Quit,
+    /// End now.
+    Stop,
+}
+
+/// What a worker tells the serving process.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// It could serve.
+    Ready,
+    /// It cannot: the reason.
+    Failed(String),
+    /// Its thread is over.
+    Ended { panicked: bool },
+}
+
+/// A message of a worker: generation, worker, news.
+pub(crate) type Event = (u64, usize, News);
+
+/// Where workers put their messages; wakes the serving process.
+#[derive(Clone)]
+pub(crate) struct Events {
+    pub sender: mpsc::Sender<Event>,
+    pub wake: Arc<std::io::PipeWriter>,
+}
+
+impl Events {
+    fn send(&self, event: Event) {
+        use std::io::Write as _;
+        // The receiver lives as long as the process.
+        let _ = self.sender.send(event);
+        let _ = (&*self.wake).write(&[1]);
+    }
+}
+
+/// A running worker, seen from the serving process.
+pub(crate) struct Handle {
+    pub command: watch::Sender<Command>,
+    pub thread: thread::JoinHandle<()>,
+}
+
+/// Starts worker `id` of generation `generation`.
+pub(crate) fn start(
+    generation: u64,
+    id: usize,
+    shared: Arc<Shared>,
+    process: Arc<Process>,
+    shares: Vec<Share>,
+    events: Events,
+) -> std::io::Result<Handle> {
+    let (command, commands) = watch::channel(Command::Prepare);
+    let thread = thread::Builder::new().name(format!("worker {id}")).spawn(move || {
+        let mut end = End { event: Some((generation, id)), events: events.clone() };
+        if let Err(text) = run(generation, id, &shared, process, &shares, commands, &events) {
+            events.send((generation, id, News::Failed(text)));
+        }
+        end.finished();
+    })?;
+    Ok(Handle { command, thread })
+}
+
+/// Tells of the thread's end, also when it unwinds.
+struct End {
+    event: Option<(u64, usize)>,
+    events: Events,
+}
+
+impl End {
+    fn finished(&mut self) {
+        if let Some((generation, id)) = self.event.take() {
+            self.events.send((generation, id, News::Ended { panicked: false }));
+        }
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if let Some((generation, id)) = self.event.take() {
+            self.events.send((generation, id, News::Ended { panicked: true }));
+        }
+    }
+}
+
+fn run(
+    generation: u64,
+    id: usize,
+    shared: &Shared,
+    process: Arc<Process>,
+    shares: &[Share],
+    commands: watch::Receiver<Command>,
+    events: &Events,
+) -> Result<(), String> {
+    let settings = &shared.settings;
+    if let Some(cpus) = settings.cpus_of(id) {
+        if let Err(error) = cpu::bind_thread(cpus) {
+            let text = moonrest_core::env::os_error(&error);
+            shared.log.write(Level::Alert, None, format_args!("sched_setaffinity() failed ({text})"));
+        }
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .max_blocking_threads(settings.blocking_threads())
+        .max_io_events_per_tick(settings.epoll_events())
+        .build_local(LocalOptions::default())
+        .map_err(|error| format!("epoll_create() failed ({})", moonrest_core::env::os_error(&error)))?;
+    runtime.block_on(async {
+        let ready = || events.send((generation, id, News::Ready));
+        match &shared.http {
+            Some(http) => {
+                let worker =
+                    Worker::new(id, http.clone(), shared.log.clone(), process, settings.worker_connections());
+                serve(&worker, shared, shares, commands, ready).await
+            }
+            None => {
+                ready();
+                idle(commands).await;
+                Ok(())
+            }
+        }
+    })
+    // The runtime is dropped here and with it what is left of connections.
+}
+
+/// Without `http` there is nothing to do but to be there.
+async fn idle(mut commands: watch::Receiver<Command>) {
+    let _ = commands.wait_for(|command| *command >= Command::Quit).await;
+}
+
+async fn serve(
+    worker: &Rc<Worker>,
+    shared: &Shared,
+    shares: &[Share],
+    mut commands: watch::Receiver<Command>,
+    ready: impl FnOnce(),
+) -> Result<(), String> {
+    let http = &worker.http;
+    let sockets = shares.iter().map(|(listener, fd)| {
+        let unix = matches!(http.listeners[*listener].spec.addr, ListenAddr::Unix(_));
+        fd.try_clone().and_then(|fd| Socket::new(fd, unix)).map(|socket| (*listener, socket))
+    });
+    let sockets = sockets.collect::<Result<Vec<_>, _>>().map_err(|error| {
+        format!("a listening socket cannot be watched ({})", moonrest_core::env::os_error(&error))
+    })?;
+    for (module, main) in http.registry.iter().zip(&http.mains) {
+        module.start_worker(main, worker);
+    }
+    ready();
+    // An error means that the serving process has gone.
+    let order = commands.wait_for(|command| *command > Command::Prepare).await.map(|command| *command);
+    if matches!(order, Ok(Command::Serve)) {
+        for (listener, socket) in sockets {
+            tokio::task::spawn_local(accept::run(worker.clone(), socket, listener));
+        }
+    }
+    let order = commands.wait_for(|command| *command >= Command::Quit).await.map(|command| *command);
+    if matches!(order, Ok(Command::Quit)) {
+        drain(worker, shared.settings.shutdown_timeout(), &mut commands).await;
+    }
+    worker.quit();
+    for (module, main) in http.registry.iter().zip(&http.mains) {
+        module.stop_worker(main, worker);
+    }
+    Ok(())
+}
+
+/// Waits for the last connection, the end of patience, or the order to stop.
+async fn drain(worker: &Worker, patience: Option<Duration>, commands: &mut watch::Receiver<Command>) {
+    worker.quit();
+    let last = async {
+        while worker.connections.get() > 0 {
+            let drained = worker.drained.notified();
+            drained.await;
+        }
+    };
+    let stop = commands.wait_for(|command| *command == Command::Stop);
+    let timeout = async {
+        match patience {
+            Some(patience) => {
+                moonrest_net::sleep::sleep(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX)).await;
+            }
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = last => {}
+        _ = stop => {}
+        () = timeout => {}
+    }
+}
