@@ -28,6 +28,7 @@ pub mod realip;
 pub mod rewrite;
 pub mod secure_link;
 pub mod split_clients;
+pub mod ssi;
 pub mod static_files;
 pub mod sub_filter;
 pub mod try_files;
@@ -68,6 +69,7 @@ pub static MODULES: Registry = &[
     &Module::<addition::Addition>::NEW,
     &Module::<sub_filter::Sub>::NEW,
     &Module::<charset::Charset>::NEW,
+    &Module::<ssi::Ssi>::NEW,
     &Module::<zstd::Zstd>::NEW,
     &Module::<brotli::Brotli>::NEW,
     &Module::<gzip::Gzip>::NEW,
