@@ -182,7 +182,10 @@ pub(crate) fn report(r: &Request, error: &RequestError) {
 /// Runs a subrequest; its output goes where its exchange puts it.
 pub(crate) async fn run_subrequest(r: &RequestRef) -> Result<(), RequestError> {
     let entry = if r.pending_redirect.borrow().is_some() { redirect(r)? } else { Entry::ServerRewrite };
-    let result = process(r, entry).await;
+    let result = match process(r, entry).await {
+        Ok(()) => stub(r).await,
+        error => error,
+    };
     let result = match result {
         Ok(()) if r.header_sent.get() && !r.done.get() && !r.header_only.get() => match r.output(Piece::Last)
         {
@@ -202,6 +205,25 @@ pub(crate) async fn run_subrequest(r: &RequestRef) -> Result<(), RequestError> {
         log(r).await;
     }
     result
+}
+
+/// Puts out what stands for a subrequest without output.
+async fn stub(r: &RequestRef) -> Result<(), RequestError> {
+    let Some(text) = crate::subrequest::take_stub(r) else { return Ok(()) };
+    if !r.header_sent.get() {
+        if let Some(parent) = &r.parent {
+            let media_type = parent.out().media_type().to_vec();
+            let mut out = r.out_mut();
+            out.status = 200;
+            out.content_length = None;
+            out.set_content_type(media_type);
+        }
+        r.send_head().await?;
+    }
+    match r.output(Piece::Data(text))? {
+        FilterStep::Now(()) => Ok(()),
+        FilterStep::Wait(wait) => wait.await,
+    }
 }
 
 /// Runs phases until the request is answered, following redirects and error pages.
@@ -241,6 +263,8 @@ async fn process_from(
                     }
                 }
             },
+            // Something else stands for this answer.
+            Flow::Finish(_) if !r.header_sent.get() && crate::subrequest::has_stub(r) => return Ok(()),
             Flow::Finish(status) => match special::respond(r, status).await? {
                 special::Answer::Done => return Ok(()),
                 special::Answer::Redirected(entry) => entry,
