@@ -352,8 +352,10 @@ fn complete(conf: &str) -> String {
     let mut out = conf.to_owned();
     if let Some((before, after)) = conf.split_once("http {") {
         let mut http = String::new();
-        let wanted = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-        for kind in wanted.iter().filter(|kind| !conf.contains(&format!("{kind}_temp_path"))) {
+        let used = |kind: &str| kind == "client_body" || conf.contains(&format!("{kind}_pass"));
+        let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+        let wanted = kinds.iter().filter(|kind| used(kind));
+        for kind in wanted.filter(|kind| !conf.contains(&format!("{kind}_temp_path"))) {
             http.push_str(&format!(" {kind}_temp_path temp/{kind};"));
         }
         if !conf.contains("access_log") {

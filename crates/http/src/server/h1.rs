@@ -27,7 +27,9 @@ use moonrest_proto::{
     http1::{
         Body, FieldRules, Framing, HeadError, Known, Parse, Version,
         chunked::{Chunk, ChunkHead, ChunkLimits, DATA_END, Decoder, LAST_CHUNK},
-        framing, host,
+        framing,
+        framing::check_method,
+        host,
     },
     uri,
 };
@@ -185,7 +187,8 @@ pub(super) enum Fill {
 
 /// What follows a batch of requests.
 enum After {
-    Idle(u64),
+    /// Until the next request; the time to wait, if it changes.
+    Idle(Option<u64>),
     Close,
     /// `lingering_time` and `lingering_timeout`.
     Linger(u64, u64),
@@ -193,19 +196,18 @@ enum After {
 
 /// Serves a connection to its end.
 pub async fn serve(h1: Rc<H1>) {
-    let mut first = true;
     let mut wait = h1.default_settings().client_header_timeout;
     loop {
         // Idle: this small future and the connection itself are all there is.
+        let first = h1.conn.requests.get() == 0;
         if h1.unread() == 0 && !readable(&h1, wait, first).await {
             break;
         }
-        first = false;
         // The future of active work lives only as long as there is some.
         match Active(Box::pin(batch(h1.clone())), &h1).await {
             After::Idle(keepalive) => {
                 h1.release();
-                wait = keepalive;
+                wait = keepalive.unwrap_or(wait);
             }
             After::Close => break,
             After::Linger(time, timeout) => {
@@ -266,12 +268,7 @@ async fn batch(h1: Rc<H1>) -> After {
     loop {
         let r = match next_request(&h1).await {
             Next::Request(r) => r,
-            Next::None => {
-                return match flush(&h1).await {
-                    Ok(()) => After::Idle(h1.worker.http.location(h1.last_location()).core.keepalive_timeout),
-                    Err(_) => After::Close,
-                };
-            }
+            Next::None => return After::Idle(None),
             Next::Close => {
                 let _ = flush(&h1).await;
                 return After::Close;
@@ -296,7 +293,7 @@ async fn batch(h1: Rc<H1>) -> After {
             Some(after) => return after,
             None if h1.unread() == 0 => {
                 return match flush(&h1).await {
-                    Ok(()) => After::Idle(keepalive),
+                    Ok(()) => After::Idle(Some(keepalive)),
                     Err(_) => After::Close,
                 };
             }
@@ -485,8 +482,8 @@ async fn next_request(h1: &Rc<H1>) -> Next {
         }
         if waited {
             // Already reading this head.
-        } else if h1.unread() == 0 && h1.queue.borrow().is_empty() && h1.conn.requests.get() > 0 {
-            // Readiness said that there is something: an end, or a first byte.
+        } else if h1.unread() == 0 && h1.queue.borrow().is_empty() {
+            // Readiness said that there is something, the end or a first byte; of a new connection it only hopes so.
             let got = poll_fn(|cx| match h1.poll_fill(cx) {
                 Poll::Pending => Poll::Ready(None),
                 Poll::Ready(result) => Poll::Ready(Some(result)),
@@ -685,7 +682,9 @@ fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
     let framed = {
         let block = r.block.borrow();
         let head = r.head.borrow();
-        framing(&head, &block).map_err(|error| (error.status(), error.log_message(&block)))
+        framing(&head, &block)
+            .and_then(|framed| check_method(&head, &framed, false).map(|()| framed))
+            .map_err(|error| (error.status(), error.log_message(&block)))
     };
     let framed: Framing = match framed {
         Ok(framed) => framed,
