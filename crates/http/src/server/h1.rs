@@ -26,9 +26,11 @@ use moonrest_core::Level;
 use moonrest_net::{addr::Addr, io::Io, timer::Timeout};
 use moonrest_proto::{
     http1::{
-        Body, FieldRules, Framing, HeadError, Known, Method, Parse, Version,
+        Body, FieldRules, Framing, HeadError, Known, Parse, Version,
         chunked::{Chunk, ChunkHead, ChunkLimits, DATA_END, Decoder, LAST_CHUNK},
-        framing, host,
+        framing,
+        framing::check_method,
+        host,
     },
     uri,
 };
@@ -194,14 +196,13 @@ pub(super) enum After {
 
 /// Serves a connection to its end.
 pub async fn serve(h1: Rc<H1>) {
-    let mut first = true;
     let mut wait = h1.default_settings().client_header_timeout;
     loop {
         // Idle: this small future and the connection itself are all there is.
+        let first = h1.conn.requests.get() == 0;
         if h1.unread() == 0 && !readable(&h1, wait, first).await {
             break;
         }
-        first = false;
         // The future of active work lives only as long as there is some.
         let after = match super::now::batch(&h1) {
             Ok(after) => after,
@@ -697,7 +698,9 @@ fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
     let framed = {
         let block = r.block.borrow();
         let head = r.head.borrow();
-        framing(&head, &block).map_err(|error| (error.status(), error.log_message(&block)))
+        framing(&head, &block)
+            .and_then(|framed| check_method(&head, &framed, false).map(|()| framed))
+            .map_err(|error| (error.status(), error.log_message(&block)))
     };
     let framed: Framing = match framed {
         Ok(framed) => framed,
@@ -707,7 +710,6 @@ fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
         }
     };
     h1.timeout.clear();
-    check_method(r)?;
     r.framing.set(framed);
     r.keepalive.set(framed.keep_alive);
     *h1.body.borrow_mut() = match framed.body {
@@ -716,17 +718,6 @@ fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
         Body::Chunked => BodyReader::Chunked(Box::new(Decoder::new(ChunkLimits::default()))),
     };
     Ok(())
-}
-
-/// Methods that are never served here.
-fn check_method(r: &Request) -> Result<(), u16> {
-    let name = match r.method.get() {
-        Method::Connect => "CONNECT",
-        Method::Trace => "TRACE",
-        _ => return Ok(()),
-    };
-    crate::info!(r, "client sent {name} method");
-    Err(405)
 }
 
 fn limit(count: u64) -> usize {
