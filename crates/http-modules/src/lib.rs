@@ -2,10 +2,10 @@
 //!
 //! [`MODULES`] is the registry: a line per module, in the order in which handlers of one phase run.
 
-pub mod autoindex;
 pub mod access;
 pub mod auth_basic;
 pub mod auth_request;
+pub mod autoindex;
 pub mod browser;
 mod compression;
 pub mod dav;
