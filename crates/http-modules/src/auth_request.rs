@@ -53,7 +53,7 @@ impl PhaseHandler for Guard {
         let (r, loc) = (r.clone(), self.0.clone());
         Step::wait(async move {
             let ran = subrequest::run(child.clone()).await;
-            if let Err(error @ RequestError::Client { status: 499, .. }) = ran {
+            if let Err(error @ (RequestError::Client { status: 499, .. } | RequestError::Gone { .. })) = ran {
                 return Err(error);
             }
             for (variable, value) in loc.variables.iter().flatten() {

@@ -6,11 +6,13 @@ pub mod access;
 pub mod auth_basic;
 pub mod auth_request;
 pub mod autoindex;
+pub mod brotli;
 pub mod browser;
 mod compression;
 pub mod dav;
 pub mod empty_gif;
 pub mod geo;
+pub mod gunzip;
 pub mod gzip;
 pub mod gzip_static;
 pub mod headers;
@@ -25,7 +27,9 @@ pub mod rewrite;
 pub mod secure_link;
 pub mod split_clients;
 pub mod static_files;
+pub mod sub_filter;
 pub mod try_files;
+pub mod zstd;
 
 use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
 
@@ -58,6 +62,13 @@ pub static MODULES: Registry = &[
     // filters
     &Module::<not_modified::NotModified>::NEW,
     &Module::<headers::Headers>::NEW,
+    // content: dav, random_index, index, autoindex, gzip_static, static
+    // variables only: map, geo, split_clients, browser, referer, secure_link
+    // filters and log: headers, userid, gzip … , log
+    &Module::<gunzip::Gunzip>::NEW,
+    &Module::<sub_filter::Sub>::NEW,
+    &Module::<zstd::Zstd>::NEW,
+    &Module::<brotli::Brotli>::NEW,
     &Module::<gzip::Gzip>::NEW,
     &Module::<range::Ranges>::NEW,
     &Module::<browser::Browser>::NEW,

@@ -57,9 +57,10 @@ async fn finish(r: &RequestRef, result: Result<(), RequestError>) -> Result<(), 
     };
     if let Err(error) = &result {
         report(r, error);
-        if let RequestError::Client { status, .. } = error {
-            if !r.header_sent.get() && r.out.borrow().status == 0 {
-                r.out.borrow_mut().status = *status;
+        if let RequestError::Gone { status, .. } = error {
+            let mut out = r.out.borrow_mut();
+            if out.status == 0 || r.exchange.bytes_sent() == 0 {
+                out.status = *status;
             }
         }
         r.keepalive.set(false);
@@ -67,6 +68,7 @@ async fn finish(r: &RequestRef, result: Result<(), RequestError>) -> Result<(), 
     if r.loc().core.post_action.is_some() {
         post_action(r).await;
     }
+    r.action.set("logging request");
     log(r).await;
     result
 }
@@ -84,7 +86,7 @@ async fn complete(r: &RequestRef) -> Result<(), RequestError> {
 /// A response that is queued with no more than this is logged before it is written, in one write with its neighbours.
 const SMALL: usize = 64 * 1024;
 
-async fn log(r: &RequestRef) {
+pub(crate) async fn log(r: &RequestRef) {
     for handler in &r.loc().log {
         if let Some(wait) = handler.log(r) {
             wait.await;
@@ -125,7 +127,10 @@ pub(crate) async fn run_subrequest(r: &RequestRef) -> Result<(), RequestError> {
         other => other,
     };
     if let Err(error) = &result {
-        report(r, error);
+        // That the client has gone is told once, by its own request.
+        if !matches!(error, RequestError::Gone { .. }) {
+            report(r, error);
+        }
     }
     if r.loc().core.log_subrequest {
         log(r).await;
@@ -136,10 +141,13 @@ pub(crate) async fn run_subrequest(r: &RequestRef) -> Result<(), RequestError> {
 /// Runs phases until the request is answered, following redirects and error pages.
 pub(crate) async fn process(r: &RequestRef, entry: Entry) -> Result<(), RequestError> {
     let mut entry = entry;
+    r.main().action.set("");
     loop {
         let flow = match phases(r, entry).await {
             Ok(flow) => flow,
-            Err(error) if r.header_sent.get() || error.status() == 499 => return Err(error),
+            Err(error) if r.header_sent.get() || matches!(error, RequestError::Gone { .. }) => {
+                return Err(error);
+            }
             Err(error) => {
                 report(r, &error);
                 Flow::Finish(error.status())

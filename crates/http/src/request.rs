@@ -5,8 +5,8 @@ use crate::{
     compile::Http,
     exchange::{Connection, Exchange},
     location::{LocId, Location, Server, ServerId},
-    output::Chain,
     phase::RequestError,
+    pipeline::Chain,
     response::HeadersOut,
     worker::Worker,
 };
@@ -92,6 +92,8 @@ pub struct Request {
     pub single_range: Cell<bool>,
     /// Ranges of a subrequest's own answer (`slice`).
     pub subrequest_ranges: Cell<bool>,
+    /// What is being done, for the error log: it follows `while` there. Empty for nothing worth a word.
+    pub action: Cell<&'static str>,
     /// Set by `limit_rate` or `$limit_rate`; bytes per second, 0 for no limit.
     pub limit_rate: Cell<Option<u64>>,
     pub limit_rate_after: Cell<Option<u64>>,
@@ -456,6 +458,7 @@ impl Request {
             disable_not_modified: Cell::new(false),
             single_range: Cell::new(false),
             subrequest_ranges: Cell::new(false),
+            action: Cell::new(""),
             limit_rate: Cell::new(None),
             limit_rate_after: Cell::new(None),
             background: Cell::new(false),

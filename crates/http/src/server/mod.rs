@@ -6,3 +6,6 @@ mod head;
 mod proxy_protocol;
 mod queue;
 mod write;
+
+/// nginx's words when a client took too long.
+const TIMED_OUT: &str = "client timed out (110: Connection timed out)";

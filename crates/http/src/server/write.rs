@@ -99,7 +99,7 @@ impl H1 {
         drop(slot);
         self.broken.set(true);
         self.timed_out.set(true);
-        Poll::Ready(Err(RequestError::Client { status: 408, message: "client timed out".into() }))
+        Poll::Ready(Err(RequestError::Gone { status: 408, message: super::TIMED_OUT.into() }))
     }
 
     fn send_timeout_off(&self) {
@@ -116,7 +116,8 @@ impl H1 {
         if error.kind() == io::ErrorKind::UnexpectedEof {
             return RequestError::Cut("a file was truncated while it was sent".into());
         }
-        let message = format!("send() failed ({})", moonrest_core::env::os_error(error));
-        RequestError::Client { status: 499, message: message.into() }
+        let call = if self.queue.borrow().file_is_next() { "sendfile()" } else { "writev()" };
+        let message = format!("{call} failed ({})", moonrest_core::env::os_error(error));
+        RequestError::Gone { status: 499, message: message.into() }
     }
 }
