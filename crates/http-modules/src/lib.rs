@@ -3,11 +3,13 @@
 //! [`MODULES`] is the registry: a line per module, in the order in which handlers of one phase run.
 
 pub mod access;
+pub mod addition;
 pub mod auth_basic;
 pub mod auth_request;
 pub mod autoindex;
 pub mod brotli;
 pub mod browser;
+pub mod charset;
 mod compression;
 pub mod dav;
 pub mod degradation;
@@ -33,6 +35,7 @@ pub mod referer;
 pub mod rewrite;
 pub mod secure_link;
 pub mod split_clients;
+pub mod ssi;
 pub mod static_files;
 pub mod stub_status;
 pub mod sub_filter;
@@ -82,6 +85,9 @@ pub static MODULES: Registry = &[
     &Module::<userid::UserId>::NEW,
     &Module::<gunzip::Gunzip>::NEW,
     &Module::<sub_filter::Sub>::NEW,
+    &Module::<addition::Addition>::NEW,
+    &Module::<charset::Charset>::NEW,
+    &Module::<ssi::Ssi>::NEW,
     &Module::<zstd::Zstd>::NEW,
     &Module::<brotli::Brotli>::NEW,
     &Module::<gzip::Gzip>::NEW,

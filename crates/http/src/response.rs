@@ -22,6 +22,8 @@ pub struct HeadersOut {
     pub content_type: Bytes,
     /// Sent as `; charset=…` when the type has none of its own.
     pub charset: Option<Bytes>,
+    /// The charset an upstream asks for in place of the configuration's (`X-Accel-Charset`).
+    pub override_charset: Option<Bytes>,
     /// How much of `content_type` is the media type itself, for tables of types.
     pub content_type_len: usize,
     pub content_length: Option<u64>,
@@ -60,13 +62,24 @@ pub fn checked(mut value: Vec<u8>) -> Bytes {
 }
 
 impl HeadersOut {
-    /// Empties it for the next response, keeping its memory.
+    /// Empties it for the next response, keeping its memory. Written out, because most of it is empty already.
     pub fn clear(&mut self) {
-        let fields = std::mem::take(&mut self.fields);
-        let trailers = std::mem::take(&mut self.trailers);
-        *self = Self::default();
-        self.fields = fields;
-        self.trailers = trailers;
+        self.status = 0;
+        self.content_type_len = 0;
+        self.content_length = None;
+        self.content_offset = 0;
+        self.last_modified = None;
+        self.allow_ranges = false;
+        self.expect_trailers = false;
+        let Self { status_line, charset, override_charset, etag, location, content_encoding, server, date, .. } = self;
+        for value in [status_line, charset, override_charset, etag, location, content_encoding, server, date] {
+            if value.is_some() {
+                *value = None;
+            }
+        }
+        if !self.content_type.is_empty() {
+            self.content_type = Bytes::new();
+        }
         self.fields.clear();
         self.trailers.clear();
     }

@@ -62,6 +62,29 @@ const MAX_INLINE: u32 = 64_535;
 #[derive(Default)]
 struct Made(Cell<u32>);
 
+/// A text that stands in the place of this subrequest's output, if there is none or it fails. It passes the filters of
+/// the subrequest's location. Only for those made with [`inline`].
+pub fn set_stub(child: &Request, text: Bytes) {
+    if let Some(inline) = child.exchange.as_any().downcast_ref::<Inline>() {
+        *inline.stub.borrow_mut() = Some(text);
+    }
+}
+
+/// Whether a stub would take the place of what comes: there is one, and nothing was put out yet.
+pub(crate) fn has_stub(r: &Request) -> bool {
+    r.is_subrequest()
+        && r.body_sent.get() == 0
+        && r.exchange.as_any().downcast_ref::<Inline>().is_some_and(|inline| inline.stub.borrow().is_some())
+}
+
+/// The stub, if it is needed.
+pub(crate) fn take_stub(r: &Request) -> Option<Bytes> {
+    if !has_stub(r) {
+        return None;
+    }
+    r.exchange.as_any().downcast_ref::<Inline>()?.stub.take()
+}
+
 /// A child whose head is what matters (`auth_request`): its body is dropped.
 ///
 /// # Errors
@@ -180,6 +203,8 @@ pub(crate) struct Inline {
     held_len: Cell<u64>,
     /// The child, waiting for its turn.
     waker: RefCell<Option<Waker>>,
+    /// What is put out if the child puts out nothing.
+    stub: RefCell<Option<Bytes>>,
 }
 
 impl Inline {
@@ -190,6 +215,7 @@ impl Inline {
             held: RefCell::default(),
             held_len: Cell::new(0),
             waker: RefCell::default(),
+            stub: RefCell::default(),
         }
     }
 

@@ -12,6 +12,7 @@ use super::{
     write::Pace,
 };
 use crate::{
+    browser::Browser,
     core::{Lingering, ServerSettings},
     engine::{self, Later},
     exchange::{BodyRead, Connection, Exchange, Output},
@@ -25,9 +26,11 @@ use moonrest_core::Level;
 use moonrest_net::{addr::Addr, io::Io, timer::Timeout};
 use moonrest_proto::{
     http1::{
-        Body, FieldRules, Framing, HeadError, Known, Parse, Version,
+        Body, FieldRules, Framing, HeadError, Known, Method, Parse, Version,
         chunked::{Chunk, ChunkHead, ChunkLimits, DATA_END, Decoder, LAST_CHUNK},
-        framing, host,
+        framing,
+        framing::check_method,
+        host,
     },
     uri,
 };
@@ -193,14 +196,13 @@ pub(super) enum After {
 
 /// Serves a connection to its end.
 pub async fn serve(h1: Rc<H1>) {
-    let mut first = true;
     let mut wait = h1.default_settings().client_header_timeout;
     loop {
         // Idle: this small future and the connection itself are all there is.
+        let first = h1.conn.requests.get() == 0;
         if h1.unread() == 0 && !readable(&h1, wait, first).await {
             break;
         }
-        first = false;
         // The future of active work lives only as long as there is some.
         let after = match super::now::batch(&h1) {
             Ok(after) => after,
@@ -696,7 +698,9 @@ fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
     let framed = {
         let block = r.block.borrow();
         let head = r.head.borrow();
-        framing(&head, &block).map_err(|error| (error.status(), error.log_message(&block)))
+        framing(&head, &block)
+            .and_then(|framed| check_method(&head, &framed, false).map(|()| framed))
+            .map_err(|error| (error.status(), error.log_message(&block)))
     };
     let framed: Framing = match framed {
         Ok(framed) => framed,
@@ -1050,7 +1054,7 @@ impl Exchange for H1 {
 
     fn expect_continue(&self, r: &Request) -> Result<(), RequestError> {
         let mut framing = r.framing.get();
-        if !framing.expect_continue || r.header_sent.get() || self.unread() > 0 {
+        if !framing.expect_continue || r.header_sent.get() {
             return Ok(());
         }
         framing.expect_continue = false;
@@ -1084,7 +1088,7 @@ impl H1 {
             return;
         }
         let core = &r.loc().core;
-        let age = time::monotonic_ms().saturating_sub(self.conn.started);
+        let age = r.started_ms.get().saturating_sub(self.conn.started);
         let old_browser = core.keepalive_disable != 0 && disabled_browser(r, core.keepalive_disable);
         if core.keepalive_timeout == 0
             || self.conn.requests.get() >= core.keepalive_requests
@@ -1099,22 +1103,9 @@ impl H1 {
 
 /// `keepalive_disable`: browsers known to mishandle it.
 fn disabled_browser(r: &Request, which: u8) -> bool {
-    use memchr::memmem::find;
-    r.with_header(b"user-agent", |agent| {
-        let Some(agent) = agent else { return false };
-        let msie6 = which & 1 != 0
-            && r.method.get() == moonrest_proto::http1::Method::Post
-            && find(agent, b"MSIE ").is_some_and(|at| {
-                agent.get(at + 5).is_some_and(|digit| (b'4'..=b'6').contains(digit))
-                    && agent.get(at + 6) == Some(&b'.')
-            })
-            && find(agent, b"Opera").is_none();
-        let safari = which & 2 != 0
-            && find(agent, b"Mac OS X").is_some()
-            && find(agent, b"Safari/").is_some()
-            && find(agent, b"Chrom").is_none();
-        msie6 || safari
-    })
+    let browser = Browser::of(r);
+    let posted = r.method.get() == Method::Post;
+    (which & 1 != 0 && browser.msie6 && posted) || (which & 2 != 0 && browser.safari)
 }
 
 #[cfg(test)]
