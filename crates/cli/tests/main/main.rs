@@ -11,6 +11,7 @@ mod framing;
 mod heads;
 mod idle;
 mod instance;
+mod limits;
 mod listeners;
 mod load;
 mod logs;

@@ -929,6 +929,14 @@ fn size(r: &Request, template: &moonrest_core::Template) -> u64 {
 }
 
 impl Exchange for H1 {
+    fn is_paced(&self) -> bool {
+        self.pace.borrow().is_some()
+    }
+
+    fn queued(&self) -> u64 {
+        self.queue.borrow().len()
+    }
+
     fn send_head(&self, r: &Request, _end: bool) -> Result<(), RequestError> {
         if self.broken.get() {
             return Err(RequestError::client_gone());
