@@ -129,7 +129,7 @@ fn a_connection_that_stays_open_counts_only_while_a_request_lasts() {
 fn a_mirror_holds_the_connection_but_not_the_answer() {
     let server = with_http(
         1,
-        "limit_req_zone $host zone=slow:1m rate=2r/s;",
+        "limit_req_zone $server_addr zone=slow:1m rate=2r/s;",
         "location /m { mirror /copy; empty_gif; }
          location /copy { internal; limit_req zone=slow burst=9; return 204; }",
     );
