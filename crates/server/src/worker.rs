@@ -165,6 +165,8 @@ async fn serve(
     let sockets = sockets.collect::<Result<Vec<_>, _>>().map_err(|error| {
         format!("a listening socket cannot be watched ({})", moonrest_core::env::os_error(&error))
     })?;
+    // A socket is closed when nobody accepts from it any more.
+    drop(shares);
     for (module, main) in http.registry.iter().zip(&http.mains) {
         module.start_worker(main, worker);
     }
