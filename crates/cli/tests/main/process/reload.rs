@@ -1,6 +1,6 @@
 //! HUP: a new generation beside the old one.
 
-use crate::{
+use super::{
     instance::{self, Instance},
     load::Load,
 };

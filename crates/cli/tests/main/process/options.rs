@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::instance::{BINARY, Instance};
+use super::instance::{BINARY, Instance};
 use std::process::{Command, Output};
 
 const OK: &str = "location / { return 200 ok!; }";
@@ -111,7 +111,7 @@ fn signals_are_sent_by_name() {
     server.wait_for_log("reopening logs");
     let pid = server.pid();
     assert!(server.run(&["-s", "quit"]).status.success());
-    assert!(moonrest_testkit::process::wait_until_gone(pid, crate::instance::PATIENCE));
+    assert!(moonrest_testkit::process::wait_until_gone(pid, super::instance::PATIENCE));
     let output = server.run(&["-s", "stop"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
