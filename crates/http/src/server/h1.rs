@@ -26,7 +26,7 @@ use moonrest_core::Level;
 use moonrest_net::{addr::Addr, io::Io, timer::Timeout};
 use moonrest_proto::{
     http1::{
-        Body, FieldRules, Framing, HeadError, Known, Parse, Version,
+        Body, FieldRules, Framing, HeadError, Known, Method, Parse, Version,
         chunked::{Chunk, ChunkHead, ChunkLimits, DATA_END, Decoder, LAST_CHUNK},
         framing,
         framing::check_method,
