@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_busy_loop_and_a_sleeping_one_are_fine() {
-        assert_eq!(watched(tokio::time::sleep(Duration::from_secs(3))), "");
+        assert_eq!(watched(async { tokio::time::sleep(Duration::from_secs(3)).await }), "");
         let busy = async {
             let start = Instant::now();
             while start.elapsed() < Duration::from_millis(3200) {
