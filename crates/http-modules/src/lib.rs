@@ -2,19 +2,34 @@
 //!
 //! [`MODULES`] is the registry: a line per module, in the order in which handlers of one phase run.
 
+pub mod access;
+pub mod auth_basic;
+pub mod auth_request;
+pub mod autoindex;
+pub mod brotli;
+pub mod browser;
 mod compression;
+pub mod dav;
+pub mod empty_gif;
 pub mod geo;
+pub mod gunzip;
 pub mod gzip;
+pub mod gzip_static;
 pub mod headers;
 pub mod index;
 pub mod log;
 pub mod map;
 pub mod not_modified;
+pub mod random_index;
 pub mod range;
+pub mod realip;
 pub mod rewrite;
+pub mod secure_link;
 pub mod split_clients;
 pub mod static_files;
+pub mod sub_filter;
 pub mod try_files;
+pub mod zstd;
 
 use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
 
@@ -23,14 +38,23 @@ use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
 pub static MODULES: Registry = &[
     &Module::<HttpCore>::NEW,
     // post-read: realip
+    &Module::<realip::RealIp>::NEW,
     &Module::<rewrite::Rewrite>::NEW,
-    // preaccess: limit_conn, limit_req
-    // access: access, auth_basic, auth_request
+    // preaccess: limit_req, limit_conn
+    // access
+    &Module::<access::Access>::NEW,
+    &Module::<auth_basic::AuthBasic>::NEW,
+    &Module::<auth_request::AuthRequest>::NEW,
     // precontent: try_files, mirror
     &Module::<try_files::TryFiles>::NEW,
     // content: random_index, index, autoindex, dav, gzip_static, static
+    &Module::<random_index::RandomIndex>::NEW,
     &Module::<index::Index>::NEW,
+    &Module::<autoindex::Autoindex>::NEW,
+    &Module::<dav::Dav>::NEW,
+    &Module::<gzip_static::GzipStatic>::NEW,
     &Module::<static_files::StaticFiles>::NEW,
+    &Module::<empty_gif::EmptyGif>::NEW,
     // variables only
     &Module::<map::Map>::NEW,
     &Module::<geo::Geo>::NEW,
@@ -38,8 +62,18 @@ pub static MODULES: Registry = &[
     // filters
     &Module::<not_modified::NotModified>::NEW,
     &Module::<headers::Headers>::NEW,
+    // content: dav, random_index, index, autoindex, gzip_static, static
+    // variables only: map, geo, split_clients, browser, referer, secure_link
+    // filters and log: headers, userid, gzip … , log
+    &Module::<gunzip::Gunzip>::NEW,
+    &Module::<sub_filter::Sub>::NEW,
+    &Module::<zstd::Zstd>::NEW,
+    &Module::<brotli::Brotli>::NEW,
     &Module::<gzip::Gzip>::NEW,
     &Module::<range::Ranges>::NEW,
+    &Module::<browser::Browser>::NEW,
+    &Module::<secure_link::SecureLink>::NEW,
+    // filters: headers, userid, gzip …
     // log
     &Module::<log::AccessLog>::NEW,
 ];

@@ -20,6 +20,8 @@ pub struct RequestBody {
     pub file: Option<Rc<BodyFile>>,
     /// Bytes received so far, decoded.
     pub received: u64,
+    /// A handler wants all of it in a file of its own, readable by the group, to be moved or removed in the end.
+    pub to_file: bool,
 }
 
 /// A body kept in a file.
@@ -63,6 +65,7 @@ impl RequestBody {
         self.memory_len = 0;
         self.file = None;
         self.received = 0;
+        self.to_file = false;
     }
 
     /// Bytes held.
@@ -99,6 +102,17 @@ impl Request {
     }
 }
 
+/// Reads the whole body into a file, which the caller may move away; what is left of it is removed in the end.
+/// `None` when the request has no body.
+///
+/// # Errors
+/// As [`read`].
+pub async fn read_to_file(r: &RequestRef) -> Result<Option<Rc<BodyFile>>, RequestError> {
+    r.main().body.borrow_mut().to_file = true;
+    read(r).await?;
+    Ok(r.main().body.borrow().file.clone())
+}
+
 /// Reads the whole body as the location's settings say: in memory up to `client_body_buffer_size`, in a temporary file
 /// beyond it. Returns at once when it was read before, or there is none.
 ///
@@ -123,11 +137,11 @@ pub async fn read(r: &RequestRef) -> Result<(), RequestError> {
 
 async fn read_all(r: &RequestRef) -> Result<(), RequestError> {
     let core = r.loc().core.clone();
-    if core.client_body_in_file_only != crate::core::InFileOnly::Off && r.framing.get().body != Framed::None {
-        open_file(r)?;
-    }
     if r.framing.get().body == Framed::None {
         return Ok(());
+    }
+    if core.client_body_in_file_only != crate::core::InFileOnly::Off || r.body.borrow().to_file {
+        open_file(r)?;
     }
     r.exchange.expect_continue(r)?;
     loop {
@@ -176,10 +190,11 @@ pub(crate) fn check_size(r: &Request, received: u64) -> Result<(), RequestError>
 
 fn open_file(r: &RequestRef) -> Result<(), RequestError> {
     let core = &r.loc().core;
-    let mode = core.client_body_in_file_only;
+    let to_file = r.body.borrow().to_file;
+    let mode = if to_file { crate::core::InFileOnly::Clean } else { core.client_body_in_file_only };
     let temp = core
         .client_body_temp_path
-        .create(mode != crate::core::InFileOnly::Off, 0)
+        .create(mode != crate::core::InFileOnly::Off, if to_file { 0o660 } else { 0 })
         .map_err(|(path, error)| file_error("open()", &path, &error))?;
     if mode == crate::core::InFileOnly::Off {
         crate::warn!(

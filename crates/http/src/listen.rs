@@ -392,7 +392,7 @@ pub(crate) fn group(
         .servers
         .iter()
         .filter(|(block, _)| !main.listens.iter().any(|(known, _)| known == block))
-        .map(|(block, _)| (*block, implied_line()));
+        .map(|(block, _)| (*block, implied_line(env)));
     let all = main.listens.iter().cloned().chain(implied);
     let mut in_order: Vec<_> = all.collect();
     in_order.sort_by_key(|(block, _)| *block);
@@ -405,8 +405,8 @@ pub(crate) fn group(
 }
 
 /// A server without `listen` listens on `*:80`, or on `*:8000` without the rights for that.
-fn implied_line() -> ListenLine {
-    let port = if moonrest_sys::user::effective_uid() == 0 { 80 } else { 8000 };
+fn implied_line(env: &Env<'_>) -> ListenLine {
+    let port = if env.resources.privileged() { 80 } else { 8000 };
     ListenLine {
         spec: ListenSpec::new(ListenAddr::Inet(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))),
         default_server: false,

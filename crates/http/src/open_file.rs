@@ -130,6 +130,19 @@ impl Failure {
         status
     }
 
+    /// The status to answer with when a directory could not be listed, after a line in the error log.
+    pub fn answer_directory(&self, r: &Request, path: &[u8]) -> u16 {
+        let (level, status) = if self.is_not_found() {
+            (Level::Error, 404)
+        } else if self.code() == EACCES {
+            (Level::Error, 403)
+        } else {
+            (Level::Crit, 500)
+        };
+        self.log(r, level, path);
+        status
+    }
+
     /// Writes nginx's `open() "path" failed (2: No such file or directory)`.
     pub fn log(&self, r: &Request, level: Level, path: &[u8]) {
         if r.log().enabled(level) {

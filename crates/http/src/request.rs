@@ -5,8 +5,8 @@ use crate::{
     compile::Http,
     exchange::{Connection, Exchange},
     location::{LocId, Location, Server, ServerId},
-    output::Chain,
     phase::RequestError,
+    pipeline::Chain,
     response::HeadersOut,
     worker::Worker,
 };
@@ -359,8 +359,7 @@ impl Request {
     ) -> impl Future<Output = Result<crate::phase::Flow, RequestError>> + 'static {
         let r = self.clone();
         async move {
-            let sleep = tokio::time::sleep(std::time::Duration::from_millis(ms));
-            tokio::pin!(sleep);
+            let mut sleep = std::pin::pin!(moonrest_net::sleep::sleep(ms));
             std::future::poll_fn(|cx| {
                 if sleep.as_mut().poll(cx).is_ready() {
                     return std::task::Poll::Ready(Ok(crate::phase::Flow::Next));

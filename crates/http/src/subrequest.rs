@@ -12,10 +12,10 @@ use bytes::Bytes;
 use moonrest_proto::http1::Method;
 use std::{
     any::Any,
-    cell::RefCell,
+    cell::{Cell, RefCell},
     fmt,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 /// A child request whose output belongs at one place of its parent's body.
@@ -44,9 +44,24 @@ pub fn run(request: RequestRef) -> LocalBoxFuture<Result<(), RequestError>> {
 /// # Errors
 /// nginx's `subrequests cycle while processing "x"`.
 pub fn inline(parent: &RequestRef, uri: &[u8]) -> Result<RequestRef, RequestError> {
-    let main = parent.main.clone().unwrap_or_else(|| parent.clone());
-    child(parent, uri, Rc::new(Inline { main }))
+    let made = parent.main().ctx::<Made>();
+    made.0.set(made.0.get() + 1);
+    if made.0.get() > MAX_INLINE {
+        return Err(RequestError::internal(format!(
+            "request reference counter overflow while processing \"{}\"",
+            String::from_utf8_lossy(uri)
+        )));
+    }
+    child(parent, uri, Rc::new(Inline::new(parent.clone())))
 }
+
+/// Subrequests that one client's request may make for its body: pages that include themselves end here (nginx has the
+/// same limit, for those that exist at the same time).
+const MAX_INLINE: u32 = 64_535;
+
+/// How many it has made. Kept in its context.
+#[derive(Default)]
+struct Made(Cell<u32>);
 
 /// A child whose head is what matters (`auth_request`): its body is dropped.
 ///
@@ -63,7 +78,25 @@ pub fn background(parent: &RequestRef, uri: &[u8]) -> Result<RequestRef, Request
 /// # Errors
 /// As [`inline`].
 pub fn captured(parent: &RequestRef, uri: &[u8]) -> Result<(RequestRef, Rc<Captured>), RequestError> {
-    let captured = Rc::new(Captured { parent: parent.exchange.clone(), body: RefCell::default() });
+    captured_up_to(parent, uri, |_| u64::MAX)
+}
+
+/// The same for a body of at most `subrequest_output_buffer_size` bytes, as the child's location has it; a longer one
+/// ends the subrequest.
+///
+/// # Errors
+/// As [`inline`].
+pub fn captured_small(parent: &RequestRef, uri: &[u8]) -> Result<(RequestRef, Rc<Captured>), RequestError> {
+    captured_up_to(parent, uri, |child| child.loc().core.subrequest_output_buffer_size)
+}
+
+fn captured_up_to(
+    parent: &RequestRef,
+    uri: &[u8],
+    limit: fn(&Request) -> u64,
+) -> Result<(RequestRef, Rc<Captured>), RequestError> {
+    let body = RefCell::default();
+    let captured = Rc::new(Captured { parent: parent.exchange.clone(), body, limit });
     let child = child(parent, uri, captured.clone())?;
     Ok((child, captured))
 }
@@ -117,15 +150,55 @@ pub fn child(
     Ok(child)
 }
 
-/// Output that joins the main request's.
-struct Inline {
-    main: RequestRef,
+/// Output that joins its parent's: held back until the place in the parent's body is reached.
+pub(crate) struct Inline {
+    parent: RequestRef,
+    /// It is this child's turn.
+    open: Cell<bool>,
+    held: RefCell<Vec<Piece>>,
+    held_len: Cell<u64>,
+    /// The child, waiting for its turn.
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Inline {
+    fn new(parent: RequestRef) -> Self {
+        Self {
+            parent,
+            open: Cell::new(false),
+            held: RefCell::default(),
+            held_len: Cell::new(0),
+            waker: RefCell::default(),
+        }
+    }
+
+    /// Lets out what was held, and from now on everything.
+    pub(crate) fn open(&self) -> Result<(), RequestError> {
+        if self.open.replace(true) {
+            return Ok(());
+        }
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+        self.held.take().into_iter().try_for_each(|piece| self.parent.join(piece))
+    }
+
+    fn put(&self, piece: Piece) -> Result<(), RequestError> {
+        if self.open.get() {
+            return self.parent.join(piece);
+        }
+        self.held_len.set(self.held_len.get() + piece.len());
+        self.held.borrow_mut().push(piece);
+        Ok(())
+    }
 }
 
 /// Output kept in memory.
 pub struct Captured {
     parent: Rc<dyn Exchange>,
     pub body: RefCell<Vec<u8>>,
+    /// How long the body may become.
+    limit: fn(&Request) -> u64,
 }
 
 /// Output dropped.
@@ -169,17 +242,18 @@ macro_rules! child_exchange {
 }
 
 impl Exchange for Inline {
-    child_exchange!(Self, |it| &it.main.exchange);
+    child_exchange!(Self, |it| &it.parent.exchange);
 
     fn push(&self, _: &Request, output: Output) -> Result<(), RequestError> {
-        self.main.through_tail(match output {
+        self.put(match output {
             Output::Data(data) => Piece::Data(data),
             Output::File(range) => Piece::File(range),
         })
     }
 
     fn flush(&self, _: &Request) {
-        let _ = self.main.through_tail(Piece::Flush);
+        // A failure shows when more is written.
+        let _ = self.put(Piece::Flush);
     }
 
     fn poll_drained(
@@ -188,18 +262,33 @@ impl Exchange for Inline {
         low_water: usize,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), RequestError>> {
-        self.main.exchange.poll_drained(&self.main, low_water, cx)
+        if self.open.get() {
+            return self.parent.exchange.poll_drained(&self.parent, low_water, cx);
+        }
+        if self.held_len.get() <= low_water as u64 {
+            return Poll::Ready(Ok(()));
+        }
+        *self.waker.borrow_mut() = Some(cx.waker().clone());
+        Poll::Pending
     }
 }
 
 impl Exchange for Captured {
     child_exchange!(Self, |it| &it.parent);
 
-    fn push(&self, _: &Request, output: Output) -> Result<(), RequestError> {
+    fn push(&self, r: &Request, output: Output) -> Result<(), RequestError> {
+        let added = match &output {
+            Output::Data(data) => data.len() as u64,
+            Output::File(range) => range.len(),
+        };
+        let len = (self.body.borrow().len() as u64).saturating_add(added);
+        if len > (self.limit)(r) {
+            return Err(RequestError::internal(format!("too big subrequest response: {len}")));
+        }
         match output {
             Output::Data(data) => self.body.borrow_mut().extend_from_slice(&data),
             Output::File(range) => {
-                self.body.borrow_mut().extend_from_slice(&crate::output::read_range(&range)?)
+                self.body.borrow_mut().extend_from_slice(&crate::pipeline::read_range(&range)?)
             }
         }
         Ok(())

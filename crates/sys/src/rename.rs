@@ -27,6 +27,14 @@ pub struct MoveError {
     pub error: io::Error,
 }
 
+/// The plain system call: gives `from` the name `to`.
+///
+/// # Errors
+/// Those of `rename`.
+pub fn over(from: &[u8], to: &[u8]) -> io::Result<()> {
+    Ok(rustix::fs::rename(from, to)?)
+}
+
 /// Moves `from` over `to` so that `to` is at any moment the old file or the whole new one.
 ///
 /// # Errors

@@ -5,7 +5,6 @@ use crate::phase::RequestError;
 use std::{
     io,
     task::{Context, Poll},
-    time::Duration,
 };
 
 /// How fast the present response may leave.
@@ -18,7 +17,7 @@ pub(super) struct Pace {
     pub started: u64,
     /// Bytes of this response that have left.
     pub sent: u64,
-    pub sleep: Option<std::pin::Pin<Box<tokio::time::Sleep>>>,
+    pub sleep: Option<moonrest_net::sleep::Sleep>,
 }
 
 impl Pace {
@@ -60,6 +59,25 @@ impl H1 {
         }
     }
 
+    /// Writes what is queued if the client takes all of it at once. `false` when that needs waiting or has failed.
+    pub(super) fn flush_now(&self) -> bool {
+        let result = self.queue.borrow_mut().write(&self.io, u64::MAX);
+        match result {
+            Ok(n) => self.wrote(n as u64),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+            Err(error) => {
+                self.broke(&error);
+                return false;
+            }
+        }
+        self.queue.borrow().is_empty()
+    }
+
+    /// Whether something limits how fast the response leaves.
+    pub(super) fn is_paced(&self) -> bool {
+        self.pace.borrow().is_some()
+    }
+
     fn wrote(&self, n: u64) {
         self.bytes_sent.set(self.bytes_sent.get() + n);
         self.send_timeout_off();
@@ -74,7 +92,7 @@ impl H1 {
         let Some(pace) = &mut *slot else { return Poll::Ready(chunk) };
         loop {
             if let Some(sleep) = &mut pace.sleep {
-                if sleep.as_mut().poll(cx).is_pending() {
+                if std::pin::Pin::new(sleep).poll(cx).is_pending() {
                     return Poll::Pending;
                 }
                 pace.sleep = None;
@@ -84,7 +102,7 @@ impl H1 {
                 return Poll::Ready(u64::try_from(allowance).unwrap_or(0).min(chunk));
             }
             let wait = allowance.unsigned_abs().saturating_mul(1000) / pace.rate.max(1) + 1;
-            pace.sleep = Some(Box::pin(tokio::time::sleep(Duration::from_millis(wait))));
+            pace.sleep = Some(moonrest_net::sleep::sleep(wait));
         }
     }
 
