@@ -106,13 +106,29 @@ async fn finish(r: &RequestRef, result: Result<(), RequestError>) -> Result<(), 
             }
         }
         r.keepalive.set(false);
+    } else {
+        r.completed.set(true);
     }
     if r.loc().core.post_action.is_some() {
         post_action(r).await;
     }
+    if !r.companions.borrow().is_empty() {
+        join_companions(r, result.is_ok()).await;
+    }
     r.action.set("logging request");
     log(r).await;
     result
+}
+
+/// Waits for the subrequests that run beside the request; a request that failed takes them with it.
+async fn join_companions(r: &RequestRef, wait: bool) {
+    while let Some(companion) = { r.companions.borrow_mut().pop() } {
+        if !wait {
+            companion.abort();
+        }
+        // An error is one of an aborted task.
+        let _ = companion.await;
+    }
 }
 
 /// Everything is queued: the last piece if a handler forgot it, then the queue down to what one write takes.
@@ -143,7 +159,15 @@ async fn post_action(r: &RequestRef) {
         return;
     }
     // The client has its answer; what the action answers goes nowhere.
-    let Ok(child) = crate::subrequest::background(r, &target) else { return };
+    let named = target.starts_with(b"@");
+    let uri = if named { r.uri().clone() } else { target.clone() };
+    let Ok(child) = crate::subrequest::background(r, &uri) else { return };
+    if named {
+        child.redirect_to_named(&target);
+    }
+    // The variables of the response are those of the client's.
+    child.out.borrow_mut().status = r.status();
+    child.header_size.set(r.header_size.get());
     let _ = crate::subrequest::run(child).await;
 }
 
@@ -158,7 +182,10 @@ pub(crate) fn report(r: &Request, error: &RequestError) {
 /// Runs a subrequest; its output goes where its exchange puts it.
 pub(crate) async fn run_subrequest(r: &RequestRef) -> Result<(), RequestError> {
     let entry = if r.pending_redirect.borrow().is_some() { redirect(r)? } else { Entry::ServerRewrite };
-    let result = process(r, entry).await;
+    let result = match process(r, entry).await {
+        Ok(()) => stub(r).await,
+        error => error,
+    };
     let result = match result {
         Ok(()) if r.header_sent.get() && !r.done.get() && !r.header_only.get() => match r.output(Piece::Last)
         {
@@ -178,6 +205,25 @@ pub(crate) async fn run_subrequest(r: &RequestRef) -> Result<(), RequestError> {
         log(r).await;
     }
     result
+}
+
+/// Puts out what stands for a subrequest without output.
+async fn stub(r: &RequestRef) -> Result<(), RequestError> {
+    let Some(text) = crate::subrequest::take_stub(r) else { return Ok(()) };
+    if !r.header_sent.get() {
+        if let Some(parent) = &r.parent {
+            let media_type = parent.out().media_type().to_vec();
+            let mut out = r.out_mut();
+            out.status = 200;
+            out.content_length = None;
+            out.set_content_type(media_type);
+        }
+        r.send_head().await?;
+    }
+    match r.output(Piece::Data(text))? {
+        FilterStep::Now(()) => Ok(()),
+        FilterStep::Wait(wait) => wait.await,
+    }
 }
 
 /// Runs phases until the request is answered, following redirects and error pages.
@@ -217,6 +263,8 @@ async fn process_from(
                     }
                 }
             },
+            // Something else stands for this answer.
+            Flow::Finish(_) if !r.header_sent.get() && crate::subrequest::has_stub(r) => return Ok(()),
             Flow::Finish(status) => match special::respond(r, status).await? {
                 special::Answer::Done => return Ok(()),
                 special::Answer::Redirected(entry) => entry,
@@ -233,15 +281,18 @@ pub(crate) fn redirect(r: &Request) -> Result<Entry, RequestError> {
     let Some(redirect) = r.pending_redirect.borrow_mut().take() else {
         return Err(RequestError::internal("redirected to nowhere"));
     };
-    count_cycle(r)?;
+    count_cycle(r, |_| match &*redirect {
+        Redirect::Uri { uri, .. } => ("internally redirecting to", uri.clone()),
+        Redirect::Named(name) => ("redirect to named location", name.to_vec()),
+    })?;
     r.clear_ctx();
     r.internal.set(true);
-    r.valid_unparsed_uri.set(false);
-    r.valid_location.set(true);
     match *redirect {
         Redirect::Uri { uri, args } => {
             *r.uri.borrow_mut() = uri;
             *r.args.borrow_mut() = args;
+            r.valid_unparsed_uri.set(false);
+            r.valid_location.set(true);
             r.add_uri_to_alias.set(false);
             r.location.set(r.srv().location);
             Ok(Entry::ServerRewrite)
@@ -266,16 +317,24 @@ pub(crate) fn redirect(r: &Request) -> Result<Entry, RequestError> {
     }
 }
 
-pub(crate) fn count_cycle(r: &Request) -> Result<(), RequestError> {
-    let cycles = r.cycles.get() + 1;
+/// Counts one change of the path; `action` words what is being done, and with what.
+pub(crate) fn count_cycle(
+    r: &Request,
+    action: impl FnOnce(&Request) -> (&'static str, Vec<u8>),
+) -> Result<(), RequestError> {
+    let cycles = r.cycles.get().saturating_add(1);
     r.cycles.set(cycles);
-    if cycles > MAX_CYCLES {
-        let uri = String::from_utf8_lossy(&r.uri()).into_owned();
-        return Err(RequestError::internal(format!(
-            "rewrite or internal redirection cycle while processing \"{uri}\""
-        )));
+    if !has_cycled(r) {
+        return Ok(());
     }
-    Ok(())
+    let (action, target) = action(r);
+    let target = String::from_utf8_lossy(&target);
+    Err(RequestError::internal(format!("rewrite or internal redirection cycle while {action} \"{target}\"")))
+}
+
+/// Whether the path was changed once too often: only built-in pages can answer now.
+pub(crate) fn has_cycled(r: &Request) -> bool {
+    r.cycles.get() > MAX_CYCLES
 }
 
 /// Walks on through the phases from where a walk came to `turn`.
@@ -304,11 +363,13 @@ pub(crate) fn find_location(r: &Request) -> Option<u16> {
         let uri = r.uri.borrow();
         search(r, top, &uri)
     };
-    if search == Search::Redirect {
-        auto_redirect(r);
+    let name = r.location.get();
+    let status = check_location(r);
+    if status.is_none() && search == Search::Redirect {
+        redirect_to_slash(r, &r.http().location(name).name);
         return Some(301);
     }
-    check_location(r)
+    status
 }
 
 /// How one level's search ended; the best location so far is set in the request.
@@ -354,17 +415,15 @@ fn search(r: &Request, at: LocId, uri: &[u8]) -> Search {
     let Some((id, names)) = level.find_regex(uri, &mut groups) else { return Search::Open };
     crate::regex::keep(r, uri, groups, names);
     r.location.set(id);
-    match search(r, id, uri) {
-        Search::Redirect => Search::Redirect,
-        _ => Search::Settled,
-    }
+    // nginx: a location inside a regular expression's never redirects to its slash.
+    search(r, id, uri);
+    Search::Settled
 }
 
-/// The path lacks the final slash of the location that was set: the answer is a redirect to it.
-fn auto_redirect(r: &Request) {
-    let name = r.loc().name.clone();
+/// The path lacks the final slash of the location's name: the answer is a redirect to it.
+fn redirect_to_slash(r: &Request, name: &[u8]) {
     let mut target = Vec::with_capacity(name.len() + 16);
-    moonrest_proto::escape::escape(moonrest_proto::escape::Kind::Uri, &name, &mut target);
+    moonrest_proto::escape::escape(moonrest_proto::escape::Kind::Uri, name, &mut target);
     let args = r.args.borrow();
     if !args.is_empty() {
         target.push(b'?');
@@ -388,6 +447,8 @@ fn check_location(r: &Request) -> Option<u16> {
             && r.body.borrow().state == body::BodyState::Unread
         {
             crate::error!(r, "client intended to send too large body: {length} bytes");
+            // Whatever location answers that: the body is not for it.
+            r.body.borrow_mut().state = body::BodyState::Discarded;
             return Some(413);
         }
     }

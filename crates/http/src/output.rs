@@ -11,6 +11,7 @@ use crate::{
     phase::{Flow, LocalBoxFuture, RequestError, Step},
     pipeline::{Chain, needs_thread},
     request::{Request, RequestRef},
+    subrequest,
 };
 use bytes::Bytes;
 use std::future::poll_fn;
@@ -34,7 +35,7 @@ impl Request {
 
     fn prepare_header(&self) {
         let mut out = self.out.borrow_mut();
-        if self.error_status.get() != 0 && !self.is_subrequest() {
+        if self.error_status.get() != 0 {
             out.status = self.error_status.get();
             out.status_line = None;
         }
@@ -80,12 +81,24 @@ impl Request {
         })
     }
 
-    fn start_body(&self, mut needed: Vec<(BodyOrder, Box<dyn BodyFilter>)>) -> Result<(), RequestError> {
-        self.header_sent.set(true);
-        if matches!(self.out.borrow().status, 204 | 304) {
-            // A filter may have decided so.
+    /// What the status leaves of the head, whatever handlers and filters said.
+    fn settle_header(&self) {
+        let mut out = self.out.borrow_mut();
+        if matches!(out.status, 204 | 304) {
             self.header_only.set(true);
         }
+        if out.status == 204 && !self.is_subrequest() {
+            out.set_content_type(Bytes::new());
+            out.clear_content_length();
+        }
+        if !matches!(out.status, 200 | 206 | 304) {
+            out.clear_last_modified();
+        }
+    }
+
+    fn start_body(&self, mut needed: Vec<(BodyOrder, Box<dyn BodyFilter>)>) -> Result<(), RequestError> {
+        self.header_sent.set(true);
+        self.settle_header();
         if self.header_only.get() {
             needed.clear();
         }
@@ -111,6 +124,10 @@ impl Request {
             return Ok(FilterStep::Now(()));
         }
         if self.header_only.get() {
+            return Ok(FilterStep::Now(()));
+        }
+        if matches!(piece, Piece::Last) && subrequest::has_stub(self) {
+            // The end comes behind the stub.
             return Ok(FilterStep::Now(()));
         }
         if self.chain.borrow().is_none() && !matches!(piece, Piece::Subrequest(_)) {

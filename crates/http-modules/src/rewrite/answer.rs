@@ -36,6 +36,7 @@ impl ScriptOp for Answer {
         if self.status >= 400 && self.fixed.as_ref().is_some_and(Bytes::is_empty) {
             return Ok(ScriptStep::Now(ScriptFlow::Finish(self.status)));
         }
+        r.ignore_body()?;
         if matches!(self.status, 301..=303 | 307 | 308) {
             r.out_mut().location = Some(self.text.eval(&**r).into_owned().into());
             return Ok(ScriptStep::Now(ScriptFlow::Finish(self.status)));

@@ -12,6 +12,7 @@ use super::{
     write::Pace,
 };
 use crate::{
+    browser::Browser,
     core::{Lingering, ServerSettings},
     engine::{self, Later},
     exchange::{BodyRead, Connection, Exchange, Output},
@@ -25,7 +26,7 @@ use moonrest_core::Level;
 use moonrest_net::{addr::Addr, io::Io, timer::Timeout};
 use moonrest_proto::{
     http1::{
-        Body, FieldRules, Framing, HeadError, Known, Parse, Version,
+        Body, FieldRules, Framing, HeadError, Known, Method, Parse, Version,
         chunked::{Chunk, ChunkHead, ChunkLimits, DATA_END, Decoder, LAST_CHUNK},
         framing,
         framing::check_method,
@@ -538,9 +539,12 @@ async fn next_request(h1: &Rc<H1>, memory: Option<Box<Memory>>) -> Next {
         if !h1.queue.borrow().is_empty() && flush(h1).await.is_err() {
             return Next::Close;
         }
-        bump(&h1.worker.counters.reading, 1);
+        // nginx: a connection waits until the first byte of a request has come.
+        let counters = &h1.worker.counters;
+        let counter = if h1.unread() == 0 { &counters.waiting } else { &counters.reading };
+        bump(counter, 1);
         let filled = poll_fn(|cx| h1.poll_fill(cx)).await;
-        bump(&h1.worker.counters.reading, -1);
+        bump(counter, -1);
         match filled {
             Ok(0) => return head_ended(h1, memory, None),
             Ok(_) if begun => {}
@@ -1065,7 +1069,7 @@ impl Exchange for H1 {
 
     fn expect_continue(&self, r: &Request) -> Result<(), RequestError> {
         let mut framing = r.framing.get();
-        if !framing.expect_continue || r.header_sent.get() || self.unread() > 0 {
+        if !framing.expect_continue || r.header_sent.get() {
             return Ok(());
         }
         framing.expect_continue = false;
@@ -1114,22 +1118,9 @@ impl H1 {
 
 /// `keepalive_disable`: browsers known to mishandle it.
 fn disabled_browser(r: &Request, which: u8) -> bool {
-    use memchr::memmem::find;
-    r.with_header(b"user-agent", |agent| {
-        let Some(agent) = agent else { return false };
-        let msie6 = which & 1 != 0
-            && r.method.get() == moonrest_proto::http1::Method::Post
-            && find(agent, b"MSIE ").is_some_and(|at| {
-                agent.get(at + 5).is_some_and(|digit| (b'4'..=b'6').contains(digit))
-                    && agent.get(at + 6) == Some(&b'.')
-            })
-            && find(agent, b"Opera").is_none();
-        let safari = which & 2 != 0
-            && find(agent, b"Mac OS X").is_some()
-            && find(agent, b"Safari/").is_some()
-            && find(agent, b"Chrom").is_none();
-        msie6 || safari
-    })
+    let browser = Browser::of(r);
+    let posted = r.method.get() == Method::Post;
+    (which & 1 != 0 && browser.msie6 && posted) || (which & 2 != 0 && browser.safari)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Writing to a client: flushes the queue, paces it (`limit_rate`), times out.
 
 use super::h1::H1;
-use crate::phase::RequestError;
+use crate::{exchange::Exchange as _, phase::RequestError};
 use std::{
     io,
     task::{Context, Poll},
@@ -43,6 +43,11 @@ impl H1 {
             }
             let limit = match self.poll_allowance(cx) {
                 Poll::Ready(limit) => limit,
+                // Nothing is written for a while: only the other direction tells when the client leaves.
+                Poll::Pending if self.poll_closed(cx).is_ready() => {
+                    self.broken.set(true);
+                    return Poll::Ready(Err(RequestError::client_gone()));
+                }
                 Poll::Pending => return Poll::Pending,
             };
             let result = self.queue.borrow_mut().write(&self.io, limit);
