@@ -91,7 +91,7 @@ pub(crate) fn load(program: &Program, resources: &dyn Resources) -> Outcome {
     complaints.extend(complain(syntax, found, &tree.files));
     let failed = complaints.iter().any(|complaint| complaint.level.is_fatal());
     let loaded = loaded.filter(|_| !failed).map(|(settings, http, log, pid_file)| Loaded {
-        stderr_log: stderr_log(program, &settings),
+        stderr_log: stderr_log(program, &settings).filter(|_| !env.logs.uses_stderr()),
         settings,
         http,
         log,
@@ -166,9 +166,6 @@ fn stderr_log(program: &Program, settings: &MainSettings) -> Option<PathBuf> {
     let targets = &settings.error_log;
     if targets.is_empty() {
         return program.options.error_log_path();
-    }
-    if targets.iter().any(|target| matches!(target.sink, Sink::Stderr)) {
-        return None;
     }
     targets.iter().find_map(|target| match &target.sink {
         Sink::File(file) => Some(file.path().to_owned()),

@@ -79,8 +79,10 @@ pub struct H1 {
     pub(super) pipelined: Cell<bool>,
     /// When the first byte of the present request was seen: monotonic milliseconds and wall time.
     begun: Cell<(u64, time::WallTime)>,
-    /// `reset_timedout_connection` is in force where the connection timed out.
-    reset: Cell<bool>,
+    /// Closing resets the connection.
+    pub(super) reset: Cell<bool>,
+    /// `reset_timedout_connection` of the response being sent.
+    pub(super) reset_if_late: Cell<bool>,
 }
 
 /// How far the present request's body was read.
@@ -118,6 +120,7 @@ impl H1 {
             pipelined: Cell::new(false),
             begun: Cell::new((0, time::WallTime { secs: 0, nanos: 0 })),
             reset: Cell::new(false),
+            reset_if_late: Cell::new(false),
         })
     }
 
@@ -196,13 +199,14 @@ pub(super) enum After {
 
 /// Serves a connection to its end.
 pub async fn serve(h1: Rc<H1>) {
+    let mut first = true;
     let mut wait = h1.default_settings().client_header_timeout;
     loop {
         // Idle: this small future and the connection itself are all there is.
-        let first = h1.conn.requests.get() == 0;
         if h1.unread() == 0 && !readable(&h1, wait, first).await {
             break;
         }
+        first = false;
         // The future of active work lives only as long as there is some.
         let after = match super::now::batch(&h1) {
             Ok(after) => after,
@@ -301,7 +305,11 @@ async fn batch(h1: Rc<H1>, rest: Rest) -> After {
             Rest::Flush(keepalive) => {
                 return match flush(&h1).await {
                     Ok(()) => After::Idle(keepalive),
-                    Err(_) => After::Close,
+                    Err(error) => {
+                        // The request was logged before: what it did not notice is told about the connection.
+                        h1.note(format_args!("{}", error.describe().1));
+                        After::Close
+                    }
                 };
             }
             Rest::Head(memory) => match next_request(&h1, memory).await {
@@ -395,7 +403,6 @@ async fn finish(h1: &Rc<H1>, r: &RequestRef, result: Result<(), RequestError>) -
         };
     }
     if flush(h1).await.is_err() {
-        h1.reset.set(h1.timed_out.get() && core.reset_timedout_connection);
         return Some(After::Close);
     }
     Some(match lingering {
@@ -883,6 +890,7 @@ impl H1 {
     fn start_pace(&self, r: &Request) {
         let core = &r.loc().core;
         self.send_timeout_ms.set(core.send_timeout);
+        self.reset_if_late.set(core.reset_timedout_connection);
         let rate =
             r.limit_rate.get().or_else(|| core.limit_rate.as_ref().map(|rate| size(r, rate))).unwrap_or(0);
         if rate == 0 {
@@ -1004,6 +1012,14 @@ impl Exchange for H1 {
         // Everything queued is written whenever the request waits, and at its end.
     }
 
+    fn queued(&self) -> u64 {
+        match self.queue.borrow().len() {
+            // A paced response counts as sent when it is.
+            1.. if self.is_paced() => u64::MAX,
+            len => len,
+        }
+    }
+
     fn poll_drained(
         &self,
         _r: &Request,
@@ -1013,8 +1029,7 @@ impl Exchange for H1 {
         if self.broken.get() {
             return Poll::Ready(Err(RequestError::client_gone()));
         }
-        // A paced response counts as sent when it is.
-        let low_water = if self.pace.borrow().is_some() { 0 } else { low_water };
+        let low_water = if self.is_paced() { 0 } else { low_water };
         if self.queue.borrow().len() <= low_water as u64 {
             return Poll::Ready(Ok(()));
         }
