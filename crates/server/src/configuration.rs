@@ -252,12 +252,13 @@ fn unknown<'a>(directive: &Directive, names: impl Iterator<Item = &'a str>) -> C
 
 /// What depends on several directives, and defaults that need the system.
 fn complete(settings: &mut MainSettings, env: &Env<'_>) {
-    if let Some(crate::settings::Affinity::Masks(masks)) = &settings.affinity {
-        if masks.len() > 1 && masks.len() != settings.workers() {
-            let message = "the number of \"worker_processes\" is not equal to the number of \
+    if let Some(crate::settings::Affinity::Masks(masks)) = &settings.affinity
+        && masks.len() > 1
+        && masks.len() != settings.workers()
+    {
+        let message = "the number of \"worker_processes\" is not equal to the number of \
                            \"worker_cpu_affinity\" masks, using last mask for remaining worker processes";
-            env.warn(message.to_owned(), None);
-        }
+        env.warn(message.to_owned(), None);
     }
     if settings.user.is_none() && env.resources.privileged() {
         let found = directives::identity(b"nobody", b"nogroup")

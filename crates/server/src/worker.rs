@@ -130,11 +130,11 @@ impl Drop for End {
 fn run(mut job: Job, commands: watch::Receiver<Command>, pulse: &Arc<Pulse>) -> Result<(), String> {
     let shared = job.shared.clone();
     let settings = &shared.settings;
-    if let Some(cpus) = settings.cpus_of(job.id) {
-        if let Err(error) = cpu::bind_thread(cpus) {
-            let text = os_error(&error);
-            shared.log.write(Level::Alert, None, format_args!("sched_setaffinity() failed ({text})"));
-        }
+    if let Some(cpus) = settings.cpus_of(job.id)
+        && let Err(error) = cpu::bind_thread(cpus)
+    {
+        let text = os_error(&error);
+        shared.log.write(Level::Alert, None, format_args!("sched_setaffinity() failed ({text})"));
     }
     let mut builder = tokio::runtime::Builder::new_current_thread();
     pulse.attach(&mut builder);
@@ -146,6 +146,8 @@ fn run(mut job: Job, commands: watch::Receiver<Command>, pulse: &Arc<Pulse>) -> 
         .map_err(|error| format!("epoll_create() failed ({})", os_error(&error)))?;
     runtime.block_on(async {
         tokio::task::spawn_local(pulse.clone().answer());
+        moonrest_net::sleep::prepare()
+            .map_err(|error| format!("timerfd_create() failed ({})", os_error(&error)))?;
         let Some(http) = &shared.http else {
             job.tell(News::Ready);
             idle(commands).await;

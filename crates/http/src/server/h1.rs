@@ -235,11 +235,9 @@ async fn readable(h1: &Rc<H1>, wait: u64, first: bool) -> bool {
     let counters = &h1.worker.counters;
     bump(&counters.waiting, 1);
     let filled = poll_fn(|cx| {
-        if !first && h1.worker.is_quitting() {
-            return Poll::Ready(None);
-        }
         match h1.poll_fill(cx) {
             Poll::Ready(filled) => Poll::Ready(Some(filled)),
+            Poll::Pending if !first && h1.worker.wants_no_idle() => Poll::Ready(None),
             Poll::Pending => {
                 // Nobody idle owns a buffer.
                 h1.worker.give_buffer(h1.buffer.take());

@@ -2,6 +2,7 @@
 
 mod endings;
 mod instance;
+mod limits;
 mod load;
 mod logs;
 mod options;
