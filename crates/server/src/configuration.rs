@@ -11,6 +11,7 @@ use moonrest_core::{
     conf::{self, Directive, Files, did_you_mean},
     env::Resources,
     log::{LogFile, Sink, Target},
+    thread_pool,
     zone::Zones,
 };
 use moonrest_http::{
@@ -140,6 +141,11 @@ fn finish(
             Some(compiler.compile(first)?)
         }
     };
+    let is_declared = |name: &str| settings.thread_pools.iter().any(|pool| pool.name == name);
+    for (name, span) in thread_pool::unknown(env, is_declared) {
+        let error = ConfigError::emerg(format!("unknown thread pool \"{name}\"")).with_span(span);
+        env.errors.borrow_mut().push(ConfigError { order: u32::MAX, ..error });
+    }
     let pid_file = settings.pid.clone().unwrap_or_else(|| options.prefix.join("logs/nginx.pid"));
     Some((settings, compiled.map(Arc::new), log, pid_file))
 }

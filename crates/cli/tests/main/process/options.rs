@@ -90,6 +90,7 @@ fn main_level_faults_are_worded_as_by_nginx() {
     check("worker_cpu_affinity 012; events { }", "invalid character \"2\" in \"worker_cpu_affinity\" in ");
     check("error_log logs/x nonsense; events { }", "invalid log level \"nonsense\" in ");
     check("load_module modules/ngx_some_module.so; events { }", "dlopen() \"");
+    check("events { } http { aio threads=a; }", "unknown thread pool \"a\" in ");
     check("events { ", "unexpected end of file, expecting \"}\" in ");
 }
 
