@@ -105,7 +105,9 @@ impl Request {
         if self.is_subrequest() || self.body.borrow().state != BodyState::Unread {
             return Ok(());
         }
-        self.exchange.expect_continue(self)
+        self.body.borrow_mut().state = BodyState::Discarded;
+        self.exchange.expect_continue(self)?;
+        self.exchange.discard_received(self)
     }
 
     /// Whether the request has a body that was not read yet.

@@ -112,7 +112,11 @@ async fn post_action(r: &RequestRef) {
     // The variables of the response are those of the client's.
     child.out.borrow_mut().status = r.status();
     child.header_size.set(r.header_size.get());
-    let _ = crate::subrequest::run(child).await;
+    let _ = crate::subrequest::run(child.clone()).await;
+    // nginx: what is logged is the request as the action left it, by the rules of the action's location.
+    r.location.set(child.location.get());
+    r.uri.swap(&child.uri);
+    r.args.swap(&child.args);
 }
 
 /// Writes an error to the log.
