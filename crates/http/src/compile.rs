@@ -463,11 +463,12 @@ impl<'a> Compiler<'a> {
             }
             let id = BlockId(u32::try_from(index).unwrap_or(u32::MAX));
             numbers.insert(id, ServerId(u32::try_from(servers.len()).unwrap_or(u32::MAX)));
-            let named = block.children.iter().filter_map(|&child| match &blocks[child.0 as usize].kind {
-                BlockKind::Named(name) => Some((name.clone(), location_of(child))),
-                _ => None,
-            });
-            let named = named.collect();
+            let mut named = crate::location::NamedLocations::default();
+            for &child in &block.children {
+                if let BlockKind::Named(name) = &blocks[child.0 as usize].kind {
+                    named.entry(name.clone()).or_insert_with(|| location_of(child));
+                }
+            }
             let settings = merged[index][core::MODULE]
                 .downcast_ref::<CoreLoc>()
                 .map(|conf| ServerSettings::resolve(conf, self))

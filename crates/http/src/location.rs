@@ -69,13 +69,16 @@ impl Location {
     }
 }
 
+/// Locations by their names, `@` included.
+pub type NamedLocations = HashMap<Box<[u8]>, LocId>;
+
 /// A `server` block compiled.
 pub struct Server {
     /// The first name, for redirects and `$server_name`.
     pub name: Box<[u8]>,
     /// Its implicit location.
     pub location: LocId,
-    pub named: HashMap<Box<[u8]>, LocId>,
+    pub named: NamedLocations,
     pub settings: Arc<crate::core::ServerSettings>,
 }
 
