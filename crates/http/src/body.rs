@@ -58,6 +58,19 @@ pub enum BodyState {
 }
 
 impl RequestBody {
+    /// The same body for a subrequest: complete, or none as far as that one is concerned.
+    pub fn share(&self) -> Self {
+        let known = self.state == BodyState::Complete;
+        Self {
+            state: BodyState::Complete,
+            memory: if known { self.memory.clone() } else { Vec::new() },
+            memory_len: if known { self.memory_len } else { 0 },
+            file: if known { self.file.clone() } else { None },
+            received: if known { self.received } else { 0 },
+            to_file: false,
+        }
+    }
+
     /// Makes it that of a new request.
     pub(crate) fn clear(&mut self) {
         self.state = BodyState::Unread;

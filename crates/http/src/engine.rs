@@ -4,7 +4,7 @@ use crate::{
     body,
     filter::{FilterStep, Piece},
     location::{Found, LocId, LocationKind},
-    phase::{Flow, RequestError},
+    phase::{Flow, LocalBoxFuture, RequestError},
     request::{Redirect, Request, RequestRef},
     special,
     walk::{Resumed, Turn, Walk},
@@ -27,13 +27,55 @@ pub(crate) enum Entry {
 pub(crate) const MAX_CYCLES: u8 = 10;
 pub(crate) const MAX_DEPTH: u16 = 50;
 
-/// Handles a client's request from its first phase to its log lines. The protocol driver then decides about the
-/// connection.
+/// What is left to do for a request that could not be finished at once.
+pub(crate) enum Later {
+    /// Its walk through the phases came to this.
+    Walk(Walk, Result<Turn, RequestError>),
+    /// It is answered; its output must drain, or something follows it.
+    Complete,
+    /// Log handler number `.0` waits.
+    Log(usize, LocalBoxFuture<()>),
+}
+
+/// Handles a client's request from its first phase to its log lines, as far as that goes without waiting. `None` when
+/// it is finished; otherwise [`handle_later`] does the rest. Most requests never become a future.
+pub(crate) fn handle_now(r: &RequestRef) -> Option<Later> {
+    r.action.set("");
+    let mut walk = Walk::new(Entry::Start);
+    match walk.advance(r, Resumed::Nothing) {
+        Ok(Turn::Done(Flow::Responded)) => {}
+        turn => return Some(Later::Walk(walk, turn)),
+    }
+    if !r.done.get() || r.exchange.queued() > SMALL as u64 || r.loc().core.post_action.is_some() {
+        return Some(Later::Complete);
+    }
+    r.action.set("logging request");
+    for (number, handler) in r.loc().log.iter().enumerate() {
+        if let Some(wait) = handler.log(r) {
+            return Some(Later::Log(number, wait));
+        }
+    }
+    None
+}
+
+/// Finishes what [`handle_now`] began. The protocol driver then decides about the connection.
 ///
 /// # Errors
 /// When the response could not be completed and the connection must be closed.
-pub async fn handle(r: &RequestRef) -> Result<(), RequestError> {
-    let result = process(r, Entry::Start).await;
+pub(crate) async fn handle_later(r: &RequestRef, later: Later) -> Result<(), RequestError> {
+    let result = match later {
+        Later::Walk(walk, turn) => process_from(r, walk, turn).await,
+        Later::Complete => Ok(()),
+        Later::Log(number, wait) => {
+            wait.await;
+            for handler in r.loc().log.iter().skip(number + 1) {
+                if let Some(wait) = handler.log(r) {
+                    wait.await;
+                }
+            }
+            return Ok(());
+        }
+    };
     finish(r, result).await
 }
 
@@ -70,9 +112,23 @@ async fn finish(r: &RequestRef, result: Result<(), RequestError>) -> Result<(), 
     if r.loc().core.post_action.is_some() {
         post_action(r).await;
     }
+    if !r.companions.borrow().is_empty() {
+        join_companions(r, result.is_ok()).await;
+    }
     r.action.set("logging request");
     log(r).await;
     result
+}
+
+/// Waits for the subrequests that run beside the request; a request that failed takes them with it.
+async fn join_companions(r: &RequestRef, wait: bool) {
+    while let Some(companion) = { r.companions.borrow_mut().pop() } {
+        if !wait {
+            companion.abort();
+        }
+        // An error is one of an aborted task.
+        let _ = companion.await;
+    }
 }
 
 /// Everything is queued: the last piece if a handler forgot it, then the queue down to what one write takes.
@@ -130,7 +186,10 @@ pub(crate) fn report(r: &Request, error: &RequestError) {
 /// Runs a subrequest; its output goes where its exchange puts it.
 pub(crate) async fn run_subrequest(r: &RequestRef) -> Result<(), RequestError> {
     let entry = if r.pending_redirect.borrow().is_some() { redirect(r)? } else { Entry::ServerRewrite };
-    let result = process(r, entry).await;
+    let result = match process(r, entry).await {
+        Ok(()) => stub(r).await,
+        error => error,
+    };
     let result = match result {
         Ok(()) if r.header_sent.get() && !r.done.get() && !r.header_only.get() => match r.output(Piece::Last)
         {
@@ -152,12 +211,42 @@ pub(crate) async fn run_subrequest(r: &RequestRef) -> Result<(), RequestError> {
     result
 }
 
+/// Puts out what stands for a subrequest without output.
+async fn stub(r: &RequestRef) -> Result<(), RequestError> {
+    let Some(text) = crate::subrequest::take_stub(r) else { return Ok(()) };
+    if !r.header_sent.get() {
+        if let Some(parent) = &r.parent {
+            let media_type = parent.out().media_type().to_vec();
+            let mut out = r.out_mut();
+            out.status = 200;
+            out.content_length = None;
+            out.set_content_type(media_type);
+        }
+        r.send_head().await?;
+    }
+    match r.output(Piece::Data(text))? {
+        FilterStep::Now(()) => Ok(()),
+        FilterStep::Wait(wait) => wait.await,
+    }
+}
+
 /// Runs phases until the request is answered, following redirects and error pages.
 pub(crate) async fn process(r: &RequestRef, entry: Entry) -> Result<(), RequestError> {
-    let mut entry = entry;
     r.main().action.set("");
+    let mut walk = Walk::new(entry);
+    let turn = walk.advance(r, Resumed::Nothing);
+    process_from(r, walk, turn).await
+}
+
+/// The same for a walk that has begun.
+async fn process_from(
+    r: &RequestRef,
+    walk: Walk,
+    turn: Result<Turn, RequestError>,
+) -> Result<(), RequestError> {
+    let (mut walk, mut turn) = (walk, turn);
     loop {
-        let flow = match phases(r, entry).await {
+        let flow = match walk_on(r, &mut walk, turn).await {
             Ok(flow) => flow,
             Err(error) if r.header_sent.get() || matches!(error, RequestError::Gone { .. }) => {
                 return Err(error);
@@ -167,7 +256,7 @@ pub(crate) async fn process(r: &RequestRef, entry: Entry) -> Result<(), RequestE
                 Flow::Finish(error.status())
             }
         };
-        entry = match flow {
+        let entry = match flow {
             Flow::Redirected => match redirect(r) {
                 Ok(entry) => entry,
                 Err(error) => {
@@ -178,12 +267,16 @@ pub(crate) async fn process(r: &RequestRef, entry: Entry) -> Result<(), RequestE
                     }
                 }
             },
+            // Something else stands for this answer.
+            Flow::Finish(_) if !r.header_sent.get() && crate::subrequest::has_stub(r) => return Ok(()),
             Flow::Finish(status) => match special::respond(r, status).await? {
                 special::Answer::Done => return Ok(()),
                 special::Answer::Redirected(entry) => entry,
             },
             Flow::Next | Flow::PhaseDone | Flow::Responded => return Ok(()),
         };
+        walk = Walk::new(entry);
+        turn = walk.advance(r, Resumed::Nothing);
     }
 }
 
@@ -248,16 +341,20 @@ pub(crate) fn has_cycled(r: &Request) -> bool {
     r.cycles.get() > MAX_CYCLES
 }
 
-/// Walks through the phases from `entry` on.
-async fn phases(r: &RequestRef, entry: Entry) -> Result<Flow, RequestError> {
-    let mut walk = Walk::new(entry);
-    let mut resumed = Resumed::Nothing;
+/// Walks on through the phases from where a walk came to `turn`.
+async fn walk_on(
+    r: &RequestRef,
+    walk: &mut Walk,
+    turn: Result<Turn, RequestError>,
+) -> Result<Flow, RequestError> {
+    let mut turn = turn?;
     loop {
-        resumed = match walk.advance(r, resumed)? {
+        let resumed = match turn {
             Turn::Done(flow) => return Ok(flow),
             Turn::Wait(wait) => Resumed::Flow(wait.await?),
             Turn::WaitScript(wait) => Resumed::Script(wait.await?),
         };
+        turn = walk.advance(r, resumed)?;
     }
 }
 

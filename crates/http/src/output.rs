@@ -11,6 +11,7 @@ use crate::{
     phase::{Flow, LocalBoxFuture, RequestError, Step},
     pipeline::{Chain, needs_thread},
     request::{Request, RequestRef},
+    subrequest,
 };
 use bytes::Bytes;
 use std::future::poll_fn;
@@ -123,6 +124,10 @@ impl Request {
             return Ok(FilterStep::Now(()));
         }
         if self.header_only.get() {
+            return Ok(FilterStep::Now(()));
+        }
+        if matches!(piece, Piece::Last) && subrequest::has_stub(self) {
+            // The end comes behind the stub.
             return Ok(FilterStep::Now(()));
         }
         if self.chain.borrow().is_none() && !matches!(piece, Piece::Subrequest(_)) {

@@ -24,10 +24,10 @@ struct Stage {
     filter: Option<Box<dyn BodyFilter>>,
 }
 
-/// Files up to this size are read for filters at once, without giving other requests their turn.
-const READ_AT_ONCE: u64 = 128 * 1024;
 /// Parts in which a file is read on the thread pool.
 const THREAD_STEP: u64 = 256 * 1024;
+/// Files up to this size are read for filters at once, without giving other requests their turn.
+const READ_AT_ONCE: u64 = 128 * 1024;
 
 impl Chain {
     /// The chain of these filters; `None` when there is nothing to pass. `memory` means that bytes are needed behind it.
@@ -131,7 +131,7 @@ impl Request {
                     return Ok(FilterStep::Wait(Box::pin(wait)));
                 }
                 Piece::File(range) if needs_thread(&range) => {
-                    let (r, rest) = (self.clone(), pieces.collect::<Vec<_>>());
+                    let (r, rest) = (self.clone(), pieces.collect());
                     return Ok(FilterStep::Wait(Box::pin(async move {
                         r.clone().read_on_threads(range).await?;
                         let chain = r.chain.borrow_mut().take().unwrap_or_default();
@@ -278,7 +278,7 @@ impl Request {
     }
 }
 
-/// Whether reading the range may wait for the disk and the configuration wants that on a thread.
+/// Whether the location wants disk reads on the thread pool, and this one would touch the disk.
 pub(crate) fn needs_thread(range: &FileRange) -> bool {
     range.file.threads && !range.is_empty() && !range.file.is_cached(range.start, range.end)
 }

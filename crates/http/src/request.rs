@@ -121,6 +121,8 @@ pub struct Memory {
     slots: RefCell<Slots>,
     pub captures: RefCell<Captures>,
     contexts: RefCell<Vec<Rc<dyn Any>>>,
+    /// Subrequests that run beside this main request; it ends no sooner than they do.
+    pub(crate) companions: RefCell<Vec<tokio::task::JoinHandle<()>>>,
     cleanups: RefCell<Vec<Box<dyn FnOnce(&Request)>>>,
 }
 
@@ -140,6 +142,7 @@ impl Memory {
         self.slots.get_mut().clear();
         self.captures.get_mut().groups.clear();
         self.captures.get_mut().text.clear();
+        self.companions.get_mut().clear();
         self.contexts.get_mut().clear();
         self.cleanups.get_mut().clear();
     }

@@ -1,7 +1,6 @@
 //! Subrequests: requests that a request makes of its own server. They run the same engine with another output.
 
 use crate::{
-    body::BodyState,
     engine::MAX_DEPTH,
     exchange::{BodyRead, Exchange, Output},
     filter::Piece,
@@ -63,6 +62,29 @@ const MAX_INLINE: u32 = 64_535;
 #[derive(Default)]
 struct Made(Cell<u32>);
 
+/// A text that stands in the place of this subrequest's output, if there is none or it fails. It passes the filters of
+/// the subrequest's location. Only for those made with [`inline`].
+pub fn set_stub(child: &Request, text: Bytes) {
+    if let Some(inline) = child.exchange.as_any().downcast_ref::<Inline>() {
+        *inline.stub.borrow_mut() = Some(text);
+    }
+}
+
+/// Whether a stub would take the place of what comes: there is one, and nothing was put out yet.
+pub(crate) fn has_stub(r: &Request) -> bool {
+    r.is_subrequest()
+        && r.body_sent.get() == 0
+        && r.exchange.as_any().downcast_ref::<Inline>().is_some_and(|inline| inline.stub.borrow().is_some())
+}
+
+/// The stub, if it is needed.
+pub(crate) fn take_stub(r: &Request) -> Option<Bytes> {
+    if !has_stub(r) {
+        return None;
+    }
+    r.exchange.as_any().downcast_ref::<Inline>()?.stub.take()
+}
+
 /// A child whose head is what matters (`auth_request`): its body is dropped.
 ///
 /// # Errors
@@ -71,6 +93,28 @@ pub fn background(parent: &RequestRef, uri: &[u8]) -> Result<RequestRef, Request
     let child = child(parent, uri, Rc::new(Discard { parent: parent.exchange.clone() }))?;
     child.background.set(true);
     Ok(child)
+}
+
+/// A child that goes its own way, whatever becomes of the client (mirrors). See [`start`].
+///
+/// # Errors
+/// As [`inline`].
+pub fn detached(parent: &RequestRef, uri: &[u8]) -> Result<RequestRef, RequestError> {
+    let child = child(parent, uri, Rc::new(Detached { parent: parent.exchange.clone() }))?;
+    child.background.set(true);
+    Ok(child)
+}
+
+/// Starts a subrequest beside its main request. That one ends, and is logged, no sooner than the subrequest.
+pub fn start(child: RequestRef) {
+    let main = child.main.clone();
+    let task = tokio::task::spawn_local(async move {
+        // What it answers, or why it cannot, is in its own log lines.
+        let _ = run(child).await;
+    });
+    if let Some(main) = main {
+        main.companions.borrow_mut().push(task);
+    }
 }
 
 /// A child whose body is kept in memory, and where to find it.
@@ -146,7 +190,7 @@ pub fn child(
     child.internal.set(true);
     child.subrequest_depth.set(depth);
     // The body, if read, is its parent's; it is not read again for the child.
-    child.body.borrow_mut().state = BodyState::Complete;
+    *child.body.borrow_mut() = parent.body.borrow().share();
     Ok(child)
 }
 
@@ -159,6 +203,8 @@ pub(crate) struct Inline {
     held_len: Cell<u64>,
     /// The child, waiting for its turn.
     waker: RefCell<Option<Waker>>,
+    /// What is put out if the child puts out nothing.
+    stub: RefCell<Option<Bytes>>,
 }
 
 impl Inline {
@@ -169,6 +215,7 @@ impl Inline {
             held: RefCell::default(),
             held_len: Cell::new(0),
             waker: RefCell::default(),
+            stub: RefCell::default(),
         }
     }
 
@@ -206,8 +253,16 @@ struct Discard {
     parent: Rc<dyn Exchange>,
 }
 
+/// Output dropped, and no look at the client's connection, which the main request watches.
+struct Detached {
+    parent: Rc<dyn Exchange>,
+}
+
 macro_rules! child_exchange {
     ($type:ty, $parent:expr) => {
+        child_exchange!($type, $parent, |it, cx| it.poll_closed(cx));
+    };
+    ($type:ty, $parent:expr, |$it:ident, $cx:ident| $closed:expr) => {
         fn send_head(&self, _: &Request, _: bool) -> Result<(), RequestError> {
             Ok(())
         }
@@ -224,9 +279,10 @@ macro_rules! child_exchange {
         fn poll_body(&self, _: &Request, _: &mut Context<'_>) -> Poll<Result<BodyRead, RequestError>> {
             Poll::Ready(Ok(BodyRead::End))
         }
-        fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        fn poll_closed(&self, $cx: &mut Context<'_>) -> Poll<()> {
             let of: fn(&$type) -> &Rc<dyn Exchange> = $parent;
-            of(self).poll_closed(cx)
+            let $it = of(self);
+            $closed
         }
         fn local_addr(&self) -> moonrest_net::addr::Addr {
             let of: fn(&$type) -> &Rc<dyn Exchange> = $parent;
@@ -303,6 +359,20 @@ impl Exchange for Captured {
 
 impl Exchange for Discard {
     child_exchange!(Self, |it| &it.parent);
+
+    fn push(&self, _: &Request, _: Output) -> Result<(), RequestError> {
+        Ok(())
+    }
+
+    fn flush(&self, _: &Request) {}
+
+    fn poll_drained(&self, _: &Request, _: usize, _: &mut Context<'_>) -> Poll<Result<(), RequestError>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Exchange for Detached {
+    child_exchange!(Self, |it| &it.parent, |_parent, _cx| Poll::Pending);
 
     fn push(&self, _: &Request, _: Output) -> Result<(), RequestError> {
         Ok(())

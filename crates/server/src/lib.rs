@@ -20,5 +20,6 @@ mod single;
 mod worker;
 
 pub use directives::{ModuleRow, main_directives};
+pub use moonrest_core::Arity;
 pub use run::{Mode, Options, Program, run, signal_by_name};
 pub use settings::MainSettings;

@@ -55,6 +55,8 @@ pub struct Options {
     /// `-q`
     pub quiet: bool,
     pub mode: Mode,
+    /// A line for standard output once it serves.
+    pub greeting: Option<String>,
 }
 
 impl Options {

@@ -17,6 +17,7 @@ use moonrest_sys::{
     signals::{Received, Signals},
 };
 use std::{
+    io::{self, Write as _},
     os::fd::AsFd as _,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
@@ -193,7 +194,12 @@ impl Single<'_> {
                 if let Some(shared) = self.serving.current() {
                     self.report = Report::to(shared.log.clone());
                 }
-                self.first = false;
+                if std::mem::take(&mut self.first) {
+                    if let Some(text) = &self.program.options.greeting {
+                        // Nobody to tell when this fails.
+                        let _ = writeln!(io::stdout(), "{text}");
+                    }
+                }
                 if let Some(daemon) = self.daemon.take() {
                     daemon.ready();
                 }

@@ -112,6 +112,25 @@ pub fn refresh_timezone() {
     tzset();
 }
 
+/// Formats a time as `strftime` does, in local time or in UTC. `None` when the result is empty or longer than 2 KiB.
+pub fn format(pattern: &[u8], secs: i64, utc: bool) -> Option<Vec<u8>> {
+    let pattern = std::ffi::CString::new(pattern).ok()?;
+    let mut out = vec![0u8; 2048];
+    let mut tm = MaybeUninit::<libc::tm>::zeroed();
+    // SAFETY: all pointers are valid for the calls; a zeroed `tm` is a valid value, also when a call fails; `strftime`
+    // writes at most as many bytes as it is told and returns how many it wrote.
+    let len = unsafe {
+        if utc {
+            libc::gmtime_r(&secs, tm.as_mut_ptr());
+        } else {
+            libc::localtime_r(&secs, tm.as_mut_ptr());
+        }
+        libc::strftime(out.as_mut_ptr().cast(), out.len(), pattern.as_ptr(), tm.as_ptr())
+    };
+    out.truncate(len);
+    (len > 0).then_some(out)
+}
+
 fn millis(clock: ClockId) -> u64 {
     let now = clock_gettime(clock);
     unsigned(now.tv_sec) * 1000 + unsigned(now.tv_nsec) / 1_000_000

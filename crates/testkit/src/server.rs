@@ -140,7 +140,10 @@ impl ServerBuilder {
             fs::write(path, content).expect("a file of the test");
         }
         let mut ports = BTreeMap::new();
-        let binary = self.binary.clone().unwrap_or_else(default_binary);
+        let binary = match self.args_before.last() {
+            Some(wrapped) => PathBuf::from(wrapped),
+            None => self.binary.clone().unwrap_or_else(default_binary),
+        };
         let conf = complete(&expand(conf, root.path(), &mut ports), &temp_path_kinds(&binary));
         fs::write(root.path().join("conf/nginx.conf"), conf).expect("the configuration file");
         let child = self.command(root.path()).spawn().expect("the server binary can be executed");

@@ -15,7 +15,7 @@ use crate::{
     body::BodyState,
     browser::Browser,
     core::{Lingering, ServerSettings},
-    engine,
+    engine::{self, Later},
     exchange::{BodyRead, Connection, Exchange, Output},
     listen::AddrConf,
     phase::RequestError,
@@ -29,7 +29,9 @@ use moonrest_proto::{
     http1::{
         Body, FieldRules, Framing, HeadError, Known, Method, Parse, Version,
         chunked::{Chunk, ChunkHead, ChunkLimits, DATA_END, Decoder, LAST_CHUNK},
-        framing, host,
+        framing,
+        framing::check_method,
+        host,
     },
     uri,
 };
@@ -48,12 +50,12 @@ use std::{
 /// Room made in the buffer before each read.
 const READ_SIZE: usize = 16 * 1024;
 /// Responses of pipelined requests gather up to this before they are written.
-const BATCH: u64 = 64 * 1024;
+pub(super) const BATCH: u64 = 64 * 1024;
 
 /// One client's connection.
 pub struct H1 {
     pub(super) io: Io,
-    worker: Rc<Worker>,
+    pub(super) worker: Rc<Worker>,
     pub(super) conn: Rc<Connection>,
     addr_conf: Arc<AddrConf>,
     /// What was read and not used yet starts at `at`.
@@ -72,10 +74,10 @@ pub struct H1 {
     pub(super) broken: Cell<bool>,
     pub(super) timed_out: Cell<bool>,
     delimited: Cell<Delimited>,
-    body: RefCell<BodyReader>,
+    pub(super) body: RefCell<BodyReader>,
     eof: Cell<bool>,
     /// Bytes of the next request were there when the last one ended.
-    pipelined: Cell<bool>,
+    pub(super) pipelined: Cell<bool>,
     /// When the first byte of the present request was seen: monotonic milliseconds and wall time.
     begun: Cell<(u64, time::WallTime)>,
     /// `reset_timedout_connection` is in force where the connection timed out.
@@ -84,7 +86,7 @@ pub struct H1 {
 
 /// How far the present request's body was read.
 #[derive(Default)]
-enum BodyReader {
+pub(super) enum BodyReader {
     #[default]
     Done,
     Length(u64),
@@ -129,7 +131,7 @@ impl H1 {
     }
 
     /// Bytes read and not used.
-    fn unread(&self) -> usize {
+    pub(super) fn unread(&self) -> usize {
         self.buffer.borrow().len() - self.at.get()
     }
 
@@ -186,7 +188,7 @@ pub(super) enum Fill {
 }
 
 /// What follows a batch of requests.
-enum After {
+pub(super) enum After {
     Idle(u64),
     Close,
     /// `lingering_time` and `lingering_timeout`.
@@ -195,16 +197,19 @@ enum After {
 
 /// Serves a connection to its end.
 pub async fn serve(h1: Rc<H1>) {
-    let mut first = true;
     let mut wait = h1.default_settings().client_header_timeout;
     loop {
         // Idle: this small future and the connection itself are all there is.
+        let first = h1.conn.requests.get() == 0;
         if h1.unread() == 0 && !readable(&h1, wait, first).await {
             break;
         }
-        first = false;
         // The future of active work lives only as long as there is some.
-        match Active(Box::pin(batch(h1.clone())), &h1).await {
+        let after = match super::now::batch(&h1) {
+            Ok(after) => after,
+            Err(rest) => Active(Box::pin(batch(h1.clone(), rest)), &h1).await,
+        };
+        match after {
             After::Idle(keepalive) => {
                 h1.release();
                 wait = keepalive;
@@ -221,28 +226,36 @@ pub async fn serve(h1: Rc<H1>) {
     }
 }
 
-/// Waits for the first byte of a request. `false` when the connection should be closed instead.
+/// Waits for the first bytes of a request. `false` when the connection should be closed instead.
 async fn readable(h1: &Rc<H1>, wait: u64, first: bool) -> bool {
     h1.timeout.set(wait);
     let counters = &h1.worker.counters;
     bump(&counters.waiting, 1);
-    let result = poll_fn(|cx| {
+    let filled = poll_fn(|cx| {
         if !first && h1.worker.is_quitting() {
-            return Poll::Ready(false);
+            return Poll::Ready(None);
         }
-        match h1.io.poll_readable(cx) {
-            Poll::Ready(result) => Poll::Ready(result.is_ok()),
-            Poll::Pending => h1.timeout.poll(cx).map(|()| {
-                if first {
-                    h1.note(format_args!("{} while waiting for request", super::TIMED_OUT));
-                }
-                false
-            }),
+        match h1.poll_fill(cx) {
+            Poll::Ready(filled) => Poll::Ready(Some(filled)),
+            Poll::Pending => {
+                // Nobody idle owns a buffer.
+                h1.worker.give_buffer(h1.buffer.take());
+                Poll::Pending
+            }
         }
     })
     .await;
     bump(&counters.waiting, -1);
-    result
+    match filled {
+        Some(Ok(0)) => h1.note_idle_close(None),
+        Some(Ok(_)) => return true,
+        Some(Err(Fill::Io(error))) => h1.note_idle_close(Some(&error)),
+        Some(Err(Fill::TimedOut)) if first => {
+            h1.note(format_args!("{} while waiting for request", super::TIMED_OUT));
+        }
+        Some(Err(Fill::TimedOut)) | None => {}
+    }
+    false
 }
 
 /// Runs a batch of requests and writes what it queued whenever it has to wait.
@@ -263,52 +276,81 @@ impl Future for Active<'_> {
     }
 }
 
-/// Handles requests until there is none left in the buffer.
-async fn batch(h1: Rc<H1>) -> After {
+/// What of a batch could not be done at once.
+pub(super) enum Rest {
+    /// A head is not there yet, or its beginning.
+    Head(Option<Box<Memory>>),
+    /// A request with what its handling came to; the status is that of an error in its head.
+    Request(RequestRef, Handling),
+    /// Nothing but writing.
+    Flush(u64),
+}
+
+/// How far the handling of a request has come.
+pub(super) enum Handling {
+    BadHead(u16),
+    Later(Later),
+    Finished,
+}
+
+/// Goes on where [`super::now::batch`] had to wait, until there is no request left in the buffer.
+async fn batch(h1: Rc<H1>, rest: Rest) -> After {
+    let mut rest = rest;
     loop {
-        let r = match next_request(&h1).await {
-            Next::Request(r) => r,
-            Next::None => {
-                return match flush(&h1).await {
-                    Ok(()) => After::Idle(h1.worker.http.location(h1.last_location()).core.keepalive_timeout),
-                    Err(_) => After::Close,
-                };
-            }
-            Next::Close => {
-                let _ = flush(&h1).await;
-                return After::Close;
-            }
-            Next::Unanswered(r, status) => {
-                log_unanswered(&r, status).await;
-                return After::Close;
-            }
-        };
-        let counters = &h1.worker.counters;
-        bump(&counters.requests, 1);
-        bump(&counters.writing, 1);
-        let result = match r.1 {
-            None => engine::handle(&r.0).await,
-            Some(status) => engine::handle_error(&r.0, status).await,
-        };
-        bump(&counters.writing, -1);
-        let after = finish(&h1, &r.0, result).await;
-        let keepalive = r.0.loc().core.keepalive_timeout;
-        drop(r);
-        match after {
-            Some(after) => return after,
-            None if h1.unread() == 0 => {
+        let (r, handling) = match rest {
+            Rest::Request(r, handling) => (r, handling),
+            Rest::Flush(keepalive) => {
                 return match flush(&h1).await {
                     Ok(()) => After::Idle(keepalive),
                     Err(_) => After::Close,
                 };
             }
-            None => {
-                if h1.queue.borrow().len() > BATCH && flush(&h1).await.is_err() {
+            Rest::Head(memory) => match next_request(&h1, memory).await {
+                Next::Request((r, status)) => {
+                    begin(&h1);
+                    let handling = match status {
+                        Some(status) => Handling::BadHead(status),
+                        None => match engine::handle_now(&r) {
+                            Some(later) => Handling::Later(later),
+                            None => Handling::Finished,
+                        },
+                    };
+                    (r, handling)
+                }
+                Next::Close => {
+                    let _ = flush(&h1).await;
                     return After::Close;
                 }
-            }
+                Next::Unanswered(r, status) => {
+                    log_unanswered(&r, status).await;
+                    return After::Close;
+                }
+            },
+        };
+        let result = match handling {
+            Handling::BadHead(status) => engine::handle_error(&r, status).await,
+            Handling::Later(later) => engine::handle_later(&r, later).await,
+            Handling::Finished => Ok(()),
+        };
+        bump(&h1.worker.counters.writing, -1);
+        if let Some(after) = finish(&h1, &r, result).await {
+            return after;
         }
+        let keepalive = r.loc().core.keepalive_timeout;
+        drop(r);
+        if h1.queue.borrow().len() > BATCH && flush(&h1).await.is_err() {
+            return After::Close;
+        }
+        h1.pipelined.set(h1.unread() > 0);
+        rest = if h1.unread() == 0 { Rest::Flush(keepalive) } else { Rest::Head(None) };
     }
+}
+
+/// Counts a request in.
+pub(super) fn begin(h1: &H1) {
+    let counters = &h1.worker.counters;
+    bump(&counters.requests, 1);
+    bump(&counters.writing, 1);
 }
 
 impl H1 {
@@ -453,24 +495,21 @@ async fn linger(h1: &Rc<H1>, time: u64, timeout: u64) {
     moonrest_net::timer::within(time, reading).await;
 }
 
-enum Next {
+pub(super) enum Next {
     /// A request, and the status of the error in its head if there is one.
     Request((RequestRef, Option<u16>)),
-    /// Nothing has come yet.
-    None,
     Close,
     /// The client is gone or too slow: the request is logged with this status, and the connection closed.
     Unanswered(RequestRef, u16),
 }
 
 /// Reads a head. Responses queued before are written if it is not there yet.
-async fn next_request(h1: &Rc<H1>) -> Next {
-    let mut memory = h1.worker.take_memory();
+async fn next_request(h1: &Rc<H1>, memory: Option<Box<Memory>>) -> Next {
+    let mut memory = memory.unwrap_or_else(|| h1.worker.take_memory());
     let settings = h1.default_settings();
     let limits = settings.head_limits;
     let mut waited = false;
     let mut begun = h1.unread() > 0;
-    h1.pipelined.set(begun && h1.conn.requests.get() > 0);
     if begun {
         h1.begin();
     }
@@ -488,36 +527,6 @@ async fn next_request(h1: &Rc<H1>) -> Next {
         }
         if waited {
             // Already reading this head.
-        } else if h1.unread() == 0 && h1.queue.borrow().is_empty() && h1.conn.requests.get() > 0 {
-            // Readiness said that there is something: an end, or a first byte.
-            let got = poll_fn(|cx| match h1.poll_fill(cx) {
-                Poll::Pending => Poll::Ready(None),
-                Poll::Ready(result) => Poll::Ready(Some(result)),
-            })
-            .await;
-            match got {
-                None => {
-                    h1.worker.give_memory(memory);
-                    return Next::None;
-                }
-                Some(Ok(0)) => {
-                    h1.note_idle_close(None);
-                    return Next::Close;
-                }
-                Some(Err(failure)) => {
-                    if let Fill::Io(error) = failure {
-                        h1.note_idle_close(Some(&error));
-                    }
-                    return Next::Close;
-                }
-                Some(Ok(_)) => {
-                    begun = true;
-                    h1.begin();
-                    waited = true;
-                    h1.timeout.set(settings.client_header_timeout);
-                    continue;
-                }
-            }
         } else {
             waited = true;
             h1.timeout.set(settings.client_header_timeout);
@@ -525,9 +534,12 @@ async fn next_request(h1: &Rc<H1>) -> Next {
         if !h1.queue.borrow().is_empty() && flush(h1).await.is_err() {
             return Next::Close;
         }
-        bump(&h1.worker.counters.reading, 1);
+        // nginx: a connection waits until the first byte of a request has come.
+        let counters = &h1.worker.counters;
+        let counter = if h1.unread() == 0 { &counters.waiting } else { &counters.reading };
+        bump(counter, 1);
         let filled = poll_fn(|cx| h1.poll_fill(cx)).await;
-        bump(&h1.worker.counters.reading, -1);
+        bump(counter, -1);
         match filled {
             Ok(0) => return head_ended(h1, memory, None),
             Ok(_) if begun => {}
@@ -543,7 +555,7 @@ async fn next_request(h1: &Rc<H1>) -> Next {
 
 impl H1 {
     /// The first byte of a request is there.
-    fn begin(&self) {
+    pub(super) fn begin(&self) {
         self.begun.set((time::monotonic_ms(), time::wall()));
     }
 }
@@ -657,7 +669,7 @@ fn bad_head(h1: &Rc<H1>, memory: Box<Memory>, error: &HeadError) -> (RequestRef,
 }
 
 /// Makes a request of a complete head; with the status of what is wrong with it.
-fn take_head(h1: &Rc<H1>, memory: Box<Memory>, len: usize) -> (RequestRef, Option<u16>) {
+pub(super) fn take_head(h1: &Rc<H1>, memory: Box<Memory>, len: usize) -> (RequestRef, Option<u16>) {
     let r = new_request(h1, memory, len);
     let status = accept_head(h1, &r).err();
     if status.is_some() {
@@ -695,7 +707,9 @@ fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
     let framed = {
         let block = r.block.borrow();
         let head = r.head.borrow();
-        framing(&head, &block).map_err(|error| (error.status(), error.log_message(&block)))
+        framing(&head, &block)
+            .and_then(|framed| check_method(&head, &framed, false).map(|()| framed))
+            .map_err(|error| (error.status(), error.log_message(&block)))
     };
     let framed: Framing = match framed {
         Ok(framed) => framed,
@@ -705,7 +719,6 @@ fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
         }
     };
     h1.timeout.clear();
-    check_method(r)?;
     r.framing.set(framed);
     r.keepalive.set(framed.keep_alive);
     *h1.body.borrow_mut() = match framed.body {
@@ -714,17 +727,6 @@ fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
         Body::Chunked => BodyReader::Chunked(Box::new(Decoder::new(ChunkLimits::default()))),
     };
     Ok(())
-}
-
-/// Methods that are never served here.
-fn check_method(r: &Request) -> Result<(), u16> {
-    let name = match r.method.get() {
-        Method::Connect => "CONNECT",
-        Method::Trace => "TRACE",
-        _ => return Ok(()),
-    };
-    crate::info!(r, "client sent {name} method");
-    Err(405)
 }
 
 fn limit(count: u64) -> usize {

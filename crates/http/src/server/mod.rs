@@ -3,6 +3,7 @@
 pub mod accept;
 pub mod h1;
 mod head;
+mod now;
 mod proxy_protocol;
 mod queue;
 mod write;
