@@ -124,8 +124,8 @@ impl Complete {
             }
             ServerName::Head(rest) => [b"*", &**rest].concat(),
             ServerName::Tail(rest) => [&**rest, b"*"].concat(),
-            ServerName::Regex(regex, _) => {
-                self.regexes.push(regex.clone());
+            ServerName::Regex(regex) => {
+                self.regexes.push(regex.regex().clone());
                 return Ok(());
             }
         };

@@ -7,12 +7,13 @@ use crate::{
     listen::Listener,
     location::{LocId, Location, LocationBuilder, LocationKind, Matcher, Server, ServerId},
     module::{AnyConf, DirectiveInfo, ErasedModule, SharedConf},
+    regex::CapturingRegex,
     request::Request,
     script::ScriptOp,
 };
 use hashbrown::HashMap;
 use moonrest_core::{
-    Arity, ConfResult, ConfigError, Contexts, Env, Log, Regex, Span, VarId, VarTable, Variables,
+    Arity, ConfResult, ConfigError, Contexts, Env, Log, Span, VarTable, Variables,
     conf::{Body, Directive, did_you_mean},
 };
 use std::{cell::RefCell, sync::Arc};
@@ -78,7 +79,7 @@ pub(crate) enum BlockKind {
     Exact(Box<[u8]>),
     Prefix(Box<[u8]>),
     PrefixFinal(Box<[u8]>),
-    Regex(Box<[u8]>, Regex, Box<[(VarId, usize)]>),
+    Regex(Box<[u8]>, CapturingRegex),
     Named(Box<[u8]>),
     Unnamed,
 }
@@ -397,7 +398,7 @@ impl<'a> Compiler<'a> {
             BlockKind::Exact(name) => (LocationKind::Exact, name),
             BlockKind::Prefix(name) => (LocationKind::Prefix, name),
             BlockKind::PrefixFinal(name) => (LocationKind::PrefixFinal, name),
-            BlockKind::Regex(name, _, _) => (LocationKind::Regex, name),
+            BlockKind::Regex(name, _) => (LocationKind::Regex, name),
             BlockKind::Named(name) => (LocationKind::Named, name),
             BlockKind::Unnamed => (LocationKind::Unnamed, b""),
         };
@@ -455,7 +456,7 @@ impl<'a> Compiler<'a> {
                 BlockKind::Prefix(name) | BlockKind::PrefixFinal(name) => {
                     names.push((name.clone(), false, built_at(child).auto_redirect, id));
                 }
-                BlockKind::Regex(_, regex, vars) => regexes.push((regex.clone(), vars.clone(), id)),
+                BlockKind::Regex(_, regex) => regexes.push((regex.clone(), id)),
                 _ => {}
             }
         }

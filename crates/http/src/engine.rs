@@ -9,7 +9,6 @@ use crate::{
     special,
     walk::{Resumed, Turn, Walk},
 };
-use moonrest_core::regex::Groups;
 use moonrest_proto::http1::Body;
 
 /// Where a request enters the phases.
@@ -133,10 +132,12 @@ async fn join_companions(r: &RequestRef, wait: bool) {
 
 /// Everything is queued: the last piece if a handler forgot it, then the queue down to what one write takes.
 async fn complete(r: &RequestRef) -> Result<(), RequestError> {
-    if r.header_sent.get() && !r.done.get() && !r.header_only.get() {
-        if let FilterStep::Wait(wait) = r.output(Piece::Last)? {
-            wait.await?;
-        }
+    if r.header_sent.get()
+        && !r.done.get()
+        && !r.header_only.get()
+        && let FilterStep::Wait(wait) = r.output(Piece::Last)?
+    {
+        wait.await?;
     }
     r.drained(SMALL).await
 }
@@ -415,9 +416,7 @@ fn search(r: &Request, at: LocId, uri: &[u8]) -> Search {
     if !ask_regexes {
         return Search::Open;
     }
-    let mut groups = Groups::new();
-    let Some((id, names)) = level.find_regex(uri, &mut groups) else { return Search::Open };
-    crate::regex::keep(r, uri, groups, names);
+    let Some(id) = level.find_regex(r, uri) else { return Search::Open };
     r.location.set(id);
     // nginx: a location inside a regular expression's never redirects to its slash.
     search(r, id, uri);
@@ -461,9 +460,9 @@ fn check_location(r: &Request) -> Option<u16> {
 
 /// `limit_except`: other methods are handled by its own settings.
 fn except_methods(r: &Request) {
-    if let Some((methods, except)) = r.loc().limit_except {
-        if r.method.get().bit() & methods == 0 {
-            r.location.set(except);
-        }
+    if let Some((methods, except)) = r.loc().limit_except
+        && r.method.get().bit() & methods == 0
+    {
+        r.location.set(except);
     }
 }

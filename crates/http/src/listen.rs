@@ -8,9 +8,11 @@ use crate::{
     compile::BlockId,
     core::{CoreLoc, CoreMain},
     location::ServerId,
+    regex::CapturingRegex,
+    request::Request,
 };
 use hashbrown::HashMap;
-use moonrest_core::{ConfResult, ConfigError, Env, Fault, Regex, Span, VarId, conf::value, regex::Groups};
+use moonrest_core::{ConfResult, ConfigError, Env, Fault, Span, conf::value};
 use moonrest_sys::listen::{KeepAlive, ListenAddr, ListenSpec};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -43,7 +45,7 @@ pub enum ServerName {
     Dotted(Box<[u8]>),
     /// `www.example.*`: the part before the asterisk, ending with a dot.
     Tail(Box<[u8]>),
-    Regex(Regex, Box<[(VarId, usize)]>),
+    Regex(CapturingRegex),
     /// `a*b`: an error, but only where names matter.
     Impossible(Box<[u8]>),
 }
@@ -88,7 +90,7 @@ struct Names {
     head: HashMap<Box<[u8]>, ServerId>,
     /// By `www.example.`.
     tail: HashMap<Box<[u8]>, ServerId>,
-    regex: Vec<(Regex, Box<[(VarId, usize)]>, ServerId)>,
+    regex: Vec<(CapturingRegex, ServerId)>,
 }
 
 /// Why a name cannot be used.
@@ -115,16 +117,10 @@ impl Names {
                 insert(&mut self.exact, name.get(1..).unwrap_or_default(), name);
                 insert(&mut self.head, name, name);
             }
-            ServerName::Regex(regex, vars) => self.regex.push((regex.clone(), vars.clone(), server)),
+            ServerName::Regex(regex) => self.regex.push((regex.clone(), server)),
             ServerName::Impossible(name) => report(Problem::Impossible, name),
         }
     }
-}
-
-/// A server found by its name; the groups are left in `groups` for a regular expression.
-pub struct FoundServer<'a> {
-    pub server: ServerId,
-    pub captures: Option<&'a [(VarId, usize)]>,
 }
 
 impl AddrConf {
@@ -135,36 +131,28 @@ impl AddrConf {
     }
 
     /// The server for a host (lower case, without port): exact, then `*.x` longest first, then `x.*` longest first,
-    /// then regular expressions in order.
-    pub fn find(&self, host: &[u8], groups: &mut Groups) -> FoundServer<'_> {
-        let found = |server| FoundServer { server, captures: None };
+    /// then regular expressions in order, whose groups become the request's captures.
+    pub fn find(&self, r: &Request, host: &[u8]) -> ServerId {
         if let Some(&server) = self.names.exact.get(host) {
-            return found(server);
+            return server;
         }
         if !self.names.head.is_empty() {
-            for (at, _) in host.iter().enumerate().filter(|(_, b)| **b == b'.') {
-                if at > 0 {
-                    if let Some(&server) = self.names.head.get(host.get(at..).unwrap_or_default()) {
-                        return found(server);
-                    }
+            for (at, _) in host.iter().enumerate().filter(|(at, b)| **b == b'.' && *at > 0) {
+                if let Some(&server) = self.names.head.get(host.get(at..).unwrap_or_default()) {
+                    return server;
                 }
             }
         }
         if !self.names.tail.is_empty() {
             for (at, _) in host.iter().enumerate().rev().filter(|(_, b)| **b == b'.') {
                 if let Some(&server) = self.names.tail.get(host.get(..=at).unwrap_or_default()) {
-                    return found(server);
+                    return server;
                 }
             }
         }
-        if !host.is_empty() {
-            for (regex, captures, server) in &self.names.regex {
-                if regex.captures(host, groups) {
-                    return FoundServer { server: *server, captures: Some(captures) };
-                }
-            }
-        }
-        found(self.default_server)
+        let by_regex = || self.names.regex.iter().find(|(regex, _)| regex.matches(r, host));
+        let found = if host.is_empty() { None } else { by_regex() };
+        found.map_or(self.default_server, |(_, server)| *server)
     }
 }
 
@@ -190,13 +178,7 @@ pub(crate) fn set_server_name(main: &mut CoreMain, loc: &mut CoreLoc, args: &Arg
                 }
                 // nginx: caseless only when the pattern has capitals, as hosts are lower-cased.
                 let caseless = pattern.iter().any(u8::is_ascii_uppercase);
-                let regex = Regex::new(pattern, caseless)?;
-                let names = regex
-                    .names()
-                    .iter()
-                    .map(|(name, group)| Ok((args.vars.define_slot(name)?, *group)))
-                    .collect::<ConfResult<_>>()?;
-                ServerName::Regex(regex, names)
+                ServerName::Regex(CapturingRegex::compile(args, pattern, caseless)?)
             }
             text if text.eq_ignore_ascii_case(b"$hostname") => {
                 ServerName::Exact(moonrest_sys::host::name().to_ascii_lowercase().into_bytes().into())

@@ -4,8 +4,9 @@ use super::CoreMain;
 use crate::{
     args::Args,
     compile::{BlockKind, Compiler},
+    regex::CapturingRegex,
 };
-use moonrest_core::{ConfResult, Contexts, Fault, Regex, VarId};
+use moonrest_core::{ConfResult, Contexts, Fault};
 use moonrest_proto::http1::Method;
 
 /// `server { … }`.
@@ -54,13 +55,7 @@ fn parse_location(args: &Args<'_>) -> ConfResult<BlockKind> {
 }
 
 fn regex(args: &Args<'_>, pattern: &[u8], caseless: bool) -> ConfResult<BlockKind> {
-    let regex = Regex::new(pattern, caseless)?;
-    let names = regex
-        .names()
-        .iter()
-        .map(|(name, group)| Ok((args.vars.define_slot(name)?, *group)))
-        .collect::<ConfResult<Box<[(VarId, usize)]>>>()?;
-    Ok(BlockKind::Regex(pattern.into(), regex, names))
+    Ok(BlockKind::Regex(pattern.into(), CapturingRegex::compile(args, pattern, caseless)?))
 }
 
 fn check_nesting(cx: &Compiler<'_>, args: &Args<'_>, kind: &BlockKind) -> ConfResult {
@@ -88,7 +83,7 @@ fn check_nesting(cx: &Compiler<'_>, args: &Args<'_>, kind: &BlockKind) -> ConfRe
             }
             (
                 // nginx: of an expression the text counts.
-                BlockKind::Prefix(outer) | BlockKind::PrefixFinal(outer) | BlockKind::Regex(outer, _, _),
+                BlockKind::Prefix(outer) | BlockKind::PrefixFinal(outer) | BlockKind::Regex(outer, _),
                 BlockKind::Prefix(inner) | BlockKind::PrefixFinal(inner) | BlockKind::Exact(inner),
             ) if !inner.starts_with(outer) => {
                 return Err(Fault::message(format!(
@@ -121,7 +116,7 @@ fn name_of(kind: &BlockKind) -> &[u8] {
         BlockKind::Exact(name)
         | BlockKind::Prefix(name)
         | BlockKind::PrefixFinal(name)
-        | BlockKind::Regex(name, _, _)
+        | BlockKind::Regex(name, _)
         | BlockKind::Named(name) => name,
         BlockKind::Http | BlockKind::Server | BlockKind::Unnamed => b"",
     }

@@ -30,7 +30,6 @@ impl ServerSettings {
                 first: small(conf.client_header_buffer_size.unwrap_or(1024)),
                 large: small(size),
                 large_count: small(count),
-                ..HeadLimits::default()
             },
             max_headers: conf.max_headers.unwrap_or(1000),
             ignore_invalid_headers: conf.ignore_invalid_headers.unwrap_or(true),

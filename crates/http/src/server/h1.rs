@@ -266,11 +266,12 @@ impl Future for Active<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<After> {
         let poll = self.0.as_mut().poll(cx);
-        if poll.is_pending() && !self.1.queue.borrow().is_empty() {
-            if let Poll::Ready(Err(_)) = self.1.poll_flush(cx) {
-                // Whoever waits for the client learns that it is gone.
-                cx.waker().wake_by_ref();
-            }
+        if poll.is_pending()
+            && !self.1.queue.borrow().is_empty()
+            && let Poll::Ready(Err(_)) = self.1.poll_flush(cx)
+        {
+            // Whoever waits for the client learns that it is gone.
+            cx.waker().wake_by_ref();
         }
         poll
     }
@@ -789,13 +790,7 @@ fn find_server(h1: &H1, r: &Request) -> Result<(), u16> {
     if !h1.addr_conf.has_names() {
         return Ok(());
     }
-    let mut groups = Vec::new();
-    let host = r.host.borrow();
-    let found = h1.addr_conf.find(&host, &mut groups);
-    if let Some(names) = found.captures {
-        crate::regex::keep(r, &host, groups, names);
-    }
-    r.server.set(found.server);
+    r.server.set(h1.addr_conf.find(r, &r.host.borrow()));
     r.location.set(r.srv().location);
     Ok(())
 }

@@ -52,20 +52,16 @@ pub(crate) fn append(r: &Request, out: &mut Vec<u8>, delimited: Delimited, absol
     if let Some(time) = head.last_modified {
         field(out, b"Last-Modified", &date::http(time));
     }
-    if absolute {
-        if let Some(location) = &head.location {
-            field(out, b"Location", location);
-        }
+    if absolute && let Some(location) = &head.location {
+        field(out, b"Location", location);
     }
     if delimited == Delimited::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     connection(r, head.status, out);
     // nginx: what was not made absolute here is a field like others.
-    if !absolute {
-        if let Some(location) = &head.location {
-            field(out, b"Location", location);
-        }
+    if !absolute && let Some(location) = &head.location {
+        field(out, b"Location", location);
     }
     if let Some(etag) = &head.etag {
         field(out, b"ETag", etag);
