@@ -45,9 +45,11 @@ pub(crate) fn handle_now(r: &RequestRef) -> Option<Later> {
         Ok(Turn::Done(Flow::Responded)) => {}
         turn => return Some(Later::Walk(walk, turn)),
     }
-    if !r.done.get() || r.exchange.queued() > SMALL as u64 || r.loc().core.post_action.is_some() {
+    let followed = r.loc().core.post_action.is_some() || !r.companions.borrow().is_empty();
+    if !r.done.get() || r.exchange.queued() > SMALL as u64 || followed {
         return Some(Later::Complete);
     }
+    r.completed.set(true);
     r.action.set("logging request");
     for (number, handler) in r.loc().log.iter().enumerate() {
         if let Some(wait) = handler.log(r) {
