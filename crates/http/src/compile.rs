@@ -13,7 +13,7 @@ use crate::{
 };
 use hashbrown::HashMap;
 use moonrest_core::{
-    Arity, ConfResult, ConfigError, Contexts, Env, Log, Span, VarTable, Variables,
+    Arity, ConfResult, ConfigError, Contexts, Env, Fault, Log, Span, VarTable, Variables,
     conf::{Body, Directive, did_you_mean},
 };
 use std::{cell::RefCell, sync::Arc};
@@ -322,6 +322,7 @@ impl<'a> Compiler<'a> {
             }
         }
         locations.reverse();
+        self.make_dirs(&locations);
         let servers = self.servers(&merged, &location_of);
         let listeners = match mains.iter().find_map(|main| main.downcast_ref::<CoreMain>()) {
             Some(main) => match crate::listen::group(main, &servers.1, self.env) {
@@ -410,6 +411,23 @@ impl<'a> Compiler<'a> {
         }
         let limit_except = limit_except.map(|(methods, block)| (methods, location_of(block)));
         Ok(builder.finish(script, matcher, limit_except, merged[index].clone()))
+    }
+
+    /// Makes the directories that request bodies are written to.
+    fn make_dirs(&self, locations: &[Location]) {
+        let mut made: Vec<&[u8]> = Vec::new();
+        for path in locations.iter().map(|location| &*location.core.client_body_temp_path.path) {
+            if made.contains(&path) {
+                continue;
+            }
+            made.push(path);
+            let result = moonrest_sys::path::from_bytes(path)
+                .map_err(|_| Fault::message("a path contains a zero byte"))
+                .and_then(|path| self.env.make_dir(path));
+            if let Err(fault) = result {
+                self.env.errors.borrow_mut().push(fault.nowhere());
+            }
+        }
     }
 
     fn core_of(

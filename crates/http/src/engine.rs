@@ -443,21 +443,21 @@ fn check_location(r: &Request) -> Option<u16> {
         return Some(404);
     }
     except_methods(r);
-    let core = &r.loc().core;
-    if let Body::Length(length) = r.framing.get().body {
-        let limit = core.client_max_body_size;
-        if limit != 0
-            && length > limit
-            && !r.is_subrequest()
-            && r.body.borrow().state == body::BodyState::Unread
-        {
-            crate::error!(r, "client intended to send too large body: {length} bytes");
-            // Whatever location answers that: the body is not for it.
-            r.body.borrow_mut().state = body::BodyState::Discarded;
-            return Some(413);
-        }
+    check_announced_body(r).err()
+}
+
+/// `client_max_body_size`, for a body whose length is known. The status to answer when it is too large.
+pub(crate) fn check_announced_body(r: &Request) -> Result<(), u16> {
+    let Body::Length(length) = r.framing.get().body else { return Ok(()) };
+    let limit = r.loc().core.client_max_body_size;
+    let wanted = !r.is_subrequest() && r.body.borrow().state != body::BodyState::Discarded;
+    if limit == 0 || length <= limit || !wanted {
+        return Ok(());
     }
-    None
+    crate::error!(r, "client intended to send too large body: {length} bytes");
+    // Whatever location answers that: the body is not for it.
+    r.body.borrow_mut().state = body::BodyState::Discarded;
+    Err(413)
 }
 
 /// `limit_except`: other methods are handled by its own settings.

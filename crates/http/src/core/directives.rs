@@ -73,7 +73,7 @@ pub(super) const TABLE: &[D] = &[
     ),
     D::flag("client_body_in_single_buffer", |c| &mut c.client_body_in_single_buffer),
     D::loc("client_body_temp_path", Arity::between(1, 4), client_body_temp_path),
-    D::new("client_body_early_read", HS, Arity::at_least(1), Set::Accepted(accepted)),
+    D::loc("client_body_early_read", Arity::at_least(1), client_body_early_read).within(HS),
     D::msec("client_header_timeout", |c| &mut c.client_header_timeout).within(HS),
     D::size("client_header_buffer_size", |c| &mut c.client_header_buffer_size).within(HS),
     D::loc("large_client_header_buffers", Arity::exactly(2), large_client_header_buffers).within(HS),
@@ -174,10 +174,6 @@ pub(super) const TABLE: &[D] = &[
     D::new("variables_hash_bucket_size", Contexts::HTTP, Arity::exactly(1), Set::Accepted(accepted_uint)),
 ];
 
-fn accepted(_: &Args<'_>) -> ConfResult {
-    Ok(())
-}
-
 /// The size of a memory pool of nginx's, which there is none of here.
 fn accepted_pool_size(args: &Args<'_>) -> ConfResult {
     match args.size(0)? {
@@ -263,6 +259,11 @@ fn keepalive_disable(loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
         bits |= bit;
     }
     set_once(&mut loc.keepalive_disable, bits)
+}
+
+fn client_body_early_read(loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
+    let conditions = (0..args.len()).map(|n| args.template(n)).collect::<ConfResult<Vec<_>>>()?;
+    set_once(&mut loc.client_body_early_read, conditions)
 }
 
 fn client_body_temp_path(loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
