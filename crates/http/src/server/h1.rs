@@ -1141,9 +1141,12 @@ impl H1 {
 
 /// `keepalive_disable`: browsers known to mishandle it.
 fn disabled_browser(r: &Request, which: u8) -> bool {
+    let (msie6, safari) = (which & 1 != 0 && r.method.get() == Method::Post, which & 2 != 0);
+    if !msie6 && !safari {
+        return false;
+    }
     let browser = Browser::of(r);
-    let posted = r.method.get() == Method::Post;
-    (which & 1 != 0 && browser.msie6 && posted) || (which & 2 != 0 && browser.safari)
+    (msie6 && browser.msie6) || (safari && browser.safari)
 }
 
 #[cfg(test)]
