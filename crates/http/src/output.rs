@@ -42,7 +42,7 @@ impl Request {
         if out.status == 0 {
             out.status = 200;
         }
-        let bodiless = matches!(out.status, 204 | 304) || (100..200).contains(&out.status);
+        let bodiless = matches!(out.status, 204 | 304);
         if self.method.get() == moonrest_proto::http1::Method::Head || bodiless {
             self.header_only.set(true);
         }
