@@ -9,6 +9,7 @@ mod closing;
 mod framing;
 mod heads;
 mod idle;
+mod limits;
 mod listeners;
 mod pipelining;
 mod process;

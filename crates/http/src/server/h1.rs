@@ -876,6 +876,14 @@ fn size(r: &Request, template: &moonrest_core::Template) -> u64 {
 }
 
 impl Exchange for H1 {
+    fn is_paced(&self) -> bool {
+        self.pace.borrow().is_some()
+    }
+
+    fn queued(&self) -> u64 {
+        self.queue.borrow().len()
+    }
+
     fn send_head(&self, r: &Request, _end: bool) -> Result<(), RequestError> {
         if self.broken.get() {
             return Err(RequestError::client_gone());
@@ -969,14 +977,6 @@ impl Exchange for H1 {
 
     fn flush(&self, _r: &Request) {
         // Everything queued is written whenever the request waits, and at its end.
-    }
-
-    fn queued(&self) -> u64 {
-        match self.queue.borrow().len() {
-            // A paced response counts as sent when it is.
-            1.. if self.is_paced() => u64::MAX,
-            len => len,
-        }
     }
 
     fn poll_drained(
