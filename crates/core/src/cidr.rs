@@ -54,7 +54,17 @@ impl Cidr {
 
     /// Whether the address lies inside. IPv4-mapped IPv6 addresses are compared as IPv4 only.
     pub fn contains(self, addr: &Addr) -> bool {
-        match (self, addr.canonical_ip()) {
+        self.contains_ip(addr.canonical_ip())
+    }
+
+    /// The same, IPv4-mapped IPv6 addresses being compared as IPv6.
+    pub fn contains_unmapped(self, addr: &Addr) -> bool {
+        self.contains_ip(addr.ip())
+    }
+
+    /// `None` stands for a unix socket.
+    fn contains_ip(self, ip: Option<IpAddr>) -> bool {
+        match (self, ip) {
             (Self::V4 { addr, mask }, Some(IpAddr::V4(ip))) => ip.to_bits() & mask == addr,
             (Self::V6 { addr, mask }, Some(IpAddr::V6(ip))) => ip.to_bits() & mask == addr,
             (Self::Unix, None) => true,

@@ -2,24 +2,43 @@
 //!
 //! [`MODULES`] is the registry: a line per module, in the order in which handlers of one phase run.
 
+pub mod access;
+pub mod addition;
+pub mod auth_basic;
+pub mod auth_request;
 pub mod autoindex;
+pub mod brotli;
+pub mod browser;
+pub mod charset;
 mod compression;
 pub mod dav;
+pub mod degradation;
 pub mod empty_gif;
 pub mod geo;
+pub mod gunzip;
 pub mod gzip;
 pub mod gzip_static;
 pub mod headers;
 pub mod index;
+mod lenient_base64;
 pub mod log;
 pub mod map;
+pub mod mirror;
 pub mod not_modified;
 pub mod random_index;
 pub mod range;
+pub mod realip;
+pub mod referer;
 pub mod rewrite;
+pub mod secure_link;
 pub mod split_clients;
+pub mod ssi;
 pub mod static_files;
+pub mod stub_status;
+pub mod sub_filter;
 pub mod try_files;
+pub mod userid;
+pub mod zstd;
 
 use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
 
@@ -28,12 +47,18 @@ use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
 pub static MODULES: Registry = &[
     &Module::<HttpCore>::NEW,
     // post-read: realip
+    &Module::<realip::RealIp>::NEW,
     &Module::<rewrite::Rewrite>::NEW,
-    // preaccess: limit_conn, limit_req
-    // access: access, auth_basic, auth_request
+    // preaccess: limit_req, limit_conn
+    &Module::<degradation::Degradation>::NEW,
+    // access
+    &Module::<access::Access>::NEW,
+    &Module::<auth_basic::AuthBasic>::NEW,
+    &Module::<auth_request::AuthRequest>::NEW,
     // precontent: try_files, mirror
     &Module::<try_files::TryFiles>::NEW,
-    // content: random_index, index, autoindex, dav, gzip_static, static
+    &Module::<mirror::Mirror>::NEW,
+    // content
     &Module::<random_index::RandomIndex>::NEW,
     &Module::<index::Index>::NEW,
     &Module::<autoindex::Autoindex>::NEW,
@@ -41,13 +66,25 @@ pub static MODULES: Registry = &[
     &Module::<gzip_static::GzipStatic>::NEW,
     &Module::<static_files::StaticFiles>::NEW,
     &Module::<empty_gif::EmptyGif>::NEW,
+    &Module::<stub_status::StubStatus>::NEW,
     // variables only
     &Module::<map::Map>::NEW,
     &Module::<geo::Geo>::NEW,
     &Module::<split_clients::SplitClients>::NEW,
+    &Module::<browser::Browser>::NEW,
+    &Module::<referer::Referer>::NEW,
+    &Module::<secure_link::SecureLink>::NEW,
     // filters
     &Module::<not_modified::NotModified>::NEW,
     &Module::<headers::Headers>::NEW,
+    &Module::<userid::UserId>::NEW,
+    &Module::<gunzip::Gunzip>::NEW,
+    &Module::<sub_filter::Sub>::NEW,
+    &Module::<addition::Addition>::NEW,
+    &Module::<charset::Charset>::NEW,
+    &Module::<ssi::Ssi>::NEW,
+    &Module::<zstd::Zstd>::NEW,
+    &Module::<brotli::Brotli>::NEW,
     &Module::<gzip::Gzip>::NEW,
     &Module::<range::Ranges>::NEW,
     // log

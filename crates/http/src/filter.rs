@@ -99,6 +99,29 @@ pub trait BodyFilter {
         out: &mut Pieces,
     ) -> Result<FilterStep<()>, RequestError>;
 
+    /// Whether it has more to put out for the piece it was given last: what it pushed goes on first, the client is given
+    /// time to take it, then [`BodyFilter::more`] is called. So a small piece never becomes a large one in memory, and
+    /// a filter can wait for a subrequest it pushed.
+    fn pending(&self) -> bool {
+        false
+    }
+
+    /// Puts out more.
+    ///
+    /// # Errors
+    /// As [`BodyFilter::filter`].
+    fn more(&mut self, _r: &RequestRef, _out: &mut Pieces) -> Result<(), RequestError> {
+        Ok(())
+    }
+
+    /// The output of a subrequest is to stand here: what is held back must go before it.
+    ///
+    /// # Errors
+    /// As [`BodyFilter::filter`].
+    fn release(&mut self, _r: &RequestRef, _out: &mut Pieces) -> Result<(), RequestError> {
+        Ok(())
+    }
+
     /// Whether it must see bytes; `false` lets file ranges pass through unread.
     fn needs_memory(&self) -> bool {
         true

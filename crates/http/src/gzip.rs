@@ -116,12 +116,11 @@ pub fn accepts(r: &Request) -> bool {
     ok
 }
 
-/// The same for another coding (`br`, `zstd`): the same rules about clients and proxies, and the coding listed in
-/// `Accept-Encoding`.
+/// Whether the client lists another coding (`br`, `zstd`). The rules about proxies and old clients are gzip's alone, as
+/// in the modules that brought these codings to nginx.
 pub fn accepts_coding(r: &Request, coding: &[u8]) -> bool {
     !r.is_subrequest()
         && r.with_header(b"accept-encoding", |value| value.is_some_and(|value| lists(value, coding)))
-        && permitted(r)
 }
 
 /// The answer depends on what the client accepts: says so once, if `gzip_vary` is on.

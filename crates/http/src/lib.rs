@@ -3,6 +3,8 @@
 pub mod args;
 pub mod basic_auth;
 pub mod body;
+pub mod browser;
+mod children;
 pub mod compile;
 pub mod context;
 pub mod core;
@@ -18,6 +20,7 @@ pub mod module;
 pub mod open_file;
 pub mod output;
 pub mod phase;
+mod pipeline;
 pub mod prelude;
 pub mod regex;
 pub mod request;

@@ -22,6 +22,8 @@ pub struct HeadersOut {
     pub content_type: Bytes,
     /// Sent as `; charset=…` when the type has none of its own.
     pub charset: Option<Bytes>,
+    /// The charset an upstream asks for in place of the configuration's (`X-Accel-Charset`).
+    pub override_charset: Option<Bytes>,
     /// How much of `content_type` is the media type itself, for tables of types.
     pub content_type_len: usize,
     pub content_length: Option<u64>,

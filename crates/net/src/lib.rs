@@ -2,4 +2,5 @@
 
 pub mod addr;
 pub mod io;
+pub mod sleep;
 pub mod timer;

@@ -9,7 +9,6 @@ use std::{
     future::poll_fn,
     rc::{Rc, Weak},
     task::{Context, Poll, Waker},
-    time::Duration,
 };
 
 /// The wheel's step, in milliseconds.
@@ -153,7 +152,7 @@ async fn turn(wheel: Rc<Wheel>) {
         while wheel.queued.get() == 0 {
             wheel.wake.notified().await;
         }
-        tokio::time::sleep(Duration::from_millis(STEP)).await;
+        crate::sleep::sleep(STEP).await;
         let now = monotonic_coarse_ms() / STEP;
         while wheel.swept.get() < now {
             let step = wheel.swept.get() + 1;
@@ -203,7 +202,7 @@ mod tests {
 
     fn run<F: Future>(future: F) -> F::Output {
         Builder::new_current_thread()
-            .enable_all()
+            .enable_io()
             .build_local(LocalOptions::default())
             .unwrap()
             .block_on(future)

@@ -1,7 +1,11 @@
 //! Clocks: the monotonic one for waits, the wall clock for dates, local time for logs.
+use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::{
+    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
+};
 
 /// Wall time since 1970-01-01 00:00:00 UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,6 +112,25 @@ pub fn refresh_timezone() {
     tzset();
 }
 
+/// Formats a time as `strftime` does, in local time or in UTC. `None` when the result is empty or longer than 2 KiB.
+pub fn format(pattern: &[u8], secs: i64, utc: bool) -> Option<Vec<u8>> {
+    let pattern = std::ffi::CString::new(pattern).ok()?;
+    let mut out = vec![0u8; 2048];
+    let mut tm = MaybeUninit::<libc::tm>::zeroed();
+    // SAFETY: all pointers are valid for the calls; a zeroed `tm` is a valid value, also when a call fails; `strftime`
+    // writes at most as many bytes as it is told and returns how many it wrote.
+    let len = unsafe {
+        if utc {
+            libc::gmtime_r(&secs, tm.as_mut_ptr());
+        } else {
+            libc::localtime_r(&secs, tm.as_mut_ptr());
+        }
+        libc::strftime(out.as_mut_ptr().cast(), out.len(), pattern.as_ptr(), tm.as_ptr())
+    };
+    out.truncate(len);
+    (len > 0).then_some(out)
+}
+
 fn millis(clock: ClockId) -> u64 {
     let now = clock_gettime(clock);
     unsigned(now.tv_sec) * 1000 + unsigned(now.tv_nsec) / 1_000_000
@@ -124,6 +147,46 @@ fn unsigned(value: i64) -> u64 {
 
 fn small(value: i32) -> u8 {
     u8::try_from(value).unwrap_or(0)
+}
+
+/// A `timerfd` on the monotonic clock: readable once its moment has come.
+#[derive(Debug)]
+pub struct TimerFd(OwnedFd);
+
+impl TimerFd {
+    /// An unarmed timer, non-blocking.
+    ///
+    /// # Errors
+    /// Those of `timerfd_create`.
+    pub fn new() -> io::Result<Self> {
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        Ok(Self(rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?))
+    }
+
+    /// Fires at `deadline`, in milliseconds of [`monotonic_ms`]; at once when that has passed.
+    ///
+    /// # Errors
+    /// Those of `timerfd_settime`.
+    pub fn set(&self, deadline: u64) -> io::Result<()> {
+        // A time of 0 would disarm.
+        let deadline = deadline.max(1);
+        let never = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let value = Timespec {
+            tv_sec: i64::try_from(deadline / 1000).unwrap_or(i64::MAX),
+            tv_nsec: i64::try_from(deadline % 1000 * 1_000_000).unwrap_or(0),
+        };
+        let spec = Itimerspec { it_interval: never, it_value: value };
+        rustix::time::timerfd_settime(&self.0, TimerfdTimerFlags::ABSTIME, &spec)?;
+        Ok(())
+    }
+
+    /// Another descriptor of the same timer, to be watched and read.
+    ///
+    /// # Errors
+    /// Those of `dup`.
+    pub fn reader(&self) -> io::Result<OwnedFd> {
+        self.0.try_clone()
+    }
 }
 
 #[cfg(test)]

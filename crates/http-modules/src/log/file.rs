@@ -15,7 +15,6 @@ use std::{
         Arc, OnceLock, Weak,
         atomic::{AtomicI64, Ordering::Relaxed},
     },
-    time::Duration,
 };
 use tokio::sync::Notify;
 
@@ -256,7 +255,7 @@ async fn watch(buffer: Weak<Buffer>) {
             buffer.flush();
         } else {
             drop(buffer);
-            tokio::time::sleep(Duration::from_millis(left)).await;
+            moonrest_net::sleep::sleep(left).await;
         }
     }
 }

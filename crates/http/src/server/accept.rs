@@ -13,7 +13,6 @@ use std::{
     os::fd::OwnedFd,
     rc::Rc,
     sync::atomic::Ordering::Relaxed,
-    time::Duration,
 };
 use tokio::net::{TcpListener, UnixListener};
 
@@ -62,7 +61,7 @@ pub async fn run(worker: Rc<Worker>, socket: Socket, listener: usize) {
                 None,
                 format_args!("{} worker_connections are not enough", worker.max_connections),
             );
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            moonrest_net::sleep::sleep(100).await;
             continue;
         }
         let accepted = tokio::select! {
@@ -84,7 +83,7 @@ async fn refused(worker: &Worker, error: &io::Error) {
     let level = if exhausted { Level::Crit } else { Level::Error };
     worker.log.write(level, None, format_args!("accept4() failed ({text})"));
     if exhausted {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        moonrest_net::sleep::sleep(500).await;
     }
 }
 

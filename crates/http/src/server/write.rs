@@ -1,11 +1,10 @@
 //! Writing to a client: flushes the queue, paces it (`limit_rate`), times out.
 
 use super::h1::H1;
-use crate::phase::RequestError;
+use crate::{exchange::Exchange as _, phase::RequestError};
 use std::{
     io,
     task::{Context, Poll},
-    time::Duration,
 };
 
 /// How fast the present response may leave.
@@ -18,7 +17,7 @@ pub(super) struct Pace {
     pub started: u64,
     /// Bytes of this response that have left.
     pub sent: u64,
-    pub sleep: Option<std::pin::Pin<Box<tokio::time::Sleep>>>,
+    pub sleep: Option<moonrest_net::sleep::Sleep>,
 }
 
 impl Pace {
@@ -44,6 +43,11 @@ impl H1 {
             }
             let limit = match self.poll_allowance(cx) {
                 Poll::Ready(limit) => limit,
+                // Nothing is written for a while: only the other direction tells when the client leaves.
+                Poll::Pending if self.poll_closed(cx).is_ready() => {
+                    self.broken.set(true);
+                    return Poll::Ready(Err(RequestError::client_gone()));
+                }
                 Poll::Pending => return Poll::Pending,
             };
             let result = self.queue.borrow_mut().write(&self.io, limit);
@@ -60,6 +64,25 @@ impl H1 {
         }
     }
 
+    /// Writes what is queued if the client takes all of it at once. `false` when that needs waiting or has failed.
+    pub(super) fn flush_now(&self) -> bool {
+        let result = self.queue.borrow_mut().write(&self.io, u64::MAX);
+        match result {
+            Ok(n) => self.wrote(n as u64),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+            Err(error) => {
+                self.broke(&error);
+                return false;
+            }
+        }
+        self.queue.borrow().is_empty()
+    }
+
+    /// Whether something limits how fast the response leaves.
+    pub(super) fn is_paced(&self) -> bool {
+        self.pace.borrow().is_some()
+    }
+
     fn wrote(&self, n: u64) {
         self.bytes_sent.set(self.bytes_sent.get() + n);
         self.send_timeout_off();
@@ -74,7 +97,7 @@ impl H1 {
         let Some(pace) = &mut *slot else { return Poll::Ready(chunk) };
         loop {
             if let Some(sleep) = &mut pace.sleep {
-                if sleep.as_mut().poll(cx).is_pending() {
+                if std::pin::Pin::new(sleep).poll(cx).is_pending() {
                     return Poll::Pending;
                 }
                 pace.sleep = None;
@@ -84,7 +107,7 @@ impl H1 {
                 return Poll::Ready(u64::try_from(allowance).unwrap_or(0).min(chunk));
             }
             let wait = allowance.unsigned_abs().saturating_mul(1000) / pace.rate.max(1) + 1;
-            pace.sleep = Some(Box::pin(tokio::time::sleep(Duration::from_millis(wait))));
+            pace.sleep = Some(moonrest_net::sleep::sleep(wait));
         }
     }
 
@@ -100,7 +123,7 @@ impl H1 {
         drop(slot);
         self.broken.set(true);
         self.timed_out.set(true);
-        Poll::Ready(Err(RequestError::Client { status: 408, message: "client timed out".into() }))
+        Poll::Ready(Err(RequestError::Gone { status: 408, message: super::TIMED_OUT.into() }))
     }
 
     fn send_timeout_off(&self) {
@@ -117,7 +140,8 @@ impl H1 {
         if error.kind() == io::ErrorKind::UnexpectedEof {
             return RequestError::Cut("a file was truncated while it was sent".into());
         }
-        let message = format!("send() failed ({})", moonrest_core::env::os_error(error));
-        RequestError::Client { status: 499, message: message.into() }
+        let call = if self.queue.borrow().file_is_next() { "sendfile()" } else { "writev()" };
+        let message = format!("{call} failed ({})", moonrest_core::env::os_error(error));
+        RequestError::Gone { status: 499, message: message.into() }
     }
 }
