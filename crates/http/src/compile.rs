@@ -321,6 +321,7 @@ impl<'a> Compiler<'a> {
             }
         }
         locations.reverse();
+        self.make_temp_dirs(&locations);
         let servers = self.servers(&merged, &location_of);
         let listeners = match mains.iter().find_map(|main| main.downcast_ref::<CoreMain>()) {
             Some(main) => match crate::listen::group(main, &servers.1, self.env) {
@@ -361,6 +362,28 @@ impl<'a> Compiler<'a> {
             conf_prefix: env.conf_prefix.clone(),
             hostname: moonrest_sys::host::name().into(),
         })
+    }
+
+    /// Makes the directories that request bodies are kept in.
+    fn make_temp_dirs(&self, locations: &[Location]) {
+        let mut made: Vec<&[u8]> = Vec::new();
+        for location in locations {
+            let dir = location.core.client_body_temp_path.path.as_slice();
+            if made.contains(&dir) {
+                continue;
+            }
+            made.push(dir);
+            let result =
+                moonrest_sys::path::from_bytes(dir).and_then(|path| self.env.resources.make_dir(path, None));
+            if let Err(error) = result {
+                let message = format!(
+                    "mkdir() \"{}\" failed ({})",
+                    String::from_utf8_lossy(dir),
+                    moonrest_core::env::os_error(&error)
+                );
+                self.env.errors.borrow_mut().push(ConfigError::emerg(message));
+            }
+        }
     }
 
     /// Builds one block. Blocks are built from the last to the first, so that inner ones exist before outer ones;
