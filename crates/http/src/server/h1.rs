@@ -1088,7 +1088,7 @@ impl H1 {
             return;
         }
         let core = &r.loc().core;
-        let age = time::monotonic_ms().saturating_sub(self.conn.started);
+        let age = r.started_ms.get().saturating_sub(self.conn.started);
         let old_browser = core.keepalive_disable != 0 && disabled_browser(r, core.keepalive_disable);
         if core.keepalive_timeout == 0
             || self.conn.requests.get() >= core.keepalive_requests
