@@ -199,7 +199,7 @@ impl Parser {
                 self.key = vec![byte];
                 State::Key
             }
-            State::Closed => self.unexpected(byte, "after value of"),
+            State::Closed => self.behind_value(byte),
             State::Key => self.in_key(byte),
             State::AfterKey if is_space(byte) => State::AfterKey,
             State::AfterKey if byte == b'=' => State::BeforeValue,
@@ -295,6 +295,19 @@ impl Parser {
             lossy(&self.command.name)
         );
         if byte == b'-' { State::ErrorDash } else { State::Error }
+    }
+
+    fn behind_value(&mut self, byte: u8) -> State {
+        let (key, value) =
+            self.command.parameters.last().map_or((&[][..], &[][..]), |(key, value)| (key, value));
+        self.error = format!(
+            "unexpected \"{}\" symbol after \"{}\" value of \"{}\" parameter in \"{}\" SSI command",
+            lossy(&[byte]),
+            lossy(value),
+            lossy(key),
+            lossy(&self.command.name)
+        );
+        State::Error
     }
 
     fn keep_parameter(&mut self) {

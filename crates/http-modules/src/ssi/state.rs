@@ -136,8 +136,9 @@ pub(super) fn target(r: &Request, text: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Fai
     };
     let mut decoded = Vec::with_capacity(path.len());
     unescape(Unescape::All, path, &mut decoded);
-    if is_unsafe(path) || is_unsafe(&decoded) {
-        moonrest_http::error!(r, "unsafe URI \"{}\" was detected", String::from_utf8_lossy(&uri));
+    let refused = if is_unsafe(path) { Some(&uri) } else { Some(&decoded).filter(|path| is_unsafe(path)) };
+    if let Some(refused) = refused {
+        moonrest_http::error!(r, "unsafe URI \"{}\" was detected", String::from_utf8_lossy(refused));
         return Err(Failed);
     }
     Ok((decoded, args.to_vec()))
@@ -197,6 +198,10 @@ fn matches(r: &Request, pattern: &[u8], text: &[u8]) -> Result<bool, Failed> {
     let mut groups = Groups::new();
     if !regex.captures(text, &mut groups) {
         return Ok(false);
+    }
+    // Groups behind the last one that took part do not exist.
+    while groups.len() > 1 && groups.last() == Some(&(0, 0)) {
+        groups.pop();
     }
     let shared = r.main().ctx::<Shared>();
     for (name, group) in regex.names() {
