@@ -149,9 +149,6 @@ async fn stub(r: &RequestRef) -> Result<(), RequestError> {
         }
         r.send_head().await?;
     }
-    // Its own answer may have been one without a body.
-    r.header_only.set(false);
-    r.done.set(false);
     match r.output(Piece::Data(text))? {
         FilterStep::Now(()) => Ok(()),
         FilterStep::Wait(wait) => wait.await,

@@ -1,0 +1,4 @@
+//! The filters and subrequests inside the engine: a request in memory, an exchange that records, a client as slow as a
+//! test wants it.
+mod engine;
+mod filters;
