@@ -187,9 +187,9 @@ fn permitted_through_proxy(r: &Request, proxied: u16) -> bool {
             return true;
         }
     }
-    !cached
-        && !(proxied & NO_LAST_MODIFIED != 0 && out.last_modified.is_some())
-        && !(proxied & NO_ETAG != 0 && out.etag.is_some())
+    let dated = proxied & NO_LAST_MODIFIED != 0 && out.last_modified.is_some();
+    let tagged = proxied & NO_ETAG != 0 && out.etag.is_some();
+    !(cached || dated || tagged)
 }
 
 /// Whether a list such as `Cache-Control` contains `word`, by itself or with a value.

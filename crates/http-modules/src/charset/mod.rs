@@ -45,14 +45,15 @@ impl HttpModule for Charset {
         if !main.used {
             return Ok(());
         }
-        if let (Some(Choice::Known(to)), Some(Choice::Known(from))) = (&loc.charset, &loc.source_charset) {
-            if to != from && main.shared.table(*from, *to).is_none() {
-                return Err(Fault::message(format!(
-                    "no \"charset_map\" between the charsets \"{}\" and \"{}\"",
-                    String::from_utf8_lossy(main.shared.name(*from)),
-                    String::from_utf8_lossy(main.shared.name(*to))
-                )));
-            }
+        if let (Some(Choice::Known(to)), Some(Choice::Known(from))) = (&loc.charset, &loc.source_charset)
+            && to != from
+            && main.shared.table(*from, *to).is_none()
+        {
+            return Err(Fault::message(format!(
+                "no \"charset_map\" between the charsets \"{}\" and \"{}\"",
+                String::from_utf8_lossy(main.shared.name(*from)),
+                String::from_utf8_lossy(main.shared.name(*to))
+            )));
         }
         let types = loc.types.clone().unwrap_or_else(|| Arc::new(MediaTypes::of(&TYPES)));
         to.header_filter(

@@ -61,10 +61,10 @@ impl Shared {
 pub(super) fn variable(r: &Request, name: &[u8]) -> Option<Vec<u8>> {
     let name = name.to_ascii_lowercase();
     let shared = r.main().ctx::<Shared>();
-    if let [digit @ b'0'..=b'9'] = *name {
-        if let Some(value) = shared.capture(digit - b'0') {
-            return Some(value);
-        }
+    if let [digit @ b'0'..=b'9'] = *name
+        && let Some(value) = shared.capture(digit - b'0')
+    {
+        return Some(value);
     }
     if let Some(value) = shared.variables.borrow().get(&name) {
         return Some(value.clone());
