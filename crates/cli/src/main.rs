@@ -1,5 +1,7 @@
 //! The `moonrest` program: nginx's command line.
 
+mod demo;
+mod dump;
 mod features;
 mod options;
 

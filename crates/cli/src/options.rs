@@ -1,12 +1,13 @@
 //! nginx's options: `-p -c -g -e -t -T -q -s -v -V -h`.
 //! <https://nginx.org/en/docs/switches.html>
 
+use crate::{demo, dump};
 use moonrest_server::{Mode, Options, Program};
 use std::{
     ffi::OsStr,
     io::{self, Write as _},
     os::unix::ffi::OsStrExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 /// Where the server lives when nothing is said.
@@ -87,8 +88,16 @@ fn parse(words: &[Vec<u8>]) -> Result<Given, String> {
 }
 
 /// Runs the program; gives its exit status.
-pub fn start(argv: Vec<Vec<u8>>) -> u8 {
-    let given = match parse(argv.get(1..).unwrap_or_default()) {
+pub(crate) fn start(argv: Vec<Vec<u8>>) -> u8 {
+    let words = argv.get(1..).unwrap_or_default();
+    match words {
+        [word] if word == b"--dump-directives" => return print(&dump::directives()),
+        [word] if word == b"--dump-variables" => return print(&dump::variables()),
+        [word] if word == b"demo" => return serve_demo(argv),
+        [] if no_configuration() && demo::checkout().is_some() => return serve_demo(argv),
+        _ => {}
+    }
+    let given = match parse(words) {
         Ok(given) => given,
         Err(text) => {
             error_line(&format!("nginx: {text}"));
@@ -101,9 +110,30 @@ pub fn start(argv: Vec<Vec<u8>>) -> u8 {
             return 0;
         }
     }
-    let program =
-        Program { registry: moonrest_http_modules::MODULES, options: options(given), version: VERSION, argv };
+    run(options(given), argv)
+}
+
+fn run(options: Options, argv: Vec<Vec<u8>>) -> u8 {
+    let program = Program { registry: moonrest_http_modules::MODULES, options, version: VERSION, argv };
     u8::try_from(moonrest_server::run(&program)).unwrap_or(1)
+}
+
+fn no_configuration() -> bool {
+    !Path::new(DEFAULT_PREFIX).join(DEFAULT_CONF).exists()
+}
+
+fn serve_demo(argv: Vec<Vec<u8>>) -> u8 {
+    match demo::site() {
+        Ok(site) => run(demo::options(&site), argv),
+        Err(error) => {
+            error_line(&format!("moonrest: the demo site cannot be written ({error})"));
+            1
+        }
+    }
+}
+
+fn print(text: &str) -> u8 {
+    u8::from(io::stdout().write_all(text.as_bytes()).is_err())
 }
 
 fn options(given: Given) -> Options {
@@ -123,6 +153,7 @@ fn options(given: Given) -> Options {
         error_log: given.error_log.map_or_else(|| PathBuf::from(DEFAULT_ERROR_LOG), path),
         quiet: given.quiet,
         mode,
+        greeting: None,
     }
 }
 
@@ -135,7 +166,7 @@ fn show_version(given: &Given) {
     error_line(&format!("nginx version: nginx/{NGINX_VERSION}"));
     error_line(&format!("moonrest version: {VERSION}"));
     if given.help {
-        error_line(HELP);
+        error_line(&help());
     }
     if given.configure {
         let arguments = crate::features::configure_arguments(moonrest_http_modules::MODULES);
@@ -143,4 +174,65 @@ fn show_version(given: &Given) {
     }
 }
 
-const HELP: &str = "Usage: nginx [-?hvVtTq] [-s signal] [-p prefix]";
+fn help() -> String {
+    format!(
+        "Usage: nginx [-?hvVtTq] [-s signal] [-p prefix]
+             [-e filename] [-c filename] [-g directives]
+
+Options:
+  -?,-h         : this help
+  -v            : show version and exit
+  -V            : show version and configure options then exit
+  -t            : test configuration and exit
+  -T            : test configuration, dump it and exit
+  -q            : suppress non-error messages during configuration testing
+  -s signal     : send signal to a master process: stop, quit, reopen, reload
+  -p prefix     : set prefix path (default: {DEFAULT_PREFIX})
+  -e filename   : set error log file (default: {DEFAULT_ERROR_LOG})
+  -c filename   : set configuration file (default: {DEFAULT_CONF})
+  -g directives : set global directives out of configuration file
+
+  moonrest demo : serve the demo site on http://127.0.0.1:8080/
+"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<Vec<u8>> {
+        text.split_whitespace().map(|word| word.as_bytes().to_vec()).collect()
+    }
+
+    #[test]
+    fn values_stand_in_the_same_word_or_the_next() {
+        let given = parse(&words("-p/a/ -c x.conf -tq -g daemon_off; -e stderr")).unwrap();
+        assert_eq!(given.prefix.as_deref(), Some(&b"/a/"[..]));
+        assert_eq!(given.conf_file.as_deref(), Some(&b"x.conf"[..]));
+        assert_eq!(given.params.as_deref(), Some(&b"daemon_off;"[..]));
+        assert!(given.test && given.quiet && !given.dump);
+        assert_eq!(parse(&words("-s reload")).unwrap().signal, Some(1));
+        assert!(parse(&words("-T")).unwrap().dump);
+    }
+
+    #[test]
+    fn errors_are_worded_as_by_nginx() {
+        let check = |text: &str, expect: &str| assert_eq!(parse(&words(text)).unwrap_err(), expect);
+        check("start", "invalid option: \"start\"");
+        check("-x", "invalid option: \"x\"");
+        check("-s start", "invalid option: \"-s start\"");
+        check("-p", "option \"-p\" requires directory name");
+        check("-c", "option \"-c\" requires file name");
+        check("-g", "option \"-g\" requires parameter");
+    }
+
+    #[test]
+    fn the_configuration_file_lies_below_the_prefix() {
+        let options = options(parse(&words("-p /srv -c a/b.conf")).unwrap());
+        assert_eq!(options.prefix.as_os_str(), "/srv/");
+        assert_eq!(options.conf_file, Path::new("/srv/a/b.conf"));
+        assert_eq!(options.conf_prefix().as_os_str(), "/srv/a/");
+        assert_eq!(options.error_log_path().unwrap(), Path::new("/srv/logs/error.log"));
+    }
+}

@@ -38,6 +38,14 @@ pub trait Resources: moonrest_conf::Loader {
     /// # Errors
     /// The system's, as `mkdir` or `chown` gives it.
     fn make_dir(&self, path: &Path, owner: Option<(u32, u32)>) -> io::Result<()>;
+
+    /// Names whom directories belong to that are made without an owner: the worker's user.
+    fn set_owner(&self, _owner: Option<(u32, u32)>) {}
+
+    /// Whether root reads the configuration, now or when it was handed over.
+    fn privileged(&self) -> bool {
+        moonrest_sys::user::effective_uid() == 0
+    }
 }
 
 /// Shared by every setter of one compilation.

@@ -22,8 +22,11 @@ pub struct Source<S> {
     /// Calls back with the client's address.
     pub client: fn(&S) -> Addr,
     /// The address that trusted proxies forward for; `None` where there is no such thing, and no `proxy` parameter.
-    pub forwarded: Option<fn(&S, Addr, &[Cidr], bool) -> Addr>,
+    pub forwarded: Option<Forwarded<S>>,
 }
+
+/// Given the peer's address, the trusted proxies, and whether to follow more than one.
+pub type Forwarded<S> = fn(&S, Addr, &[Cidr], bool) -> Addr;
 
 /// A value's place in [`Geo::values`].
 type ValueId = u32;

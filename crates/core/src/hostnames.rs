@@ -4,6 +4,7 @@
 use hashbrown::{HashMap, HashSet};
 
 /// Values by name. Names are kept in lower case and asked for in lower case.
+#[derive(Clone)]
 pub struct Hostnames<T> {
     exact: HashMap<Box<[u8]>, T>,
     /// By what follows `*.`; whether the name itself belongs to it too (`.example.com`).

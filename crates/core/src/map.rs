@@ -18,8 +18,15 @@ struct Map {
     /// A final dot of the value is not part of the name.
     hostnames: bool,
     names: Hostnames<Template>,
-    regexes: Vec<(Regex, Box<[(VarId, usize)]>, Template)>,
+    regexes: Vec<Pattern>,
     default: Option<Template>,
+}
+
+struct Pattern {
+    regex: Regex,
+    /// The variables of its named groups.
+    names: Box<[(VarId, usize)]>,
+    value: Template,
 }
 
 /// Sets `map STRING $variable { … }`: compiles the table and declares the variable.
@@ -73,7 +80,7 @@ impl Map {
             };
             let regex = Regex::new(pattern, caseless)?;
             let names = args.vars.define_captures(&regex)?;
-            self.regexes.push((regex, names, value));
+            self.regexes.push(Pattern { regex, names, value });
             return Ok(());
         }
         let key = key.strip_prefix(b"\\").unwrap_or(key);
@@ -112,7 +119,7 @@ impl Map {
             return Some(value);
         }
         if !key.is_empty() {
-            for (regex, names, value) in &self.regexes {
+            for Pattern { regex, names, value } in &self.regexes {
                 if regex.group_count() == 1 {
                     if regex.is_match(key) {
                         subject.keep_captures(&[], Groups::new(), &[]);

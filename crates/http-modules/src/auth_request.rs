@@ -1,8 +1,12 @@
 //! `auth_request`: access by what a subrequest answers.
 //! <https://nginx.org/en/docs/http/ngx_http_auth_request_module.html>
 
-use moonrest_http::{body::BodyState, prelude::*, subrequest};
-use moonrest_proto::http1::Body;
+use moonrest_http::{
+    body::{BodyState, RequestBody},
+    prelude::*,
+    subrequest,
+};
+use moonrest_proto::http1::{Body, Framing};
 
 /// The module.
 pub struct AuthRequest;
@@ -47,13 +51,13 @@ impl PhaseHandler for Guard {
     fn handle(&self, r: &RequestRef) -> Result<Step, RequestError> {
         let child = subrequest::background(r, self.0.uri.as_deref().unwrap_or_default())?;
         // What asks for permission has no body: the one of the request is still to be read.
-        child.framing.set(moonrest_proto::http1::Framing { body: Body::None, ..child.framing.get() });
-        child.body.borrow_mut().state = BodyState::Complete;
+        child.framing.set(Framing { body: Body::None, ..child.framing.get() });
+        *child.body.borrow_mut() = RequestBody { state: BodyState::Complete, ..RequestBody::default() };
         child.header_only.set(true);
         let (r, loc) = (r.clone(), self.0.clone());
         Step::wait(async move {
             let ran = subrequest::run(child.clone()).await;
-            if let Err(error @ RequestError::Client { status: 499, .. }) = ran {
+            if let Err(error @ (RequestError::Client { status: 499, .. } | RequestError::Gone { .. })) = ran {
                 return Err(error);
             }
             for (variable, value) in loc.variables.iter().flatten() {

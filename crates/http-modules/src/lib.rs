@@ -13,6 +13,7 @@ pub mod browser;
 pub mod charset;
 mod compression;
 pub mod dav;
+pub mod degradation;
 pub mod empty_gif;
 pub mod geo;
 pub mod gunzip;
@@ -20,19 +21,24 @@ pub mod gzip;
 pub mod gzip_static;
 pub mod headers;
 pub mod index;
+mod lenient_base64;
 pub mod log;
 pub mod map;
+pub mod mirror;
 pub mod not_modified;
 pub mod random_index;
 pub mod range;
 pub mod realip;
+pub mod referer;
 pub mod rewrite;
 pub mod secure_link;
 pub mod split_clients;
 pub mod ssi;
 pub mod static_files;
+pub mod stub_status;
 pub mod sub_filter;
 pub mod try_files;
+pub mod userid;
 pub mod zstd;
 pub mod zstd_static;
 
@@ -46,13 +52,15 @@ pub static MODULES: Registry = &[
     &Module::<realip::RealIp>::NEW,
     &Module::<rewrite::Rewrite>::NEW,
     // preaccess: limit_req, limit_conn
+    &Module::<degradation::Degradation>::NEW,
     // access
     &Module::<access::Access>::NEW,
     &Module::<auth_basic::AuthBasic>::NEW,
     &Module::<auth_request::AuthRequest>::NEW,
     // precontent: try_files, mirror
     &Module::<try_files::TryFiles>::NEW,
-    // content: random_index, index, autoindex, dav, gzip_static, static
+    &Module::<mirror::Mirror>::NEW,
+    // content
     &Module::<random_index::RandomIndex>::NEW,
     &Module::<index::Index>::NEW,
     &Module::<autoindex::Autoindex>::NEW,
@@ -62,25 +70,27 @@ pub static MODULES: Registry = &[
     &Module::<gzip_static::GzipStatic>::NEW,
     &Module::<static_files::StaticFiles>::NEW,
     &Module::<empty_gif::EmptyGif>::NEW,
+    &Module::<stub_status::StubStatus>::NEW,
     // variables only
     &Module::<map::Map>::NEW,
     &Module::<geo::Geo>::NEW,
     &Module::<split_clients::SplitClients>::NEW,
+    &Module::<browser::Browser>::NEW,
+    &Module::<referer::Referer>::NEW,
+    &Module::<secure_link::SecureLink>::NEW,
     // filters
     &Module::<not_modified::NotModified>::NEW,
     &Module::<headers::Headers>::NEW,
+    &Module::<userid::UserId>::NEW,
     &Module::<gunzip::Gunzip>::NEW,
-    &Module::<addition::Addition>::NEW,
     &Module::<sub_filter::Sub>::NEW,
+    &Module::<addition::Addition>::NEW,
     &Module::<charset::Charset>::NEW,
     &Module::<ssi::Ssi>::NEW,
     &Module::<zstd::Zstd>::NEW,
     &Module::<brotli::Brotli>::NEW,
     &Module::<gzip::Gzip>::NEW,
     &Module::<range::Ranges>::NEW,
-    &Module::<browser::Browser>::NEW,
-    &Module::<secure_link::SecureLink>::NEW,
-    // filters: headers, userid, gzip …
     // log
     &Module::<log::AccessLog>::NEW,
 ];

@@ -1,10 +1,7 @@
 //! `secure_link`: links that nobody can make up, and that expire.
 //! <https://nginx.org/en/docs/http/ngx_http_secure_link_module.html>
 
-use base64::{
-    Engine as _, alphabet,
-    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
-};
+use crate::lenient_base64::decode_base64_url;
 use md5::{Digest as _, Md5};
 use moonrest_http::prelude::*;
 use std::cell::RefCell;
@@ -75,14 +72,6 @@ impl Inherit for Loc {
 #[derive(Default)]
 struct Expires(RefCell<Vec<u8>>);
 
-/// The alphabet for addresses, as lenient as nginx's.
-const URL_SAFE: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::URL_SAFE,
-    GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true),
-);
-
 impl Loc {
     /// `1` for a good link, `0` for one that has expired, nothing for any other.
     fn link(&self, r: &Request, out: &mut Vec<u8>) -> bool {
@@ -123,8 +112,7 @@ fn decode_hash(text: &[u8]) -> Option<Vec<u8>> {
     if text.len() > 24 {
         return None;
     }
-    let end = memchr::memchr(b'=', text).unwrap_or(text.len());
-    URL_SAFE.decode(text.get(..end)?).ok()
+    decode_base64_url(text)
 }
 
 fn old_link<'a>(target: &'a [u8], secret: &[u8]) -> Option<&'a [u8]> {

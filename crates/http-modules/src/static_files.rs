@@ -45,6 +45,7 @@ impl PhaseHandler for Handler {
         if method == Method::Post {
             return Step::finish(405);
         }
+        r.ignore_body()?;
         {
             let mut out = r.out_mut();
             out.status = 200;

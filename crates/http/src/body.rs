@@ -58,6 +58,19 @@ pub enum BodyState {
 }
 
 impl RequestBody {
+    /// The same body for a subrequest: complete, or none as far as that one is concerned.
+    pub fn share(&self) -> Self {
+        let known = self.state == BodyState::Complete;
+        Self {
+            state: BodyState::Complete,
+            memory: if known { self.memory.clone() } else { Vec::new() },
+            memory_len: if known { self.memory_len } else { 0 },
+            file: if known { self.file.clone() } else { None },
+            received: if known { self.received } else { 0 },
+            to_file: false,
+        }
+    }
+
     /// Makes it that of a new request.
     pub(crate) fn clear(&mut self) {
         self.state = BodyState::Unread;
@@ -96,6 +109,18 @@ impl RequestBody {
 }
 
 impl Request {
+    /// Says that the body will not be read, before an answer is made: a client that waits for leave to send it gets
+    /// that, as nginx gives it, so that the connection can go on (`ngx_http_discard_request_body`).
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub fn ignore_body(&self) -> Result<(), RequestError> {
+        if self.is_subrequest() || self.body.borrow().state != BodyState::Unread {
+            return Ok(());
+        }
+        self.exchange.expect_continue(self)
+    }
+
     /// Whether the request has a body that was not read yet.
     pub fn has_unread_body(&self) -> bool {
         self.framing.get().body != Framed::None && self.body.borrow().state == BodyState::Unread

@@ -253,6 +253,19 @@ impl<'a> Compiler<'a> {
         mains.iter_mut().flatten().find_map(|main| main.downcast_mut::<T>()).map(f)
     }
 
+    /// The `server` block around a block.
+    pub fn server_of(&self, block: BlockId) -> Option<BlockId> {
+        self.blocks.borrow().get(block.0 as usize)?.server
+    }
+
+    /// The names of a `server` block; complete once all directives are read.
+    pub fn server_names(&self, server: BlockId) -> Vec<crate::listen::ServerName> {
+        let of_server = |main: &mut CoreMain| {
+            main.names.iter().filter(|(id, _)| *id == server).map(|(_, name)| name.clone()).collect()
+        };
+        self.with_main(of_server).unwrap_or_default()
+    }
+
     fn finish_modules(&self) {
         for (number, module) in self.registry.iter().enumerate() {
             let Some(mut main) = self.mains.borrow_mut()[number].take() else { continue };

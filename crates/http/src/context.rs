@@ -17,16 +17,16 @@ pub(crate) fn log(r: &Request, level: Level, message: fmt::Arguments<'_>) {
 }
 
 fn append(r: &Request, line: &mut String) {
+    let main = r.main();
+    let action = main.action.get();
+    if !action.is_empty() {
+        let _ = write!(line, " while {action}");
+    }
     let mut text = Vec::with_capacity(64);
     r.with_client(|addr| addr.append_text(&mut text));
     let _ = write!(line, ", client: {}", String::from_utf8_lossy(&text));
     let _ = write!(line, ", server: {}", String::from_utf8_lossy(&r.srv().name));
-    let main = r.main();
-    let request_line = {
-        let head = main.head.borrow();
-        let block = main.block.borrow();
-        String::from_utf8_lossy(head.line.of(&block)).into_owned()
-    };
+    let request_line = request_line(main);
     if !request_line.is_empty() {
         let _ = write!(line, ", request: \"{request_line}\"");
     }
@@ -40,6 +40,19 @@ fn append(r: &Request, line: &mut String) {
             }
         });
     }
+}
+
+/// The request line, or as much of it as has come.
+fn request_line(main: &Request) -> String {
+    let head = main.head.borrow();
+    let block = main.block.borrow();
+    let line = head.line.of(&block);
+    if !line.is_empty() {
+        return String::from_utf8_lossy(line).into_owned();
+    }
+    let rest = block.get(head.start()..).unwrap_or_default();
+    let end = rest.iter().position(|byte| matches!(byte, b'\r' | b'\n')).unwrap_or(rest.len());
+    String::from_utf8_lossy(rest.get(..end).unwrap_or_default()).into_owned()
 }
 
 /// Logs at `error` with the request's context.

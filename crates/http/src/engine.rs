@@ -4,7 +4,7 @@ use crate::{
     body,
     filter::{FilterStep, Piece},
     location::{Found, LocId, LocationKind},
-    phase::{Flow, RequestError},
+    phase::{Flow, LocalBoxFuture, RequestError},
     request::{Redirect, Request, RequestRef},
     special,
     walk::{Resumed, Turn, Walk},
@@ -27,13 +27,55 @@ pub(crate) enum Entry {
 pub(crate) const MAX_CYCLES: u8 = 10;
 pub(crate) const MAX_DEPTH: u16 = 50;
 
-/// Handles a client's request from its first phase to its log lines. The protocol driver then decides about the
-/// connection.
+/// What is left to do for a request that could not be finished at once.
+pub(crate) enum Later {
+    /// Its walk through the phases came to this.
+    Walk(Walk, Result<Turn, RequestError>),
+    /// It is answered; its output must drain, or something follows it.
+    Complete,
+    /// Log handler number `.0` waits.
+    Log(usize, LocalBoxFuture<()>),
+}
+
+/// Handles a client's request from its first phase to its log lines, as far as that goes without waiting. `None` when
+/// it is finished; otherwise [`handle_later`] does the rest. Most requests never become a future.
+pub(crate) fn handle_now(r: &RequestRef) -> Option<Later> {
+    r.action.set("");
+    let mut walk = Walk::new(Entry::Start);
+    match walk.advance(r, Resumed::Nothing) {
+        Ok(Turn::Done(Flow::Responded)) => {}
+        turn => return Some(Later::Walk(walk, turn)),
+    }
+    if !r.done.get() || r.exchange.queued() > SMALL as u64 || r.loc().core.post_action.is_some() {
+        return Some(Later::Complete);
+    }
+    r.action.set("logging request");
+    for (number, handler) in r.loc().log.iter().enumerate() {
+        if let Some(wait) = handler.log(r) {
+            return Some(Later::Log(number, wait));
+        }
+    }
+    None
+}
+
+/// Finishes what [`handle_now`] began. The protocol driver then decides about the connection.
 ///
 /// # Errors
 /// When the response could not be completed and the connection must be closed.
-pub async fn handle(r: &RequestRef) -> Result<(), RequestError> {
-    let result = process(r, Entry::Start).await;
+pub(crate) async fn handle_later(r: &RequestRef, later: Later) -> Result<(), RequestError> {
+    let result = match later {
+        Later::Walk(walk, turn) => process_from(r, walk, turn).await,
+        Later::Complete => Ok(()),
+        Later::Log(number, wait) => {
+            wait.await;
+            for handler in r.loc().log.iter().skip(number + 1) {
+                if let Some(wait) = handler.log(r) {
+                    wait.await;
+                }
+            }
+            return Ok(());
+        }
+    };
     finish(r, result).await
 }
 
@@ -57,18 +99,36 @@ async fn finish(r: &RequestRef, result: Result<(), RequestError>) -> Result<(), 
     };
     if let Err(error) = &result {
         report(r, error);
-        if let RequestError::Client { status, .. } = error {
-            if !r.header_sent.get() && r.out.borrow().status == 0 {
-                r.out.borrow_mut().status = *status;
+        if let RequestError::Gone { status, .. } = error {
+            let mut out = r.out.borrow_mut();
+            if out.status == 0 || r.exchange.bytes_sent() == 0 {
+                out.status = *status;
             }
         }
         r.keepalive.set(false);
+    } else {
+        r.completed.set(true);
     }
     if r.loc().core.post_action.is_some() {
         post_action(r).await;
     }
+    if !r.companions.borrow().is_empty() {
+        join_companions(r, result.is_ok()).await;
+    }
+    r.action.set("logging request");
     log(r).await;
     result
+}
+
+/// Waits for the subrequests that run beside the request; a request that failed takes them with it.
+async fn join_companions(r: &RequestRef, wait: bool) {
+    while let Some(companion) = { r.companions.borrow_mut().pop() } {
+        if !wait {
+            companion.abort();
+        }
+        // An error is one of an aborted task.
+        let _ = companion.await;
+    }
 }
 
 /// Everything is queued: the last piece if a handler forgot it, then the queue down to what one write takes.
@@ -84,7 +144,7 @@ async fn complete(r: &RequestRef) -> Result<(), RequestError> {
 /// A response that is queued with no more than this is logged before it is written, in one write with its neighbours.
 const SMALL: usize = 64 * 1024;
 
-async fn log(r: &RequestRef) {
+pub(crate) async fn log(r: &RequestRef) {
     for handler in &r.loc().log {
         if let Some(wait) = handler.log(r) {
             wait.await;
@@ -99,7 +159,15 @@ async fn post_action(r: &RequestRef) {
         return;
     }
     // The client has its answer; what the action answers goes nowhere.
-    let Ok(child) = crate::subrequest::background(r, &target) else { return };
+    let named = target.starts_with(b"@");
+    let uri = if named { r.uri().clone() } else { target.clone() };
+    let Ok(child) = crate::subrequest::background(r, &uri) else { return };
+    if named {
+        child.redirect_to_named(&target);
+    }
+    // The variables of the response are those of the client's.
+    child.out.borrow_mut().status = r.status();
+    child.header_size.set(r.header_size.get());
     let _ = crate::subrequest::run(child).await;
 }
 
@@ -128,7 +196,10 @@ pub(crate) async fn run_subrequest(r: &RequestRef) -> Result<(), RequestError> {
         other => other,
     };
     if let Err(error) = &result {
-        report(r, error);
+        // That the client has gone is told once, by its own request.
+        if !matches!(error, RequestError::Gone { .. }) {
+            report(r, error);
+        }
     }
     if r.loc().core.log_subrequest {
         log(r).await;
@@ -157,17 +228,31 @@ async fn stub(r: &RequestRef) -> Result<(), RequestError> {
 
 /// Runs phases until the request is answered, following redirects and error pages.
 pub(crate) async fn process(r: &RequestRef, entry: Entry) -> Result<(), RequestError> {
-    let mut entry = entry;
+    r.main().action.set("");
+    let mut walk = Walk::new(entry);
+    let turn = walk.advance(r, Resumed::Nothing);
+    process_from(r, walk, turn).await
+}
+
+/// The same for a walk that has begun.
+async fn process_from(
+    r: &RequestRef,
+    walk: Walk,
+    turn: Result<Turn, RequestError>,
+) -> Result<(), RequestError> {
+    let (mut walk, mut turn) = (walk, turn);
     loop {
-        let flow = match phases(r, entry).await {
+        let flow = match walk_on(r, &mut walk, turn).await {
             Ok(flow) => flow,
-            Err(error) if r.header_sent.get() || error.status() == 499 => return Err(error),
+            Err(error) if r.header_sent.get() || matches!(error, RequestError::Gone { .. }) => {
+                return Err(error);
+            }
             Err(error) => {
                 report(r, &error);
                 Flow::Finish(error.status())
             }
         };
-        entry = match flow {
+        let entry = match flow {
             Flow::Redirected => match redirect(r) {
                 Ok(entry) => entry,
                 Err(error) => {
@@ -186,6 +271,8 @@ pub(crate) async fn process(r: &RequestRef, entry: Entry) -> Result<(), RequestE
             },
             Flow::Next | Flow::PhaseDone | Flow::Responded => return Ok(()),
         };
+        walk = Walk::new(entry);
+        turn = walk.advance(r, Resumed::Nothing);
     }
 }
 
@@ -194,15 +281,18 @@ pub(crate) fn redirect(r: &Request) -> Result<Entry, RequestError> {
     let Some(redirect) = r.pending_redirect.borrow_mut().take() else {
         return Err(RequestError::internal("redirected to nowhere"));
     };
-    count_cycle(r)?;
+    count_cycle(r, |_| match &*redirect {
+        Redirect::Uri { uri, .. } => ("internally redirecting to", uri.clone()),
+        Redirect::Named(name) => ("redirect to named location", name.to_vec()),
+    })?;
     r.clear_ctx();
     r.internal.set(true);
-    r.valid_unparsed_uri.set(false);
-    r.valid_location.set(true);
     match *redirect {
         Redirect::Uri { uri, args } => {
             *r.uri.borrow_mut() = uri;
             *r.args.borrow_mut() = args;
+            r.valid_unparsed_uri.set(false);
+            r.valid_location.set(true);
             r.add_uri_to_alias.set(false);
             r.location.set(r.srv().location);
             Ok(Entry::ServerRewrite)
@@ -227,28 +317,40 @@ pub(crate) fn redirect(r: &Request) -> Result<Entry, RequestError> {
     }
 }
 
-pub(crate) fn count_cycle(r: &Request) -> Result<(), RequestError> {
-    let cycles = r.cycles.get() + 1;
+/// Counts one change of the path; `action` words what is being done, and with what.
+pub(crate) fn count_cycle(
+    r: &Request,
+    action: impl FnOnce(&Request) -> (&'static str, Vec<u8>),
+) -> Result<(), RequestError> {
+    let cycles = r.cycles.get().saturating_add(1);
     r.cycles.set(cycles);
-    if cycles > MAX_CYCLES {
-        let uri = String::from_utf8_lossy(&r.uri()).into_owned();
-        return Err(RequestError::internal(format!(
-            "rewrite or internal redirection cycle while processing \"{uri}\""
-        )));
+    if !has_cycled(r) {
+        return Ok(());
     }
-    Ok(())
+    let (action, target) = action(r);
+    let target = String::from_utf8_lossy(&target);
+    Err(RequestError::internal(format!("rewrite or internal redirection cycle while {action} \"{target}\"")))
 }
 
-/// Walks through the phases from `entry` on.
-async fn phases(r: &RequestRef, entry: Entry) -> Result<Flow, RequestError> {
-    let mut walk = Walk::new(entry);
-    let mut resumed = Resumed::Nothing;
+/// Whether the path was changed once too often: only built-in pages can answer now.
+pub(crate) fn has_cycled(r: &Request) -> bool {
+    r.cycles.get() > MAX_CYCLES
+}
+
+/// Walks on through the phases from where a walk came to `turn`.
+async fn walk_on(
+    r: &RequestRef,
+    walk: &mut Walk,
+    turn: Result<Turn, RequestError>,
+) -> Result<Flow, RequestError> {
+    let mut turn = turn?;
     loop {
-        resumed = match walk.advance(r, resumed)? {
+        let resumed = match turn {
             Turn::Done(flow) => return Ok(flow),
             Turn::Wait(wait) => Resumed::Flow(wait.await?),
             Turn::WaitScript(wait) => Resumed::Script(wait.await?),
         };
+        turn = walk.advance(r, resumed)?;
     }
 }
 
@@ -261,11 +363,13 @@ pub(crate) fn find_location(r: &Request) -> Option<u16> {
         let uri = r.uri.borrow();
         search(r, top, &uri)
     };
-    if search == Search::Redirect {
-        auto_redirect(r);
+    let name = r.location.get();
+    let status = check_location(r);
+    if status.is_none() && search == Search::Redirect {
+        redirect_to_slash(r, &r.http().location(name).name);
         return Some(301);
     }
-    check_location(r)
+    status
 }
 
 /// How one level's search ended; the best location so far is set in the request.
@@ -311,17 +415,15 @@ fn search(r: &Request, at: LocId, uri: &[u8]) -> Search {
     let Some((id, names)) = level.find_regex(uri, &mut groups) else { return Search::Open };
     crate::regex::keep(r, uri, groups, names);
     r.location.set(id);
-    match search(r, id, uri) {
-        Search::Redirect => Search::Redirect,
-        _ => Search::Settled,
-    }
+    // nginx: a location inside a regular expression's never redirects to its slash.
+    search(r, id, uri);
+    Search::Settled
 }
 
-/// The path lacks the final slash of the location that was set: the answer is a redirect to it.
-fn auto_redirect(r: &Request) {
-    let name = r.loc().name.clone();
+/// The path lacks the final slash of the location's name: the answer is a redirect to it.
+fn redirect_to_slash(r: &Request, name: &[u8]) {
     let mut target = Vec::with_capacity(name.len() + 16);
-    moonrest_proto::escape::escape(moonrest_proto::escape::Kind::Uri, &name, &mut target);
+    moonrest_proto::escape::escape(moonrest_proto::escape::Kind::Uri, name, &mut target);
     let args = r.args.borrow();
     if !args.is_empty() {
         target.push(b'?');
@@ -345,6 +447,8 @@ fn check_location(r: &Request) -> Option<u16> {
             && r.body.borrow().state == body::BodyState::Unread
         {
             crate::error!(r, "client intended to send too large body: {length} bytes");
+            // Whatever location answers that: the body is not for it.
+            r.body.borrow_mut().state = body::BodyState::Discarded;
             return Some(413);
         }
     }

@@ -54,6 +54,11 @@ pub trait Exchange {
     /// Asks that what is queued be sent soon.
     fn flush(&self, r: &Request);
 
+    /// Bytes that are queued and not yet written.
+    fn queued(&self) -> u64 {
+        0
+    }
+
     /// Ready when no more than `low_water` bytes are queued.
     fn poll_drained(
         &self,

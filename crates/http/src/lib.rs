@@ -3,6 +3,7 @@
 pub mod args;
 pub mod basic_auth;
 pub mod body;
+pub mod browser;
 mod children;
 pub mod compile;
 pub mod context;

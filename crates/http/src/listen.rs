@@ -1,6 +1,8 @@
 //! `listen` and `server_name`: which sockets are opened, and which server a request belongs to.
 //! <https://nginx.org/en/docs/http/request_processing.html>
 
+mod address;
+
 use crate::{
     args::Args,
     compile::BlockId,
@@ -11,7 +13,7 @@ use hashbrown::HashMap;
 use moonrest_core::{ConfResult, ConfigError, Env, Fault, Regex, Span, VarId, conf::value, regex::Groups};
 use moonrest_sys::listen::{KeepAlive, ListenAddr, ListenSpec};
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -197,7 +199,9 @@ fn args_name(main: &mut CoreMain, loc: &mut CoreLoc, args: &Args<'_>, name: Serv
 
 /// Sets `listen ADDRESS[:PORT] [PARAMETER …]`.
 pub(crate) fn set_listen(main: &mut CoreMain, _loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
-    let addrs = parse_address(args.bytes(0)?, args)?;
+    let addrs = address::parse(args.bytes(0)?).map_err(|wrong| {
+        Fault::message(format!("{wrong} in \"{}\" of the \"{}\" directive", args.lossy(0), args.name()))
+    })?;
     for addr in addrs {
         let mut line = ListenLine {
             spec: ListenSpec::new(addr),
@@ -212,11 +216,12 @@ pub(crate) fn set_listen(main: &mut CoreMain, _loc: &mut CoreLoc, args: &Args<'_
         for n in 1..args.len() {
             parameter(&mut line, args, n)?;
         }
+        check_quic(&line, args)?;
         let twin = main.listens.iter().any(|(block, known)| {
             *block == args.block && known.spec.addr == line.spec.addr && known.quic == line.quic
         });
         if twin {
-            return Err(Fault::message(format!("a duplicate listen {}", args.lossy(0))));
+            return Err(Fault::message(format!("a duplicate listen {}", line.spec.addr)));
         }
         main.listens.push((args.block, line));
     }
@@ -226,19 +231,17 @@ pub(crate) fn set_listen(main: &mut CoreMain, _loc: &mut CoreLoc, args: &Args<'_
 fn parameter(line: &mut ListenLine, args: &Args<'_>, n: usize) -> ConfResult {
     let word = args.str(n)?;
     let (key, text) = word.split_once('=').map_or((word, None), |(key, text)| (key, Some(text)));
-    let invalid = |what: &str| Fault::message(format!("invalid {what} \"{}\"", text.unwrap_or_default()));
-    let number = |what: &str| {
-        text.and_then(|text| {
-            text.parse::<i32>().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit() || b == b'-'))
-        })
-        .ok_or_else(|| invalid(what))
+    let text = text.unwrap_or_default();
+    let invalid = || Fault::message(format!("invalid {key} \"{word}\""));
+    let number = || {
+        let number = value::parse_uint(text.as_bytes());
+        number.and_then(|number| i32::try_from(number).ok()).ok_or_else(invalid)
     };
-    let size = |what: &str| {
-        text.and_then(|text| value::parse_size(text.as_bytes()))
-            .and_then(|n| usize::try_from(n).ok())
-            .ok_or_else(|| invalid(what))
+    let size = || {
+        let size = value::parse_size(text.as_bytes());
+        size.and_then(|size| usize::try_from(size).ok()).ok_or_else(invalid)
     };
-    match (key, text.is_some()) {
+    match (key, word.contains('=')) {
         ("default_server" | "default", false) => line.default_server = true,
         ("ssl", false) => line.ssl = true,
         ("http2", false) => {
@@ -256,45 +259,55 @@ fn parameter(line: &mut ListenLine, args: &Args<'_>, n: usize) -> ConfResult {
         ("reuseport", false) => (line.spec.reuseport, line.bind) = (true, true),
         ("multipath", false) => (line.spec.multipath, line.bind) = (true, true),
         ("backlog", true) => {
-            line.spec.backlog =
-                number("backlog").ok().filter(|n| *n != 0).ok_or_else(|| invalid("backlog"))?;
+            line.spec.backlog = number().ok().filter(|n| *n != 0).ok_or_else(invalid)?;
             line.bind = true;
         }
-        ("rcvbuf", true) => (line.spec.rcvbuf, line.bind) = (Some(size("rcvbuf")?), true),
-        ("sndbuf", true) => (line.spec.sndbuf, line.bind) = (Some(size("sndbuf")?), true),
-        ("fastopen", true) => (line.spec.fastopen, line.bind) = (Some(number("fastopen")?), true),
-        // FreeBSD's; nginx on Linux refuses them too.
-        ("setfib" | "accept_filter", true) => {
-            return Err(Fault::message(format!(
-                "the \"{key}\" parameter is not supported on this platform, ignored"
-            )));
-        }
-        ("ipv6only", true) => {
+        ("rcvbuf", true) => (line.spec.rcvbuf, line.bind) = (Some(size()?), true),
+        ("sndbuf", true) => (line.spec.sndbuf, line.bind) = (Some(size()?), true),
+        ("fastopen", true) => (line.spec.fastopen, line.bind) = (Some(number()?), true),
+        // FreeBSD's.
+        ("accept_filter", true) => args.env.warn(
+            format!("accept filters \"{word}\" are not supported on this platform, ignored"),
+            Some(args.span()),
+        ),
+        ("ipv6only", true) if text.starts_with('o') => {
             let on = match text {
-                Some("on") => true,
-                Some("off") => false,
-                _ => {
-                    return Err(Fault::message(format!(
-                        "invalid ipv6only flags \"{}\"",
-                        text.unwrap_or_default()
-                    )));
-                }
+                "on" => true,
+                "off" => false,
+                _ => return Err(Fault::message(format!("invalid ipv6only flags \"{text}\""))),
             };
-            if !matches!(line.spec.addr, ListenAddr::Inet(SocketAddr::V6(_))) {
-                return Err(Fault::message(format!(
-                    "ipv6only is not supported on addr \"{}\"",
-                    line.spec.addr
-                )));
+            // nginx: means nothing for other addresses, but asks for a socket of its own.
+            if matches!(line.spec.addr, ListenAddr::Inet(SocketAddr::V6(_))) {
+                line.spec.ipv6only = Some(on);
             }
-            (line.spec.ipv6only, line.bind) = (Some(on), true);
+            line.bind = true;
         }
         ("so_keepalive", true) => {
-            line.spec.keepalive = Some(keepalive(text.unwrap_or_default())?);
+            line.spec.keepalive = Some(keepalive(text)?);
             line.bind = true;
         }
         _ => return Err(args.invalid_parameter(n)),
     }
     Ok(())
+}
+
+/// Parameters of TCP that a listener for QUIC cannot have.
+fn check_quic(line: &ListenLine, args: &Args<'_>) -> ConfResult {
+    if !line.quic {
+        return Ok(());
+    }
+    let given = |name: &str| {
+        args.words()
+            .iter()
+            .skip(1)
+            .any(|word| word.text.split(|b| *b == b'=').next() == Some(name.as_bytes()))
+    };
+    const FOREIGN: [&str; 8] =
+        ["fastopen", "backlog", "deferred", "multipath", "ssl", "http2", "so_keepalive", "proxy_protocol"];
+    match FOREIGN.into_iter().find(|name| given(name)) {
+        Some(name) => Err(Fault::directive(format!("\"{name}\" parameter is incompatible with \"quic\""))),
+        None => Ok(()),
+    }
 }
 
 fn keepalive(text: &str) -> ConfResult<KeepAlive> {
@@ -323,59 +336,48 @@ fn keepalive(text: &str) -> ConfResult<KeepAlive> {
     Ok(KeepAlive::Tuned { idle, interval, count })
 }
 
-/// `*:80`, `80`, `1.2.3.4`, `[::1]:8080`, `localhost:80`, `unix:/path`.
-fn parse_address(text: &[u8], args: &Args<'_>) -> ConfResult<Vec<ListenAddr>> {
-    let shown = String::from_utf8_lossy(text).into_owned();
-    let fault =
-        |what: &str| Fault::message(format!("{what} in \"{shown}\" of the \"{}\" directive", args.name()));
-    if let Some(path) = text.strip_prefix(b"unix:") {
-        return if path.is_empty() {
-            Err(fault("no path in the unix domain socket"))
-        } else if path.len() > 107 {
-            Err(fault("too long path in the unix domain socket"))
-        } else {
-            Ok(vec![ListenAddr::Unix(path.to_vec())])
-        };
-    }
-    let port = |text: &str| match text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty() {
-        true => text.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(|| fault("invalid port")),
-        false => Err(fault("invalid port")),
-    };
-    if let Some(rest) = shown.strip_prefix('[') {
-        let (ip, rest) = rest.split_once(']').ok_or_else(|| fault("invalid host"))?;
-        let ip: Ipv6Addr = ip.parse().map_err(|_| fault("invalid IPv6 address"))?;
-        let number = match rest.strip_prefix(':') {
-            Some(text) => port(text)?,
-            None if rest.is_empty() => 80,
-            None => return Err(fault("invalid host")),
-        };
-        return Ok(vec![ListenAddr::Inet(SocketAddr::new(IpAddr::V6(ip), number))]);
-    }
-    let (host, number) = match shown.split_once(':') {
-        Some((host, text)) => (host, port(text)?),
-        None if shown.bytes().all(|b| b.is_ascii_digit()) => ("*", port(&shown)?),
-        None => (&*shown, 80),
-    };
-    if host == "*" {
-        return Ok(vec![ListenAddr::Inet(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), number))]);
-    }
-    if host.is_empty() {
-        return Err(fault("no host"));
-    }
-    if let Ok(ip) = host.parse::<Ipv4Addr>() {
-        return Ok(vec![ListenAddr::Inet(SocketAddr::new(IpAddr::V4(ip), number))]);
-    }
-    let found = (host, number).to_socket_addrs().map_err(|_| fault("host not found"))?;
-    let mut addrs: Vec<_> = found.map(ListenAddr::Inet).collect();
-    addrs.dedup();
-    if addrs.is_empty() { Err(fault("host not found")) } else { Ok(addrs) }
-}
-
 /// One address with the servers that listen on it.
 struct Gathered {
     line: ListenLine,
     default: Option<BlockId>,
     servers: Vec<BlockId>,
+    protocols: Protocols,
+}
+
+/// How the servers of one address have agreed so far on its protocols, to warn when they do not.
+#[derive(Default)]
+struct Protocols {
+    /// All that was asked for.
+    all: u8,
+    /// What the last line that differed, or agreed, asked for.
+    last: Option<u8>,
+    changed: bool,
+}
+
+impl Protocols {
+    fn of(line: &ListenLine) -> u8 {
+        u8::from(line.proxy_protocol) | u8::from(line.ssl) << 1 | u8::from(line.http2) << 2
+    }
+
+    /// Takes a further line; whether it contradicts the ones before it. `set` and `was_set` tell whether it, and any
+    /// before it, has parameters of the socket: such a line speaks for the whole address.
+    fn redefined_by(&mut self, line: &ListenLine, set: bool, was_set: bool) -> bool {
+        let (before, now) = (self.all, Self::of(line));
+        let added = now & !before != 0;
+        let removed = before & !now != 0;
+        let settled = |last: Option<u8>| last.is_some_and(|last| last != now);
+        let warn = if added {
+            (was_set && !set) || self.changed || removed
+        } else if removed {
+            set || settled(self.last)
+        } else {
+            (set && self.changed) || settled(self.last)
+        };
+        self.last = Some(if added { before } else { now });
+        self.changed |= added || removed;
+        self.all |= now;
+        warn
+    }
 }
 
 /// Joins the `listen`s of all servers into sockets.
@@ -392,7 +394,7 @@ pub(crate) fn group(
         .servers
         .iter()
         .filter(|(block, _)| !main.listens.iter().any(|(known, _)| known == block))
-        .map(|(block, _)| (*block, implied_line()));
+        .map(|(block, _)| (*block, implied_line(env)));
     let all = main.listens.iter().cloned().chain(implied);
     let mut in_order: Vec<_> = all.collect();
     in_order.sort_by_key(|(block, _)| *block);
@@ -405,8 +407,8 @@ pub(crate) fn group(
 }
 
 /// A server without `listen` listens on `*:80`, or on `*:8000` without the rights for that.
-fn implied_line() -> ListenLine {
-    let port = if moonrest_sys::user::effective_uid() == 0 { 80 } else { 8000 };
+fn implied_line(env: &Env<'_>) -> ListenLine {
+    let port = if env.resources.privileged() { 80 } else { 8000 };
     ListenLine {
         spec: ListenSpec::new(ListenAddr::Inet(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))),
         default_server: false,
@@ -430,7 +432,8 @@ fn gather(
         .find(|entry| entry.line.spec.addr == line.spec.addr && entry.line.quic == line.quic);
     let Some(known) = known else {
         let default = line.default_server.then_some(block);
-        gathered.push(Gathered { line, default, servers: vec![block] });
+        let protocols = Protocols { all: Protocols::of(&line), ..Protocols::default() };
+        gathered.push(Gathered { line, default, servers: vec![block], protocols });
         return Ok(());
     };
     let at = |message: String| {
@@ -440,6 +443,7 @@ fn gather(
             None => error,
         }
     };
+    let (line_set, known_set) = (line.bind, known.line.bind);
     if line.bind {
         if known.line.bind {
             return Err(at(format!("duplicate listen options for {}", line.spec.addr)));
@@ -453,10 +457,7 @@ fn gather(
         }
         known.default = Some(block);
     }
-    let differs = known.line.ssl != line.ssl
-        || known.line.http2 != line.http2
-        || known.line.proxy_protocol != line.proxy_protocol;
-    if differs {
+    if known.protocols.redefined_by(&line, line_set, known_set) {
         env.warn(format!("protocol options redefined for {}", line.spec.addr), line.span);
     }
     known.line.ssl |= line.ssl;

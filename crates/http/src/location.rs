@@ -168,6 +168,9 @@ impl Matcher {
                     return entry.exact.map_or(Found::None, Found::Exact);
                 }
                 if entry.prefix.is_some() {
+                    if entry.name.len() == path.len() {
+                        return entry.prefix.map_or(Found::None, Found::Prefix);
+                    }
                     prefix = entry.prefix;
                     break;
                 }
@@ -331,5 +334,7 @@ mod tests {
         check(&names, "/a/b/c/d", Found::Prefix(LocId(4)));
         check(&names, "/zzz", Found::Prefix(LocId(0)));
         check(&names, "", Found::None);
+        check(&[("/a", false), ("/a/", false)], "/a", Found::Prefix(LocId(0)));
+        check(&[("/", false), ("/a/", true)], "/a", Found::AutoRedirect(LocId(1)));
     }
 }

@@ -39,7 +39,7 @@ impl Request {
 
     fn prepare_header(&self) {
         let mut out = self.out.borrow_mut();
-        if self.error_status.get() != 0 && !self.is_subrequest() {
+        if self.error_status.get() != 0 {
             out.status = self.error_status.get();
             out.status_line = None;
         }
@@ -85,12 +85,24 @@ impl Request {
         })
     }
 
-    fn start_body(&self, mut needed: Vec<(BodyOrder, Box<dyn BodyFilter>)>) -> Result<(), RequestError> {
-        self.header_sent.set(true);
-        if matches!(self.out.borrow().status, 204 | 304) {
-            // A filter may have decided so.
+    /// What the status leaves of the head, whatever handlers and filters said.
+    fn settle_header(&self) {
+        let mut out = self.out.borrow_mut();
+        if matches!(out.status, 204 | 304) {
             self.header_only.set(true);
         }
+        if out.status == 204 && !self.is_subrequest() {
+            out.set_content_type(Bytes::new());
+            out.clear_content_length();
+        }
+        if !matches!(out.status, 200 | 206 | 304) {
+            out.clear_last_modified();
+        }
+    }
+
+    fn start_body(&self, mut needed: Vec<(BodyOrder, Box<dyn BodyFilter>)>) -> Result<(), RequestError> {
+        self.header_sent.set(true);
+        self.settle_header();
         if self.header_only.get() {
             needed.clear();
         }
@@ -184,36 +196,6 @@ impl Request {
         self.respond_pieces(vec![Piece::Data(body)])
     }
 
-    /// Sends the head as it stands, one piece, and the end; boxes nothing unless a filter waits.
-    ///
-    /// # Errors
-    /// What a filter or the exchange gives.
-    pub fn respond_piece(self: &RequestRef, piece: Piece) -> Result<Step, RequestError> {
-        if let FilterStep::Wait(wait) = self.send_header()? {
-            let r = self.clone();
-            return Step::wait(async move {
-                wait.await?;
-                r.send_all(vec![piece]).await?;
-                Ok(Flow::Responded)
-            });
-        }
-        if let FilterStep::Wait(wait) = self.output(piece)? {
-            let r = self.clone();
-            return Step::wait(async move {
-                wait.await?;
-                r.send(Piece::Last).await?;
-                Ok(Flow::Responded)
-            });
-        }
-        match self.output(Piece::Last)? {
-            FilterStep::Now(()) => Step::responded(),
-            FilterStep::Wait(wait) => Step::wait(async move {
-                wait.await?;
-                Ok(Flow::Responded)
-            }),
-        }
-    }
-
     /// Sends the head as it stands, these pieces, and the end.
     ///
     /// # Errors
@@ -244,6 +226,36 @@ impl Request {
             }
         }
         Step::responded()
+    }
+
+    /// Sends the head as it stands, one piece, and the end; boxes nothing unless a filter waits.
+    ///
+    /// # Errors
+    /// What a filter or the exchange gives.
+    pub fn respond_piece(self: &RequestRef, piece: Piece) -> Result<Step, RequestError> {
+        if let FilterStep::Wait(wait) = self.send_header()? {
+            let r = self.clone();
+            return Step::wait(async move {
+                wait.await?;
+                r.send_all(vec![piece]).await?;
+                Ok(Flow::Responded)
+            });
+        }
+        if let FilterStep::Wait(wait) = self.output(piece)? {
+            let r = self.clone();
+            return Step::wait(async move {
+                wait.await?;
+                r.send(Piece::Last).await?;
+                Ok(Flow::Responded)
+            });
+        }
+        match self.output(Piece::Last)? {
+            FilterStep::Now(()) => Step::responded(),
+            FilterStep::Wait(wait) => Step::wait(async move {
+                wait.await?;
+                Ok(Flow::Responded)
+            }),
+        }
     }
 
     async fn send_all(self: &RequestRef, pieces: Pieces) -> Result<(), RequestError> {

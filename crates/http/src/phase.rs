@@ -92,7 +92,9 @@ pub trait LogHandler: Send + Sync {
 /// Whose fault it was that a request could not be finished.
 #[derive(Debug)]
 pub enum RequestError {
-    /// The client's connection is gone or broke the protocol in the body: close it, log 499 or the given status.
+    /// The client has left or took too long: nothing more is sent, the access log shows this status.
+    Gone { status: u16, message: Cow<'static, str> },
+    /// The client broke the protocol in the body: answer with this status.
     Client { status: u16, message: Cow<'static, str> },
     /// An upstream's.
     Upstream { status: u16, message: Cow<'static, str> },
@@ -105,7 +107,7 @@ pub enum RequestError {
 impl RequestError {
     /// The client has closed the connection.
     pub const fn client_gone() -> Self {
-        Self::Client { status: 499, message: Cow::Borrowed("client prematurely closed connection") }
+        Self::Gone { status: 499, message: Cow::Borrowed("client prematurely closed connection") }
     }
 
     /// A failure of our own, answered with 500 and logged as an error.
@@ -116,9 +118,10 @@ impl RequestError {
     /// The status to answer with while that is still possible.
     pub fn status(&self) -> u16 {
         match self {
-            Self::Client { status, .. } | Self::Upstream { status, .. } | Self::Internal { status, .. } => {
-                *status
-            }
+            Self::Gone { status, .. }
+            | Self::Client { status, .. }
+            | Self::Upstream { status, .. }
+            | Self::Internal { status, .. } => *status,
             Self::Cut(_) => 500,
         }
     }
@@ -126,8 +129,8 @@ impl RequestError {
     /// What to write to the error log, and at which level.
     pub fn describe(&self) -> (Level, &str) {
         match self {
-            Self::Client { message, .. } => (Level::Info, message),
-            Self::Upstream { message, .. } => (Level::Error, message),
+            Self::Gone { message, .. } => (Level::Info, message),
+            Self::Client { message, .. } | Self::Upstream { message, .. } => (Level::Error, message),
             Self::Internal { level, message, .. } => (*level, message),
             Self::Cut(message) => (Level::Error, message),
         }

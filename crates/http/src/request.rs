@@ -92,6 +92,8 @@ pub struct Request {
     pub single_range: Cell<bool>,
     /// Ranges of a subrequest's own answer (`slice`).
     pub subrequest_ranges: Cell<bool>,
+    /// What is being done, for the error log: it follows `while` there. Empty for nothing worth a word.
+    pub action: Cell<&'static str>,
     /// Set by `limit_rate` or `$limit_rate`; bytes per second, 0 for no limit.
     pub limit_rate: Cell<Option<u64>>,
     pub limit_rate_after: Cell<Option<u64>>,
@@ -119,6 +121,8 @@ pub struct Memory {
     slots: RefCell<Slots>,
     pub captures: RefCell<Captures>,
     contexts: RefCell<Vec<Rc<dyn Any>>>,
+    /// Subrequests that run beside this main request; it ends no sooner than they do.
+    pub(crate) companions: RefCell<Vec<tokio::task::JoinHandle<()>>>,
     cleanups: RefCell<Vec<Box<dyn FnOnce(&Request)>>>,
 }
 
@@ -138,6 +142,7 @@ impl Memory {
         self.slots.get_mut().clear();
         self.captures.get_mut().groups.clear();
         self.captures.get_mut().text.clear();
+        self.companions.get_mut().clear();
         self.contexts.get_mut().clear();
         self.cleanups.get_mut().clear();
     }
@@ -456,6 +461,7 @@ impl Request {
             disable_not_modified: Cell::new(false),
             single_range: Cell::new(false),
             subrequest_ranges: Cell::new(false),
+            action: Cell::new(""),
             limit_rate: Cell::new(None),
             limit_rate_after: Cell::new(None),
             background: Cell::new(false),

@@ -62,13 +62,24 @@ pub fn checked(mut value: Vec<u8>) -> Bytes {
 }
 
 impl HeadersOut {
-    /// Empties it for the next response, keeping its memory.
+    /// Empties it for the next response, keeping its memory. Written out, because most of it is empty already.
     pub fn clear(&mut self) {
-        let fields = std::mem::take(&mut self.fields);
-        let trailers = std::mem::take(&mut self.trailers);
-        *self = Self::default();
-        self.fields = fields;
-        self.trailers = trailers;
+        self.status = 0;
+        self.content_type_len = 0;
+        self.content_length = None;
+        self.content_offset = 0;
+        self.last_modified = None;
+        self.allow_ranges = false;
+        self.expect_trailers = false;
+        let Self { status_line, charset, override_charset, etag, location, content_encoding, server, date, .. } = self;
+        for value in [status_line, charset, override_charset, etag, location, content_encoding, server, date] {
+            if value.is_some() {
+                *value = None;
+            }
+        }
+        if !self.content_type.is_empty() {
+            self.content_type = Bytes::new();
+        }
         self.fields.clear();
         self.trailers.clear();
     }

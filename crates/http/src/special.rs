@@ -1,13 +1,17 @@
 //! Answers to errors and redirects: `error_page`, or the built-in pages.
 
 use crate::{
-    core::{ErrorPage, ErrorTarget, ServerTokens},
+    browser::Browser,
+    core::{ErrorPage, ServerTokens},
     engine::Entry,
     phase::{Flow, RequestError, Step},
     request::{Request, RequestRef},
 };
 use bytes::Bytes;
-use moonrest_proto::http1::Method;
+use moonrest_proto::{
+    escape::{Kind, escape},
+    http1::{Framing, Method, Version},
+};
 
 /// What became of an error.
 pub(crate) enum Answer {
@@ -37,38 +41,37 @@ pub(crate) async fn respond(r: &RequestRef, status: u16) -> Result<Answer, Reque
             r.exchange.abort(r);
             return Ok(Answer::Done);
         }
-        499 => {
-            r.out.borrow_mut().status = 499;
-            return Err(RequestError::client_gone());
-        }
+        // Nobody waits for an answer any more.
+        408 | 499 => return Err(RequestError::Gone { status, message: "".into() }),
+        200..300 if !matches!(status, 201 | 204) => return plain(r, status).await,
         _ => {}
     }
-    if matches!(status, 400 | 413 | 414 | 494..=497 | 500 | 501) {
-        r.keepalive.set(false);
-    }
-    if status < 300 {
-        return plain(r, status).await;
-    }
-    r.exchange.error_starts(r, status);
     let mut status = status;
-    if let Some(answer) = error_page(r, &mut status).await? {
-        return Ok(answer);
+    loop {
+        r.error_status.set(status);
+        if matches!(status, 400 | 413 | 414 | 495..=497 | 500 | 501) {
+            r.keepalive.set(false);
+        }
+        r.out.borrow_mut().set_content_type(Bytes::new());
+        r.exchange.error_starts(r, status);
+        let Some(page) = error_page(r, status) else { return built_in(r, status).await };
+        match follow(r, &page) {
+            Ok(Some(entry)) => return Ok(Answer::Redirected(entry)),
+            Ok(None) => return redirect_to_client(r).await,
+            Err(error) => {
+                crate::engine::report(r, &error);
+                status = error.status();
+            }
+        }
     }
-    built_in(r, status).await
 }
 
-/// 201, 204 and the like without a page.
+/// 200 and the like without a page.
 async fn plain(r: &RequestRef, status: u16) -> Result<Answer, RequestError> {
     {
         let mut out = r.out.borrow_mut();
         out.status = status;
-        if status == 204 {
-            out.content_length = None;
-            out.content_type = Bytes::new();
-            out.content_type_len = 0;
-        } else {
-            out.content_length = Some(0);
-        }
+        out.content_length = Some(0);
     }
     settle(r.respond_pieces(Vec::new())?).await
 }
@@ -81,113 +84,102 @@ async fn settle(step: Step) -> Result<Answer, RequestError> {
     Ok(Answer::Done)
 }
 
-async fn error_page(r: &RequestRef, status: &mut u16) -> Result<Option<Answer>, RequestError> {
-    let core = r.loc().core.clone();
-    if r.in_error_page.get() && !core.recursive_error_pages {
-        return Ok(None);
+/// The `error_page` that replaces `status` here.
+fn error_page(r: &Request, status: u16) -> Option<ErrorPage> {
+    let core = &r.loc().core;
+    if r.in_error_page.get() || core.error_pages.is_empty() || crate::engine::has_cycled(r) {
+        return None;
     }
-    let Some(page) = core.error_pages.iter().find(|page| page.status == *status) else { return Ok(None) };
-    r.in_error_page.set(true);
-    if r.error_status.get() == 0 || core.recursive_error_pages {
-        r.error_status.set(*status);
-    }
-    match page.overwrite {
-        Some(code) => r.error_status.set(code),
-        None => r.error_status.set(*status),
-    }
-    r.out.borrow_mut().location =
-        if (300..400).contains(status) { r.out.borrow_mut().location.take() } else { None };
-    match &page.target {
-        ErrorTarget::Named(name) => {
-            r.redirect_to_named(name);
-            redirected(r).await.map(Some)
+    // nginx: one attempt, whether a page is found or not.
+    r.in_error_page.set(!core.recursive_error_pages);
+    core.error_pages.iter().find(|page| page.status == status).cloned()
+}
+
+/// Puts the request where an error page leads; `None` when that is a URL for the client, set as `Location`.
+fn follow(r: &RequestRef, page: &ErrorPage) -> Result<Option<Entry>, RequestError> {
+    if let Some(code) = page.overwrite {
+        r.error_status.set(code);
+        if !matches!(code, 0 | 200) {
+            // An error is the answer: the client need not send its body.
+            r.framing.set(Framing { expect_continue: false, ..r.framing.get() });
         }
-        ErrorTarget::Uri { uri, args } => {
-            let target = uri.eval(&**r).into_owned();
-            if target.starts_with(b"/") {
-                let (path, query) = match args {
-                    Some(args) => (target, args.eval(&**r).into_owned()),
-                    None => split_args(target),
-                };
-                if r.method.get() != Method::Head {
-                    r.method.set(Method::Get);
-                }
-                r.redirect_internally(&path, &query);
-                return redirected(r).await.map(Some);
+    }
+    let mut target = page.target.eval(&**r).into_owned();
+    match target.first() {
+        Some(b'/') => {
+            let args = match memchr::memchr(b'?', &target) {
+                Some(at) => target.split_off(at).split_off(1),
+                None => Vec::new(),
+            };
+            if r.method.get() != Method::Head {
+                r.method.set(Method::Get);
             }
-            redirect_to_url(r, page, target, status).await
+            r.redirect_internally(&target, &args);
+            crate::engine::redirect(r).map(Some)
+        }
+        Some(b'@') => {
+            r.redirect_to_named(&target);
+            crate::engine::redirect(r).map(Some)
+        }
+        _ => {
+            if !matches!(page.overwrite, Some(301..=303 | 307 | 308)) {
+                r.error_status.set(302);
+            }
+            r.out.borrow_mut().location = Some(target.into());
+            Ok(None)
         }
     }
 }
 
-fn split_args(mut target: Vec<u8>) -> (Vec<u8>, Vec<u8>) {
-    match memchr::memchr(b'?', &target) {
-        Some(at) => {
-            let args = target.get(at + 1..).unwrap_or_default().to_vec();
-            target.truncate(at);
-            (target, args)
-        }
-        None => (target, Vec::new()),
+/// An error page that is a URL: the client is sent there.
+async fn redirect_to_client(r: &RequestRef) -> Result<Answer, RequestError> {
+    if r.loc().core.msie_refresh && Browser::of(r).msie {
+        return refresh(r).await;
     }
-}
-
-async fn redirected(r: &RequestRef) -> Result<Answer, RequestError> {
-    match crate::engine::redirect(r) {
-        Ok(entry) => Ok(Answer::Redirected(entry)),
-        Err(error) => {
-            crate::engine::report(r, &error);
-            built_in(r, error.status()).await
-        }
-    }
-}
-
-/// A URL as target: the client is sent there.
-async fn redirect_to_url(
-    r: &RequestRef,
-    page: &ErrorPage,
-    url: Vec<u8>,
-    status: &mut u16,
-) -> Result<Option<Answer>, RequestError> {
-    let code = match page.overwrite {
-        Some(code @ (301 | 302 | 303 | 307 | 308)) => code,
-        _ => 302,
-    };
-    r.error_status.set(code);
-    *status = code;
-    r.out.borrow_mut().location = Some(url.into());
-    built_in(r, code).await.map(Some)
+    page_of(r, r.error_status.get()).await
 }
 
 async fn built_in(r: &RequestRef, status: u16) -> Result<Answer, RequestError> {
-    let shown = if r.error_status.get() != 0 { r.error_status.get() } else { status };
-    let shown = if (494..=497).contains(&shown) && r.error_status.get() == 0 { 400 } else { shown };
-    {
-        let mut out = r.out.borrow_mut();
-        out.status = shown;
-        out.status_line = None;
-        out.content_encoding = None;
-        out.last_modified = None;
-        out.etag = None;
-        out.allow_ranges = false;
-        out.remove(b"Content-Encoding");
-        out.content_length = None;
+    if matches!(status, 301 | 302) && r.loc().core.msie_refresh && Browser::of(r).msie {
+        return refresh(r).await;
     }
-    let body = if matches!(status, 204 | 304) { None } else { page(r, status) };
-    let Some(body) = body else {
-        {
-            let mut out = r.out.borrow_mut();
-            out.content_type = Bytes::new();
-            out.content_type_len = 0;
-            out.content_length = if matches!(status, 204 | 304) { None } else { Some(0) };
-        }
-        return settle(r.respond_pieces(Vec::new())?).await;
-    };
+    if matches!(status, 494..=497) {
+        r.error_status.set(400);
+    }
+    page_of(r, status).await
+}
+
+/// Sends the page of `status`, or nothing but a head when it has none.
+async fn page_of(r: &RequestRef, status: u16) -> Result<Answer, RequestError> {
+    let body = page(r, status);
+    if !body.is_empty() {
+        r.out.borrow_mut().set_content_type(Bytes::from_static(b"text/html"));
+    }
+    send(r, body).await
+}
+
+/// `msie_refresh`: a page that leads on, for browsers that forget the fragment in a redirect.
+async fn refresh(r: &RequestRef) -> Result<Answer, RequestError> {
+    let location = r.out.borrow_mut().location.take().unwrap_or_default();
+    let mut body = Vec::with_capacity(location.len() + 128);
+    body.extend_from_slice(b"<html><head><meta http-equiv=\"Refresh\" content=\"0; URL=");
+    escape(Kind::Refresh, &location, &mut body);
+    body.extend_from_slice(b"\"></head><body></body></html>\r\n");
+    r.error_status.set(200);
+    r.out.borrow_mut().set_content_type(Bytes::from_static(b"text/html"));
+    send(r, body.into()).await
+}
+
+async fn send(r: &RequestRef, body: Bytes) -> Result<Answer, RequestError> {
     {
         let mut out = r.out.borrow_mut();
-        out.set_content_type(Bytes::from_static(b"text/html"));
         out.content_length = Some(body.len() as u64);
+        out.clear_accept_ranges();
+        out.clear_last_modified();
+        out.clear_etag();
     }
-    settle(r.respond_pieces(vec![crate::filter::Piece::Data(body)])?).await
+    let pieces = if body.is_empty() { Vec::new() } else { vec![crate::filter::Piece::Data(body)] };
+    settle(r.respond_pieces(pieces)?).await
 }
 
 /// The text behind a status code, as nginx's pages have it.
@@ -216,7 +208,6 @@ pub fn page_title(status: u16) -> Option<&'static str> {
         415 => "415 Unsupported Media Type",
         416 => "416 Requested Range Not Satisfiable",
         421 => "421 Misdirected Request",
-        425 => "425 Too Early",
         429 => "429 Too Many Requests",
         494 => "400 Request Header Or Cookie Too Large",
         495 => "400 The SSL certificate error",
@@ -233,8 +224,8 @@ pub fn page_title(status: u16) -> Option<&'static str> {
     })
 }
 
-fn page(r: &Request, status: u16) -> Option<Bytes> {
-    let title = page_title(status)?;
+fn page(r: &Request, status: u16) -> Bytes {
+    let Some(title) = page_title(status) else { return Bytes::new() };
     let mut body = Vec::with_capacity(256);
     match status {
         // nginx's own codes have a heading and a sentence.
@@ -262,28 +253,18 @@ fn page(r: &Request, status: u16) -> Option<Bytes> {
         ServerTokens::Text(text) => text.append(r, &mut body),
     }
     body.extend_from_slice(b"</center>\r\n</body>\r\n</html>\r\n");
-    pad_for_msie(r, status, &mut body);
-    Some(body.into())
+    if status >= 400 && r.loc().core.msie_padding && r.version.get() > Version::Http09 {
+        let browser = Browser::of(r);
+        if browser.msie || browser.chrome {
+            pad(&mut body);
+        }
+    }
+    body.into()
 }
 
-/// Old Internet Explorers replace short error pages by their own.
-fn pad_for_msie(r: &Request, status: u16, body: &mut Vec<u8>) {
-    let core = &r.loc().core;
-    if !core.msie_padding || status < 400 {
-        return;
-    }
-    let old = r.with_header(b"user-agent", |agent| {
-        agent.is_some_and(|agent| {
-            memchr::memmem::find(agent, b"MSIE ").is_some() && memchr::memmem::find(agent, b"Opera").is_none()
-        })
-    });
-    let pad = b"<!-- a padding to disable MSIE and Chrome friendly error page -->\r\n";
-    let chrome = r.with_header(b"user-agent", |agent| {
-        agent.is_some_and(|agent| memchr::memmem::find(agent, b"Chrome/").is_some())
-    });
-    if old || chrome {
-        for _ in 0..6 {
-            body.extend_from_slice(pad);
-        }
+/// Some browsers replace short error pages by their own.
+fn pad(body: &mut Vec<u8>) {
+    for _ in 0..6 {
+        body.extend_from_slice(b"<!-- a padding to disable MSIE and Chrome friendly error page -->\r\n");
     }
 }

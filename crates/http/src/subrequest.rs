@@ -1,7 +1,6 @@
 //! Subrequests: requests that a request makes of its own server. They run the same engine with another output.
 
 use crate::{
-    body::BodyState,
     engine::MAX_DEPTH,
     exchange::{BodyRead, Exchange, Output},
     filter::Piece,
@@ -99,6 +98,28 @@ pub fn background(parent: &RequestRef, uri: &[u8]) -> Result<RequestRef, Request
     Ok(child)
 }
 
+/// A child that goes its own way, whatever becomes of the client (mirrors). See [`start`].
+///
+/// # Errors
+/// As [`inline`].
+pub fn detached(parent: &RequestRef, uri: &[u8]) -> Result<RequestRef, RequestError> {
+    let child = child(parent, uri, Rc::new(Detached { parent: parent.exchange.clone() }))?;
+    child.background.set(true);
+    Ok(child)
+}
+
+/// Starts a subrequest beside its main request. That one ends, and is logged, no sooner than the subrequest.
+pub fn start(child: RequestRef) {
+    let main = child.main.clone();
+    let task = tokio::task::spawn_local(async move {
+        // What it answers, or why it cannot, is in its own log lines.
+        let _ = run(child).await;
+    });
+    if let Some(main) = main {
+        main.companions.borrow_mut().push(task);
+    }
+}
+
 /// A child whose body is kept in memory, and where to find it.
 ///
 /// # Errors
@@ -172,7 +193,7 @@ pub fn child(
     child.internal.set(true);
     child.subrequest_depth.set(depth);
     // The body, if read, is its parent's; it is not read again for the child.
-    child.body.borrow_mut().state = BodyState::Complete;
+    *child.body.borrow_mut() = parent.body.borrow().share();
     Ok(child)
 }
 
@@ -235,8 +256,16 @@ struct Discard {
     parent: Rc<dyn Exchange>,
 }
 
+/// Output dropped, and no look at the client's connection, which the main request watches.
+struct Detached {
+    parent: Rc<dyn Exchange>,
+}
+
 macro_rules! child_exchange {
     ($type:ty, $parent:expr) => {
+        child_exchange!($type, $parent, |it, cx| it.poll_closed(cx));
+    };
+    ($type:ty, $parent:expr, |$it:ident, $cx:ident| $closed:expr) => {
         fn send_head(&self, _: &Request, _: bool) -> Result<(), RequestError> {
             Ok(())
         }
@@ -253,9 +282,10 @@ macro_rules! child_exchange {
         fn poll_body(&self, _: &Request, _: &mut Context<'_>) -> Poll<Result<BodyRead, RequestError>> {
             Poll::Ready(Ok(BodyRead::End))
         }
-        fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        fn poll_closed(&self, $cx: &mut Context<'_>) -> Poll<()> {
             let of: fn(&$type) -> &Rc<dyn Exchange> = $parent;
-            of(self).poll_closed(cx)
+            let $it = of(self);
+            $closed
         }
         fn local_addr(&self) -> moonrest_net::addr::Addr {
             let of: fn(&$type) -> &Rc<dyn Exchange> = $parent;
@@ -332,6 +362,20 @@ impl Exchange for Captured {
 
 impl Exchange for Discard {
     child_exchange!(Self, |it| &it.parent);
+
+    fn push(&self, _: &Request, _: Output) -> Result<(), RequestError> {
+        Ok(())
+    }
+
+    fn flush(&self, _: &Request) {}
+
+    fn poll_drained(&self, _: &Request, _: usize, _: &mut Context<'_>) -> Poll<Result<(), RequestError>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Exchange for Detached {
+    child_exchange!(Self, |it| &it.parent, |_parent, _cx| Poll::Pending);
 
     fn push(&self, _: &Request, _: Output) -> Result<(), RequestError> {
         Ok(())

@@ -125,7 +125,7 @@ impl Walk {
             At::Find => At::Script,
             At::Script => At::Rewrite,
             At::Rewrite if r.uri_changed.replace(false) => {
-                count_cycle(r)?;
+                count_cycle(r, |r| ("processing", r.uri().clone()))?;
                 At::Find
             }
             At::Rewrite => At::Preaccess,
@@ -265,6 +265,7 @@ impl Walk {
         if ms == 0 {
             return Turn::Done(Flow::Finish(401));
         }
+        crate::info!(r, "delaying unauthorized request");
         self.at = At::Delayed;
         Turn::Wait(Box::pin(r.sleep(ms)))
     }
@@ -285,8 +286,9 @@ impl Walk {
             return Ok(turn);
         }
         if r.uri.borrow().ends_with(b"/") {
-            let path = crate::core::map_path(r).unwrap_or_default();
-            crate::error!(r, "directory index of \"{}\" is forbidden", String::from_utf8_lossy(&path));
+            if let Some(path) = crate::core::map_path(r) {
+                crate::error!(r, "directory index of \"{}\" is forbidden", String::from_utf8_lossy(&path));
+            }
             return Ok(Turn::Done(Flow::Finish(403)));
         }
         crate::error!(r, "no handler found");

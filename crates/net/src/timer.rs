@@ -36,6 +36,8 @@ struct Wheel {
     swept: Cell<u64>,
     queued: Cell<usize>,
     running: Cell<bool>,
+    /// The step the wheel sleeps until.
+    planned: Cell<u64>,
     wake: tokio::sync::Notify,
 }
 
@@ -45,6 +47,7 @@ thread_local! {
         swept: Cell::new(monotonic_coarse_ms() / STEP),
         queued: Cell::new(0),
         running: Cell::new(false),
+        planned: Cell::new(0),
         wake: tokio::sync::Notify::new(),
     });
 }
@@ -132,27 +135,53 @@ pub async fn within<F: Future>(ms: u64, future: F) -> Option<F::Output> {
 }
 
 fn enqueue(wheel: &Rc<Wheel>, entry: &Rc<Entry>) {
+    if wheel.queued.get() == 0 {
+        wheel.swept.set(wheel.swept.get().max(monotonic_coarse_ms() / STEP));
+    }
     let now = wheel.swept.get();
     let step = (entry.deadline.get() / STEP + 1).clamp(now + 1, now + SLOTS as u64 - 1);
     entry.queued.set(step);
     let slot = usize::try_from(step).unwrap_or(0) % SLOTS;
     wheel.slots[slot].borrow_mut().push(Rc::downgrade(entry));
     wheel.queued.set(wheel.queued.get() + 1);
-    if wheel.queued.get() == 1 {
-        // The wheel stood still: it continues from now.
-        if !wheel.running.replace(true) {
-            tokio::task::spawn_local(turn(wheel.clone()));
-        }
+    if !wheel.running.replace(true) {
+        tokio::task::spawn_local(turn(wheel.clone()));
+    }
+    if step < wheel.planned.get() {
         wheel.wake.notify_one();
+    }
+}
+
+impl Wheel {
+    /// The first step behind the last one swept in whose slot something stands.
+    fn next_step(&self) -> Option<u64> {
+        if self.queued.get() == 0 {
+            return None;
+        }
+        let from = self.swept.get() + 1;
+        (from..from + SLOTS as u64).find(|step| {
+            let slot = usize::try_from(*step).unwrap_or(0) % SLOTS;
+            self.slots.get(slot).is_some_and(|slot| !slot.borrow().is_empty())
+        })
     }
 }
 
 async fn turn(wheel: Rc<Wheel>) {
     loop {
-        while wheel.queued.get() == 0 {
+        let next = wheel.next_step();
+        wheel.planned.set(next.unwrap_or(u64::MAX));
+        let Some(next) = next else {
             wheel.wake.notified().await;
+            // It stood still: it continues from now.
+            continue;
+        };
+        let wait = (next * STEP).saturating_sub(monotonic_coarse_ms());
+        if wait > 0 {
+            tokio::select! {
+                () = crate::sleep::sleep(wait) => {}
+                () = wheel.wake.notified() => continue,
+            }
         }
-        crate::sleep::sleep(STEP).await;
         let now = monotonic_coarse_ms() / STEP;
         while wheel.swept.get() < now {
             let step = wheel.swept.get() + 1;

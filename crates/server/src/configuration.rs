@@ -29,6 +29,8 @@ pub(crate) struct Loaded {
     /// To be committed when the generation takes over.
     pub zones: Zones,
     pub pid_file: PathBuf,
+    /// The first file of the main log, which standard error goes to; `None` when the log is standard error.
+    pub stderr_log: Option<PathBuf>,
 }
 
 /// A complaint, in nginx's line and with what a terminal shows besides.
@@ -89,6 +91,7 @@ pub(crate) fn load(program: &Program, resources: &dyn Resources) -> Outcome {
     complaints.extend(complain(syntax, found, &tree.files));
     let failed = complaints.iter().any(|complaint| complaint.level.is_fatal());
     let loaded = loaded.filter(|_| !failed).map(|(settings, http, log, pid_file)| Loaded {
+        stderr_log: stderr_log(program, &settings),
         settings,
         http,
         log,
@@ -157,6 +160,20 @@ fn default_log(program: &Program, resources: &dyn Resources, env: &Env<'_>) -> O
             None
         }
     }
+}
+
+fn stderr_log(program: &Program, settings: &MainSettings) -> Option<PathBuf> {
+    let targets = &settings.error_log;
+    if targets.is_empty() {
+        return program.options.error_log_path();
+    }
+    if targets.iter().any(|target| matches!(target.sink, Sink::Stderr)) {
+        return None;
+    }
+    targets.iter().find_map(|target| match &target.sink {
+        Sink::File(file) => Some(file.path().to_owned()),
+        _ => None,
+    })
 }
 
 /// Sets the main level; gives back the blocks that others compile.
@@ -245,7 +262,7 @@ fn complete(settings: &mut MainSettings, env: &Env<'_>) {
             env.warn(message.to_owned(), None);
         }
     }
-    if settings.user.is_none() && moonrest_sys::user::effective_uid() == 0 {
+    if settings.user.is_none() && env.resources.privileged() {
         let found = directives::identity(b"nobody", b"nogroup")
             .or_else(|_| directives::identity(b"nobody", b"nobody"));
         match found {
@@ -253,4 +270,5 @@ fn complete(settings: &mut MainSettings, env: &Env<'_>) {
             Err(fault) => env.errors.borrow_mut().push(fault.nowhere()),
         }
     }
+    env.resources.set_owner(settings.user.as_ref().map(|user| (user.uid, user.gid)));
 }

@@ -147,7 +147,7 @@ fn set_user(settings: &mut MainSettings, args: &Args<'_>) -> ConfResult {
     if settings.user.is_some() {
         return Err(Fault::DUPLICATE);
     }
-    if user::effective_uid() != 0 {
+    if !args.env.resources.privileged() {
         let message = "the \"user\" directive makes sense only if the master process runs with super-user \
                        privileges, ignored";
         args.env.warn(message.to_owned(), Some(args.span()));

@@ -5,17 +5,21 @@
 mod configuration;
 mod directives;
 mod events;
+mod handover;
 mod listeners;
+mod master;
+
 mod panics;
 mod report;
 mod resources;
 mod run;
 mod serving;
+mod serving_process;
 mod settings;
 mod single;
 mod worker;
 
 pub use directives::{ModuleRow, main_directives};
-pub use report::Report;
+pub use moonrest_core::Arity;
 pub use run::{Mode, Options, Program, run, signal_by_name};
 pub use settings::MainSettings;

@@ -16,7 +16,7 @@ use std::{
 };
 
 /// Writes to the log and, while a person may be looking, to standard error.
-pub struct Report {
+pub(crate) struct Report {
     log: Arc<Log>,
     /// The log is standard error itself.
     log_is_stderr: bool,
@@ -24,14 +24,14 @@ pub struct Report {
 }
 
 /// Writes one line to standard error: `nginx: TEXT`.
-pub fn stderr_line(text: fmt::Arguments<'_>) {
+pub(crate) fn stderr_line(text: fmt::Arguments<'_>) {
     // Nobody to tell when this fails.
     let _ = writeln!(io::stderr(), "nginx: {text}");
 }
 
 impl Report {
     /// Opens the log of the command line; without it, standard error takes its place.
-    pub fn open(path: Option<&Path>, level: Level) -> Self {
+    pub(crate) fn open(path: Option<&Path>, level: Level) -> Self {
         let opened = path.map(|path| {
             let bytes = moonrest_sys::path::to_bytes(path);
             moonrest_sys::log_write::open(bytes).map(|fd| LogFile::new(path.to_owned(), File::from(fd)))
@@ -57,17 +57,12 @@ impl Report {
     }
 
     /// A report into the log of a running configuration.
-    pub fn to(log: Arc<Log>) -> Self {
+    pub(crate) fn to(log: Arc<Log>) -> Self {
         Self { log, log_is_stderr: false, stderr: Cell::new(false) }
     }
 
-    /// The log it writes to.
-    pub fn log(&self) -> &Arc<Log> {
-        &self.log
-    }
-
     /// Writes a line; warnings and worse go to standard error as well.
-    pub fn write(&self, level: Level, text: fmt::Arguments<'_>) {
+    pub(crate) fn write(&self, level: Level, text: fmt::Arguments<'_>) {
         self.write_with(level, text, None);
     }
 
@@ -83,7 +78,7 @@ impl Report {
     }
 
     /// Writes complaints about a configuration.
-    pub fn complain(&self, complaints: &[Complaint]) {
+    pub(crate) fn complain(&self, complaints: &[Complaint]) {
         for complaint in complaints {
             let text = format_args!("{}", complaint.line);
             self.write_with(log_level(complaint.level), text, Some(&complaint.terminal));

@@ -3,21 +3,21 @@
 use crate::{
     configuration::{self, Loaded},
     listeners::{self, Group},
-    panics,
+    master, panics,
     report::{Report, stderr_line},
-    resources::Direct,
+    resources::{Direct, Recording},
     single,
 };
-use moonrest_core::{
-    conf::Files,
-    env::os_error,
-    log::{Level, Sink},
-};
+use moonrest_core::{env::os_error, log::Level};
 use moonrest_http::compile::Registry;
-use moonrest_sys::{host, limits, path, pidfile, process, process::Daemon, signals};
+use moonrest_sys::{
+    environment, host, inherit, limits, listen::ListenSpec, path, pidfile, process, process::Daemon, signals,
+    title,
+};
 use std::{
     io::{self, Write as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// What the program is and was asked.
@@ -55,6 +55,8 @@ pub struct Options {
     /// `-q`
     pub quiet: bool,
     pub mode: Mode,
+    /// A line for standard output once it serves.
+    pub greeting: Option<String>,
 }
 
 impl Options {
@@ -80,36 +82,27 @@ pub fn run(program: &Program) -> i32 {
     let testing = matches!(options.mode, Mode::Test { .. });
     let level = if testing { Level::Info } else { Level::Notice };
     let report = Report::open(options.error_log_path().as_deref(), level);
-    let resources = match options.mode {
-        Mode::Serve => Direct::serving(),
-        Mode::Test { .. } => Direct::testing(),
-        Mode::Signal(_) => Direct::looking(),
-    };
-    let outcome = configuration::load(program, &resources);
-    report.complain(if testing { &outcome.complaints } else { outcome.as_nginx() });
-    let name = options.conf_file.display();
-    let Some(loaded) = outcome.loaded else {
-        if testing {
-            stderr_line(format_args!("configuration file {name} test failed"));
-        }
-        return 1;
-    };
     match options.mode {
-        Mode::Signal(signal) => send_signal(&loaded.pid_file, signal, &report),
-        Mode::Test { dump } => test(program, &loaded, &resources, &report, dump.then_some(&outcome.files)),
-        Mode::Serve => serve(program, loaded, &resources, &report),
+        Mode::Serve => serve(program, report),
+        Mode::Test { dump } => test(program, &report, dump),
+        Mode::Signal(signal) => {
+            let outcome = configuration::load(program, &Direct::looking());
+            report.complain(outcome.as_nginx());
+            outcome.loaded.map_or(1, |loaded| send_signal(&loaded.pid_file, signal, &report))
+        }
     }
 }
 
-fn test(
-    program: &Program,
-    loaded: &Loaded,
-    resources: &Direct,
-    report: &Report,
-    dump: Option<&Files>,
-) -> i32 {
+fn test(program: &Program, report: &Report, dump: bool) -> i32 {
     let options = &program.options;
     let name = options.conf_file.display();
+    let resources = Direct::testing();
+    let outcome = configuration::load(program, &resources);
+    report.complain(&outcome.complaints);
+    let Some(loaded) = outcome.loaded else {
+        stderr_line(format_args!("configuration file {name} test failed"));
+        return 1;
+    };
     if !options.quiet {
         stderr_line(format_args!("the configuration file {name} syntax is ok"));
     }
@@ -119,7 +112,7 @@ fn test(
         report.write(Level::Emerg, format_args!("open() \"{file}\" failed ({})", os_error(&error)));
     });
     let opened = writable
-        .and_then(|()| listeners::open(loaded.http.as_deref(), &loaded.settings, resources, &[], report));
+        .and_then(|()| listeners::open(loaded.http.as_deref(), &loaded.settings, &resources, &[], report));
     if opened.is_err() {
         stderr_line(format_args!("configuration file {name} test failed"));
         return 1;
@@ -127,9 +120,9 @@ fn test(
     if !options.quiet {
         stderr_line(format_args!("configuration file {name} test is successful"));
     }
-    if let Some(files) = dump {
+    if dump {
         let mut out = io::stdout().lock();
-        for (_, path, text) in files.iter() {
+        for (_, path, text) in outcome.files.iter() {
             let head = [b"# configuration file ", path::to_bytes(path), b":\n"].concat();
             if out
                 .write_all(&head)
@@ -175,14 +168,25 @@ pub(crate) struct Launch<'p> {
     pub groups: Vec<Group>,
     /// Lets the process that the shell waits for end.
     pub daemon: Option<Daemon>,
+    /// This is the new program of an upgrade.
+    pub upgraded: bool,
 }
 
-fn serve(program: &Program, loaded: Loaded, resources: &Direct, report: &Report) -> i32 {
-    let Ok(groups) = listeners::open(loaded.http.as_deref(), &loaded.settings, resources, &[], report) else {
-        return 1;
-    };
+fn serve(program: &Program, report: Report) -> i32 {
+    // Titles are a nicety; where the system does not allow them, `ps` shows the command line.
+    let _ = title::init();
+    let resources = Recording::new();
+    let outcome = configuration::load(program, &resources);
+    report.complain(outcome.as_nginx());
+    let Some(loaded) = outcome.loaded else { return 1 };
+    let inherited = inherited(&report);
+    let upgraded = inherited.is_some();
+    let old = inherited.unwrap_or_default();
+    let http = loaded.http.as_deref();
+    let Ok(groups) = listeners::open(http, &loaded.settings, &resources, &old, &report) else { return 1 };
+    drop(old);
     announce(program, &loaded);
-    let daemon = if loaded.settings.daemon() {
+    let daemon = if loaded.settings.daemon() && !upgraded {
         match process::daemonize() {
             Ok(daemon) => Some(daemon),
             Err(error) => {
@@ -201,7 +205,37 @@ fn serve(program: &Program, loaded: Loaded, resources: &Direct, report: &Report)
     redirect_stderr(&loaded);
     panics::install();
     panics::log_to(loaded.log.clone());
-    single::run(Launch { program, loaded, groups, daemon })
+    // The log of the command line is not needed any more, and would hold on to a file that is moved away.
+    drop(report);
+    let master = loaded.settings.master_process();
+    let launch = Launch { program, loaded, groups, daemon, upgraded };
+    let record = resources.finish();
+    if master {
+        master::run(launch, record)
+    } else {
+        drop(record);
+        single::run(launch)
+    }
+}
+
+/// Sockets that an older program handed over; `None` when there is none.
+fn inherited(report: &Report) -> Option<Vec<Group>> {
+    let variable = environment::get(inherit::VARIABLE.as_bytes())?;
+    let shown = String::from_utf8_lossy(&variable);
+    report.write(Level::Notice, format_args!("using inherited sockets from \"{shown}\""));
+    let found = inherit::inherited_listeners(&variable);
+    for problem in &found.problems {
+        report.write(Level::Emerg, format_args!("{problem}"));
+    }
+    let mut groups: Vec<Group> = Vec::new();
+    for socket in found.sockets {
+        let spec = ListenSpec { kind: socket.kind, ..ListenSpec::new(socket.addr) };
+        match groups.iter_mut().find(|group| listeners::same_place(&group.spec, &spec)) {
+            Some(group) => group.shards.push(Arc::new(socket.fd)),
+            None => groups.push(Group { spec, shards: vec![Arc::new(socket.fd)] }),
+        }
+    }
+    Some(groups)
 }
 
 /// What nginx says about itself and the system when it starts.
@@ -215,18 +249,10 @@ fn announce(program: &Program, loaded: &Loaded) {
     note(format_args!("getrlimit(RLIMIT_NOFILE): {}:{}", shown(files.soft), shown(files.hard)));
 }
 
-/// Standard error goes to the first file of the error log, unless the log is standard error.
+/// Standard error goes where the error log goes.
 fn redirect_stderr(loaded: &Loaded) {
-    let targets = &loaded.settings.error_log;
-    if targets.iter().any(|target| matches!(target.sink, Sink::Stderr)) {
-        return;
-    }
-    let name = targets.iter().find_map(|target| match &target.sink {
-        Sink::File(file) => Some(file.path().to_owned()),
-        _ => None,
-    });
-    let name = name.or_else(|| loaded.logs.first().map(|file| file.path().to_owned()));
-    if let Some(fd) = name.and_then(|name| moonrest_sys::log_write::open(path::to_bytes(&name)).ok()) {
+    let fd = loaded.stderr_log.as_deref().map(|name| moonrest_sys::log_write::open(path::to_bytes(name)));
+    if let Some(Ok(fd)) = fd {
         let _ = process::redirect_stderr(fd);
     }
 }

@@ -26,7 +26,6 @@ pub(crate) struct Shared {
     pub http: Option<Arc<Http>>,
     pub log: Arc<Log>,
     pub logs: Vec<Arc<LogFile>>,
-    pub groups: Vec<Group>,
 }
 
 /// A generation and its workers.
@@ -35,6 +34,8 @@ struct Running {
     shared: Arc<Shared>,
     /// Until it takes over.
     zones: Option<Zones>,
+    /// The sockets; given up when the generation drains, so that none stays open that nobody accepts from.
+    groups: Vec<Group>,
     workers: Vec<Option<Handle>>,
     ready: usize,
     /// When a worker that died is started again, and how long the next one will wait.
@@ -43,6 +44,12 @@ struct Running {
 }
 
 impl Running {
+    /// Accepts no more, and ends.
+    fn end(&mut self, command: Command) {
+        self.groups.clear();
+        self.tell(command);
+    }
+
     fn tell(&self, command: Command) {
         for worker in self.workers.iter().flatten() {
             worker.command.send_if_modified(|known| {
@@ -123,15 +130,21 @@ impl Serving {
         self.starting.is_some()
     }
 
+    /// Whether nothing is started any more.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending
+    }
+
     /// Starts a generation beside the current one; it takes over when all its workers are ready.
     pub(crate) fn begin(&mut self, loaded: Loaded, groups: Vec<Group>) -> Result<(), String> {
         self.number += 1;
         let Loaded { settings, http, log, logs, zones, .. } = loaded;
-        let shared = Arc::new(Shared { settings, http, log, logs, groups });
+        let shared = Arc::new(Shared { settings, http, log, logs });
         let mut running = Running {
             number: self.number,
             shared,
             zones: Some(zones),
+            groups,
             workers: Vec::new(),
             ready: 0,
             respawn: Vec::new(),
@@ -145,7 +158,7 @@ impl Serving {
 
     fn spawn(&self, running: &Running, id: usize) -> Result<Handle, String> {
         let shared = running.shared.clone();
-        let shares = listeners::share(&shared.groups, id, shared.settings.workers());
+        let shares = listeners::share(&running.groups, id, shared.settings.workers());
         worker::start(running.number, id, shared, self.process.clone(), shares, self.events.clone())
             .map_err(|error| format!("starting a thread failed ({})", moonrest_core::env::os_error(&error)))
     }
@@ -153,11 +166,11 @@ impl Serving {
     /// Takes in what workers have said.
     pub(crate) fn handle(&mut self) -> Vec<Change> {
         let mut changes = Vec::new();
-        let mut waiting = [0; 64];
+        let mut wake = [0];
         loop {
             let Ok(event) = self.receiver.try_recv() else { break };
             // One byte for each message.
-            let _ = self.wake.read(&mut waiting[..1]);
+            let _ = self.wake.read(&mut wake);
             let (generation, id, news) = event;
             match news {
                 News::Ready => changes.extend(self.ready(generation, id)),
@@ -198,15 +211,15 @@ impl Serving {
         }
         panics::log_to(running.shared.log.clone());
         running.tell(Command::Serve);
-        if let Some(old) = self.current.replace(running) {
+        if let Some(mut old) = self.current.replace(running) {
             old.shared.log.write(Level::Notice, None, format_args!("gracefully shutting down"));
-            old.tell(Command::Quit);
+            old.end(Command::Quit);
             self.draining.push(old);
         }
     }
 
-    fn abandon(&mut self, running: Running, text: String) -> Change {
-        running.tell(Command::Stop);
+    fn abandon(&mut self, mut running: Running, text: String) -> Change {
+        running.end(Command::Stop);
         self.draining.push(running);
         Change::Failed(text)
     }
@@ -238,8 +251,8 @@ impl Serving {
             return Some(self.abandon(starting, format!("worker {id} ended while it started")));
         }
         self.draining.retain(|running| {
-            if running.is_over() {
-                running.shared.log.write(Level::Notice, None, format_args!("exit"));
+            if running.is_over() && !ending {
+                running.shared.log.write(Level::Notice, None, format_args!("exiting"));
             }
             !running.is_over()
         });
@@ -296,13 +309,13 @@ impl Serving {
 
     fn end(&mut self, command: Command) {
         self.ending = true;
-        if let Some(starting) = self.starting.take() {
-            starting.tell(Command::Stop);
+        if let Some(mut starting) = self.starting.take() {
+            starting.end(Command::Stop);
             self.draining.push(starting);
         }
         self.draining.extend(self.current.take());
-        for running in &self.draining {
-            running.tell(command);
+        for running in &mut self.draining {
+            running.end(command);
         }
         self.draining.retain(|running| !running.is_over());
     }

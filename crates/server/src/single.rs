@@ -1,7 +1,9 @@
 //! `master_process off`: one process that serves and takes the signals.
 
 use crate::{
-    configuration, listeners,
+    configuration,
+    listeners::{self, Group},
+    master::{move_pid_file, remove_unix},
     report::Report,
     resources::Direct,
     run::{Launch, Program},
@@ -11,10 +13,11 @@ use moonrest_core::{env::os_error, log::Level};
 use moonrest_sys::{
     log_write, path, pidfile,
     poll::{self, Interest},
-    process::Daemon,
+    process::{self, Daemon},
     signals::{Received, Signals},
 };
 use std::{
+    io::{self, Write as _},
     os::fd::AsFd as _,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
@@ -30,11 +33,14 @@ struct Single<'p> {
     again: bool,
     /// Nothing has served yet.
     first: bool,
+    /// The sockets of the newest generation.
+    groups: Vec<Group>,
+    stderr_log: Option<PathBuf>,
 }
 
 /// Serves until a signal ends it; gives the exit status.
 pub(crate) fn run(launch: Launch<'_>) -> i32 {
-    let Launch { program, loaded, groups, daemon } = launch;
+    let Launch { program, loaded, groups, daemon, .. } = launch;
     let report = Report::to(loaded.log.clone());
     let fatal = |text: &str| {
         report.write(Level::Emerg, format_args!("{text}"));
@@ -53,12 +59,25 @@ pub(crate) fn run(launch: Launch<'_>) -> i32 {
         Err(error) => return fatal(&format!("pipe() failed ({})", os_error(&error))),
     };
     let pid_file = loaded.pid_file.clone();
+    let kept = groups.clone();
+    let stderr_log = loaded.stderr_log.clone();
     report.write(Level::Notice, format_args!("start worker processes"));
     if let Err(text) = serving.begin(loaded, groups) {
         return fatal(&text);
     }
-    let mut single = Single { program, serving, report, pid_file, daemon, again: false, first: true };
+    let mut single = Single {
+        program,
+        serving,
+        report,
+        pid_file,
+        daemon,
+        again: false,
+        first: true,
+        groups: kept,
+        stderr_log,
+    };
     let status = single.watch(&signals);
+    single.close_sockets();
     let _ = pidfile::remove(path::to_bytes(&single.pid_file));
     single.report.write(Level::Notice, format_args!("exit"));
     status
@@ -94,13 +113,16 @@ impl Single<'_> {
         match received.number {
             libc::SIGTERM | libc::SIGINT => {
                 note(", exiting");
+                self.close_sockets();
                 self.serving.stop();
             }
             libc::SIGQUIT => {
                 note(", shutting down");
                 self.report.write(Level::Notice, format_args!("gracefully shutting down"));
+                self.close_sockets();
                 self.serving.quit();
             }
+            libc::SIGHUP if self.serving.is_ending() => note(", ignoring"),
             libc::SIGHUP => {
                 note(", reconfiguring");
                 if self.serving.is_starting() {
@@ -119,6 +141,11 @@ impl Single<'_> {
         }
     }
 
+    /// Nobody shall wait where nobody accepts.
+    fn close_sockets(&mut self) {
+        remove_unix(&std::mem::take(&mut self.groups), &self.report);
+    }
+
     fn reload(&mut self) {
         self.report.write(Level::Notice, format_args!("reconfiguring"));
         let resources = Direct::serving();
@@ -128,36 +155,29 @@ impl Single<'_> {
         };
         self.report.complain(outcome.as_nginx());
         let Some(loaded) = outcome.loaded else { return };
-        let old = self.serving.current().map(|shared| shared.groups.as_slice()).unwrap_or_default();
-        let opened = listeners::open(loaded.http.as_deref(), &loaded.settings, &resources, old, &self.report);
+        let http = loaded.http.as_deref();
+        let opened = listeners::open(http, &loaded.settings, &resources, &self.groups, &self.report);
         let Ok(groups) = opened else { return };
-        self.move_pid_file(&loaded.pid_file);
+        let mut gone = std::mem::replace(&mut self.groups, groups.clone());
+        gone.retain(|group| !groups.iter().any(|kept| listeners::same_place(&kept.spec, &group.spec)));
+        remove_unix(&gone, &self.report);
+        move_pid_file(&self.pid_file, &loaded.pid_file, &self.report);
+        self.pid_file.clone_from(&loaded.pid_file);
+        self.stderr_log.clone_from(&loaded.stderr_log);
         if let Err(text) = self.serving.begin(loaded, groups) {
             self.report.write(Level::Emerg, format_args!("{text}"));
-        }
-    }
-
-    fn move_pid_file(&mut self, to: &PathBuf) {
-        if *to == self.pid_file {
-            return;
-        }
-        match pidfile::write(path::to_bytes(to)) {
-            Ok(()) => {
-                let _ = pidfile::remove(path::to_bytes(&self.pid_file));
-                self.pid_file.clone_from(to);
-            }
-            Err(error) => {
-                let name = to.display();
-                self.report
-                    .write(Level::Emerg, format_args!("open() \"{name}\" failed ({})", os_error(&error)));
-            }
         }
     }
 
     fn reopen(&self) {
         for log in self.serving.logs() {
             match log_write::open(path::to_bytes(log.path())) {
-                Ok(fd) => log.replace(fd.into()),
+                Ok(fd) => {
+                    if self.stderr_log.as_deref() == Some(log.path()) {
+                        let _ = process::redirect_stderr(&fd);
+                    }
+                    log.replace(fd.into());
+                }
                 Err(error) => {
                     let name = log.path().display();
                     self.report
@@ -174,7 +194,12 @@ impl Single<'_> {
                 if let Some(shared) = self.serving.current() {
                     self.report = Report::to(shared.log.clone());
                 }
-                self.first = false;
+                if std::mem::take(&mut self.first) {
+                    if let Some(text) = &self.program.options.greeting {
+                        // Nobody to tell when this fails.
+                        let _ = writeln!(io::stdout(), "{text}");
+                    }
+                }
                 if let Some(daemon) = self.daemon.take() {
                     daemon.ready();
                 }

@@ -75,7 +75,7 @@ pub(crate) fn start(
     let (command, commands) = watch::channel(Command::Prepare);
     let thread = thread::Builder::new().name(format!("worker {id}")).spawn(move || {
         let mut end = End { event: Some((generation, id)), events: events.clone() };
-        if let Err(text) = run(generation, id, &shared, process, &shares, commands, &events) {
+        if let Err(text) = run(generation, id, &shared, process, shares, commands, &events) {
             events.send((generation, id, News::Failed(text)));
         }
         end.finished();
@@ -110,7 +110,7 @@ fn run(
     id: usize,
     shared: &Shared,
     process: Arc<Process>,
-    shares: &[Share],
+    shares: Vec<Share>,
     commands: watch::Receiver<Command>,
     events: &Events,
 ) -> Result<(), String> {
@@ -153,7 +153,7 @@ async fn idle(mut commands: watch::Receiver<Command>) {
 async fn serve(
     worker: &Rc<Worker>,
     shared: &Shared,
-    shares: &[Share],
+    shares: Vec<Share>,
     mut commands: watch::Receiver<Command>,
     ready: impl FnOnce(),
 ) -> Result<(), String> {
@@ -175,6 +175,8 @@ async fn serve(
         for (listener, socket) in sockets {
             tokio::task::spawn_local(accept::run(worker.clone(), socket, listener));
         }
+    } else {
+        drop(sockets);
     }
     let order = commands.wait_for(|command| *command >= Command::Quit).await.map(|command| *command);
     if matches!(order, Ok(Command::Quit)) {

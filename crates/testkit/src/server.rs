@@ -30,6 +30,15 @@ pub fn default_binary() -> PathBuf {
     }
 }
 
+/// The directories for temporary files that a server has a directive for, going by what `-V` says it was built without.
+pub fn temp_path_kinds(binary: &Path) -> Vec<&'static str> {
+    let built = Command::new(binary).arg("-V").output().map(|output| output.stderr).unwrap_or_default();
+    let built = String::from_utf8_lossy(&built);
+    let mut kinds = vec!["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+    kinds.retain(|kind| !built.contains(&format!("--without-http_{kind}_module")));
+    kinds
+}
+
 /// The workspace's directory.
 pub fn workspace() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -131,7 +140,11 @@ impl ServerBuilder {
             fs::write(path, content).expect("a file of the test");
         }
         let mut ports = BTreeMap::new();
-        let conf = complete(&expand(conf, root.path(), &mut ports));
+        let binary = match self.args_before.last() {
+            Some(wrapped) => PathBuf::from(wrapped),
+            None => self.binary.clone().unwrap_or_else(default_binary),
+        };
+        let conf = complete(&expand(conf, root.path(), &mut ports), &temp_path_kinds(&binary));
         fs::write(root.path().join("conf/nginx.conf"), conf).expect("the configuration file");
         let child = self.command(root.path()).spawn().expect("the server binary can be executed");
         Server { root, ports, child, allowed: Vec::new(), stopped: false }.when_ready()
@@ -348,12 +361,11 @@ fn expand(conf: &str, root: &Path, ports: &mut BTreeMap<String, Port>) -> String
 }
 
 /// Adds what every test needs and few want to write.
-fn complete(conf: &str) -> String {
+fn complete(conf: &str, temp_paths: &[&str]) -> String {
     let mut out = conf.to_owned();
     if let Some((before, after)) = conf.split_once("http {") {
         let mut http = String::new();
-        let wanted = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-        for kind in wanted.iter().filter(|kind| !conf.contains(&format!("{kind}_temp_path"))) {
+        for kind in temp_paths.iter().filter(|kind| !conf.contains(&format!("{kind}_temp_path"))) {
             http.push_str(&format!(" {kind}_temp_path temp/{kind};"));
         }
         if !conf.contains("access_log") {

@@ -2,8 +2,8 @@
 //! <https://nginx.org/en/docs/http/ngx_http_auth_basic_module.html#auth_basic_user_file>
 
 use super::des;
-use base64::engine::{DecodePaddingMode, GeneralPurposeConfig};
-use base64::{Engine as _, alphabet, engine::GeneralPurpose, engine::general_purpose::STANDARD};
+use crate::lenient_base64::decode_base64;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use md5::{Digest as _, Md5};
 use sha_crypt::{PasswordVerifier as _, ShaCrypt};
 use sha1::Sha1;
@@ -11,20 +11,6 @@ use yescrypt::Yescrypt;
 
 /// The digits of crypt(3).
 pub(super) const ITOA64: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-
-/// Base64 as nginx reads it: padding or not, and never mind the bits left over.
-pub(super) const LENIENT: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true),
-);
-
-/// Decodes what stands before the first `=`.
-pub(super) fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
-    let end = memchr::memchr(b'=', text).unwrap_or(text.len());
-    LENIENT.decode(text.get(..end)?).ok()
-}
 
 /// Whether checking takes so long that the event loop must not wait for it.
 pub(super) fn is_slow(stored: &[u8]) -> bool {

@@ -15,7 +15,6 @@ use std::{
         Arc, OnceLock, Weak,
         atomic::{AtomicI64, Ordering::Relaxed},
     },
-    time::Duration,
 };
 use tokio::sync::Notify;
 

@@ -1,6 +1,6 @@
 //! `log_format`: compiled to pieces once, then appended to a line without intermediate copies.
 
-use moonrest_http::{Request, decimal::append as append_number, prelude::*};
+use moonrest_http::{decimal, prelude::*};
 use moonrest_proto::{escape, http1::Version};
 use moonrest_sys::time;
 
@@ -61,18 +61,18 @@ impl Own {
             Self::TimeIso8601 => line.extend_from_slice(&r.worker.local_times().iso8601),
             Self::Msec => {
                 let now = time::wall();
-                append_seconds(line, now.secs.unsigned_abs(), u64::from(now.millis()));
+                decimal::append_millis(line, now.secs.unsigned_abs() * 1000 + u64::from(now.millis()));
             }
             Self::RequestTime => {
-                let ms = time::monotonic_ms().saturating_sub(r.main().started_ms.get());
-                append_seconds(line, ms / 1000, ms % 1000);
+                let ms = time::monotonic_ms().saturating_sub(r.started_ms.get());
+                decimal::append_millis(line, ms);
             }
-            Self::Status => append_three_digits(line, u64::from(status(r))),
-            Self::BytesSent => append_number(line, r.exchange.bytes_sent()),
+            Self::Status => decimal::append_three(line, u64::from(status(r))),
+            Self::BytesSent => decimal::append(line, r.exchange.bytes_sent()),
             Self::BodyBytesSent => {
-                append_number(line, r.exchange.bytes_sent().saturating_sub(r.header_size.get()));
+                decimal::append(line, r.exchange.bytes_sent().saturating_sub(r.header_size.get()));
             }
-            Self::RequestLength => append_number(line, r.request_length.get()),
+            Self::RequestLength => decimal::append(line, r.request_length.get()),
         }
     }
 }
@@ -84,24 +84,6 @@ fn status(r: &Request) -> u16 {
         (0, status) => status,
         (error, _) => error,
     }
-}
-
-/// `seconds.mmm`.
-fn append_seconds(line: &mut Vec<u8>, seconds: u64, millis: u64) {
-    append_number(line, seconds);
-    line.push(b'.');
-    append_three_digits(line, millis);
-}
-
-/// A number with at least three digits.
-fn append_three_digits(line: &mut Vec<u8>, number: u64) {
-    if number < 100 {
-        line.push(b'0');
-    }
-    if number < 10 {
-        line.push(b'0');
-    }
-    append_number(line, number);
 }
 
 /// `escape=` of a format.
@@ -333,15 +315,5 @@ mod tests {
         assert_eq!(apply(Escape::Default, b"a\"b\\c\x1b\x7f\xe9~ "), b"x\"a\\x22b\\x5Cc\\x1B\\x7F\\xE9~ ");
         assert_eq!(apply(Escape::Json, b"a\"\n\x1b\xe9/"), b"x\"a\\\"\\n\\u001B\xe9/");
         assert_eq!(apply(Escape::None, b"a\"\n"), b"x\"a\"\n");
-    }
-
-    #[test]
-    fn numbers_are_padded_as_in_nginx() {
-        let mut line = Vec::new();
-        append_seconds(&mut line, 0, 5);
-        append_three_digits(&mut line, 9);
-        append_three_digits(&mut line, 45);
-        append_three_digits(&mut line, 404);
-        assert_eq!(line, b"0.005009045404");
     }
 }

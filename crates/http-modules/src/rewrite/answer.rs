@@ -10,6 +10,8 @@ use moonrest_http::{
 struct Answer {
     status: u16,
     text: Template,
+    /// The whole text, when it has no variables: shared by all answers.
+    fixed: Option<Bytes>,
 }
 
 /// Sets `return`.
@@ -24,21 +26,23 @@ pub(super) fn answer(_: &mut Main, args: &Args<'_>) -> ConfResult {
         None if args.len() == 1 && rule::is_url(first) => (302, args.template(0)?),
         None => return Err(invalid()),
     };
-    args.push_script(Answer { status, text });
+    let fixed = text.as_static().map(Bytes::copy_from_slice);
+    args.push_script(Answer { status, text, fixed });
     Ok(())
 }
 
 impl ScriptOp for Answer {
     fn run(&self, r: &RequestRef) -> Result<ScriptStep, RequestError> {
-        if self.status >= 400 && self.text.as_static() == Some(b"") {
+        if self.status >= 400 && self.fixed.as_ref().is_some_and(Bytes::is_empty) {
             return Ok(ScriptStep::Now(ScriptFlow::Finish(self.status)));
         }
+        r.ignore_body()?;
         if matches!(self.status, 301..=303 | 307 | 308) {
             r.out_mut().location = Some(self.text.eval(&**r).into_owned().into());
             return Ok(ScriptStep::Now(ScriptFlow::Finish(self.status)));
         }
-        let body = match self.text.as_static() {
-            Some(text) => Bytes::copy_from_slice(text),
+        let body = match &self.fixed {
+            Some(text) => text.clone(),
             None => self.text.eval(&**r).into_owned().into(),
         };
         {
@@ -47,7 +51,7 @@ impl ScriptOp for Answer {
             out.content_length = Some(body.len() as u64);
         }
         r.set_content_type();
-        Ok(match r.respond_pieces(vec![Piece::Data(body)])? {
+        Ok(match r.respond_piece(Piece::Data(body))? {
             Step::Now(_) => ScriptStep::Now(ScriptFlow::Responded),
             Step::Wait(wait) => ScriptStep::Wait(Box::pin(async move {
                 wait.await?;

@@ -7,7 +7,7 @@ mod error_page;
 mod server_settings;
 mod settings;
 
-pub use error_page::{ErrorPage, ErrorTarget};
+pub use error_page::ErrorPage;
 pub use server_settings::ServerSettings;
 pub use settings::{
     Aio, Core, CoreLoc, DisableSymlinks, IfModifiedSince, InFileOnly, Lingering, OpenFileCache, Root,

@@ -12,8 +12,9 @@ use super::{
     write::Pace,
 };
 use crate::{
+    browser::Browser,
     core::{Lingering, ServerSettings},
-    engine,
+    engine::{self, Later},
     exchange::{BodyRead, Connection, Exchange, Output},
     listen::AddrConf,
     phase::RequestError,
@@ -21,12 +22,15 @@ use crate::{
     worker::{Worker, bump},
 };
 use bytes::Bytes;
+use moonrest_core::Level;
 use moonrest_net::{addr::Addr, io::Io, timer::Timeout};
 use moonrest_proto::{
     http1::{
-        Body, FieldRules, Framing, HeadError, Known, Parse, Version,
+        Body, FieldRules, Framing, HeadError, Known, Method, Parse, Version,
         chunked::{Chunk, ChunkHead, ChunkLimits, DATA_END, Decoder, LAST_CHUNK},
-        framing, host,
+        framing,
+        framing::check_method,
+        host,
     },
     uri,
 };
@@ -45,12 +49,12 @@ use std::{
 /// Room made in the buffer before each read.
 const READ_SIZE: usize = 16 * 1024;
 /// Responses of pipelined requests gather up to this before they are written.
-const BATCH: u64 = 64 * 1024;
+pub(super) const BATCH: u64 = 64 * 1024;
 
 /// One client's connection.
 pub struct H1 {
     pub(super) io: Io,
-    worker: Rc<Worker>,
+    pub(super) worker: Rc<Worker>,
     pub(super) conn: Rc<Connection>,
     addr_conf: Arc<AddrConf>,
     /// What was read and not used yet starts at `at`.
@@ -69,15 +73,19 @@ pub struct H1 {
     pub(super) broken: Cell<bool>,
     pub(super) timed_out: Cell<bool>,
     delimited: Cell<Delimited>,
-    body: RefCell<BodyReader>,
+    pub(super) body: RefCell<BodyReader>,
     eof: Cell<bool>,
     /// Bytes of the next request were there when the last one ended.
-    pipelined: Cell<bool>,
+    pub(super) pipelined: Cell<bool>,
+    /// When the first byte of the present request was seen: monotonic milliseconds and wall time.
+    begun: Cell<(u64, time::WallTime)>,
+    /// `reset_timedout_connection` is in force where the connection timed out.
+    reset: Cell<bool>,
 }
 
 /// How far the present request's body was read.
 #[derive(Default)]
-enum BodyReader {
+pub(super) enum BodyReader {
     #[default]
     Done,
     Length(u64),
@@ -108,6 +116,8 @@ impl H1 {
             body: RefCell::default(),
             eof: Cell::new(false),
             pipelined: Cell::new(false),
+            begun: Cell::new((0, time::WallTime { secs: 0, nanos: 0 })),
+            reset: Cell::new(false),
         })
     }
 
@@ -120,7 +130,7 @@ impl H1 {
     }
 
     /// Bytes read and not used.
-    fn unread(&self) -> usize {
+    pub(super) fn unread(&self) -> usize {
         self.buffer.borrow().len() - self.at.get()
     }
 
@@ -177,67 +187,74 @@ pub(super) enum Fill {
 }
 
 /// What follows a batch of requests.
-enum After {
+pub(super) enum After {
     Idle(u64),
     Close,
-    Linger,
+    /// `lingering_time` and `lingering_timeout`.
+    Linger(u64, u64),
 }
 
 /// Serves a connection to its end.
 pub async fn serve(h1: Rc<H1>) {
-    let mut first = true;
     let mut wait = h1.default_settings().client_header_timeout;
     loop {
         // Idle: this small future and the connection itself are all there is.
+        let first = h1.conn.requests.get() == 0;
         if h1.unread() == 0 && !readable(&h1, wait, first).await {
             break;
         }
-        first = false;
         // The future of active work lives only as long as there is some.
-        match Active(Box::pin(batch(h1.clone())), &h1).await {
+        let after = match super::now::batch(&h1) {
+            Ok(after) => after,
+            Err(rest) => Active(Box::pin(batch(h1.clone(), rest)), &h1).await,
+        };
+        match after {
             After::Idle(keepalive) => {
                 h1.release();
                 wait = keepalive;
             }
             After::Close => break,
-            After::Linger => {
-                Box::pin(linger(&h1)).await;
+            After::Linger(time, timeout) => {
+                Box::pin(linger(&h1, time, timeout)).await;
                 break;
             }
         }
     }
-    if h1.timed_out.get() && h1.reset_on_timeout() {
+    if h1.reset.get() {
         let _ = h1.io.with_fd(|fd| moonrest_sys::socket::reset_on_close(fd));
     }
 }
 
-impl H1 {
-    fn reset_on_timeout(&self) -> bool {
-        let server = self.worker.http.server(self.addr_conf.default_server);
-        self.worker.http.location(server.location).core.reset_timedout_connection
-    }
-}
-
-/// Waits for the first byte of a request. `false` when the connection should be closed instead.
+/// Waits for the first bytes of a request. `false` when the connection should be closed instead.
 async fn readable(h1: &Rc<H1>, wait: u64, first: bool) -> bool {
     h1.timeout.set(wait);
     let counters = &h1.worker.counters;
     bump(&counters.waiting, 1);
-    let result = poll_fn(|cx| {
+    let filled = poll_fn(|cx| {
         if !first && h1.worker.is_quitting() {
-            return Poll::Ready(false);
+            return Poll::Ready(None);
         }
-        match h1.io.poll_readable(cx) {
-            Poll::Ready(result) => Poll::Ready(result.is_ok()),
-            Poll::Pending => h1.timeout.poll(cx).map(|()| {
-                h1.timed_out.set(first);
-                false
-            }),
+        match h1.poll_fill(cx) {
+            Poll::Ready(filled) => Poll::Ready(Some(filled)),
+            Poll::Pending => {
+                // Nobody idle owns a buffer.
+                h1.worker.give_buffer(h1.buffer.take());
+                Poll::Pending
+            }
         }
     })
     .await;
     bump(&counters.waiting, -1);
-    result
+    match filled {
+        Some(Ok(0)) => h1.note_idle_close(None),
+        Some(Ok(_)) => return true,
+        Some(Err(Fill::Io(error))) => h1.note_idle_close(Some(&error)),
+        Some(Err(Fill::TimedOut)) if first => {
+            h1.note(format_args!("{} while waiting for request", super::TIMED_OUT));
+        }
+        Some(Err(Fill::TimedOut)) | None => {}
+    }
+    false
 }
 
 /// Runs a batch of requests and writes what it queued whenever it has to wait.
@@ -258,48 +275,81 @@ impl Future for Active<'_> {
     }
 }
 
-/// Handles requests until there is none left in the buffer.
-async fn batch(h1: Rc<H1>) -> After {
+/// What of a batch could not be done at once.
+pub(super) enum Rest {
+    /// A head is not there yet, or its beginning.
+    Head(Option<Box<Memory>>),
+    /// A request with what its handling came to; the status is that of an error in its head.
+    Request(RequestRef, Handling),
+    /// Nothing but writing.
+    Flush(u64),
+}
+
+/// How far the handling of a request has come.
+pub(super) enum Handling {
+    BadHead(u16),
+    Later(Later),
+    Finished,
+}
+
+/// Goes on where [`super::now::batch`] had to wait, until there is no request left in the buffer.
+async fn batch(h1: Rc<H1>, rest: Rest) -> After {
+    let mut rest = rest;
     loop {
-        let r = match next_request(&h1).await {
-            Next::Request(r) => r,
-            Next::None => {
-                return match flush(&h1).await {
-                    Ok(()) => After::Idle(h1.worker.http.location(h1.last_location()).core.keepalive_timeout),
-                    Err(_) => After::Close,
-                };
-            }
-            Next::Close => {
-                let _ = flush(&h1).await;
-                return After::Close;
-            }
-        };
-        let counters = &h1.worker.counters;
-        bump(&counters.requests, 1);
-        bump(&counters.writing, 1);
-        let result = match r.1 {
-            None => engine::handle(&r.0).await,
-            Some(status) => engine::handle_error(&r.0, status).await,
-        };
-        bump(&counters.writing, -1);
-        let after = finish(&h1, &r.0, result).await;
-        let keepalive = r.0.loc().core.keepalive_timeout;
-        drop(r);
-        match after {
-            Some(after) => return after,
-            None if h1.unread() == 0 => {
+        let (r, handling) = match rest {
+            Rest::Request(r, handling) => (r, handling),
+            Rest::Flush(keepalive) => {
                 return match flush(&h1).await {
                     Ok(()) => After::Idle(keepalive),
                     Err(_) => After::Close,
                 };
             }
-            None => {
-                if h1.queue.borrow().len() > BATCH && flush(&h1).await.is_err() {
+            Rest::Head(memory) => match next_request(&h1, memory).await {
+                Next::Request((r, status)) => {
+                    begin(&h1);
+                    let handling = match status {
+                        Some(status) => Handling::BadHead(status),
+                        None => match engine::handle_now(&r) {
+                            Some(later) => Handling::Later(later),
+                            None => Handling::Finished,
+                        },
+                    };
+                    (r, handling)
+                }
+                Next::Close => {
+                    let _ = flush(&h1).await;
                     return After::Close;
                 }
-            }
+                Next::Unanswered(r, status) => {
+                    log_unanswered(&r, status).await;
+                    return After::Close;
+                }
+            },
+        };
+        let result = match handling {
+            Handling::BadHead(status) => engine::handle_error(&r, status).await,
+            Handling::Later(later) => engine::handle_later(&r, later).await,
+            Handling::Finished => Ok(()),
+        };
+        bump(&h1.worker.counters.writing, -1);
+        if let Some(after) = finish(&h1, &r, result).await {
+            return after;
         }
+        let keepalive = r.loc().core.keepalive_timeout;
+        drop(r);
+        if h1.queue.borrow().len() > BATCH && flush(&h1).await.is_err() {
+            return After::Close;
+        }
+        h1.pipelined.set(h1.unread() > 0);
+        rest = if h1.unread() == 0 { Rest::Flush(keepalive) } else { Rest::Head(None) };
     }
+}
+
+/// Counts a request in.
+pub(super) fn begin(h1: &H1) {
+    let counters = &h1.worker.counters;
+    bump(&counters.requests, 1);
+    bump(&counters.writing, 1);
 }
 
 impl H1 {
@@ -310,17 +360,21 @@ impl H1 {
 
 /// The response is queued: what becomes of the connection. `None` keeps it.
 async fn finish(h1: &Rc<H1>, r: &RequestRef, result: Result<(), RequestError>) -> Option<After> {
-    let lingering = r.loc().core.lingering_close;
+    let core = &r.loc().core;
+    let lingering = core.lingering_close;
+    let linger = After::Linger(core.lingering_time, core.lingering_timeout);
     if h1.queue.borrow().is_empty() {
         *h1.pace.borrow_mut() = None;
     }
-    if result.is_err() {
+    if let Err(error) = result {
+        h1.reset.set(h1.timed_out.get() && core.reset_timedout_connection);
         if h1.broken.get() || r.header_sent.get() {
             // A response that cannot be completed must not look complete.
             return Some(After::Close);
         }
-        let _ = flush(h1).await;
-        return Some(if lingering == Lingering::Off { After::Close } else { After::Linger });
+        let flushed = flush(h1).await.is_ok();
+        let gone = matches!(error, RequestError::Gone { .. });
+        return Some(if gone || !flushed || lingering == Lingering::Off { After::Close } else { linger });
     }
     if h1.broken.get() || r.out.borrow().status == 444 {
         return Some(After::Close);
@@ -333,7 +387,7 @@ async fn finish(h1: &Rc<H1>, r: &RequestRef, result: Result<(), RequestError>) -
         if flush(h1).await.is_err() {
             return Some(After::Close);
         }
-        let (total, step) = (r.loc().core.lingering_time, r.loc().core.lingering_timeout);
+        let (total, step) = (core.lingering_time, core.lingering_timeout);
         let discarded = moonrest_net::timer::within(total, discard_rest(h1, r, step)).await;
         return match discarded {
             Some(Ok(())) => None,
@@ -341,14 +395,71 @@ async fn finish(h1: &Rc<H1>, r: &RequestRef, result: Result<(), RequestError>) -
         };
     }
     if flush(h1).await.is_err() {
+        h1.reset.set(h1.timed_out.get() && core.reset_timedout_connection);
         return Some(After::Close);
     }
-    let pending = body_left || h1.unread() > 0;
     Some(match lingering {
-        Lingering::Always => After::Linger,
-        Lingering::On if pending => After::Linger,
+        Lingering::Always => linger,
+        Lingering::On if body_left || h1.unread() > 0 || h1.more_has_come().await => linger,
         _ => After::Close,
     })
+}
+
+impl H1 {
+    /// Whether bytes wait in the socket. Closing it now would reset the connection, and the answer with it.
+    async fn more_has_come(&self) -> bool {
+        poll_fn(|cx| {
+            let mut buffer = self.buffer.borrow_mut();
+            buffer.reserve(1);
+            Poll::Ready(matches!(self.io.poll_read(&mut buffer, cx), Poll::Ready(Ok(n)) if n > 0))
+        })
+        .await
+    }
+
+    /// A line at `info` about the connection, when there is no request to speak of.
+    #[cold]
+    pub(super) fn note(&self, message: std::fmt::Arguments<'_>) {
+        self.say(Level::Info, message);
+    }
+
+    /// A line about the connection: with its client and the address it arrived at.
+    #[cold]
+    pub(super) fn say(&self, level: Level, message: std::fmt::Arguments<'_>) {
+        let log = &self.default_core().error_log;
+        if !log.enabled(level) {
+            return;
+        }
+        let mut client = Vec::new();
+        self.conn.remote.append_text(&mut client);
+        let client = String::from_utf8_lossy(&client);
+        let server = self.worker.http.listeners.get(self.conn.listener);
+        let server = server.map(|listener| listener.spec.addr.to_string()).unwrap_or_default();
+        let number = Some(self.conn.number);
+        log.write(level, number, format_args!("{message}, client: {client}, server: {server}"));
+    }
+
+    /// The client closed the connection while it was idle.
+    #[cold]
+    fn note_idle_close(&self, error: Option<&io::Error>) {
+        if self.conn.requests.get() == 0 {
+            match error {
+                Some(error) => {
+                    let error = moonrest_core::env::os_error(error);
+                    self.note(format_args!("recv() failed ({error}) while waiting for request"));
+                }
+                None => self.note(format_args!("client closed connection while waiting for request")),
+            }
+            return;
+        }
+        // nginx: no context here, and a reset is not worth a line.
+        let mut client = Vec::new();
+        self.conn.remote.append_text(&mut client);
+        let client = String::from_utf8_lossy(&client);
+        if error.is_none() {
+            let message = format_args!("client {client} closed keepalive connection");
+            self.default_core().error_log.write(Level::Info, Some(self.conn.number), message);
+        }
+    }
 }
 
 async fn discard_rest(h1: &Rc<H1>, r: &RequestRef, step: u64) -> Result<(), RequestError> {
@@ -365,39 +476,41 @@ async fn flush(h1: &Rc<H1>) -> Result<(), RequestError> {
 }
 
 /// Lets the client read the answer before the connection is closed: reads and drops what still comes.
-async fn linger(h1: &Rc<H1>) {
-    let core = h1.worker.http.location(h1.last_location()).core.clone();
+async fn linger(h1: &Rc<H1>, time: u64, timeout: u64) {
     if h1.io.shutdown_write().is_err() {
         return;
     }
     h1.at.set(h1.buffer.borrow().len());
     let reading = async {
         loop {
-            h1.timeout.set(core.lingering_timeout);
+            h1.timeout.set(timeout);
             match poll_fn(|cx| h1.poll_fill(cx)).await {
                 Ok(0) | Err(_) => return,
                 Ok(_) => h1.at.set(h1.buffer.borrow().len()),
             }
         }
     };
-    moonrest_net::timer::within(core.lingering_time, reading).await;
+    moonrest_net::timer::within(time, reading).await;
 }
 
-enum Next {
+pub(super) enum Next {
     /// A request, and the status of the error in its head if there is one.
     Request((RequestRef, Option<u16>)),
-    /// Nothing has come yet.
-    None,
     Close,
+    /// The client is gone or too slow: the request is logged with this status, and the connection closed.
+    Unanswered(RequestRef, u16),
 }
 
 /// Reads a head. Responses queued before are written if it is not there yet.
-async fn next_request(h1: &Rc<H1>) -> Next {
-    let mut memory = h1.worker.take_memory();
+async fn next_request(h1: &Rc<H1>, memory: Option<Box<Memory>>) -> Next {
+    let mut memory = memory.unwrap_or_else(|| h1.worker.take_memory());
     let settings = h1.default_settings();
     let limits = settings.head_limits;
     let mut waited = false;
-    h1.pipelined.set(h1.unread() > 0 && h1.conn.requests.get() > 0);
+    let mut begun = h1.unread() > 0;
+    if begun {
+        h1.begin();
+    }
     loop {
         if h1.unread() > 0 {
             let parsed = {
@@ -412,25 +525,6 @@ async fn next_request(h1: &Rc<H1>) -> Next {
         }
         if waited {
             // Already reading this head.
-        } else if h1.unread() == 0 && h1.queue.borrow().is_empty() && h1.conn.requests.get() > 0 {
-            // Readiness said that there is something: an end, or a first byte.
-            let got = poll_fn(|cx| match h1.poll_fill(cx) {
-                Poll::Pending => Poll::Ready(None),
-                Poll::Ready(result) => Poll::Ready(Some(result)),
-            })
-            .await;
-            match got {
-                None => {
-                    h1.worker.give_memory(memory);
-                    return Next::None;
-                }
-                Some(Ok(0) | Err(_)) => return Next::Close,
-                Some(Ok(_)) => {
-                    waited = true;
-                    h1.timeout.set(settings.client_header_timeout);
-                    continue;
-                }
-            }
         } else {
             waited = true;
             h1.timeout.set(settings.client_header_timeout);
@@ -438,46 +532,75 @@ async fn next_request(h1: &Rc<H1>) -> Next {
         if !h1.queue.borrow().is_empty() && flush(h1).await.is_err() {
             return Next::Close;
         }
-        bump(&h1.worker.counters.reading, 1);
+        // nginx: a connection waits until the first byte of a request has come.
+        let counters = &h1.worker.counters;
+        let counter = if h1.unread() == 0 { &counters.waiting } else { &counters.reading };
+        bump(counter, 1);
         let filled = poll_fn(|cx| h1.poll_fill(cx)).await;
-        bump(&h1.worker.counters.reading, -1);
+        bump(counter, -1);
         match filled {
-            Ok(0) => return head_ended(h1, memory),
-            Ok(_) => {}
-            Err(Fill::TimedOut) => {
-                h1.timed_out.set(true);
-                return if h1.unread() > 0 { head_timed_out(h1, memory) } else { Next::Close };
+            Ok(0) => return head_ended(h1, memory, None),
+            Ok(_) if begun => {}
+            Ok(_) => {
+                begun = true;
+                h1.begin();
             }
-            Err(Fill::Io(_)) => return Next::Close,
+            Err(Fill::TimedOut) => return head_timed_out(h1, memory),
+            Err(Fill::Io(error)) => return head_ended(h1, memory, Some(&error)),
         }
     }
 }
 
-/// The client closed within a head.
-fn head_ended(h1: &Rc<H1>, memory: Box<Memory>) -> Next {
-    let blank = memory.head.borrow().is_blank(h1.buffer.borrow().get(h1.at.get()..).unwrap_or_default());
-    if h1.unread() > 0 && !blank {
-        let r = new_request(h1, memory, h1.unread());
-        crate::info!(r, "client prematurely closed connection while reading client request headers");
-        return close_unanswered(h1, &r, 400);
+impl H1 {
+    /// The first byte of a request is there.
+    pub(super) fn begin(&self) {
+        self.begun.set((time::monotonic_ms(), time::wall()));
     }
-    Next::Close
+}
+
+/// What was being read when a head stopped coming.
+fn reading(head: &moonrest_proto::http1::RequestHead) -> &'static str {
+    if head.line.is_empty() { "reading client request line" } else { "reading client request headers" }
+}
+
+/// The client closed within a head, or the connection broke.
+fn head_ended(h1: &Rc<H1>, memory: Box<Memory>, error: Option<&io::Error>) -> Next {
+    let blank = memory.head.borrow().is_blank(h1.buffer.borrow().get(h1.at.get()..).unwrap_or_default());
+    if h1.unread() == 0 || blank {
+        h1.note_idle_close(error);
+        return Next::Close;
+    }
+    let r = new_request(h1, memory, h1.unread());
+    r.action.set(reading(&r.head.borrow()));
+    match error {
+        Some(error) => {
+            let error = moonrest_core::env::os_error(error);
+            crate::info!(r, "recv() failed ({error})");
+        }
+        None => crate::info!(r, "client prematurely closed connection"),
+    }
+    Next::Unanswered(r, 400)
 }
 
 fn head_timed_out(h1: &Rc<H1>, memory: Box<Memory>) -> Next {
+    if h1.unread() == 0 {
+        if h1.conn.requests.get() == 0 {
+            h1.note(format_args!("{} while waiting for request", super::TIMED_OUT));
+        }
+        return Next::Close;
+    }
     let r = new_request(h1, memory, h1.unread());
-    crate::info!(r, "client timed out while reading client request headers");
-    close_unanswered(h1, &r, 408)
+    r.action.set(reading(&r.head.borrow()));
+    h1.reset.set(r.loc().core.reset_timedout_connection);
+    crate::info!(r, "{}", super::TIMED_OUT);
+    Next::Unanswered(r, 408)
 }
 
 /// nginx logs such requests with their status although nothing is sent.
-fn close_unanswered(_h1: &Rc<H1>, r: &RequestRef, status: u16) -> Next {
+async fn log_unanswered(r: &RequestRef, status: u16) {
     r.out.borrow_mut().status = status;
-    for handler in &r.loc().log {
-        // Log handlers of a request that never ran have nothing to wait for.
-        drop(handler.log(r));
-    }
-    Next::Close
+    r.action.set("logging request");
+    engine::log(r).await;
 }
 
 fn new_request(h1: &Rc<H1>, memory: Box<Memory>, len: usize) -> RequestRef {
@@ -513,8 +636,9 @@ fn new_request(h1: &Rc<H1>, memory: Box<Memory>, len: usize) -> RequestRef {
     r.pipelined.set(h1.pipelined.get());
     r.method.set(method);
     r.version.set(version);
-    r.started.set(time::wall());
-    r.started_ms.set(time::monotonic_ms());
+    let (ms, wall) = h1.begun.get();
+    r.started.set(wall);
+    r.started_ms.set(ms);
     r
 }
 
@@ -530,12 +654,13 @@ fn bad_head(h1: &Rc<H1>, memory: Box<Memory>, error: &HeadError) -> (RequestRef,
         r.version.set(Version::Http10);
     }
     r.keepalive.set(false);
-    crate::info!(r, "{message} while {}", error.action());
+    r.action.set(error.action());
+    crate::info!(r, "{message}");
     (r, Some(error.status()))
 }
 
 /// Makes a request of a complete head; with the status of what is wrong with it.
-fn take_head(h1: &Rc<H1>, memory: Box<Memory>, len: usize) -> (RequestRef, Option<u16>) {
+pub(super) fn take_head(h1: &Rc<H1>, memory: Box<Memory>, len: usize) -> (RequestRef, Option<u16>) {
     let r = new_request(h1, memory, len);
     let status = accept_head(h1, &r).err();
     if status.is_some() {
@@ -545,7 +670,9 @@ fn take_head(h1: &Rc<H1>, memory: Box<Memory>, len: usize) -> (RequestRef, Optio
 }
 
 fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
+    r.action.set("reading client request line");
     set_uri(h1, r)?;
+    r.action.set("reading client request headers");
     find_server(h1, r)?;
     let settings = r.srv().settings.clone();
     let dropped = {
@@ -571,7 +698,9 @@ fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
     let framed = {
         let block = r.block.borrow();
         let head = r.head.borrow();
-        framing(&head, &block).map_err(|error| (error.status(), error.log_message(&block)))
+        framing(&head, &block)
+            .and_then(|framed| check_method(&head, &framed, false).map(|()| framed))
+            .map_err(|error| (error.status(), error.log_message(&block)))
     };
     let framed: Framing = match framed {
         Ok(framed) => framed,
@@ -607,7 +736,7 @@ fn set_uri(h1: &H1, r: &Request) -> Result<(), u16> {
         drop(path);
         if normalized.is_err() {
             r.uri.borrow_mut().clear();
-            crate::info!(r, "client sent invalid request while reading client request line");
+            crate::info!(r, "client sent invalid request");
             return Err(400);
         }
     } else {
@@ -641,6 +770,9 @@ fn find_server(h1: &H1, r: &Request) -> Result<(), u16> {
         Ok(info) => r.port.set(info.and_then(|info| info.port).unwrap_or(0)),
         Err(message) => {
             r.host.borrow_mut().clear();
+            if message == host::InvalidHost::IN_REQUEST_LINE {
+                r.action.set("reading client request line");
+            }
             crate::info!(r, "{message}");
             return Err(400);
         }
@@ -677,24 +809,24 @@ impl H1 {
                 continue;
             }
             if self.eof.get() {
-                return Poll::Ready(Err(RequestError::client_gone()));
+                return Poll::Ready(Err(ended_in_body()));
             }
             if !self.timeout.is_armed() {
                 self.timeout.set(timeout);
             }
             match ready!(self.poll_fill(cx)) {
-                Ok(0) => return Poll::Ready(Err(RequestError::client_gone())),
+                Ok(0) => return Poll::Ready(Err(ended_in_body())),
                 Ok(_) => self.timeout.clear(),
                 Err(Fill::TimedOut) => {
                     self.timed_out.set(true);
-                    return Poll::Ready(Err(RequestError::Client {
+                    return Poll::Ready(Err(RequestError::Gone {
                         status: 408,
-                        message: "client timed out".into(),
+                        message: super::TIMED_OUT.into(),
                     }));
                 }
                 Err(Fill::Io(error)) => {
                     let message = format!("recv() failed ({})", moonrest_core::env::os_error(&error));
-                    return Poll::Ready(Err(RequestError::Client { status: 400, message: message.into() }));
+                    return Poll::Ready(Err(RequestError::Gone { status: 400, message: message.into() }));
                 }
             }
         }
@@ -761,6 +893,11 @@ impl H1 {
         *self.pace.borrow_mut() =
             Some(Pace { rate, after, started: r.started_ms.get(), sent: 0, sleep: None });
     }
+}
+
+/// nginx: 400 in the access log, although the client does not see it.
+fn ended_in_body() -> RequestError {
+    RequestError::Gone { status: 400, message: "client prematurely closed connection".into() }
 }
 
 /// A size given by a text with variables; what is no size counts as 0.
@@ -876,6 +1013,8 @@ impl Exchange for H1 {
         if self.broken.get() {
             return Poll::Ready(Err(RequestError::client_gone()));
         }
+        // A paced response counts as sent when it is.
+        let low_water = if self.pace.borrow().is_some() { 0 } else { low_water };
         if self.queue.borrow().len() <= low_water as u64 {
             return Poll::Ready(Ok(()));
         }
@@ -915,7 +1054,7 @@ impl Exchange for H1 {
 
     fn expect_continue(&self, r: &Request) -> Result<(), RequestError> {
         let mut framing = r.framing.get();
-        if !framing.expect_continue || r.header_sent.get() || self.unread() > 0 {
+        if !framing.expect_continue || r.header_sent.get() {
             return Ok(());
         }
         framing.expect_continue = false;
@@ -949,7 +1088,7 @@ impl H1 {
             return;
         }
         let core = &r.loc().core;
-        let age = time::monotonic_ms().saturating_sub(self.conn.started);
+        let age = r.started_ms.get().saturating_sub(self.conn.started);
         let old_browser = core.keepalive_disable != 0 && disabled_browser(r, core.keepalive_disable);
         if core.keepalive_timeout == 0
             || self.conn.requests.get() >= core.keepalive_requests
@@ -964,22 +1103,9 @@ impl H1 {
 
 /// `keepalive_disable`: browsers known to mishandle it.
 fn disabled_browser(r: &Request, which: u8) -> bool {
-    use memchr::memmem::find;
-    r.with_header(b"user-agent", |agent| {
-        let Some(agent) = agent else { return false };
-        let msie6 = which & 1 != 0
-            && r.method.get() == moonrest_proto::http1::Method::Post
-            && find(agent, b"MSIE ").is_some_and(|at| {
-                agent.get(at + 5).is_some_and(|digit| (b'4'..=b'6').contains(digit))
-                    && agent.get(at + 6) == Some(&b'.')
-            })
-            && find(agent, b"Opera").is_none();
-        let safari = which & 2 != 0
-            && find(agent, b"Mac OS X").is_some()
-            && find(agent, b"Safari/").is_some()
-            && find(agent, b"Chrom").is_none();
-        msie6 || safari
-    })
+    let browser = Browser::of(r);
+    let posted = r.method.get() == Method::Post;
+    (which & 1 != 0 && browser.msie6 && posted) || (which & 2 != 0 && browser.safari)
 }
 
 #[cfg(test)]

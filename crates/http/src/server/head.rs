@@ -24,7 +24,8 @@ pub(crate) fn append(r: &Request, out: &mut Vec<u8>, delimited: Delimited) {
         (Some(line), _) => out.extend_from_slice(line),
         (None, Some(line)) => out.extend_from_slice(line.as_bytes()),
         (None, None) => {
-            let _ = write!(out, "{:03}", head.status);
+            decimal::append_three(out, u64::from(head.status));
+            out.push(b' ');
         }
     }
     out.extend_from_slice(b"\r\n");

@@ -3,6 +3,10 @@
 pub mod accept;
 pub mod h1;
 mod head;
+mod now;
 mod proxy_protocol;
 mod queue;
 mod write;
+
+/// nginx's words when a client took too long.
+const TIMED_OUT: &str = "client timed out (110: Connection timed out)";

@@ -54,18 +54,8 @@ impl H1 {
                 Some(true)
             }
             Err(error) => {
-                let log = &self.default_core().error_log;
-                let mut client = Vec::new();
-                self.conn.remote.append_text(&mut client);
-                log.write(
-                    Level::Error,
-                    Some(self.conn.number),
-                    format_args!(
-                        "{} while reading PROXY protocol, client: {}",
-                        error.log_message(unread),
-                        String::from_utf8_lossy(&client)
-                    ),
-                );
+                let message = error.log_message(unread);
+                self.say(Level::Error, format_args!("{message} while reading PROXY protocol"));
                 Some(false)
             }
         }

@@ -45,6 +45,11 @@ impl Queue {
         self.queued == 0
     }
 
+    /// Whether a file is first in line.
+    pub(crate) fn file_is_next(&self) -> bool {
+        matches!(self.chunks.front(), Some(Chunk::File(_)))
+    }
+
     /// The buffer for small things; call [`Queue::grown`] with what was added.
     pub(crate) fn tail(&mut self) -> &mut Vec<u8> {
         &mut self.tail

@@ -1,7 +1,7 @@
 //! Writing to a client: flushes the queue, paces it (`limit_rate`), times out.
 
 use super::h1::H1;
-use crate::phase::RequestError;
+use crate::{exchange::Exchange as _, phase::RequestError};
 use std::{
     io,
     task::{Context, Poll},
@@ -43,6 +43,11 @@ impl H1 {
             }
             let limit = match self.poll_allowance(cx) {
                 Poll::Ready(limit) => limit,
+                // Nothing is written for a while: only the other direction tells when the client leaves.
+                Poll::Pending if self.poll_closed(cx).is_ready() => {
+                    self.broken.set(true);
+                    return Poll::Ready(Err(RequestError::client_gone()));
+                }
                 Poll::Pending => return Poll::Pending,
             };
             let result = self.queue.borrow_mut().write(&self.io, limit);
@@ -57,6 +62,25 @@ impl H1 {
                 Err(error) => return Poll::Ready(Err(self.broke(&error))),
             }
         }
+    }
+
+    /// Writes what is queued if the client takes all of it at once. `false` when that needs waiting or has failed.
+    pub(super) fn flush_now(&self) -> bool {
+        let result = self.queue.borrow_mut().write(&self.io, u64::MAX);
+        match result {
+            Ok(n) => self.wrote(n as u64),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+            Err(error) => {
+                self.broke(&error);
+                return false;
+            }
+        }
+        self.queue.borrow().is_empty()
+    }
+
+    /// Whether something limits how fast the response leaves.
+    pub(super) fn is_paced(&self) -> bool {
+        self.pace.borrow().is_some()
     }
 
     fn wrote(&self, n: u64) {
@@ -99,7 +123,7 @@ impl H1 {
         drop(slot);
         self.broken.set(true);
         self.timed_out.set(true);
-        Poll::Ready(Err(RequestError::Client { status: 408, message: "client timed out".into() }))
+        Poll::Ready(Err(RequestError::Gone { status: 408, message: super::TIMED_OUT.into() }))
     }
 
     fn send_timeout_off(&self) {
@@ -116,7 +140,8 @@ impl H1 {
         if error.kind() == io::ErrorKind::UnexpectedEof {
             return RequestError::Cut("a file was truncated while it was sent".into());
         }
-        let message = format!("send() failed ({})", moonrest_core::env::os_error(error));
-        RequestError::Client { status: 499, message: message.into() }
+        let call = if self.queue.borrow().file_is_next() { "sendfile()" } else { "writev()" };
+        let message = format!("{call} failed ({})", moonrest_core::env::os_error(error));
+        RequestError::Gone { status: 499, message: message.into() }
     }
 }

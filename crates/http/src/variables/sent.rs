@@ -15,7 +15,8 @@ pub const fn nginx_version() -> &'static str {
 }
 
 pub(super) fn uri(r: &Request, out: &mut Vec<u8>) -> bool {
-    unless_empty(out, &r.uri.borrow())
+    // nginx: a path that could not be decoded is empty, but there.
+    bytes(out, &r.uri.borrow()) && (!r.uri.borrow().is_empty() || !r.head.borrow().target.is_empty())
 }
 
 pub(super) fn args(r: &Request, out: &mut Vec<u8>) -> bool {
@@ -52,7 +53,12 @@ pub(super) fn request_uri(r: &Request, out: &mut Vec<u8>) -> bool {
 
 pub(super) fn method(r: &Request, out: &mut Vec<u8>) -> bool {
     let main = r.main();
-    unless_empty(out, main.head.borrow().method_name.of(&main.block.borrow()))
+    let head = main.head.borrow();
+    if head.method != main.method.get() {
+        // An error page is fetched with GET, whatever was asked for.
+        return bytes(out, main.method.get().name().as_bytes());
+    }
+    unless_empty(out, head.method_name.of(&main.block.borrow()))
 }
 
 pub(super) fn protocol(r: &Request, out: &mut Vec<u8>) -> bool {

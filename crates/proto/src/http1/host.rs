@@ -33,8 +33,50 @@ pub fn validate(host: &[u8], out: &mut Vec<u8>) -> Result<HostInfo, InvalidHost>
     Ok(info)
 }
 
+/// The bytes of plain host names in lower case.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        #[allow(clippy::indexing_slicing)] // at compile time
+        {
+            plain[byte] = matches!(byte as u8, b'a'..=b'z' | b'0'..=b'9' | b'-');
+        }
+        byte += 1;
+    }
+    plain
+};
+
+/// Names such as `www.example.com`, with or without a port: nearly all of them.
+fn check_plain(host: &[u8]) -> Option<HostInfo> {
+    let mut after_dot = true;
+    let mut len = 0;
+    for &byte in host {
+        if PLAIN.get(usize::from(byte)).is_some_and(|plain| *plain) {
+            after_dot = false;
+        } else if byte == b'.' && !after_dot {
+            after_dot = true;
+        } else {
+            break;
+        }
+        len += 1;
+    }
+    if after_dot {
+        return None;
+    }
+    let port = match host.get(len..)? {
+        [] => None,
+        [b':', digits @ ..] => parse_port(digits).ok()?,
+        _ => return None,
+    };
+    Some(HostInfo { len, port, folded: false })
+}
+
 /// The same without writing anything: if `!folded`, the first `len` bytes of the input are the host to use.
 pub fn check(host: &[u8]) -> Result<HostInfo, InvalidHost> {
+    if let Some(info) = check_plain(host) {
+        return Ok(info);
+    }
     let is_literal = host.first() == Some(&b'[');
     let name_len = if is_literal {
         host.iter().position(|byte| *byte == b']').ok_or(InvalidHost)? + 1

@@ -61,6 +61,7 @@ fn run_blocks(
         tempfile::Builder::new().prefix("moonrest-spec-").tempdir().map_err(|error| error.to_string())?;
     let root = dir.path().join("servroot");
     let mut site = Site::new(root, options.load_modules.clone()).map_err(|error| error.to_string())?;
+    site.temp_paths = crate::server::temp_path_kinds(&binary.path);
     let (perl, loaded) = Evaluator::load(path, &site.env).map_err(|error| error.to_string())?;
     site.env.extend(loaded.env);
     site.settings = loaded.settings;

@@ -23,6 +23,8 @@ pub(super) struct Site {
     pub settings: Value,
     /// Modules to load, for servers that have them as files.
     pub load_modules: Vec<String>,
+    /// Directories for temporary files that the server has a directive for.
+    pub temp_paths: Vec<&'static str>,
     random_ports: Mutex<BTreeMap<String, Port>>,
 }
 
@@ -36,7 +38,15 @@ impl Site {
         env.insert("TEST_NGINX_PORT".into(), port.number().to_string());
         env.insert("TEST_NGINX_SERVROOT".into(), root.to_string_lossy().into_owned());
         env.insert("TEST_NGINX_HTML_DIR".into(), root.join("html").to_string_lossy().into_owned());
-        Ok(Self { root, port, env, settings: Value::Undefined, load_modules, random_ports: Mutex::default() })
+        Ok(Self {
+            root,
+            port,
+            env,
+            settings: Value::Undefined,
+            load_modules,
+            temp_paths: Vec::new(),
+            random_ports: Mutex::default(),
+        })
     }
 
     /// The error log.
@@ -166,7 +176,7 @@ impl Site {
         conf.push_str(&part("main_config"));
         conf.push_str("\nhttp {\n    default_type text/plain;\n    keepalive_timeout 68000ms;\n");
         conf.push_str(&format!("    access_log {root}/logs/access.log;\n"));
-        for kind in ["client_body", "proxy", "fastcgi", "scgi", "uwsgi"] {
+        for kind in &self.temp_paths {
             if !http_config.contains(&format!("{kind}_temp_path")) {
                 conf.push_str(&format!("    {kind}_temp_path {root}/{kind}_temp;\n"));
             }

@@ -1,0 +1,54 @@
+//! The way of most requests: head complete in the buffer, answered by handlers that do not wait, written in one call.
+//! All of it is plain code; the first thing that must wait hands the rest to a future.
+
+use super::h1::{After, BATCH, BodyReader, H1, Handling, Rest, begin, take_head};
+use crate::engine;
+use moonrest_proto::http1::Parse;
+use std::rc::Rc;
+
+/// Reads what has come and handles the requests in it. What has to wait is returned as the error.
+pub(super) fn batch(h1: &Rc<H1>) -> Result<After, Rest> {
+    if h1.unread() == 0 {
+        return Err(Rest::Head(None));
+    }
+    h1.pipelined.set(false);
+    loop {
+        h1.begin();
+        let mut memory = h1.worker.take_memory();
+        let limits = h1.default_settings().head_limits;
+        let parsed = {
+            let buffer = h1.buffer.borrow();
+            memory.head.get_mut().parse(buffer.get(h1.at.get()..).unwrap_or_default(), &limits)
+        };
+        let Ok(Parse::Complete { len }) = parsed else {
+            // Parsed again from its beginning, where waiting and errors are dealt with.
+            memory.head.get_mut().reset();
+            return Err(Rest::Head(Some(memory)));
+        };
+        let (r, status) = take_head(h1, memory, len);
+        begin(h1);
+        if let Some(status) = status {
+            return Err(Rest::Request(r, Handling::BadHead(status)));
+        }
+        if let Some(later) = engine::handle_now(&r) {
+            return Err(Rest::Request(r, Handling::Later(later)));
+        }
+        let body_read = matches!(*h1.body.borrow(), BodyReader::Done);
+        if !r.keepalive.get() || !body_read || h1.worker.is_quitting() || h1.broken.get() || h1.is_paced() {
+            return Err(Rest::Request(r, Handling::Finished));
+        }
+        crate::worker::bump(&h1.worker.counters.writing, -1);
+        let keepalive = r.loc().core.keepalive_timeout;
+        drop(r);
+        h1.pipelined.set(h1.unread() > 0);
+        if h1.unread() > 0 && h1.queue.borrow().len() <= BATCH {
+            continue;
+        }
+        if !h1.flush_now() {
+            return Err(if h1.unread() > 0 { Rest::Head(None) } else { Rest::Flush(keepalive) });
+        }
+        if h1.unread() == 0 {
+            return Ok(After::Idle(keepalive));
+        }
+    }
+}
