@@ -122,7 +122,7 @@ fn a_bomb_is_unpacked_no_faster_than_the_client_takes_it() {
     let mut ask = Ask::new("gunzip on; location / { script 'body bomb'; }", "/");
     ask.leaves_after = 1_000_000;
     let done = ask.run();
-    assert!(matches!(done.result, Err(RequestError::Client { status: 499, .. })));
+    assert!(matches!(done.result, Err(RequestError::Gone { .. })));
     assert!(done.body().len() < 1_300_000);
 }
 
@@ -203,7 +203,7 @@ fn a_client_that_leaves_ends_all_subrequests() {
     let mut ask = Ask::new(server, "/");
     ask.leaves_after = 100_000;
     let done = ask.run();
-    assert!(matches!(done.result, Err(RequestError::Client { status: 499, .. })));
+    assert!(matches!(done.result, Err(RequestError::Gone { .. })));
     // Nothing of them is left that would keep their parent.
     let before = std::rc::Rc::strong_count(&done.request);
     assert_eq!(before, 1);
