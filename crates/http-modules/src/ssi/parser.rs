@@ -398,6 +398,36 @@ mod tests {
         );
     }
 
+    /// All events of a page given in these parts, texts put together.
+    fn events<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Vec<Event> {
+        let mut parser = Parser::new(6);
+        let mut events: Vec<Event> = Vec::new();
+        let mut add = |event| match (events.last_mut(), event) {
+            (Some(Event::Text(before)), Event::Text(text)) => *before = [&before[..], &text].concat().into(),
+            (_, event) => events.push(event),
+        };
+        for part in parts {
+            parser.take(Bytes::copy_from_slice(part));
+            while let Some(event) = parser.next() {
+                add(event);
+            }
+        }
+        if let Some(held) = parser.held() {
+            add(Event::Text(held));
+        }
+        events
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn cuts_change_nothing(
+            page in proptest::collection::vec(proptest::sample::select(&b"<<!----##>>a b='\"\\"[..]), 0..120),
+            step in 1usize..9,
+        ) {
+            proptest::prop_assert_eq!(events(page.chunks(step)), events(std::iter::once(&page[..])));
+        }
+    }
+
     #[test]
     fn memory_is_bounded() {
         let mut parser = Parser::new(10);
