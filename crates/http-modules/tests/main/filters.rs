@@ -75,6 +75,16 @@ fn what_waits_for_its_turn_is_bounded() {
 }
 
 #[test]
+fn variables_do_not_grow_for_ever() {
+    let page = format!(
+        "<!--#set var='a' value='0123456789' -->{}<!--#echo var='a' -->",
+        "<!--#set var='a' value='$a$a' -->".repeat(60)
+    );
+    let text = Ask::new(pages(&page, ""), "/").run().text();
+    assert!(text.contains("[an error occurred") && text.len() < 2_000_000);
+}
+
+#[test]
 fn a_stub_stands_for_what_is_empty_or_fails() {
     let block = "<!--#block name='s' -->[<!--#echo var='uri' -->]<!--#endblock -->";
     let server = pages(
