@@ -59,6 +59,12 @@ fn a_page_that_includes_itself_ends() {
     let text = Ask::new(server, "/").run().text();
     assert_eq!(text.matches('x').count(), 51);
     assert!(text.contains("[an error occurred while processing the directive]"));
+    // As deep as it goes, with all filters at work.
+    let server = pages(
+        "x<!--#include virtual='/' wait='yes' -->y",
+        "sub_filter x z; sub_filter_once off; charset utf-8; source_charset utf-8; gzip on; gunzip on;",
+    );
+    assert_eq!(Ask::new(server, "/").run().text().matches('z').count(), 51);
 }
 
 #[test]
