@@ -37,10 +37,9 @@ use moonrest_proto::{
 use moonrest_sys::time;
 use std::{
     any::Any,
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     future::poll_fn,
     io,
-    pin::Pin,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -51,36 +50,72 @@ const READ_SIZE: usize = 16 * 1024;
 /// Responses of pipelined requests gather up to this before they are written.
 pub(super) const BATCH: u64 = 64 * 1024;
 
-/// One client's connection.
+/// One client's connection: what an idle one needs. All else is in [`Work`], to which it derefs.
 pub struct H1 {
     pub(super) io: Io,
     pub(super) worker: Rc<Worker>,
     pub(super) conn: Rc<Connection>,
     addr_conf: Arc<AddrConf>,
+    pub(super) timeout: Timeout,
+    /// Taken from the worker on first use, given back before the connection becomes idle.
+    work: OnceCell<Box<Work>>,
+    /// Bytes written, of all requests.
+    pub(super) bytes_sent: Cell<u64>,
+    pub(super) broken: Cell<bool>,
+    pub(super) timed_out: Cell<bool>,
+    eof: Cell<bool>,
+    /// `reset_timedout_connection` is in force where the connection timed out.
+    pub(super) reset: Cell<bool>,
+}
+
+/// What a connection needs while something is going on. Kept by the worker in between.
+#[derive(Default)]
+pub struct Work {
     /// What was read and not used yet starts at `at`.
     pub(super) buffer: RefCell<Vec<u8>>,
     pub(super) at: Cell<usize>,
     pub(super) queue: RefCell<Queue>,
-    pub(super) timeout: Timeout,
     pub(super) send_timeout: RefCell<Option<(Timeout, Cell<bool>)>>,
     pub(super) send_timeout_ms: Cell<u64>,
     pub(super) max_chunk: Cell<u64>,
     pub(super) pace: RefCell<Option<Pace>>,
-    /// Bytes written, of all requests.
-    pub(super) bytes_sent: Cell<u64>,
     /// `bytes_sent` plus what was queued when the present request began.
     sent_before: Cell<u64>,
-    pub(super) broken: Cell<bool>,
-    pub(super) timed_out: Cell<bool>,
     delimited: Cell<Delimited>,
     pub(super) body: RefCell<BodyReader>,
-    eof: Cell<bool>,
     /// Bytes of the next request were there when the last one ended.
     pub(super) pipelined: Cell<bool>,
     /// When the first byte of the present request was seen: monotonic milliseconds and wall time.
     begun: Cell<(u64, time::WallTime)>,
-    /// `reset_timedout_connection` is in force where the connection timed out.
-    reset: Cell<bool>,
+}
+
+/// Buffers that grew beyond this are given back to the allocator.
+const KEPT: usize = 64 * 1024;
+
+impl Work {
+    /// Makes it ready for another connection. `false` when it is not worth keeping.
+    pub(crate) fn clear(&mut self) -> bool {
+        let buffer = self.buffer.get_mut();
+        buffer.clear();
+        let kept = buffer.capacity() <= KEPT;
+        self.at.set(0);
+        self.send_timeout_ms.set(60_000);
+        self.max_chunk.set(u64::MAX);
+        self.pipelined.set(false);
+        if self.pace.get_mut().is_some() || self.send_timeout.get_mut().is_some() {
+            return false;
+        }
+        *self.body.get_mut() = BodyReader::Done;
+        self.queue.get_mut().clear() <= KEPT && kept
+    }
+}
+
+impl std::ops::Deref for H1 {
+    type Target = Work;
+
+    fn deref(&self) -> &Work {
+        self.work.get_or_init(|| self.worker.take_work())
+    }
 }
 
 /// How far the present request's body was read.
@@ -100,23 +135,12 @@ impl H1 {
             worker,
             conn,
             addr_conf,
-            buffer: RefCell::default(),
-            at: Cell::new(0),
-            queue: RefCell::default(),
             timeout: Timeout::new(),
-            send_timeout: RefCell::new(None),
-            send_timeout_ms: Cell::new(60_000),
-            max_chunk: Cell::new(u64::MAX),
-            pace: RefCell::new(None),
+            work: OnceCell::new(),
             bytes_sent: Cell::new(0),
-            sent_before: Cell::new(0),
             broken: Cell::new(false),
             timed_out: Cell::new(false),
-            delimited: Cell::new(Delimited::Length),
-            body: RefCell::default(),
             eof: Cell::new(false),
-            pipelined: Cell::new(false),
-            begun: Cell::new((0, time::WallTime { secs: 0, nanos: 0 })),
             reset: Cell::new(false),
         })
     }
@@ -137,9 +161,6 @@ impl H1 {
     /// Reads more; 0 at the end of the stream. The read timeout applies.
     pub(super) fn poll_fill(&self, cx: &mut Context<'_>) -> Poll<Result<usize, Fill>> {
         let mut buffer = self.buffer.borrow_mut();
-        if buffer.capacity() == 0 {
-            *buffer = self.worker.take_buffer();
-        }
         let at = self.at.get();
         if at > 0 && at == buffer.len() {
             buffer.clear();
@@ -161,15 +182,15 @@ impl H1 {
         }
     }
 
-    /// Gives the buffers back while nothing is going on.
-    fn release(&self) {
-        if self.unread() == 0 {
-            self.at.set(0);
-            self.worker.give_buffer(self.buffer.take());
-        }
-        if self.queue.borrow().is_empty() {
-            let buffer = self.queue.borrow_mut().take_buffer();
-            self.worker.give_buffer(buffer);
+    /// Gives back what an idle connection does not need, unless there is something in it or a request still uses it.
+    pub(super) fn release(h1: &mut Rc<Self>) {
+        let Some(this) = Rc::get_mut(h1) else { return };
+        let busy =
+            |work: &Work| work.buffer.borrow().len() > work.at.get() || !work.queue.borrow().is_empty();
+        if this.work.get().is_some_and(|work| !busy(work)) {
+            if let Some(work) = this.work.take() {
+                this.worker.give_work(work);
+            }
         }
     }
 
@@ -194,84 +215,15 @@ pub(super) enum After {
     Linger(u64, u64),
 }
 
-/// Serves a connection to its end.
-pub async fn serve(h1: Rc<H1>) {
-    let mut wait = h1.default_settings().client_header_timeout;
-    loop {
-        // Idle: this small future and the connection itself are all there is.
-        let first = h1.conn.requests.get() == 0;
-        if h1.unread() == 0 && !readable(&h1, wait, first).await {
-            break;
-        }
-        // The future of active work lives only as long as there is some.
-        let after = match super::now::batch(&h1) {
-            Ok(after) => after,
-            Err(rest) => Active(Box::pin(batch(h1.clone(), rest)), &h1).await,
-        };
-        match after {
-            After::Idle(keepalive) => {
-                h1.release();
-                wait = keepalive;
-            }
-            After::Close => break,
-            After::Linger(time, timeout) => {
-                Box::pin(linger(&h1, time, timeout)).await;
-                break;
-            }
-        }
-    }
-    if h1.reset.get() {
-        let _ = h1.io.with_fd(|fd| moonrest_sys::socket::reset_on_close(fd));
-    }
-}
-
-/// Waits for the first bytes of a request. `false` when the connection should be closed instead.
-async fn readable(h1: &Rc<H1>, wait: u64, first: bool) -> bool {
-    h1.timeout.set(wait);
-    let counters = &h1.worker.counters;
-    bump(&counters.waiting, 1);
-    let filled = poll_fn(|cx| {
-        if !first && h1.worker.is_quitting() {
-            return Poll::Ready(None);
-        }
-        match h1.poll_fill(cx) {
-            Poll::Ready(filled) => Poll::Ready(Some(filled)),
-            Poll::Pending => {
-                // Nobody idle owns a buffer.
-                h1.worker.give_buffer(h1.buffer.take());
-                Poll::Pending
-            }
-        }
-    })
-    .await;
-    bump(&counters.waiting, -1);
-    match filled {
-        Some(Ok(0)) => h1.note_idle_close(None),
-        Some(Ok(_)) => return true,
-        Some(Err(Fill::Io(error))) => h1.note_idle_close(Some(&error)),
-        Some(Err(Fill::TimedOut)) if first => {
-            h1.note(format_args!("{} while waiting for request", super::TIMED_OUT));
-        }
-        Some(Err(Fill::TimedOut)) | None => {}
-    }
-    false
-}
-
-/// Runs a batch of requests and writes what it queued whenever it has to wait.
-struct Active<'a>(Pin<Box<dyn Future<Output = After>>>, &'a Rc<H1>);
-
-impl Future for Active<'_> {
-    type Output = After;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<After> {
-        let poll = self.0.as_mut().poll(cx);
-        if poll.is_pending() && !self.1.queue.borrow().is_empty() {
-            if let Poll::Ready(Err(_)) = self.1.poll_flush(cx) {
+impl H1 {
+    /// Writes what is queued while the present work waits for something else.
+    pub(super) fn flush_while_waiting(&self, cx: &mut Context<'_>) {
+        if !self.queue.borrow().is_empty() {
+            if let Poll::Ready(Err(_)) = self.poll_flush(cx) {
                 // Whoever waits for the client learns that it is gone.
                 cx.waker().wake_by_ref();
             }
         }
-        poll
     }
 }
 
@@ -293,7 +245,7 @@ pub(super) enum Handling {
 }
 
 /// Goes on where [`super::now::batch`] had to wait, until there is no request left in the buffer.
-async fn batch(h1: Rc<H1>, rest: Rest) -> After {
+pub(super) async fn batch(h1: Rc<H1>, rest: Rest) -> After {
     let mut rest = rest;
     loop {
         let (r, handling) = match rest {
@@ -432,7 +384,7 @@ impl H1 {
         let mut client = Vec::new();
         self.conn.remote.append_text(&mut client);
         let client = String::from_utf8_lossy(&client);
-        let server = self.worker.http.listeners.get(self.conn.listener);
+        let server = self.worker.http.listeners.get(self.conn.listener as usize);
         let server = server.map(|listener| listener.spec.addr.to_string()).unwrap_or_default();
         let number = Some(self.conn.number);
         log.write(level, number, format_args!("{message}, client: {client}, server: {server}"));
@@ -440,7 +392,7 @@ impl H1 {
 
     /// The client closed the connection while it was idle.
     #[cold]
-    fn note_idle_close(&self, error: Option<&io::Error>) {
+    pub(super) fn note_idle_close(&self, error: Option<&io::Error>) {
         if self.conn.requests.get() == 0 {
             match error {
                 Some(error) => {
@@ -476,7 +428,7 @@ async fn flush(h1: &Rc<H1>) -> Result<(), RequestError> {
 }
 
 /// Lets the client read the answer before the connection is closed: reads and drops what still comes.
-async fn linger(h1: &Rc<H1>, time: u64, timeout: u64) {
+pub(super) async fn linger(h1: &Rc<H1>, time: u64, timeout: u64) {
     if h1.io.shutdown_write().is_err() {
         return;
     }
@@ -921,9 +873,6 @@ impl Exchange for H1 {
             return Ok(());
         }
         let mut queue = self.queue.borrow_mut();
-        if queue.tail().capacity() == 0 {
-            queue.give_buffer(self.worker.take_buffer());
-        }
         let before = queue.tail().len();
         head::append(r, queue.tail(), delimited);
         let grown = queue.tail().len() - before;
@@ -1048,8 +997,7 @@ impl Exchange for H1 {
     }
 
     fn abort(&self, _r: &Request) {
-        let buffer = self.queue.borrow_mut().take_buffer();
-        self.worker.give_buffer(buffer);
+        self.queue.borrow_mut().clear();
     }
 
     fn expect_continue(&self, r: &Request) -> Result<(), RequestError> {
@@ -1103,8 +1051,12 @@ impl H1 {
 
 /// `keepalive_disable`: browsers known to mishandle it.
 fn disabled_browser(r: &Request, which: u8) -> bool {
-    let browser = Browser::of(r);
+    // Telling browsers apart costs more than the rest of a small answer.
     let posted = r.method.get() == Method::Post;
+    if (which & 1 == 0 || !posted) && which & 2 == 0 {
+        return false;
+    }
+    let browser = Browser::of(r);
     (which & 1 != 0 && browser.msie6 && posted) || (which & 2 != 0 && browser.safari)
 }
 
@@ -1113,17 +1065,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_on_the_hot_path_stay_small() {
-        println!(
-            "request {} h1 {} connection {}",
-            size_of::<Request>(),
-            size_of::<H1>(),
-            size_of::<Connection>()
-        );
-        fn size_of_future<F, A>(_: fn(A) -> F) -> usize {
-            size_of::<F>()
-        }
-        println!("serve {} batch {}", size_of_future(serve), size_of_future(batch));
-        assert!(size_of_future(serve) <= 256);
+    fn an_idle_connection_is_small() {
+        assert!(size_of::<super::super::serve::Serve>() <= 64);
+        assert!(size_of::<H1>() <= 112, "{}", size_of::<H1>());
+        assert!(size_of::<Connection>() <= 128, "{}", size_of::<Connection>());
     }
 }

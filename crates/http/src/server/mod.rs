@@ -6,7 +6,10 @@ mod head;
 mod now;
 mod proxy_protocol;
 mod queue;
+mod serve;
 mod write;
+
+pub use h1::Work;
 
 /// nginx's words when a client took too long.
 const TIMED_OUT: &str = "client timed out (110: Connection timed out)";
