@@ -297,14 +297,13 @@ impl Ask {
             let conn = Rc::new(Connection {
                 number: 1,
                 remote: Addr::Inet("127.0.0.1:2".parse().unwrap()),
-                local: RefCell::default(),
+                local: Default::default(),
                 listener: 0,
                 started: 0,
                 requests: Cell::new(1),
-                proxy_protocol: RefCell::default(),
-                tls: RefCell::default(),
-                socket: Cell::default(),
-                attachments: RefCell::default(),
+                proxy_protocol: Default::default(),
+                tls: Default::default(),
+                socket: Default::default(),
             });
             let server = ServerId(0);
             let location = worker.http.server(server).location;
