@@ -41,7 +41,7 @@ static MODULES: Registry = &[
 ];
 
 /// `script STEP…`: answers with text; a step may also be `flush`, `wait NAME`, `open NAME` or `repeat N TEXT`.
-pub struct Script;
+pub(crate) struct Script;
 
 impl HttpModule for Script {
     const NAME: &'static str = "script";
@@ -62,7 +62,7 @@ impl HttpModule for Script {
 }
 
 #[derive(Clone, Default)]
-pub struct ScriptLoc {
+pub(crate) struct ScriptLoc {
     steps: Option<Vec<String>>,
 }
 
@@ -77,7 +77,7 @@ thread_local! {
 }
 
 /// Makes a body known, with its content coding.
-pub fn keep_body(name: &str, body: Vec<u8>, coding: Option<&'static [u8]>) {
+pub(crate) fn keep_body(name: &str, body: Vec<u8>, coding: Option<&'static [u8]>) {
     BODIES.with_borrow_mut(|bodies| {
         bodies.insert(name.to_owned(), (body.into(), coding.map(Bytes::from_static)));
     });
@@ -170,14 +170,14 @@ fn compile(server: &str) -> Arc<Http> {
 }
 
 /// A client that takes what is queued when it is asked, so much at a time, and leaves after so many bytes.
-pub struct Client {
+pub(crate) struct Client {
     queued: RefCell<Vec<u8>>,
-    pub received: RefCell<Vec<u8>>,
+    pub(crate) received: RefCell<Vec<u8>>,
     /// The most that was queued at once.
-    pub most_queued: Cell<usize>,
+    pub(crate) most_queued: Cell<usize>,
     /// How much had come when something was flushed.
-    pub flushed: RefCell<Vec<usize>>,
-    pub ended: Cell<bool>,
+    pub(crate) flushed: RefCell<Vec<usize>>,
+    pub(crate) ended: Cell<bool>,
     step: usize,
     leaves_after: usize,
 }
@@ -239,35 +239,35 @@ impl Exchange for Client {
 }
 
 /// What came of a request.
-pub struct Done {
-    pub request: RequestRef,
-    pub client: Rc<Client>,
-    pub result: Result<(), RequestError>,
+pub(crate) struct Done {
+    pub(crate) request: RequestRef,
+    pub(crate) client: Rc<Client>,
+    pub(crate) result: Result<(), RequestError>,
 }
 
 impl Done {
     /// The body, whatever the client had not taken yet included.
-    pub fn body(&self) -> Vec<u8> {
+    pub(crate) fn body(&self) -> Vec<u8> {
         [&self.client.received.borrow()[..], &self.client.queued.borrow()].concat()
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body()).into_owned()
     }
 }
 
 /// A request to be made.
-pub struct Ask {
-    pub server: String,
-    pub path: &'static str,
-    pub method: moonrest_proto::http1::Method,
-    pub headers: Vec<(&'static str, &'static str)>,
-    pub step: usize,
-    pub leaves_after: usize,
+pub(crate) struct Ask {
+    pub(crate) server: String,
+    pub(crate) path: &'static str,
+    pub(crate) method: moonrest_proto::http1::Method,
+    pub(crate) headers: Vec<(&'static str, &'static str)>,
+    pub(crate) step: usize,
+    pub(crate) leaves_after: usize,
 }
 
 impl Ask {
-    pub fn new(server: impl Into<String>, path: &'static str) -> Self {
+    pub(crate) fn new(server: impl Into<String>, path: &'static str) -> Self {
         let method = moonrest_proto::http1::Method::Get;
         Self {
             server: server.into(),
@@ -279,7 +279,7 @@ impl Ask {
         }
     }
 
-    pub fn run(self) -> Done {
+    pub(crate) fn run(self) -> Done {
         let http = compile(&self.server);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let client = Rc::new(Client {
@@ -317,10 +317,8 @@ impl Ask {
             r
         });
         let handled = async { moonrest_http::engine::handle(&request).await };
-        let limit = std::time::Duration::from_secs(60);
-        let result = runtime
-            .block_on(async { tokio::time::timeout(limit, handled).await })
-            .expect("the request ends in time");
+        let result =
+            runtime.block_on(moonrest_net::timer::within(60_000, handled)).expect("the request ends in time");
         Done { request, client, result }
     }
 }
