@@ -27,6 +27,7 @@ use std::{
     rc::Rc,
     task::{Context, Poll},
 };
+use tokio::runtime::LocalOptions;
 
 static MODULES: Registry = &[
     &Module::<HttpCore>::NEW,
@@ -281,7 +282,10 @@ impl Ask {
 
     pub(crate) fn run(self) -> Done {
         let http = compile(&self.server);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build_local(LocalOptions::default())
+            .unwrap();
         let client = Rc::new(Client {
             queued: RefCell::default(),
             received: RefCell::default(),
