@@ -80,6 +80,17 @@ pub(crate) async fn handle_later(r: &RequestRef, later: Later) -> Result<(), Req
     finish(r, result).await
 }
 
+/// Handles a client's request from its first phase to its log lines.
+///
+/// # Errors
+/// When the response could not be completed and the connection must be closed.
+pub async fn handle(r: &RequestRef) -> Result<(), RequestError> {
+    match handle_now(r) {
+        None => Ok(()),
+        Some(later) => handle_later(r, later).await,
+    }
+}
+
 /// Answers an early error (a bad head) with `status`, and logs.
 ///
 /// # Errors
