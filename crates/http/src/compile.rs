@@ -321,6 +321,7 @@ impl<'a> Compiler<'a> {
             }
         }
         locations.reverse();
+        self.make_temp_dirs(&locations);
         let servers = self.servers(&merged, &location_of);
         let listeners = match mains.iter().find_map(|main| main.downcast_ref::<CoreMain>()) {
             Some(main) => match crate::listen::group(main, &servers.1, self.env) {
@@ -361,6 +362,28 @@ impl<'a> Compiler<'a> {
             conf_prefix: env.conf_prefix.clone(),
             hostname: moonrest_sys::host::name().into(),
         })
+    }
+
+    /// Makes the directories of temporary files.
+    fn make_temp_dirs(&self, locations: &[Location]) {
+        let mut made: Vec<&[u8]> = Vec::new();
+        for location in locations {
+            let path = &*location.core.client_body_temp_path.path;
+            if made.contains(&path) {
+                continue;
+            }
+            made.push(path);
+            let name =
+                std::path::Path::new(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(path));
+            if let Err(error) = self.env.resources.make_dir(name, None) {
+                let error = moonrest_core::env::os_error(&error);
+                let message = format!("mkdir() \"{}\" failed ({error})", name.display());
+                self.env
+                    .errors
+                    .borrow_mut()
+                    .push(ConfigError { order: u32::MAX, ..ConfigError::emerg(message) });
+            }
+        }
     }
 
     /// Builds one block. Blocks are built from the last to the first, so that inner ones exist before outer ones;

@@ -71,8 +71,19 @@ impl HeadersOut {
         self.last_modified = None;
         self.allow_ranges = false;
         self.expect_trailers = false;
-        let Self { status_line, charset, override_charset, etag, location, content_encoding, server, date, .. } = self;
-        for value in [status_line, charset, override_charset, etag, location, content_encoding, server, date] {
+        let Self {
+            status_line,
+            charset,
+            override_charset,
+            etag,
+            location,
+            content_encoding,
+            server,
+            date,
+            ..
+        } = self;
+        for value in [status_line, charset, override_charset, etag, location, content_encoding, server, date]
+        {
             if value.is_some() {
                 *value = None;
             }
