@@ -327,7 +327,7 @@ impl Target {
         self.format.append(r, handler.escape_non_ascii, line);
         let complain = |complaint: Complaint<'_>| moonrest_http::alert!(r, "{}", complaint.message());
         match &self.place {
-            Place::Syslog(syslog) => return self.send(r, syslog, line),
+            Place::Syslog(syslog) => self.send(r, syslog, line),
             Place::File(file) => {
                 line.push(b'\n');
                 file.write(line, &self.complaints, complain);
