@@ -122,7 +122,7 @@ impl Replacer {
             Origin::Field(name) => r.with_header(name, |value| follow(&[value?])),
             Origin::ForwardedFor => r.with_headers(b"x-forwarded-for", follow),
             Origin::ProxyProtocol => {
-                let header = r.conn.proxy_protocol.borrow();
+                let header = r.conn.proxy_protocol.get();
                 let header = header.as_ref()?;
                 match follow(&[&header.source])? {
                     Addr::Inet(addr) => Some(Addr::Inet(SocketAddr::new(addr.ip(), header.source_port))),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use moonrest_net::addr::Addr;
 use std::{
     any::Any,
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell},
     task::{Context, Poll},
 };
 
@@ -106,21 +106,19 @@ pub struct Connection {
     pub number: u64,
     pub remote: Addr,
     /// The address the connection arrived at; looked up when first asked for.
-    pub local: RefCell<Option<Addr>>,
+    pub local: OnceCell<Box<Addr>>,
     /// The listener's number in its generation.
-    pub listener: usize,
+    pub listener: u32,
     /// Monotonic milliseconds when it was accepted.
     pub started: u64,
     /// Requests begun on it (`$connection_requests`).
     pub requests: Cell<u64>,
     /// What the PROXY protocol header said.
-    pub proxy_protocol: RefCell<Option<Box<ProxyInfo>>>,
+    pub proxy_protocol: OnceCell<Box<ProxyInfo>>,
     /// What TLS knows, for `$ssl_*`.
-    pub tls: RefCell<Option<Box<dyn Any>>>,
+    pub tls: OnceCell<Box<dyn Any>>,
     /// The connection's socket, for `$tcpinfo_*`, options and peeking.
     pub socket: Cell<Option<std::os::fd::RawFd>>,
-    /// Bytes of the connection's end that modules keep for its life (limits, Lua).
-    pub attachments: RefCell<Vec<Box<dyn Any>>>,
 }
 
 /// The PROXY protocol header of a connection.

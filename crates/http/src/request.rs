@@ -213,7 +213,7 @@ impl Request {
 
     /// Whether the client's connection is encrypted.
     pub fn is_tls(&self) -> bool {
-        self.conn.tls.borrow().is_some()
+        self.conn.tls.get().is_some()
     }
 
     /// The normalised path.
@@ -231,8 +231,7 @@ impl Request {
 
     /// The address the connection arrived at.
     pub fn with_local<R>(&self, f: impl FnOnce(&Addr) -> R) -> R {
-        let mut local = self.conn.local.borrow_mut();
-        f(local.get_or_insert_with(|| self.exchange.local_addr()))
+        f(self.conn.local.get_or_init(|| Box::new(self.exchange.local_addr())))
     }
 
     /// The first request header field of that name, any case. Common names are found without a search.

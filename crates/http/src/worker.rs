@@ -1,6 +1,6 @@
 //! What belongs to one worker thread: its generation, counters, cached time and reusable memory.
 
-use crate::{compile::Http, request::Memory};
+use crate::{compile::Http, request::Memory, server::Work};
 use moonrest_core::Log;
 use moonrest_sys::time;
 use std::{
@@ -63,7 +63,7 @@ pub struct Worker {
     pub max_connections: usize,
     pub connections: Cell<usize>,
     memories: RefCell<Vec<Box<Memory>>>,
-    buffers: RefCell<Vec<Vec<u8>>>,
+    works: RefCell<Vec<Box<Work>>>,
     pub(crate) file_caches: crate::open_file::Caches,
     date: Cell<(i64, [u8; 29])>,
     local_times: Cell<LocalTimes>,
@@ -72,10 +72,8 @@ pub struct Worker {
     pub drained: tokio::sync::Notify,
 }
 
-/// Buffers and requests kept for reuse.
+/// Buffers and requests kept for reuse, of each.
 const KEPT: usize = 64;
-/// A buffer that grew beyond this is given back to the allocator.
-const KEPT_CAPACITY: usize = 64 * 1024;
 
 impl Worker {
     /// A worker for `http`.
@@ -98,7 +96,7 @@ impl Worker {
             max_connections,
             connections: Cell::new(0),
             memories: RefCell::default(),
-            buffers: RefCell::default(),
+            works: RefCell::default(),
             file_caches: crate::open_file::Caches::default(),
             date: Cell::new((i64::MIN, [0; 29])),
             local_times: Cell::new(LocalTimes { at: i64::MIN, log: [0; 26], iso8601: [0; 25] }),
@@ -124,17 +122,18 @@ impl Worker {
         self.stopping.notified()
     }
 
-    /// An empty buffer.
-    pub fn take_buffer(&self) -> Vec<u8> {
-        self.buffers.borrow_mut().pop().unwrap_or_default()
+    pub(crate) fn take_work(&self) -> Box<Work> {
+        self.works.borrow_mut().pop().unwrap_or_else(|| {
+            let mut work = Box::<Work>::default();
+            work.clear();
+            work
+        })
     }
 
-    /// Gives a buffer back.
-    pub fn give_buffer(&self, mut buffer: Vec<u8>) {
-        let mut buffers = self.buffers.borrow_mut();
-        if buffer.capacity() > 0 && buffer.capacity() <= KEPT_CAPACITY && buffers.len() < KEPT {
-            buffer.clear();
-            buffers.push(buffer);
+    pub(crate) fn give_work(&self, mut work: Box<Work>) {
+        let mut works = self.works.borrow_mut();
+        if works.len() < KEPT && work.clear() {
+            works.push(work);
         }
     }
 

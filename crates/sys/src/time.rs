@@ -8,7 +8,7 @@ use rustix::time::{
 };
 
 /// Wall time since 1970-01-01 00:00:00 UTC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct WallTime {
     /// Whole seconds.
     pub secs: i64,

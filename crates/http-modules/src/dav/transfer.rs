@@ -108,7 +108,7 @@ fn local_part<'a>(r: &Request, destination: &'a [u8], shown: &str) -> Result<Opt
         moonrest_http::error!(r, "client sent no \"Host\" header");
         return Err(400);
     }
-    let scheme: &[u8] = if r.conn.tls.borrow().is_some() { b"https://" } else { b"http://" };
+    let scheme: &[u8] = if r.conn.tls.get().is_some() { b"https://" } else { b"http://" };
     let Some(rest) = destination.strip_prefix(scheme) else { return Ok(None) };
     let Some(rest) = rest.strip_prefix(host.as_slice()) else {
         moonrest_http::error!(

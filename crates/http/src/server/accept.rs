@@ -8,7 +8,7 @@ use crate::{
 use moonrest_core::Level;
 use moonrest_net::{addr::Addr, io::Io};
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell},
     io,
     os::fd::OwnedFd,
     rc::Rc,
@@ -99,14 +99,13 @@ fn start(worker: &Rc<Worker>, io: Io, remote: Addr, listener: usize) {
     let conn = Rc::new(Connection {
         number: worker.process.connections.fetch_add(1, Relaxed) + 1,
         remote,
-        local: RefCell::new(local),
-        listener,
+        local: local.map(Box::new).map_or_else(OnceCell::new, OnceCell::from),
+        listener: u32::try_from(listener).unwrap_or(u32::MAX),
         started: moonrest_sys::time::monotonic_ms(),
         requests: Cell::new(0),
-        proxy_protocol: RefCell::new(None),
-        tls: RefCell::new(None),
+        proxy_protocol: OnceCell::new(),
+        tls: OnceCell::new(),
         socket: Cell::new(Some(io.raw_fd())),
-        attachments: RefCell::default(),
     });
     let server = worker.http.server(addr_conf.default_server);
     if worker.http.location(server.location).core.tcp_nodelay && matches!(io, Io::Tcp(_)) {
@@ -121,7 +120,7 @@ fn start(worker: &Rc<Worker>, io: Io, remote: Addr, listener: usize) {
     let end = End(worker.clone());
     tokio::task::spawn_local(async move {
         let _end = end;
-        if proxied && !h1.read_proxy_header().await {
+        if proxied && !Box::pin(h1.read_proxy_header()).await {
             return;
         }
         h1::serve(h1).await;

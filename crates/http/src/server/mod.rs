@@ -8,5 +8,7 @@ mod proxy_protocol;
 mod queue;
 mod write;
 
+pub use h1::Work;
+
 /// nginx's words when a client took too long.
 const TIMED_OUT: &str = "client timed out (110: Connection timed out)";

@@ -40,7 +40,7 @@ impl H1 {
             Ok(Parse::Partial) if unread.len() <= MAX => None,
             Ok(Parse::Partial) => Some(false),
             Ok(Parse::Complete { len, header }) => {
-                *self.conn.proxy_protocol.borrow_mut() = header.map(|header| {
+                let info = header.map(|header| {
                     Box::new(ProxyInfo {
                         source: header.source.to_string().into_bytes().into(),
                         source_port: header.source.port,
@@ -50,6 +50,10 @@ impl H1 {
                         tlvs: header.tlvs.into(),
                     })
                 });
+                if let Some(info) = info {
+                    // One header per connection: nothing is set yet.
+                    let _ = self.conn.proxy_protocol.set(info);
+                }
                 self.at.set(self.at.get() + len);
                 Some(true)
             }

@@ -212,20 +212,12 @@ impl Queue {
         }
     }
 
-    /// Forgets everything; returns the buffer for reuse.
-    pub(crate) fn take_buffer(&mut self) -> Vec<u8> {
+    /// Forgets everything; returns how much memory is kept for reuse.
+    pub(crate) fn clear(&mut self) -> usize {
         self.chunks.clear();
-        self.queued = 0;
+        self.tail.clear();
         self.sent = 0;
-        let mut buffer = std::mem::take(&mut self.tail);
-        buffer.clear();
-        buffer
-    }
-
-    /// Gives it a buffer to begin with.
-    pub(crate) fn give_buffer(&mut self, buffer: Vec<u8>) {
-        if self.tail.capacity() == 0 {
-            self.tail = buffer;
-        }
+        self.queued = 0;
+        self.tail.capacity()
     }
 }

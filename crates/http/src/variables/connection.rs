@@ -58,7 +58,7 @@ pub(super) fn age(r: &Request, out: &mut Vec<u8>) -> bool {
 }
 
 fn proxied(r: &Request, f: impl FnOnce(&ProxyInfo) -> bool) -> bool {
-    r.conn.proxy_protocol.borrow().as_deref().is_some_and(f)
+    r.conn.proxy_protocol.get().is_some_and(|info| f(info))
 }
 
 pub(super) fn proxy_protocol_addr(r: &Request, out: &mut Vec<u8>) -> bool {
