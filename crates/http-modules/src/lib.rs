@@ -21,6 +21,9 @@ pub mod gzip_static;
 pub mod headers;
 pub mod index;
 mod lenient_base64;
+mod limit;
+pub mod limit_conn;
+pub mod limit_req;
 pub mod log;
 pub mod map;
 pub mod mirror;
@@ -49,8 +52,10 @@ pub static MODULES: Registry = &[
     // post-read: realip
     &Module::<realip::RealIp>::NEW,
     &Module::<rewrite::Rewrite>::NEW,
-    // preaccess: limit_req, limit_conn
+    // preaccess
     &Module::<degradation::Degradation>::NEW,
+    &Module::<limit_req::LimitReq>::NEW,
+    &Module::<limit_conn::LimitConn>::NEW,
     // access
     &Module::<access::Access>::NEW,
     &Module::<auth_basic::AuthBasic>::NEW,

@@ -45,8 +45,8 @@ pub(crate) fn handle_now(r: &RequestRef) -> Option<Later> {
         Ok(Turn::Done(Flow::Responded)) => {}
         turn => return Some(Later::Walk(walk, turn)),
     }
-    let followed = r.loc().core.post_action.is_some() || !r.companions.borrow().is_empty();
-    if !r.done.get() || r.exchange.queued() > SMALL as u64 || followed {
+    let unfinished = !r.done.get() || r.exchange.queued() > SMALL as u64 || r.exchange.is_paced();
+    if unfinished || r.loc().core.post_action.is_some() || !r.companions.borrow().is_empty() {
         return Some(Later::Complete);
     }
     r.completed.set(true);

@@ -54,6 +54,11 @@ pub trait Exchange {
     /// Asks that what is queued be sent soon.
     fn flush(&self, r: &Request);
 
+    /// Whether something limits how fast the response leaves, so that it takes its time to end.
+    fn is_paced(&self) -> bool {
+        false
+    }
+
     /// Bytes that are queued and not yet written.
     fn queued(&self) -> u64 {
         0

@@ -120,7 +120,7 @@ pub struct Memory {
     pub out: RefCell<HeadersOut>,
     slots: RefCell<Slots>,
     pub captures: RefCell<Captures>,
-    contexts: RefCell<Vec<Rc<dyn Any>>>,
+    contexts: RefCell<Vec<Context>>,
     /// Subrequests that run beside this main request; it ends no sooner than they do.
     pub(crate) companions: RefCell<Vec<tokio::task::JoinHandle<()>>>,
     cleanups: RefCell<Vec<Box<dyn FnOnce(&Request)>>>,
@@ -163,6 +163,13 @@ impl std::ops::Deref for Request {
             None => unreachable!("a request keeps its memory as long as it lives"),
         }
     }
+}
+
+/// A module's state for one request.
+struct Context {
+    state: Rc<dyn Any>,
+    /// Kept over internal redirects.
+    lasting: bool,
 }
 
 /// The groups of the last regular expression, with the text they lie in.
@@ -303,18 +310,28 @@ impl Request {
             return known;
         }
         let made = Rc::new(T::default());
-        self.contexts.borrow_mut().push(made.clone());
+        self.contexts.borrow_mut().push(Context { state: made.clone(), lasting: false });
+        made
+    }
+
+    /// The same, but kept over internal redirects.
+    pub fn lasting_ctx<T: Default + 'static>(&self) -> Rc<T> {
+        if let Some(known) = self.find_ctx::<T>() {
+            return known;
+        }
+        let made = Rc::new(T::default());
+        self.contexts.borrow_mut().push(Context { state: made.clone(), lasting: true });
         made
     }
 
     /// This module's state, if it has any yet.
     pub fn find_ctx<T: 'static>(&self) -> Option<Rc<T>> {
-        self.contexts.borrow().iter().find_map(|ctx| ctx.clone().downcast::<T>().ok())
+        self.contexts.borrow().iter().find_map(|ctx| ctx.state.clone().downcast::<T>().ok())
     }
 
     /// Forgets all modules' state, as an internal redirect does.
     pub fn clear_ctx(&self) {
-        self.contexts.borrow_mut().clear();
+        self.contexts.borrow_mut().retain(|ctx| ctx.lasting);
     }
 
     /// Runs `f` when the request ends, however it ends. Last registered first.

@@ -3,8 +3,9 @@
 
 use crate::{args::Args, core::CoreLoc};
 use bytes::Bytes;
+use hashbrown::{HashMap, HashSet};
 use moonrest_core::{ConfResult, Fault};
-use std::{collections::HashMap, collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 /// Media types by lower-case extension.
 pub struct TypesConf(HashMap<Box<[u8]>, Bytes>);

@@ -226,13 +226,13 @@ impl Master<'_> {
 
     fn tick(&mut self) {
         let now = Instant::now();
-        if let Ending::Stop(limit) = self.ending {
-            if now >= limit {
-                for child in self.children() {
-                    let _ = process::kill(child.pid, libc::SIGKILL);
-                }
-                self.ending = Ending::Stop(now + PATIENCE);
+        if let Ending::Stop(limit) = self.ending
+            && now >= limit
+        {
+            for child in self.children() {
+                let _ = process::kill(child.pid, libc::SIGKILL);
             }
+            self.ending = Ending::Stop(now + PATIENCE);
         }
         if self.respawn.is_some_and(|at| at <= now) {
             self.respawn = None;
@@ -578,11 +578,11 @@ impl Master<'_> {
             daemon.ready();
         }
         if let Some(Pending { state, child }) = self.pending.take() {
-            if let Some(child) = child {
-                if let Some(mut old) = self.child.replace(child) {
-                    tell(&mut old, handover::end(false));
-                    self.old.push(old);
-                }
+            if let Some(child) = child
+                && let Some(mut old) = self.child.replace(child)
+            {
+                tell(&mut old, handover::end(false));
+                self.old.push(old);
             }
             self.adopt(state);
         }

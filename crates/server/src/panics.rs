@@ -10,12 +10,8 @@ use std::{
 };
 
 static LOG: Mutex<Option<Arc<Log>>> = Mutex::new(None);
-static COUNT: AtomicU64 = AtomicU64::new(0);
-
 /// How many there were in this process.
-pub(crate) fn count() -> u64 {
-    COUNT.load(Relaxed)
-}
+static COUNT: AtomicU64 = AtomicU64::new(0);
 
 /// Logs panics here from now on.
 pub(crate) fn log_to(log: Arc<Log>) {

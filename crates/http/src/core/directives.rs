@@ -328,7 +328,10 @@ fn aio(loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
         "on" => Aio::On,
         "threads" => Aio::Threads("default".into()),
         other => match other.strip_prefix("threads=") {
-            Some(pool) if !pool.is_empty() => Aio::Threads(pool.into()),
+            Some(pool) if !pool.is_empty() => {
+                moonrest_core::thread_pool::uses(args.env, pool, args.span());
+                Aio::Threads(pool.into())
+            }
             _ => return Err(Fault::directive("invalid value")),
         },
     };

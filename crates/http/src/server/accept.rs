@@ -56,12 +56,13 @@ pub async fn run(worker: Rc<Worker>, socket: Socket, listener: usize) {
             return;
         }
         if worker.connections.get() >= worker.max_connections {
-            worker.log.write(
-                Level::Alert,
-                None,
-                format_args!("{} worker_connections are not enough", worker.max_connections),
-            );
-            moonrest_net::sleep::sleep(100).await;
+            // Meanwhile new connections wait in the socket.
+            if worker.make_room() {
+                moonrest_net::sleep::sleep(1).await;
+            } else {
+                worker.note_crowd();
+                moonrest_net::sleep::sleep(100).await;
+            }
             continue;
         }
         let accepted = tokio::select! {

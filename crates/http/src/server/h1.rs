@@ -65,8 +65,10 @@ pub struct H1 {
     pub(super) broken: Cell<bool>,
     pub(super) timed_out: Cell<bool>,
     eof: Cell<bool>,
-    /// `reset_timedout_connection` is in force where the connection timed out.
+    /// Closing resets the connection.
     pub(super) reset: Cell<bool>,
+    /// `reset_timedout_connection` of the response being sent.
+    pub(super) reset_if_late: Cell<bool>,
 }
 
 /// What a connection needs while something is going on. Kept by the worker in between.
@@ -143,6 +145,7 @@ impl H1 {
             timed_out: Cell::new(false),
             eof: Cell::new(false),
             reset: Cell::new(false),
+            reset_if_late: Cell::new(false),
         })
     }
 
@@ -254,7 +257,11 @@ pub(super) async fn batch(h1: Rc<H1>, rest: Rest) -> After {
             Rest::Flush(keepalive) => {
                 return match flush(&h1).await {
                     Ok(()) => After::Idle(keepalive),
-                    Err(_) => After::Close,
+                    Err(error) => {
+                        // The request was logged before: what it did not notice is told about the connection.
+                        h1.note(format_args!("{}", error.describe().1));
+                        After::Close
+                    }
                 };
             }
             Rest::Head(memory) => match next_request(&h1, memory).await {
@@ -348,7 +355,6 @@ async fn finish(h1: &Rc<H1>, r: &RequestRef, result: Result<(), RequestError>) -
         };
     }
     if flush(h1).await.is_err() {
-        h1.reset.set(h1.timed_out.get() && core.reset_timedout_connection);
         return Some(After::Close);
     }
     Some(match lingering {
@@ -845,6 +851,7 @@ impl H1 {
     fn start_pace(&self, r: &Request) {
         let core = &r.loc().core;
         self.send_timeout_ms.set(core.send_timeout);
+        self.reset_if_late.set(core.reset_timedout_connection);
         let rate =
             r.limit_rate.get().or_else(|| core.limit_rate.as_ref().map(|rate| size(r, rate))).unwrap_or(0);
         r.limit_rate.set(Some(rate));
@@ -876,6 +883,14 @@ fn size(r: &Request, template: &moonrest_core::Template) -> u64 {
 }
 
 impl Exchange for H1 {
+    fn is_paced(&self) -> bool {
+        self.pace.borrow().is_some()
+    }
+
+    fn queued(&self) -> u64 {
+        self.queue.borrow().len()
+    }
+
     fn send_head(&self, r: &Request, _end: bool) -> Result<(), RequestError> {
         if self.broken.get() {
             return Err(RequestError::client_gone());
@@ -980,8 +995,7 @@ impl Exchange for H1 {
         if self.broken.get() {
             return Poll::Ready(Err(RequestError::client_gone()));
         }
-        // A paced response counts as sent when it is.
-        let low_water = if self.pace.borrow().is_some() { 0 } else { low_water };
+        let low_water = if self.is_paced() { 0 } else { low_water };
         if self.queue.borrow().len() <= low_water as u64 {
             return Poll::Ready(Ok(()));
         }

@@ -48,16 +48,13 @@ impl Serve {
     /// Waits for the first bytes of a request. `false` when the connection should be closed instead.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let first = self.h1.conn.requests.get() == 0;
-        let filled = if !first && self.h1.worker.is_quitting() {
-            None
-        } else {
-            match self.h1.poll_fill(cx) {
-                Poll::Ready(filled) => Some(filled),
-                Poll::Pending => {
-                    // Nobody idle owns a buffer.
-                    H1::release(&mut self.h1);
-                    return Poll::Pending;
-                }
+        let filled = match self.h1.poll_fill(cx) {
+            Poll::Ready(filled) => Some(filled),
+            Poll::Pending if !first && self.h1.worker.wants_no_idle() => None,
+            Poll::Pending => {
+                // Nobody idle owns a buffer.
+                H1::release(&mut self.h1);
+                return Poll::Pending;
             }
         };
         match filled {

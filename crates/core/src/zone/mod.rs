@@ -1,5 +1,11 @@
 //! Shared zones: named memory common to all workers, found again after a reload by name, size and type.
 
+mod arena;
+mod lru;
+mod shard;
+
+pub use lru::{Full, Locked, Lru, MAX_KEY, Put, Record};
+
 use crate::{ConfResult, Fault};
 use parking_lot::Mutex;
 use std::{
@@ -62,6 +68,11 @@ impl Zones {
         let zone = running.unwrap_or_else(|| Arc::new(create()));
         declared.insert(name.to_owned(), Kept { size, kind, zone: zone.clone() });
         Ok(zone)
+    }
+
+    /// Whether a zone of that name was declared, whatever its type.
+    pub fn is_declared(&self, name: &str) -> bool {
+        self.declared.borrow().contains_key(name)
     }
 
     /// The zone of that name and type declared so far.

@@ -1,9 +1,10 @@
 //! HUP: a new generation beside the old one.
 
-use crate::{
+use super::{
     instance::{self, Instance},
     load::Load,
 };
+use moonrest_testkit::Port;
 use rustix::process::Signal;
 use std::{fs, net::TcpStream, time::Duration};
 
@@ -115,16 +116,12 @@ fn patience_with_old_connections_ends() {
 
 #[test]
 fn a_listener_that_is_gone_is_closed_at_once() {
-    let server = Instance::start(
-        "",
-        &format!("listen unix:{{}}; {ONE}")
-            .replace("unix:{}", "127.0.0.1:0x")
-            .replace("listen 127.0.0.1:0x; ", ""),
-    );
+    let server = Instance::start("worker_processes 2;", ONE);
     let socket = server.path("logs/socket");
-    server.serve(&format!("listen unix:{}; {ONE}", socket.display()));
+    let port = Port::reserve().unwrap();
+    server.serve(&format!("listen unix:{}; listen {}; {ONE}", socket.display(), port.addr()));
     server.signal(Signal::HUP);
-    server.wait_until("the socket", || instance::exists(&socket));
+    server.wait_until("the sockets", || TcpStream::connect(port.addr()).is_ok() && instance::exists(&socket));
     // Held by a generation that drains.
     let mut slow = server.connect();
     slow.send("GET / HTTP/1.1\r\n");
@@ -132,8 +129,10 @@ fn a_listener_that_is_gone_is_closed_at_once() {
     server.serve(TWO);
     server.signal(Signal::HUP);
     server.wait_for_body("two!");
-    server.wait_until("the file's end", || !instance::exists(&socket));
-    assert!(std::os::unix::net::UnixStream::connect(&socket).is_err());
+    server.wait_until("the end of both", || {
+        TcpStream::connect(port.addr()).is_err() && !instance::exists(&socket)
+    });
+    slow.send("Host: localhost\r\n\r\n").response().expect_body("one!");
 }
 
 #[test]

@@ -1,0 +1,70 @@
+//! What an operation on a shared zone costs, in nanoseconds: `cargo run --profile quick -p moonrest-core --example zone_cost`.
+
+use moonrest_core::zone::Lru;
+use std::{hint::black_box, time::Instant};
+
+const ROUNDS: usize = 2_000_000;
+
+fn main() {
+    let hot = ["key".to_owned()];
+    let many: Vec<String> = (0..10_000).map(|n| format!("key-{n}")).collect();
+    for (name, keys) in [("one key", &hot[..]), ("10,000 keys", &many[..])] {
+        for threads in [1, 2] {
+            let lru = Lru::with_bytes(10 << 20);
+            for key in keys {
+                if let Ok(mut put) = lru.lock(key.as_bytes()).put(8, 0) {
+                    put.record.value_mut().fill(0);
+                }
+            }
+            let get = measure(threads, keys, |key| {
+                let mut out = [0; 8];
+                if let Some(record) = lru.lock(key).get() {
+                    out.copy_from_slice(record.value());
+                }
+                black_box(out);
+            });
+            let set = measure(threads, keys, |key| {
+                if let Ok(mut put) = lru.lock(key).put(8, 1) {
+                    put.record.value_mut().copy_from_slice(&black_box([1; 8]));
+                }
+            });
+            let incr = measure(threads, keys, |key| {
+                if let Some(mut record) = lru.lock(key).get() {
+                    let value = record.value_mut();
+                    let number = value.first_chunk().map_or(0.0, |bytes| f64::from_ne_bytes(*bytes)) + 1.0;
+                    value.copy_from_slice(&number.to_ne_bytes());
+                }
+            });
+            report(&format!("{name}, {threads} threads: get {get:.0}, set {set:.0}, incr {incr:.0}"));
+        }
+    }
+    let small = Lru::with_bytes(1 << 20);
+    let keys: Vec<String> = (0..100_000).map(|n| format!("key-{n}")).collect();
+    let evict = measure(1, &keys, |key| {
+        let _ = small.lock(key).put(8, 1);
+    });
+    report(&format!("set that evicts another: {evict:.0}"));
+}
+
+#[allow(clippy::print_stdout)]
+fn report(line: &str) {
+    println!("{line}");
+}
+
+/// Nanoseconds per operation and thread.
+fn measure(threads: usize, keys: &[String], operation: impl Fn(&[u8]) + Sync) -> f64 {
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let operation = &operation;
+            scope.spawn(move || {
+                let mut at = thread * 7919 % keys.len();
+                for _ in 0..ROUNDS {
+                    operation(keys[at].as_bytes());
+                    at = (at + 1) % keys.len();
+                }
+            });
+        }
+    });
+    started.elapsed().as_secs_f64() * 1e9 / ROUNDS as f64
+}
