@@ -154,12 +154,10 @@ impl AddrConf {
                 }
             }
         }
-        if !host.is_empty() {
-            if let Some(server) = CapturingRegex::first(&self.names.regex, r, host)? {
-                return Ok(*server);
-            }
+        if host.is_empty() {
+            return Ok(self.default_server);
         }
-        Ok(self.default_server)
+        Ok(CapturingRegex::first(&self.names.regex, r, host)?.copied().unwrap_or(self.default_server))
     }
 }
 
