@@ -3,8 +3,7 @@
 use super::h1::{BodyReader, Fill, H1, flush};
 use super::head::Delimited;
 use crate::{
-    engine::{self},
-    exchange::Exchange,
+    engine,
     request::{Memory, NewRequest, Request, RequestRef},
     worker::bump,
 };
