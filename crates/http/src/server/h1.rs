@@ -40,7 +40,6 @@ use std::{
     cell::{Cell, OnceCell, RefCell},
     future::poll_fn,
     io,
-    pin::Pin,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -187,7 +186,7 @@ impl H1 {
     }
 
     /// Gives back what an idle connection does not need, unless there is something in it or a request still uses it.
-    fn release(h1: &mut Rc<Self>) {
+    pub(super) fn release(h1: &mut Rc<Self>) {
         let Some(this) = Rc::get_mut(h1) else { return };
         let busy =
             |work: &Work| work.buffer.borrow().len() > work.at.get() || !work.queue.borrow().is_empty();
@@ -219,84 +218,15 @@ pub(super) enum After {
     Linger(u64, u64),
 }
 
-/// Serves a connection to its end.
-pub async fn serve(h1: Rc<H1>) {
-    let mut h1 = h1;
-    let mut first = true;
-    let mut wait = h1.default_settings().client_header_timeout;
-    loop {
-        // Idle: this small future and the connection itself are all there is.
-        if h1.unread() == 0 && !readable(&mut h1, wait, first).await {
-            break;
-        }
-        first = false;
-        // The future of active work lives only as long as there is some.
-        let after = match super::now::batch(&h1) {
-            Ok(after) => after,
-            Err(rest) => Active(Box::pin(batch(h1.clone(), rest)), &h1).await,
-        };
-        match after {
-            After::Idle(keepalive) => {
-                H1::release(&mut h1);
-                wait = keepalive;
-            }
-            After::Close => break,
-            After::Linger(time, timeout) => {
-                Box::pin(linger(&h1, time, timeout)).await;
-                break;
-            }
-        }
-    }
-    if h1.reset.get() {
-        let _ = h1.io.with_fd(|fd| moonrest_sys::socket::reset_on_close(fd));
-    }
-}
-
-/// Waits for the first bytes of a request. `false` when the connection should be closed instead.
-async fn readable(h1: &mut Rc<H1>, wait: u64, first: bool) -> bool {
-    h1.timeout.set(wait);
-    let counters = h1.worker.counters.clone();
-    bump(&counters.waiting, 1);
-    let filled = poll_fn(|cx| {
-        match h1.poll_fill(cx) {
-            Poll::Ready(filled) => Poll::Ready(Some(filled)),
-            Poll::Pending if !first && h1.worker.wants_no_idle() => Poll::Ready(None),
-            Poll::Pending => {
-                // Nobody idle owns a buffer.
-                H1::release(h1);
-                Poll::Pending
-            }
-        }
-    })
-    .await;
-    bump(&counters.waiting, -1);
-    match filled {
-        Some(Ok(0)) => h1.note_idle_close(None),
-        Some(Ok(_)) => return true,
-        Some(Err(Fill::Io(error))) => h1.note_idle_close(Some(&error)),
-        Some(Err(Fill::TimedOut)) if first => {
-            h1.note(format_args!("{} while waiting for request", super::TIMED_OUT));
-        }
-        Some(Err(Fill::TimedOut)) | None => {}
-    }
-    false
-}
-
-/// Runs a batch of requests and writes what it queued whenever it has to wait.
-struct Active<'a>(Pin<Box<dyn Future<Output = After>>>, &'a Rc<H1>);
-
-impl Future for Active<'_> {
-    type Output = After;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<After> {
-        let poll = self.0.as_mut().poll(cx);
-        if poll.is_pending() && !self.1.queue.borrow().is_empty() {
-            if let Poll::Ready(Err(_)) = self.1.poll_flush(cx) {
+impl H1 {
+    /// Writes what is queued while the present work waits for something else.
+    pub(super) fn flush_while_waiting(&self, cx: &mut Context<'_>) {
+        if !self.queue.borrow().is_empty() {
+            if let Poll::Ready(Err(_)) = self.poll_flush(cx) {
                 // Whoever waits for the client learns that it is gone.
                 cx.waker().wake_by_ref();
             }
         }
-        poll
     }
 }
 
@@ -318,7 +248,7 @@ pub(super) enum Handling {
 }
 
 /// Goes on where [`super::now::batch`] had to wait, until there is no request left in the buffer.
-async fn batch(h1: Rc<H1>, rest: Rest) -> After {
+pub(super) async fn batch(h1: Rc<H1>, rest: Rest) -> After {
     let mut rest = rest;
     loop {
         let (r, handling) = match rest {
@@ -468,7 +398,7 @@ impl H1 {
 
     /// The client closed the connection while it was idle.
     #[cold]
-    fn note_idle_close(&self, error: Option<&io::Error>) {
+    pub(super) fn note_idle_close(&self, error: Option<&io::Error>) {
         if self.conn.requests.get() == 0 {
             match error {
                 Some(error) => {
@@ -504,7 +434,7 @@ async fn flush(h1: &Rc<H1>) -> Result<(), RequestError> {
 }
 
 /// Lets the client read the answer before the connection is closed: reads and drops what still comes.
-async fn linger(h1: &Rc<H1>, time: u64, timeout: u64) {
+pub(super) async fn linger(h1: &Rc<H1>, time: u64, timeout: u64) {
     if h1.io.shutdown_write().is_err() {
         return;
     }
@@ -1135,8 +1065,12 @@ impl H1 {
 
 /// `keepalive_disable`: browsers known to mishandle it.
 fn disabled_browser(r: &Request, which: u8) -> bool {
-    let browser = Browser::of(r);
+    // Telling browsers apart costs more than the rest of a small answer.
     let posted = r.method.get() == Method::Post;
+    if (which & 1 == 0 || !posted) && which & 2 == 0 {
+        return false;
+    }
+    let browser = Browser::of(r);
     (which & 1 != 0 && browser.msie6 && posted) || (which & 2 != 0 && browser.safari)
 }
 
@@ -1144,13 +1078,9 @@ fn disabled_browser(r: &Request, which: u8) -> bool {
 mod tests {
     use super::*;
 
-    fn size_of_future<F, A>(_: fn(A) -> F) -> usize {
-        size_of::<F>()
-    }
-
     #[test]
     fn an_idle_connection_is_small() {
-        assert!(size_of_future(serve) <= 256, "{}", size_of_future(serve));
+        assert!(size_of::<super::super::serve::Serve>() <= 64);
         assert!(size_of::<H1>() <= 112, "{}", size_of::<H1>());
         assert!(size_of::<Connection>() <= 128, "{}", size_of::<Connection>());
     }

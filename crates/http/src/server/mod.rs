@@ -6,6 +6,7 @@ mod head;
 mod now;
 mod proxy_protocol;
 mod queue;
+mod serve;
 mod write;
 
 pub use h1::Work;
