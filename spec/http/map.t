@@ -219,3 +219,112 @@ split_clients "$arg_id" $variant { 60% a; 50% b; }
 --- must_die
 --- error_log
 percent total is greater than 100%
+
+=== groups of an expression are there behind the map
+--- http_config
+map $arg_a $x { ~^(?<first>\w)(\w) "$2"; }
+--- config
+location / { return 200 "$x-$first"; }
+--- request
+GET /?a=bc
+--- response_body chomp
+c-b
+
+=== two defaults are refused
+--- http_config
+map $a $b { default 1; default 2; }
+--- config
+--- must_die
+--- error_log
+duplicate default map parameter
+
+=== a row of three words is refused
+--- http_config
+map $arg_a $b { a b c; }
+--- config
+--- must_die
+--- error_log
+invalid number of the map parameters
+
+=== a wrong wildcard is refused
+--- http_config
+map $arg_a $b { hostnames; a..b c; }
+--- config
+--- must_die
+--- error_log
+invalid hostname or wildcard "a..b"
+
+=== sizes of hash tables stand before the first map
+--- http_config
+map_hash_max_size 4096;
+map_hash_bucket_size 128;
+map $arg_a $b { a 1; }
+map_hash_max_size 4096;
+--- config
+--- must_die
+--- error_log
+"map_hash_max_size" directive is duplicate
+
+=== geo: networks and ranges that are there already draw a warning
+--- http_config
+geo $arg_ip $a { 10.0.0.0/8 one; 10.0.0.0/8 two; 10.0.0.1/8 three; delete 11.0.0.0/8; }
+geo $arg_ip $b { ranges; default x; default y; 10.0.0.0-10.0.0.9 one; 10.0.0.0-10.0.0.9 two; delete 11.0.0.0-11.0.0.1; }
+--- config
+location / { return 200 "$a $b"; }
+--- request
+GET /?ip=10.0.0.5
+--- response_body chomp
+three two
+--- error_log
+duplicate network "10.0.0.0/8", value: "two", old value: "one"
+low address bits of 10.0.0.1/8 are meaningless
+no network "11.0.0.0/8" to delete
+duplicate default geo range value: "y", old value: "x"
+duplicate range "10.0.0.0-10.0.0.9", value: "two", old value: "one"
+no address range "11.0.0.0-11.0.0.1" to delete
+
+=== geo: ranges that overlap are refused
+--- http_config
+geo $arg_ip $b { ranges; 10.0.0.0-10.0.0.9 one; 10.0.0.5-10.0.0.20 two; }
+--- config
+--- must_die
+--- error_log
+range "10.0.0.5-10.0.0.20" overlaps "10.0.0.0-10.0.0.9"
+
+=== geo: ranges must come first
+--- http_config
+geo $arg_ip $b { 10.0.0.0/8 one; ranges; }
+--- config
+--- must_die
+--- error_log
+the "ranges" directive must be the first directive inside "geo" block
+
+=== geo: proxies are followed
+--- http_config
+geo $where { default far; 192.0.2.0/24 near; proxy 127.0.0.1; proxy 10.0.0.0/8; proxy_recursive; }
+--- config
+location / { return 200 "$where"; }
+--- more_headers eval
+["X-Forwarded-For: 192.0.2.1, 10.1.2.3", "X-Forwarded-For: 192.0.2.1, 8.8.8.8"]
+--- request eval
+["GET /", "GET /"]
+--- response_body eval
+["near", "far"]
+
+=== split_clients: shares by the hash of the text
+--- http_config
+split_clients "${arg_id}" $variant { 51.2% ""; 0.01% one; * two; }
+--- config
+location / { return 200 "[$variant]"; }
+--- request eval
+[map { "GET /?id=$_" } qw(a b c d e f)]
+--- response_body eval
+["[two]", "[two]", "[]", "[two]", "[two]", "[two]"]
+
+=== split_clients: a wrong share is refused
+--- http_config
+split_clients $arg_id $variant { 0% one; * two; }
+--- config
+--- must_die
+--- error_log
+invalid percent value "0%"

@@ -2,7 +2,7 @@
 //! <https://nginx.org/en/docs/http/ngx_http_browser_module.html>
 
 use memchr::memmem;
-use moonrest_http::prelude::*;
+use moonrest_http::{browser, prelude::*};
 
 /// The module.
 pub struct Browser;
@@ -193,17 +193,10 @@ fn value(r: &Request, wanted: Age, out: &mut Vec<u8>) -> bool {
 
 /// `$msie`: any Internet Explorer.
 fn msie(r: &Request, out: &mut Vec<u8>) -> bool {
-    let is = r.with_header(b"user-agent", |agent| agent.is_some_and(is_msie));
-    if is {
+    if browser::Browser::of(r).msie {
         out.push(b'1');
     }
     true
-}
-
-/// Internet Explorer by its own name, unless Opera pretends to be it.
-fn is_msie(agent: &[u8]) -> bool {
-    let version = memmem::find(agent, b"MSIE ").and_then(|at| agent.get(at + 5..));
-    version.is_some_and(|version| version.len() > 2) && memmem::find(agent, b"Opera").is_none()
 }
 
 #[cfg(test)]

@@ -106,10 +106,10 @@ impl PhaseHandler for Replacer {
     fn handle(&self, r: &RequestRef) -> Result<Step, RequestError> {
         let main = r.main();
         // Once replaced, an address stays for the request, whatever location it moves to.
-        if main.client.borrow().is_none() {
-            if let Some(addr) = self.find(r) {
-                *main.client.borrow_mut() = Some(addr);
-            }
+        if main.client.borrow().is_none()
+            && let Some(addr) = self.find(r)
+        {
+            *main.client.borrow_mut() = Some(addr);
         }
         Step::next()
     }

@@ -22,7 +22,7 @@ pub struct UserId;
 type D = Directive<UserId>;
 
 impl HttpModule for UserId {
-    const NAME: &'static str = "ngx_http_userid_filter_module";
+    const NAME: &'static str = "ngx_http_userid_module";
     const DIRECTIVES: &'static [D] = &[
         D::new(
             "userid",

@@ -54,6 +54,11 @@ pub trait Exchange {
     /// Asks that what is queued be sent soon.
     fn flush(&self, r: &Request);
 
+    /// Whether something limits how fast the response leaves, so that it takes its time to end.
+    fn is_paced(&self) -> bool {
+        false
+    }
+
     /// Bytes that are queued and not yet written.
     fn queued(&self) -> u64 {
         0
@@ -78,6 +83,14 @@ pub trait Exchange {
 
     /// An error is going to be answered: the driver decides whether the rest of the body is worth reading.
     fn error_starts(&self, _r: &Request, _status: u16) {}
+
+    /// Throws away what has been received of the body, without waiting for more.
+    ///
+    /// # Errors
+    /// 400 when its framing is broken.
+    fn discard_received(&self, _r: &Request) -> Result<(), RequestError> {
+        Ok(())
+    }
 
     /// Sends `100 Continue` if the client waits for it and nothing was answered yet.
     ///

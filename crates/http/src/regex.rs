@@ -31,25 +31,17 @@ impl CapturingRegex {
         if !self.regex.captures(text, &mut groups) {
             return false;
         }
-        keep(r, text, groups, &self.names);
+        r.keep_captures(text, groups, &self.names);
         true
+    }
+
+    /// The expression alone.
+    pub fn regex(&self) -> &Regex {
+        &self.regex
     }
 
     /// The source text.
     pub fn pattern(&self) -> &str {
         self.regex.pattern()
     }
-}
-
-/// Makes the groups of a match in `text` the request's captures.
-pub(crate) fn keep(r: &Request, text: &[u8], groups: Groups, names: &[(VarId, usize)]) {
-    let mut slots = r.slots().borrow_mut();
-    for (id, group) in names {
-        let value = groups.get(*group).and_then(|&(start, end)| text.get(start..end));
-        slots.set(*id, value.map(Into::into));
-    }
-    let mut captures = r.captures.borrow_mut();
-    captures.text.clear();
-    captures.text.extend_from_slice(text);
-    captures.groups = groups;
 }

@@ -6,9 +6,11 @@
 mod access_log;
 mod bodies;
 mod closing;
+mod files;
 mod framing;
 mod heads;
 mod idle;
+mod limits;
 mod listeners;
 mod pipelining;
 mod process;

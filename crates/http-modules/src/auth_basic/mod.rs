@@ -7,7 +7,11 @@ mod des;
 use moonrest_core::env::os_error;
 use moonrest_http::{basic_auth, prelude::*};
 use moonrest_sys::file;
-use std::{io, os::unix::ffi::OsStrExt};
+use std::{
+    ffi::OsStr,
+    io,
+    os::unix::ffi::{OsStrExt, OsStringExt},
+};
 
 /// The module.
 pub struct AuthBasic;
@@ -64,9 +68,8 @@ impl PhaseHandler for Guard {
             return Ok(Step::Now(challenge(r, &realm)));
         };
         let user = credentials.user();
-        let path = r.http().conf_prefix.as_os_str().as_bytes();
         let name = self.file.eval(&**r);
-        let path = if name.starts_with(b"/") { name.into_owned() } else { [path, b"/", &name].concat() };
+        let path = r.http().conf_prefix.join(OsStr::from_bytes(&name)).into_os_string().into_vec();
         let content = match read(&path) {
             Ok(content) => content,
             Err(error) => return Ok(Step::Now(unreadable(r, &path, &error))),

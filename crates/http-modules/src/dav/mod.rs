@@ -76,7 +76,7 @@ inherit!(Loc { methods, create_full_put_path, min_delete_depth, access });
 fn set_methods(loc: &mut Loc, args: &Args<'_>) -> ConfResult {
     let mut bits = loc.methods.unwrap_or(0);
     for (n, word) in args.words().iter().enumerate() {
-        let Some((_, bit)) = METHODS.iter().find(|(name, _)| **name == *word.text) else {
+        let Some((_, bit)) = METHODS.iter().find(|(name, _)| name.eq_ignore_ascii_case(&word.text)) else {
             return Err(args.invalid_value(n));
         };
         if *bit != 0 && bits & bit != 0 {

@@ -74,7 +74,7 @@ fn parts<'a>(args: &Args<'a>) -> ConfResult<Vec<Part<'a>>> {
 fn parse(args: &Args<'_>) -> ConfResult<Condition> {
     let parts = parts(args)?;
     match &*parts {
-        [] => Err(Fault::message("invalid condition \"\"")),
+        [] => Err(Fault::message("invalid condition \")\"")),
         [first, ..] if first.text.len() > 1 && first.text.starts_with(b"$") => of_variable(args, &parts),
         [first, rest @ ..] => {
             let (negated, letter) = match first.text {

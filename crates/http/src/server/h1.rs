@@ -12,6 +12,7 @@ use super::{
     write::Pace,
 };
 use crate::{
+    body::BodyState,
     browser::Browser,
     core::{Lingering, ServerSettings},
     engine::{self, Later},
@@ -421,6 +422,7 @@ impl H1 {
 }
 
 async fn discard_rest(h1: &Rc<H1>, r: &RequestRef, step: u64) -> Result<(), RequestError> {
+    r.body.borrow_mut().state = BodyState::Discarded;
     loop {
         let read = poll_fn(|cx| h1.poll_body_within(r, step, cx)).await?;
         if matches!(read, BodyRead::End) {
@@ -518,7 +520,7 @@ impl H1 {
 
 /// What was being read when a head stopped coming.
 fn reading(head: &moonrest_proto::http1::RequestHead) -> &'static str {
-    if head.line.is_empty() { "reading client request line" } else { "reading client request headers" }
+    if head.line.is_empty() { "reading client request line" } else { HEADERS }
 }
 
 /// The client closed within a head, or the connection broke.
@@ -600,6 +602,9 @@ fn new_request(h1: &Rc<H1>, memory: Box<Memory>, len: usize) -> RequestRef {
     r
 }
 
+/// What a request is doing while its fields are read.
+const HEADERS: &str = "reading client request headers";
+
 fn bad_head(h1: &Rc<H1>, memory: Box<Memory>, error: &HeadError) -> (RequestRef, Option<u16>) {
     let message = {
         let buffer = h1.buffer.borrow();
@@ -614,6 +619,10 @@ fn bad_head(h1: &Rc<H1>, memory: Box<Memory>, error: &HeadError) -> (RequestRef,
     r.keepalive.set(false);
     r.action.set(error.action());
     crate::info!(r, "{message}");
+    // What was read before the error counts: the path, and the server that the host means.
+    if error.action() == HEADERS && set_uri(h1, &r).is_ok() {
+        let _ = find_server(h1, &r);
+    }
     (r, Some(error.status()))
 }
 
@@ -630,7 +639,7 @@ pub(super) fn take_head(h1: &Rc<H1>, memory: Box<Memory>, len: usize) -> (Reques
 fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
     r.action.set("reading client request line");
     set_uri(h1, r)?;
-    r.action.set("reading client request headers");
+    r.action.set(HEADERS);
     find_server(h1, r)?;
     let settings = r.srv().settings.clone();
     let dropped = {
@@ -738,13 +747,7 @@ fn find_server(h1: &H1, r: &Request) -> Result<(), u16> {
     if !h1.addr_conf.has_names() {
         return Ok(());
     }
-    let mut groups = Vec::new();
-    let host = r.host.borrow();
-    let found = h1.addr_conf.find(&host, &mut groups);
-    if let Some(names) = found.captures {
-        crate::regex::keep(r, &host, groups, names);
-    }
-    r.server.set(found.server);
+    r.server.set(h1.addr_conf.find(r, &r.host.borrow()));
     r.location.set(r.srv().location);
     Ok(())
 }
@@ -802,7 +805,7 @@ impl H1 {
                 let data = Bytes::copy_from_slice(unread.get(..take).unwrap_or_default());
                 *left -= take as u64;
                 self.at.set(self.at.get() + take);
-                r.request_length.set(r.request_length.get() + take as u64);
+                count_body(r, take);
                 if *left == 0 {
                     *reader = BodyReader::Done;
                 }
@@ -815,7 +818,7 @@ impl H1 {
                 })?;
                 let used = |n: usize| {
                     self.at.set(self.at.get() + n);
-                    r.request_length.set(r.request_length.get() + n as u64);
+                    count_body(r, n);
                 };
                 match step {
                     Chunk::Data(range) => {
@@ -844,6 +847,7 @@ impl H1 {
         self.reset_if_late.set(core.reset_timedout_connection);
         let rate =
             r.limit_rate.get().or_else(|| core.limit_rate.as_ref().map(|rate| size(r, rate))).unwrap_or(0);
+        r.limit_rate.set(Some(rate));
         if rate == 0 {
             return;
         }
@@ -851,6 +855,13 @@ impl H1 {
         let after = after.or_else(|| core.limit_rate_after.as_ref().map(|after| size(r, after))).unwrap_or(0);
         *self.pace.borrow_mut() =
             Some(Pace { rate, after, started: r.started_ms.get(), sent: 0, sleep: None });
+    }
+}
+
+/// Counts bytes of the body as received. nginx: not those that are thrown away.
+fn count_body(r: &Request, n: usize) {
+    if r.body.borrow().state != BodyState::Discarded {
+        r.request_length.set(r.request_length.get() + n as u64);
     }
 }
 
@@ -865,6 +876,14 @@ fn size(r: &Request, template: &moonrest_core::Template) -> u64 {
 }
 
 impl Exchange for H1 {
+    fn is_paced(&self) -> bool {
+        self.pace.borrow().is_some()
+    }
+
+    fn queued(&self) -> u64 {
+        self.queue.borrow().len()
+    }
+
     fn send_head(&self, r: &Request, _end: bool) -> Result<(), RequestError> {
         if self.broken.get() {
             return Err(RequestError::client_gone());
@@ -873,7 +892,7 @@ impl Exchange for H1 {
         let delimited = head::delimit(r);
         self.delimited.set(delimited);
         r.chunked.set(delimited == Delimited::Chunked);
-        head::make_location_absolute(r);
+        let absolute = head::make_location_absolute(r);
         self.start_pace(r);
         if r.version.get() == Version::Http09 {
             r.keepalive.set(false);
@@ -881,7 +900,7 @@ impl Exchange for H1 {
         }
         let mut queue = self.queue.borrow_mut();
         let before = queue.tail().len();
-        head::append(r, queue.tail(), delimited);
+        head::append(r, queue.tail(), delimited, absolute);
         let grown = queue.tail().len() - before;
         queue.grown(grown);
         r.header_size.set(grown as u64);
@@ -960,14 +979,6 @@ impl Exchange for H1 {
         // Everything queued is written whenever the request waits, and at its end.
     }
 
-    fn queued(&self) -> u64 {
-        match self.queue.borrow().len() {
-            // A paced response counts as sent when it is.
-            1.. if self.is_paced() => u64::MAX,
-            len => len,
-        }
-    }
-
     fn poll_drained(
         &self,
         _r: &Request,
@@ -1012,6 +1023,13 @@ impl Exchange for H1 {
 
     fn abort(&self, _r: &Request) {
         self.queue.borrow_mut().clear();
+    }
+
+    fn discard_received(&self, r: &Request) -> Result<(), RequestError> {
+        while self.unread() > 0 && !matches!(*self.body.borrow(), BodyReader::Done) {
+            self.decode(r)?;
+        }
+        Ok(())
     }
 
     fn expect_continue(&self, r: &Request) -> Result<(), RequestError> {

@@ -2,7 +2,7 @@
 //! All of it is plain code; the first thing that must wait hands the rest to a future.
 
 use super::h1::{After, BATCH, BodyReader, H1, Handling, Rest, begin, take_head};
-use crate::engine;
+use crate::{engine, exchange::Exchange as _};
 use moonrest_proto::http1::Parse;
 use std::rc::Rc;
 

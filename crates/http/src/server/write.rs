@@ -78,11 +78,6 @@ impl H1 {
         self.queue.borrow().is_empty()
     }
 
-    /// Whether something limits how fast the response leaves.
-    pub(super) fn is_paced(&self) -> bool {
-        self.pace.borrow().is_some()
-    }
-
     fn wrote(&self, n: u64) {
         self.bytes_sent.set(self.bytes_sent.get() + n);
         self.send_timeout_off();
