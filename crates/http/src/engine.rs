@@ -379,7 +379,13 @@ pub(crate) fn find_location(r: &Request) -> Option<u16> {
     r.valid_location.set(true);
     let search = {
         let uri = r.uri.borrow();
-        search(r, top, &uri)
+        match search(r, top, &uri) {
+            Ok(search) => search,
+            Err(error) => {
+                report(r, &error);
+                return Some(error.status());
+            }
+        }
     };
     let name = r.location.get();
     let status = check_location(r);
@@ -401,39 +407,39 @@ enum Search {
     Open,
 }
 
-fn search(r: &Request, at: LocId, uri: &[u8]) -> Search {
+fn search(r: &Request, at: LocId, uri: &[u8]) -> Result<Search, RequestError> {
     let level = &r.http().location(at).children;
     if level.is_empty() {
-        return Search::Open;
+        return Ok(Search::Open);
     }
     let mut ask_regexes = level.has_regexes();
     match level.find_name(uri) {
         Found::Exact(id) => {
             r.location.set(id);
-            return Search::Settled;
+            return Ok(Search::Settled);
         }
         Found::AutoRedirect(id) => {
             r.location.set(id);
-            return Search::Redirect;
+            return Ok(Search::Redirect);
         }
         Found::Prefix(id) => {
             r.location.set(id);
             ask_regexes &= r.http().location(id).kind != LocationKind::PrefixFinal;
-            let inner = search(r, id, uri);
+            let inner = search(r, id, uri)?;
             if inner != Search::Open {
-                return inner;
+                return Ok(inner);
             }
         }
         Found::None => {}
     }
     if !ask_regexes {
-        return Search::Open;
+        return Ok(Search::Open);
     }
-    let Some(id) = level.find_regex(r, uri) else { return Search::Open };
+    let Some(id) = level.find_regex(r, uri)? else { return Ok(Search::Open) };
     r.location.set(id);
     // nginx: a location inside a regular expression's never redirects to its slash.
-    search(r, id, uri);
-    Search::Settled
+    search(r, id, uri)?;
+    Ok(Search::Settled)
 }
 
 /// The path lacks the final slash of the location's name: the answer is a redirect to it.

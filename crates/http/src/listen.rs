@@ -8,6 +8,7 @@ use crate::{
     compile::BlockId,
     core::{CoreLoc, CoreMain},
     location::ServerId,
+    phase::RequestError,
     regex::CapturingRegex,
     request::Request,
 };
@@ -132,27 +133,31 @@ impl AddrConf {
 
     /// The server for a host (lower case, without port): exact, then `*.x` longest first, then `x.*` longest first,
     /// then regular expressions in order, whose groups become the request's captures.
-    pub fn find(&self, r: &Request, host: &[u8]) -> ServerId {
+    ///
+    /// # Errors
+    /// When an expression fails.
+    pub fn find(&self, r: &Request, host: &[u8]) -> Result<ServerId, RequestError> {
         if let Some(&server) = self.names.exact.get(host) {
-            return server;
+            return Ok(server);
         }
         if !self.names.head.is_empty() {
             for (at, _) in host.iter().enumerate().filter(|(at, b)| **b == b'.' && *at > 0) {
                 if let Some(&server) = self.names.head.get(host.get(at..).unwrap_or_default()) {
-                    return server;
+                    return Ok(server);
                 }
             }
         }
         if !self.names.tail.is_empty() {
             for (at, _) in host.iter().enumerate().rev().filter(|(_, b)| **b == b'.') {
                 if let Some(&server) = self.names.tail.get(host.get(..=at).unwrap_or_default()) {
-                    return server;
+                    return Ok(server);
                 }
             }
         }
-        let by_regex = || self.names.regex.iter().find(|(regex, _)| regex.matches(r, host));
-        let found = if host.is_empty() { None } else { by_regex() };
-        found.map_or(self.default_server, |(_, server)| *server)
+        if host.is_empty() {
+            return Ok(self.default_server);
+        }
+        Ok(CapturingRegex::first(&self.names.regex, r, host)?.copied().unwrap_or(self.default_server))
     }
 }
 

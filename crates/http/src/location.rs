@@ -5,7 +5,7 @@ use crate::{
     core::Core,
     filter::{HeaderFilter, HeaderOrder},
     module::SharedConf,
-    phase::{LogHandler, Phase, PhaseHandler},
+    phase::{LogHandler, Phase, PhaseHandler, RequestError},
     regex::CapturingRegex,
     request::Request,
     script::ScriptOp,
@@ -195,8 +195,11 @@ impl Matcher {
     }
 
     /// The location of the first regular expression that matches; its groups become the request's captures.
-    pub fn find_regex(&self, r: &Request, path: &[u8]) -> Option<LocId> {
-        self.regexes.iter().find(|(regex, _)| regex.matches(r, path)).map(|(_, id)| *id)
+    ///
+    /// # Errors
+    /// When an expression fails.
+    pub fn find_regex(&self, r: &Request, path: &[u8]) -> Result<Option<LocId>, RequestError> {
+        Ok(CapturingRegex::first(&self.regexes, r, path)?.copied())
     }
 }
 

@@ -747,7 +747,14 @@ fn find_server(h1: &H1, r: &Request) -> Result<(), u16> {
     if !h1.addr_conf.has_names() {
         return Ok(());
     }
-    r.server.set(h1.addr_conf.find(r, &r.host.borrow()));
+    let found = h1.addr_conf.find(r, &r.host.borrow());
+    match found {
+        Ok(server) => r.server.set(server),
+        Err(error) => {
+            engine::report(r, &error);
+            return Err(error.status());
+        }
+    }
     r.location.set(r.srv().location);
     Ok(())
 }
