@@ -181,3 +181,35 @@ dav_methods DELETE;
 ["PUT /f\nx", "MKCOL /d/", "DELETE /none"]
 --- error_code eval
 [405, 405, 404]
+
+=== dav_access
+--- config
+dav_methods PUT MKCOL;
+dav_access user:rw group:r all:r;
+--- request eval
+["PUT /f.txt\nx", "MKCOL /d/", "GET /f.txt"]
+--- error_code eval
+[201, 201, 200]
+
+=== min_delete_depth
+--- config
+dav_methods PUT DELETE;
+create_full_put_path on;
+min_delete_depth 2;
+--- request eval
+["PUT /a/b\nx", "PUT /c\nx", "DELETE /a/", "DELETE /c", "DELETE /a/b"]
+--- error_code eval
+[201, 201, 409, 409, 204]
+
+=== a destination does not climb, nor lie in its source
+--- config
+dav_methods PUT COPY MOVE MKCOL;
+create_full_put_path on;
+--- request eval
+["PUT /a/f\nx", "COPY /a/f", "MOVE /a/"]
+--- more_headers eval
+["", "Destination: /a/../../f", "Destination: /a/b/"]
+--- error_code eval
+[201, 400, 403]
+--- skip_nginx
+3: < 1.31.0

@@ -203,3 +203,97 @@ GET /
 --- error_code: 500
 --- response_body chomp
 down
+
+=== the target may be a named location in a variable
+--- config
+location /a { error_page 404 = $arg_to; return 404; }
+location @n { return 200 "named $uri"; }
+location /b { return 200 "uri $uri|$args"; }
+--- request eval
+["GET /a?to=\@n", "GET /a?to=/b?x=1"]
+--- response_body eval
+["named /a", "uri /b|x=1"]
+
+=== a named location that is missing is an error of its own
+--- config
+location /a { error_page 404 = @nowhere; return 404; }
+--- request
+GET /a
+--- error_code: 500
+--- error_log
+could not find named location "@nowhere"
+
+=== the method becomes GET, except for HEAD
+--- config
+location /a { error_page 404 =200 /m; return 404; }
+location /m { add_header X-Method $request_method; return 200 "$request_method"; }
+--- request eval
+["POST /a\nbody", "HEAD /a"]
+--- response_headers eval
+["X-Method: GET", "X-Method: HEAD"]
+
+=== an error of a named location is not handled again
+--- config
+location /a { error_page 404 = @n; return 404; }
+location @n { error_page 403 =200 /b; return 403; }
+location /b { return 200 "b"; }
+--- request
+GET /a
+--- error_code: 403
+
+=== errors in circles end
+--- config
+recursive_error_pages on;
+location /a { error_page 404 = /a; return 404; }
+--- request
+GET /a
+--- error_code: 500
+--- error_log
+rewrite or internal redirection cycle while internally redirecting to "/a"
+
+=== redirects have pages as well
+--- config
+location /a { error_page 301 =200 /b; return 301 /x; }
+location /c { error_page 302 =301 http://other.example/; return 302 /x; }
+location /b { return 200 "b"; }
+--- request eval
+["GET /a", "GET /c"]
+--- error_code eval
+[200, 301]
+
+=== a body that is too large is no business of its page
+--- config
+location /a { client_max_body_size 3; error_page 413 =200 /b; return 200 "a"; }
+location /b { client_max_body_size 3; return 200 "too large"; }
+--- request
+POST /a
+12345
+--- response_body chomp
+too large
+--- error_log
+client intended to send too large body: 5 bytes
+
+=== codes of nginx's own are answered with 400
+--- config
+location /494 { return 494; }
+location /497 { return 497; }
+location /own { error_page 497 =302 http://other.example/; return 497; }
+--- request eval
+["GET /494", "GET /497", "GET /own"]
+--- error_code eval
+[400, 400, 302]
+--- response_body_like eval
+["Request Header Or Cookie Too Large", "The plain HTTP request was sent to HTTPS port", "302 Found"]
+
+=== msie_refresh leads on by a page
+--- config
+msie_refresh on;
+location / { return 302 "http://other.example/a b'"; }
+--- more_headers
+User-Agent: Mozilla/4.0 (compatible; MSIE 7.0; Windows NT 6.0)
+--- request
+GET /
+--- response_body eval
+qq{<html><head><meta http-equiv="Refresh" content="0; URL=http://other.example/a%20b%27"></head><body></body></html>\r\n}
+--- response_headers
+!Location

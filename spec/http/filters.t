@@ -341,3 +341,18 @@ x
 ["GET /a/p.html", "GET /b/p.html"]
 --- response_headers eval
 ["!Last-Modified\n!ETag", "Last-Modified: Fri, 01 Jan 2010 00:00:00 GMT"]
+
+=== brotli and zstd
+--- http_config
+types { text/html html; text/plain txt; }
+--- config
+brotli on; zstd on; gzip on; gzip_vary on;
+location /static/ { brotli_static on; zstd_static on; gzip_static on; }
+--- user_files eval
+[["f.html", "0123456789" x 10, "201001010000.00"], ["f.txt", "0123456789" x 10], ["static/f.txt", "plain"], ["static/f.txt.br", "br"], ["static/f.txt.zst", "zst"], ["static/f.txt.gz", "gz"]]
+--- more_headers eval
+["Accept-Encoding: gzip, br, zstd", "Accept-Encoding: gzip, br", "Accept-Encoding: gzip", "Accept-Encoding: br;q=0", "Accept-Encoding: br", "Accept-Encoding: gzip, br", "Accept-Encoding: zstd", "X: y"]
+--- request eval
+["GET /f.html", "GET /f.html", "GET /f.html", "GET /f.html", "GET /f.txt", "GET /static/f.txt", "GET /static/f.txt", "GET /static/f.txt"]
+--- response_headers eval
+["Content-Encoding: zstd\nVary: Accept-Encoding\nETag: W/\"4b3d3b00-64\"\n!Accept-Ranges\n!Content-Length", "Content-Encoding: br", "Content-Encoding: gzip", "!Content-Encoding\nVary: Accept-Encoding", "!Content-Encoding", "Content-Encoding: br\nVary: Accept-Encoding", "Content-Encoding: zstd", "!Content-Encoding\nVary: Accept-Encoding"]

@@ -168,3 +168,17 @@ expires soon;
 --- must_die
 --- error_log
 "expires" directive invalid value
+
+=== add_header_inherit
+--- config
+add_header X-Out out;
+location /merge/ { add_header X-In in; add_header_inherit merge; return 200; }
+location /on/ { add_header X-In in; return 200; }
+location /off/ { add_header_inherit off; return 200; }
+location /none/ { return 200; }
+--- request eval
+["GET /merge/", "GET /on/", "GET /off/", "GET /none/"]
+--- response_headers eval
+["X-Out: out\nX-In: in", "!X-Out\nX-In: in", "!X-Out\n!X-In", "X-Out: out\n!X-In"]
+--- skip_nginx
+2: < 1.29.3

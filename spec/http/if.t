@@ -232,3 +232,92 @@ location / { if (uri) { return 200; } }
 --- must_die
 --- error_log
 invalid condition "uri"
+
+=== variables that cannot be set
+--- config
+location / { set $uri /x; }
+--- must_die
+--- error_log
+the duplicate "uri" variable
+
+=== $args and $limit_rate take what is set
+--- config
+location / { set $args "n=1"; set $limit_rate 2k; return 200 "$args $query_string $arg_n $limit_rate"; }
+--- request
+GET /?old
+--- response_body chomp
+n=1 n=1 1 2048
+
+=== a wrong $limit_rate is mentioned
+--- config
+location / { set $limit_rate fast; return 200 "$limit_rate"; }
+--- request
+GET /
+--- response_body chomp
+0
+--- error_log
+invalid $limit_rate "fast"
+
+=== a variable of a family keeps what was set, and is computed where it was not
+--- config
+location /a { set $http_x_foo mine; set $arg_n mine; return 200 "$http_x_foo $arg_n"; }
+location /b { return 200 "$http_x_foo $arg_n"; }
+--- more_headers
+X-Foo: sent
+--- request eval
+["GET /a?n=1", "GET /b?n=1"]
+--- response_body eval
+["mine mine", "sent 1"]
+
+=== a map is not hidden by set, which assigns it for the request
+--- http_config
+map $arg_m $m { default d; 1 one; }
+--- config
+location /a { return 200 "$m"; }
+location /b { set $m set; return 200 "$m"; }
+--- request eval
+["GET /a?m=1", "GET /b?m=1"]
+--- response_body eval
+["one", "set"]
+
+=== conditions with parentheses of their own
+--- config
+location / { if ( $arg_a = "b)" ) { return 200 "yes"; } return 200 "no"; }
+--- request eval
+["GET /?a=b)", "GET /?a=b"]
+--- response_body eval
+["yes", "no"]
+
+=== an alias and its if
+--- config
+location /a/ { alias $TEST_NGINX_HTML_DIR/; if ($arg_x) { add_header X-If yes; } }
+--- user_files
+>>> f.txt
+file
+--- request eval
+["GET /a/f.txt", "GET /a/f.txt?x=1"]
+--- response_body eval
+["file\n", "file\n"]
+--- response_headers eval
+["!X-If", "X-If: yes"]
+
+=== an if inside an if is refused
+--- config
+location / { if ($arg_a) { if ($arg_b) { return 200; } } }
+--- must_die
+--- error_log
+"if" directive is not allowed here
+
+=== a condition without its end is refused
+--- config
+location / { if ($arg_a = b { return 200; } }
+--- must_die
+--- error_log
+invalid condition "b"
+
+=== a variable is needed to compare
+--- config
+location / { if (a = b) { return 200; } }
+--- must_die
+--- error_log
+invalid condition "a"

@@ -237,3 +237,13 @@ x
 ["GET /f", "HEAD /f", "DELETE /f", "POST /f"]
 --- error_code eval
 [200, 200, 403, 405]
+
+=== an expression that gives up is an error, not a mismatch
+--- config
+location ~ ^/((a|aa)+)*[^a]$ { deny all; }
+location / { return 200 "reached"; }
+--- request eval
+"GET /" . "a" x 200 . "baa"
+--- error_code: 500
+--- error_log eval
+qr/\[alert\] .* pcre2_match\(\) failed: -47 on "\/a+baa" using/

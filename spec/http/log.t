@@ -220,3 +220,216 @@ GET /
 [notice]
 [info]
 [debug]
+
+=== the format is combined unless another is named
+--- config
+access_log logs/access.log;
+location / { return 200 "hello"; }
+--- request
+GET /x
+--- access_log eval
+qr{^127\.0\.0\.1 - - \[[^]]+\] "GET /x HTTP/1\.1" 200 5 "-" "-"$}
+--- response_body chomp
+hello
+
+=== names in braces, texts in several words
+--- http_config
+log_format own '${status}x' '-' "$request_method" y ' ${arg_a}$arg_b';
+access_log logs/access.log own;
+--- config
+location / { return 200 ""; }
+--- request
+GET /x?a=1&b=2
+--- access_log
+200x-GETy 12
+--- response_body
+
+=== several logs of one place
+--- http_config
+log_format one 'one $uri';
+log_format two 'two $uri';
+--- config
+access_log logs/access.log one;
+access_log logs/access.log two;
+location / { return 200 ""; }
+--- request
+GET /x
+--- access_log
+one /x
+two /x
+--- response_body
+
+=== a log of an if
+--- http_config
+log_format outer 'outer $uri';
+log_format inner 'inner $uri';
+--- config
+access_log logs/access.log outer;
+location / { if ($arg_a) { access_log logs/access.log inner; } return 200 ""; }
+--- request
+GET /if?a=1
+--- access_log
+inner /if
+--- no_access_log
+outer
+--- response_body
+
+=== a log of limit_except
+--- http_config
+log_format outer 'outer $uri';
+log_format inner 'inner $uri $status';
+--- config
+access_log logs/access.log outer;
+location / { limit_except GET { access_log logs/access.log inner; } }
+--- request
+PUT /x
+--- error_code: 405
+--- access_log
+inner /x 405
+--- no_access_log
+outer
+
+=== a request is logged where it ends
+--- http_config
+log_format first 'first $uri $status';
+log_format second 'second $uri $status $request_uri';
+--- config
+error_page 404 /error;
+location / { access_log logs/access.log first; return 404; }
+location = /error { access_log logs/access.log second; return 200 "sorry"; }
+--- request
+GET /x
+--- error_code: 404
+--- access_log
+second /error 404 /x
+--- no_access_log
+first
+--- response_body chomp
+sorry
+
+=== off needs no more words
+--- config
+access_log off combined;
+--- must_die
+--- error_log
+invalid parameter "combined"
+
+=== flush needs a buffer
+--- config
+access_log logs/access.log combined flush=1s;
+--- must_die
+--- error_log
+no buffer is defined for access_log "logs/access.log"
+
+=== a buffer needs a fixed name
+--- config
+access_log logs/$host.log combined buffer=4k;
+--- must_die
+--- error_log
+buffered logs cannot have variables in name
+
+=== a buffer needs a file
+--- config
+access_log syslog:server=127.0.0.1 combined buffer=4k;
+--- must_die
+--- error_log
+logs to syslog cannot be buffered
+
+=== one file has one buffer
+--- config
+access_log logs/access.log combined buffer=4k;
+location / { access_log logs/access.log combined buffer=8k; }
+--- must_die
+--- error_log
+access_log "logs/access.log" already defined with conflicting parameters
+
+=== sizes, times and levels are checked
+--- config
+access_log logs/access.log combined buffer=0;
+--- must_die
+--- error_log
+invalid buffer size "0"
+
+=== a compression level
+--- config
+access_log logs/access.log combined gzip=10;
+--- must_die
+--- error_log
+invalid compression level "10"
+
+=== a time to flush
+--- config
+access_log logs/access.log combined buffer=1k flush=x;
+--- must_die
+--- error_log
+invalid flush time "x"
+
+=== parameters are known
+--- config
+access_log logs/access.log combined buffers=1k;
+--- must_die
+--- error_log
+invalid parameter "buffers=1k"
+
+=== ways of escaping are known
+--- http_config
+log_format own escape=xml '$uri';
+--- config
+--- must_die
+--- error_log
+unknown log format escaping "xml"
+
+=== a variable that does not exist
+--- http_config
+log_format own '$nonesuch';
+--- config
+access_log logs/access.log own;
+--- must_die
+--- error_log
+unknown "nonesuch" variable
+
+=== the cache of open logs needs a size
+--- config
+open_log_file_cache inactive=10s;
+--- must_die
+--- error_log
+"open_log_file_cache" must have "max" parameter
+
+=== parameters of the cache are known
+--- config
+open_log_file_cache max=10 size=1;
+--- must_die
+--- error_log
+invalid "open_log_file_cache" parameter "size=1"
+
+=== syslog parameters are known
+--- config
+access_log syslog:server=127.0.0.1,color=red;
+--- must_die
+--- error_log
+unknown syslog parameter "color=red"
+
+=== a syslog server is needed
+--- config
+access_log syslog:facility=user;
+--- must_die
+--- error_log
+no syslog server specified
+
+=== levels of the error log are known
+--- config
+error_log logs/error.log verbose;
+--- must_die
+--- error_log
+invalid log level "verbose"
+
+=== an error line has its context
+--- config
+location / { root $TEST_NGINX_HTML_DIR; }
+--- more_headers
+Referer: http://from.example/
+--- request
+GET /missing?x
+--- error_code: 404
+--- error_log eval
+qr{\[error\] \d+#\d+: \*\d+ open\(\) "\S+/missing" failed \(2: No such file or directory\), client: 127\.0\.0\.1, server: localhost, request: "GET /missing\?x HTTP/1\.1", host: "localhost", referrer: "http://from\.example/"$}

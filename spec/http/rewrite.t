@@ -196,3 +196,124 @@ location / { rewrite ^(a /b; }
 --- must_die
 --- error_log
 pcre
+
+=== captures in new arguments are escaped if the address was
+--- config
+location /a { rewrite ^/a/(.*)$ /t/$1?q=$1 last; }
+location /t { return 200 "$uri|$args"; }
+--- request eval
+["GET /a/x%20y", "GET /a/x+y", "GET /a/x%26y%3fz", "GET /a/x&y"]
+--- response_body eval
+["/t/x y|q=x%20y", "/t/x+y|q=x%2By", "/t/x&y?z|q=x%26y%3Fz", "/t/x&y|q=x&y"]
+
+=== captures in values are escaped until a rule has matched
+--- config
+location ~ ^/a/(.*)$ { set $x $1; return 200 "[$x][$1]"; }
+location /b { rewrite ^/b/(.*)$ /zz/$1; set $x $1; return 200 "[$x]"; }
+location /c { rewrite ^/nope/(.*)$ /zz; if ($uri ~ ^/c/(.*)$) { set $x $1; } return 200 "[$x]"; }
+--- request eval
+["GET /a/p%20q", "GET /b/p%20q", "GET /c/p%20q"]
+--- response_body eval
+["[p%20q][p q]", "[p q]", "[p%20q]"]
+
+=== values with a scheme are not escaped
+--- config
+location /a { rewrite ^ https://other.example/?u=$uri& permanent; }
+--- request
+GET /a%20b?x=1
+--- error_code: 301
+--- response_headers
+Location: https://other.example/?u=/a b&&x=1
+
+=== a redirect to $scheme keeps its arguments apart
+--- config
+location /a { rewrite ^/a/(.*)$ $scheme://h.example/$1?n=1; }
+location /b { rewrite ^/b/(.*)$ $scheme://h.example/$1?; }
+--- request eval
+["GET /a/x?o=2", "GET /b/x?o=2"]
+--- error_code eval
+[302, 302]
+--- response_headers eval
+["Location: http://h.example/x?n=1&o=2", "Location: http://h.example/x"]
+
+=== an address from a variable alone
+--- config
+location /a { rewrite ^ $arg_to last; }
+location /t { return 200 "$uri|$args"; }
+--- request
+GET /a?to=/t/%20
+--- response_body chomp
+/t/%20|to=/t/%20
+
+=== an address that becomes empty
+--- config
+location /a { rewrite ^ $arg_to last; }
+--- request
+GET /a
+--- error_code: 500
+--- error_log
+the rewritten URI has a zero length
+
+=== ten changes are the most
+--- config
+location /a { rewrite "^/a(b{0,9})$" /a$1b last; return 200 "$uri"; }
+location /c { rewrite "^/c(b{0,10})$" /c$1b last; return 200 "$uri"; }
+--- request eval
+["GET /a", "GET /c"]
+--- error_code eval
+[200, 500]
+
+=== an alias means nothing for an address that was changed
+--- config
+location /a/ { alias $TEST_NGINX_HTML_DIR/; rewrite ^ /b break; }
+--- request
+GET /a/f
+--- error_code: 500
+--- error_log eval
+qr/\[alert\] .* "alias" cannot be used in location "\/a\/" where URI was rewritten/
+
+=== named captures can be set again
+--- config
+location / { rewrite ^/(?<n>[a-z]+)/ /x; if ($arg_n) { set $n $arg_n; } return 200 "$n"; }
+--- request eval
+["GET /abc/", "GET /abc/?n=d", "GET /1/"]
+--- response_body eval
+["abc", "d", ""]
+
+=== a rule that does not match forgets the captures
+--- config
+location ~ ^/(a) { rewrite ^/(z) /x; return 200 "[$1]"; }
+--- request
+GET /ab
+--- response_body chomp
+[]
+
+=== rewrite_log off says nothing
+--- log_level: notice
+--- config
+location /a { rewrite ^/a(.*)$ /b$1 last; }
+location /b { return 200 "b"; }
+--- request
+GET /a1
+--- response_body chomp
+b
+--- no_error_log
+matches "/a1"
+
+=== a rule that does not match is logged as well
+--- config
+rewrite_log on;
+location /a { rewrite ^/nope$ /x; rewrite ^/a(.*)$ /b$1 redirect; }
+--- request
+GET /a1
+--- error_code: 302
+--- error_log
+"^/nope$" does not match "/a1"
+rewritten redirect: "/b1"
+
+=== an empty replacement is refused
+--- config
+location / { rewrite ^ ""; }
+--- must_die
+--- error_log
+empty replacement

@@ -111,6 +111,16 @@ impl<'r> Env<'r> {
         })
     }
 
+    /// Makes sure that a directory for temporary files exists and belongs to whom the server runs as.
+    ///
+    /// # Errors
+    /// nginx's `mkdir() "path" failed (13: Permission denied)`.
+    pub fn make_dir(&self, path: &Path) -> ConfResult {
+        self.resources.make_dir(path, None).map_err(|error| {
+            Fault::message(format!("mkdir() \"{}\" failed ({})", path.display(), os_error(&error)))
+        })
+    }
+
     /// One value per compilation, for modules that must find each other's work without naming each other.
     pub fn shared<T: Any + Send + Sync + Default>(&self) -> Arc<T> {
         let entry = self

@@ -45,6 +45,7 @@ pub fn parse<S: Subject>(args: &Args<'_, S>) -> ConfResult<Target> {
 fn sink<S: Subject>(args: &Args<'_, S>) -> ConfResult<Sink> {
     let target = args.bytes(0)?;
     if target == b"stderr" {
+        args.env.logs.use_stderr();
         return Ok(Sink::Stderr);
     }
     if let Some(size) = target.strip_prefix(b"memory:") {

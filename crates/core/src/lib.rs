@@ -16,6 +16,7 @@ pub mod regex;
 pub mod split_clients;
 pub mod syslog;
 pub mod template;
+pub mod thread_pool;
 pub mod var;
 pub mod zone;
 

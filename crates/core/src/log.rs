@@ -5,7 +5,7 @@ use crate::syslog::Syslog;
 use moonrest_sys::{process, time};
 use parking_lot::{Mutex, RwLock};
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::VecDeque,
     fmt,
     fs::File,
@@ -122,9 +122,20 @@ impl LogFile {
 #[derive(Default)]
 pub struct LogFiles {
     files: RefCell<Vec<Arc<LogFile>>>,
+    stderr: Cell<bool>,
 }
 
 impl LogFiles {
+    /// Notes that lines go to standard error, wherever that is said: it must not lead elsewhere then.
+    pub fn use_stderr(&self) {
+        self.stderr.set(true);
+    }
+
+    /// Whether lines go to standard error.
+    pub fn uses_stderr(&self) -> bool {
+        self.stderr.get()
+    }
+
     /// The log at `path`, opened by `open` if it is new here.
     ///
     /// # Errors

@@ -21,6 +21,10 @@ impl fmt::Debug for Regex {
 /// Where the groups of a match lie: `offsets[2n]..offsets[2n+1]`; unmatched groups are empty.
 pub type Groups = Vec<(usize, usize)>;
 
+/// PCRE2 could neither match nor rule a match out: its number for the reason.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MatchFailure(pub i32);
+
 impl Regex {
     /// Compiles `pattern`; `caseless` is `~*`.
     ///
@@ -48,15 +52,26 @@ impl Regex {
         self.inner.is_match(subject).unwrap_or(false)
     }
 
-    /// The groups of the first match; group 0 is the whole match.
+    /// The groups of the first match; group 0 is the whole match. A failure of the engine counts as no match.
     pub fn captures(&self, subject: &[u8], groups: &mut Groups) -> bool {
+        self.try_captures(subject, groups).unwrap_or(false)
+    }
+
+    /// The same, for rules that must not be got round by making the engine fail.
+    ///
+    /// # Errors
+    /// When the engine gives up (match limit, stack).
+    pub fn try_captures(&self, subject: &[u8], groups: &mut Groups) -> Result<bool, MatchFailure> {
         groups.clear();
         let mut locations = self.inner.capture_locations();
-        if !matches!(self.inner.captures_read(&mut locations, subject), Ok(Some(_))) {
-            return false;
+        match self.inner.captures_read(&mut locations, subject) {
+            Ok(Some(_)) => {
+                groups.extend((0..locations.len()).map(|n| locations.get(n).unwrap_or((0, 0))));
+                Ok(true)
+            }
+            Ok(None) => Ok(false),
+            Err(error) => Err(MatchFailure(error.code())),
         }
-        groups.extend((0..locations.len()).map(|n| locations.get(n).unwrap_or((0, 0))));
-        true
     }
 
     /// The named groups.
@@ -88,5 +103,21 @@ fn describe(pattern: &str, error: &pcre2::Error) -> String {
             format!("pcre2_compile() failed: {} in \"{pattern}\" at \"{rest}\"", engine_text(error))
         }
         _ => format!("pcre2_compile() failed: {} in \"{pattern}\"", engine_text(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endless_search_is_a_failure_and_not_a_mismatch() {
+        let regex = Regex::new(br"^(a+)+$(*SKIP)x|^(?:a+)+(?=(b))c", false).unwrap();
+        let mut groups = Groups::new();
+        assert_eq!(regex.try_captures(b"zz", &mut groups), Ok(false));
+        let slow = Regex::new(br"^((a|aa)+)*[^a]$", false).unwrap();
+        let subject = [b"a".repeat(200), b"ab".to_vec(), b"aa".to_vec()].concat();
+        assert!(slow.try_captures(&subject, &mut groups).is_err());
+        assert!(!slow.captures(&subject, &mut groups));
     }
 }

@@ -98,10 +98,8 @@ fn refusal(r: &Request, failure: &Failure, path: &[u8], base: &[u8], tested: boo
     if failure.code() == EACCES || (failure.is_not_found() && failure.code() != ENOENT) {
         return Some(report(r, failure, path));
     }
-    if !tested {
-        if let Some(status) = test_directory(r, path, base) {
-            return Some(status);
-        }
+    if !tested && let Some(status) = test_directory(r, path, base) {
+        return Some(status);
     }
     if failure.code() == ENOENT {
         return None;

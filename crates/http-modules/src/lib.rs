@@ -8,6 +8,7 @@ pub mod auth_basic;
 pub mod auth_request;
 pub mod autoindex;
 pub mod brotli;
+pub mod brotli_static;
 pub mod browser;
 pub mod charset;
 mod compression;
@@ -42,6 +43,7 @@ pub mod sub_filter;
 pub mod try_files;
 pub mod userid;
 pub mod zstd;
+pub mod zstd_static;
 
 use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
 
@@ -68,6 +70,8 @@ pub static MODULES: Registry = &[
     &Module::<index::Index>::NEW,
     &Module::<autoindex::Autoindex>::NEW,
     &Module::<dav::Dav>::NEW,
+    &Module::<zstd_static::ZstdStatic>::NEW,
+    &Module::<brotli_static::BrotliStatic>::NEW,
     &Module::<gzip_static::GzipStatic>::NEW,
     &Module::<static_files::StaticFiles>::NEW,
     &Module::<empty_gif::EmptyGif>::NEW,

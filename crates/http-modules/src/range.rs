@@ -87,10 +87,10 @@ fn asked(r: &Request, length: u64) -> (Outcome, Rc<[Bounds<u64>]>) {
     if !r.has_known(Known::Range) || !if_range_holds(r) {
         return none();
     }
-    if r.is_subrequest() {
-        if let Some(known) = r.main().find_ctx::<Asked>() {
-            return (Outcome::Partial, known.ranges.borrow().clone());
-        }
+    if r.is_subrequest()
+        && let Some(known) = r.main().find_ctx::<Asked>()
+    {
+        return (Outcome::Partial, known.ranges.borrow().clone());
     }
     let max = match (r.single_range.get(), r.loc().core.max_ranges) {
         (true, _) => Some(1),
@@ -156,11 +156,12 @@ fn multipart_head(r: &Request, ranges: &[Bounds<u64>], length: u64) -> Parts {
     if !out.content_type.is_empty() {
         common.extend_from_slice(b"Content-Type: ");
         common.extend_from_slice(&out.content_type);
-        if let Some(charset) = &out.charset {
-            if !charset.is_empty() && out.content_type_len == out.content_type.len() {
-                common.extend_from_slice(b"; charset=");
-                common.extend_from_slice(charset);
-            }
+        let charset = out.charset.as_ref().filter(|charset| !charset.is_empty());
+        if let Some(charset) = charset
+            && out.content_type_len == out.content_type.len()
+        {
+            common.extend_from_slice(b"; charset=");
+            common.extend_from_slice(charset);
         }
         common.extend_from_slice(b"\r\n");
     }

@@ -119,11 +119,13 @@ impl Loc {
 impl Complete {
     fn add(&mut self, name: &ServerName) -> ConfResult {
         let name: Vec<u8> = match name {
-            ServerName::Exact(name) | ServerName::Dotted(name) => name.to_vec(),
+            ServerName::Exact(name) | ServerName::Dotted(name) | ServerName::Impossible(name) => {
+                name.to_vec()
+            }
             ServerName::Head(rest) => [b"*", &**rest].concat(),
             ServerName::Tail(rest) => [&**rest, b"*"].concat(),
-            ServerName::Regex(regex, _) => {
-                self.regexes.push(regex.clone());
+            ServerName::Regex(regex) => {
+                self.regexes.push(regex.regex().clone());
                 return Ok(());
             }
         };

@@ -55,6 +55,6 @@ impl PhaseHandler for Handler {
         }
         r.set_etag();
         r.set_content_type();
-        found.respond(r, &path)
+        found.respond(r, path)
     }
 }

@@ -16,10 +16,10 @@ impl HttpModule for TryFiles {
 
     fn attach(_main: &(), loc: &Arc<Loc>, to: &mut LocationBuilder<'_>) -> ConfResult {
         // nginx: not inherited, not even by an `if`.
-        if let Some((block, choice)) = &loc.choice {
-            if *block == to.block {
-                to.on(Phase::Precontent, Handler { choice: choice.clone() });
-            }
+        if let Some((block, choice)) = &loc.choice
+            && *block == to.block
+        {
+            to.on(Phase::Precontent, Handler { choice: choice.clone() });
         }
         Ok(())
     }

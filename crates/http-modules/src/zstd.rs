@@ -6,7 +6,10 @@ use moonrest_http::{
     prelude::*,
     types::{MediaTypes, set_types},
 };
-use std::{cell::Cell, io};
+use std::{
+    cell::{Cell, RefCell},
+    io,
+};
 use zstd::{
     dict::EncoderDictionary,
     stream::raw::{self, Operation},
@@ -101,17 +104,51 @@ struct Settings {
 /// Output is asked for in steps of this size.
 const STEP: usize = 16 * 1024;
 
-struct Stream(raw::Encoder<'static>);
+/// Compressors kept by a worker: each owns memory that takes time to set up.
+const KEPT: usize = 8;
+
+thread_local! {
+    static IDLE: RefCell<Vec<(i32, raw::Encoder<'static>)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A compressor, given back for the next response when it is dropped, unless it has a dictionary.
+struct Stream {
+    level: Option<i32>,
+    /// `None` only while it is dropped.
+    encoder: Option<raw::Encoder<'static>>,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let (Some(level), Some(mut encoder)) = (self.level, self.encoder.take()) else { return };
+        // At the end of the thread there is nothing to give it to.
+        let _ = IDLE.try_with(|idle| {
+            let mut idle = idle.borrow_mut();
+            if idle.len() < KEPT && encoder.reinit().is_ok() {
+                idle.push((level, encoder));
+            }
+        });
+    }
+}
 
 impl Encoder for Stream {
     type Settings = Settings;
 
     fn start(settings: &Settings) -> Result<Self, RequestError> {
-        let made = match &settings.dictionary {
-            Some(dictionary) => raw::Encoder::with_prepared_dictionary(dictionary),
-            None => raw::Encoder::new(settings.level),
+        if let Some(dictionary) = &settings.dictionary {
+            let encoder =
+                raw::Encoder::with_prepared_dictionary(dictionary).map_err(|error| failed(&error))?;
+            return Ok(Self { level: None, encoder: Some(encoder) });
+        }
+        let known = IDLE.with_borrow_mut(|idle| {
+            let at = idle.iter().rposition(|(level, _)| *level == settings.level)?;
+            Some(idle.swap_remove(at).1)
+        });
+        let encoder = match known {
+            Some(known) => known,
+            None => raw::Encoder::new(settings.level).map_err(|error| failed(&error))?,
         };
-        made.map(Self).map_err(|error| failed(&error))
+        Ok(Self { level: Some(settings.level), encoder: Some(encoder) })
     }
 
     fn encode(&mut self, data: &[u8], then: Then, out: &mut Vec<u8>) -> Result<(), RequestError> {
@@ -139,10 +176,11 @@ impl Stream {
         out: &mut Vec<u8>,
         call: impl FnOnce(&mut raw::Encoder<'static>, &mut OutBuffer<'_, [u8]>) -> io::Result<usize>,
     ) -> Result<usize, RequestError> {
+        let Some(encoder) = &mut self.encoder else { return Ok(0) };
         let start = out.len();
         out.resize(start + STEP, 0);
         let mut output = OutBuffer::around(out.get_mut(start..).unwrap_or_default());
-        let result = call(&mut self.0, &mut output);
+        let result = call(encoder, &mut output);
         let made = output.pos();
         out.truncate(start + made);
         result.map_err(|error| failed(&error))
@@ -164,7 +202,9 @@ mod tests {
         let dictionary = b"0123456789abcdefghijklmnopqrstuvwxyz".repeat(10);
         let with = Arc::new(EncoderDictionary::copy(&dictionary, 3));
         let with = Settings { level: 3, dictionary: Some(with) };
-        for settings in [plain, with] {
+        for settings in [plain.clone(), plain, with] {
+            // One that was given up in the middle is used again as well.
+            Stream::start(&settings).unwrap().encode(b"half", Then::Go, &mut Vec::new()).unwrap();
             let mut stream = Stream::start(&settings).unwrap();
             let mut out = Vec::new();
             for (n, part) in text.chunks(9_001).enumerate() {

@@ -38,13 +38,16 @@ impl<'a> Args<'a> {
         }
     }
 
-    /// The position of argument `n` in `words`.
+    /// The position of argument `n` in `words`, in any case.
     ///
     /// # Errors
     /// nginx's `invalid value "x"`.
     pub fn choice(&self, n: usize, words: &[&str]) -> ConfResult<usize> {
         let text = self.bytes(n)?;
-        words.iter().position(|word| word.as_bytes() == text).ok_or_else(|| self.invalid_value(n))
+        words
+            .iter()
+            .position(|word| word.as_bytes().eq_ignore_ascii_case(text))
+            .ok_or_else(|| self.invalid_value(n))
     }
 
     /// Adds a step to the rewrite script of this block, in the order of the directives (`set`, `rewrite`, `if`, and

@@ -1,6 +1,7 @@
 //! The request body: read into memory or a temporary file, discarded, or streamed.
 
 use crate::{
+    core::InFileOnly,
     exchange::BodyRead,
     phase::RequestError,
     request::{Request, RequestRef},
@@ -118,7 +119,9 @@ impl Request {
         if self.is_subrequest() || self.body.borrow().state != BodyState::Unread {
             return Ok(());
         }
-        self.exchange.expect_continue(self)
+        self.body.borrow_mut().state = BodyState::Discarded;
+        self.exchange.expect_continue(self)?;
+        self.exchange.discard_received(self)
     }
 
     /// Whether the request has a body that was not read yet.
@@ -165,10 +168,15 @@ async fn read_all(r: &RequestRef) -> Result<(), RequestError> {
     if r.framing.get().body == Framed::None {
         return Ok(());
     }
-    if core.client_body_in_file_only != crate::core::InFileOnly::Off || r.body.borrow().to_file {
+    if core.client_body_in_file_only != InFileOnly::Off || r.body.borrow().to_file {
         open_file(r)?;
     }
     r.exchange.expect_continue(r)?;
+    // nginx: a body that is only a little larger than the buffer gets one of its own length.
+    let room = match r.framing.get().body {
+        Framed::Length(length) if length < core.client_body_buffer_size / 4 * 5 => length,
+        _ => core.client_body_buffer_size,
+    };
     loop {
         let BodyRead::Data(data) = poll_fn(|cx| r.exchange.poll_body(r, cx)).await? else { break };
         let received = {
@@ -185,7 +193,7 @@ async fn read_all(r: &RequestRef) -> Result<(), RequestError> {
             let mut body = r.body.borrow_mut();
             body.memory_len += data.len() as u64;
             body.memory.push(data);
-            body.memory_len > core.client_body_buffer_size
+            body.memory_len > room
         };
         if over {
             let pieces = {
@@ -216,23 +224,22 @@ pub(crate) fn check_size(r: &Request, received: u64) -> Result<(), RequestError>
 fn open_file(r: &RequestRef) -> Result<(), RequestError> {
     let core = &r.loc().core;
     let to_file = r.body.borrow().to_file;
-    let mode = if to_file { crate::core::InFileOnly::Clean } else { core.client_body_in_file_only };
+    let mode = if to_file { InFileOnly::Clean } else { core.client_body_in_file_only };
     let temp = core
         .client_body_temp_path
-        .create(mode != crate::core::InFileOnly::Off, if to_file { 0o660 } else { 0 })
+        .create(mode != InFileOnly::Off, if to_file { 0o660 } else { 0 })
         .map_err(|(path, error)| file_error("open()", &path, &error))?;
-    if mode == crate::core::InFileOnly::Off {
-        crate::warn!(
-            r,
-            "a client request body is buffered to a temporary file {}",
-            String::from_utf8_lossy(&temp.path)
-        );
+    let path = String::from_utf8_lossy(&temp.path);
+    match mode {
+        InFileOnly::Off => crate::warn!(r, "a client request body is buffered to a temporary file {path}"),
+        _ if to_file => {}
+        _ => crate::notice!(r, "a client request body is buffered to a temporary file {path}"),
     }
     let body = BodyFile {
         file: Arc::new(temp.fd.into()),
         path: temp.path,
         len: 0.into(),
-        clean: mode == crate::core::InFileOnly::Clean,
+        clean: mode == InFileOnly::Clean,
     };
     r.body.borrow_mut().file = Some(Rc::new(body));
     Ok(())

@@ -7,12 +7,13 @@ use crate::{
     listen::Listener,
     location::{LocId, Location, LocationBuilder, LocationKind, Matcher, Server, ServerId},
     module::{AnyConf, DirectiveInfo, ErasedModule, SharedConf},
+    regex::CapturingRegex,
     request::Request,
     script::ScriptOp,
 };
 use hashbrown::HashMap;
 use moonrest_core::{
-    Arity, ConfResult, ConfigError, Contexts, Env, Log, Regex, Span, VarId, VarTable, Variables,
+    Arity, ConfResult, ConfigError, Contexts, Env, Fault, Log, Span, VarTable, Variables,
     conf::{Body, Directive, did_you_mean},
 };
 use std::{cell::RefCell, sync::Arc};
@@ -78,7 +79,7 @@ pub(crate) enum BlockKind {
     Exact(Box<[u8]>),
     Prefix(Box<[u8]>),
     PrefixFinal(Box<[u8]>),
-    Regex(Box<[u8]>, Regex, Box<[(VarId, usize)]>),
+    Regex(Box<[u8]>, CapturingRegex),
     Named(Box<[u8]>),
     Unnamed,
 }
@@ -321,6 +322,7 @@ impl<'a> Compiler<'a> {
             }
         }
         locations.reverse();
+        self.make_dirs(&locations);
         let servers = self.servers(&merged, &location_of);
         let listeners = match mains.iter().find_map(|main| main.downcast_ref::<CoreMain>()) {
             Some(main) => match crate::listen::group(main, &servers.1, self.env) {
@@ -397,7 +399,7 @@ impl<'a> Compiler<'a> {
             BlockKind::Exact(name) => (LocationKind::Exact, name),
             BlockKind::Prefix(name) => (LocationKind::Prefix, name),
             BlockKind::PrefixFinal(name) => (LocationKind::PrefixFinal, name),
-            BlockKind::Regex(name, _, _) => (LocationKind::Regex, name),
+            BlockKind::Regex(name, _) => (LocationKind::Regex, name),
             BlockKind::Named(name) => (LocationKind::Named, name),
             BlockKind::Unnamed => (LocationKind::Unnamed, b""),
         };
@@ -409,6 +411,23 @@ impl<'a> Compiler<'a> {
         }
         let limit_except = limit_except.map(|(methods, block)| (methods, location_of(block)));
         Ok(builder.finish(script, matcher, limit_except, merged[index].clone()))
+    }
+
+    /// Makes the directories that request bodies are written to.
+    fn make_dirs(&self, locations: &[Location]) {
+        let mut made: Vec<&[u8]> = Vec::new();
+        for path in locations.iter().map(|location| &*location.core.client_body_temp_path.path) {
+            if made.contains(&path) {
+                continue;
+            }
+            made.push(path);
+            let result = moonrest_sys::path::from_bytes(path)
+                .map_err(|_| Fault::message("a path contains a zero byte"))
+                .and_then(|path| self.env.make_dir(path));
+            if let Err(fault) = result {
+                self.env.errors.borrow_mut().push(fault.nowhere());
+            }
+        }
     }
 
     fn core_of(
@@ -455,7 +474,7 @@ impl<'a> Compiler<'a> {
                 BlockKind::Prefix(name) | BlockKind::PrefixFinal(name) => {
                     names.push((name.clone(), false, built_at(child).auto_redirect, id));
                 }
-                BlockKind::Regex(_, regex, vars) => regexes.push((regex.clone(), vars.clone(), id)),
+                BlockKind::Regex(_, regex) => regexes.push((regex.clone(), id)),
                 _ => {}
             }
         }
@@ -476,11 +495,12 @@ impl<'a> Compiler<'a> {
             }
             let id = BlockId(u32::try_from(index).unwrap_or(u32::MAX));
             numbers.insert(id, ServerId(u32::try_from(servers.len()).unwrap_or(u32::MAX)));
-            let named = block.children.iter().filter_map(|&child| match &blocks[child.0 as usize].kind {
-                BlockKind::Named(name) => Some((name.clone(), location_of(child))),
-                _ => None,
-            });
-            let named = named.collect();
+            let mut named = crate::location::NamedLocations::default();
+            for &child in &block.children {
+                if let BlockKind::Named(name) = &blocks[child.0 as usize].kind {
+                    named.entry(name.clone()).or_insert_with(|| location_of(child));
+                }
+            }
             let settings = merged[index][core::MODULE]
                 .downcast_ref::<CoreLoc>()
                 .map(|conf| ServerSettings::resolve(conf, self))

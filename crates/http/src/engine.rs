@@ -9,7 +9,6 @@ use crate::{
     special,
     walk::{Resumed, Turn, Walk},
 };
-use moonrest_core::regex::Groups;
 use moonrest_proto::http1::Body;
 
 /// Where a request enters the phases.
@@ -50,6 +49,7 @@ pub(crate) fn handle_now(r: &RequestRef) -> Option<Later> {
     if unfinished || r.loc().core.post_action.is_some() || !r.companions.borrow().is_empty() {
         return Some(Later::Complete);
     }
+    r.completed.set(true);
     r.action.set("logging request");
     for (number, handler) in r.loc().log.iter().enumerate() {
         if let Some(wait) = handler.log(r) {
@@ -78,6 +78,17 @@ pub(crate) async fn handle_later(r: &RequestRef, later: Later) -> Result<(), Req
         }
     };
     finish(r, result).await
+}
+
+/// Handles a client's request from its first phase to its log lines.
+///
+/// # Errors
+/// When the response could not be completed and the connection must be closed.
+pub async fn handle(r: &RequestRef) -> Result<(), RequestError> {
+    match handle_now(r) {
+        None => Ok(()),
+        Some(later) => handle_later(r, later).await,
+    }
 }
 
 /// Answers an early error (a bad head) with `status`, and logs.
@@ -134,10 +145,12 @@ async fn join_companions(r: &RequestRef, wait: bool) {
 
 /// Everything is queued: the last piece if a handler forgot it, then the queue down to what one write takes.
 async fn complete(r: &RequestRef) -> Result<(), RequestError> {
-    if r.header_sent.get() && !r.done.get() && !r.header_only.get() {
-        if let FilterStep::Wait(wait) = r.output(Piece::Last)? {
-            wait.await?;
-        }
+    if r.header_sent.get()
+        && !r.done.get()
+        && !r.header_only.get()
+        && let FilterStep::Wait(wait) = r.output(Piece::Last)?
+    {
+        wait.await?;
     }
     r.drained(SMALL).await
 }
@@ -169,7 +182,11 @@ async fn post_action(r: &RequestRef) {
     // The variables of the response are those of the client's.
     child.out.borrow_mut().status = r.status();
     child.header_size.set(r.header_size.get());
-    let _ = crate::subrequest::run(child).await;
+    let _ = crate::subrequest::run(child.clone()).await;
+    // nginx: what is logged is the request as the action left it, by the rules of the action's location.
+    r.location.set(child.location.get());
+    r.uri.swap(&child.uri);
+    r.args.swap(&child.args);
 }
 
 /// Writes an error to the log.
@@ -362,7 +379,13 @@ pub(crate) fn find_location(r: &Request) -> Option<u16> {
     r.valid_location.set(true);
     let search = {
         let uri = r.uri.borrow();
-        search(r, top, &uri)
+        match search(r, top, &uri) {
+            Ok(search) => search,
+            Err(error) => {
+                report(r, &error);
+                return Some(error.status());
+            }
+        }
     };
     let name = r.location.get();
     let status = check_location(r);
@@ -384,41 +407,39 @@ enum Search {
     Open,
 }
 
-fn search(r: &Request, at: LocId, uri: &[u8]) -> Search {
+fn search(r: &Request, at: LocId, uri: &[u8]) -> Result<Search, RequestError> {
     let level = &r.http().location(at).children;
     if level.is_empty() {
-        return Search::Open;
+        return Ok(Search::Open);
     }
     let mut ask_regexes = level.has_regexes();
     match level.find_name(uri) {
         Found::Exact(id) => {
             r.location.set(id);
-            return Search::Settled;
+            return Ok(Search::Settled);
         }
         Found::AutoRedirect(id) => {
             r.location.set(id);
-            return Search::Redirect;
+            return Ok(Search::Redirect);
         }
         Found::Prefix(id) => {
             r.location.set(id);
             ask_regexes &= r.http().location(id).kind != LocationKind::PrefixFinal;
-            let inner = search(r, id, uri);
+            let inner = search(r, id, uri)?;
             if inner != Search::Open {
-                return inner;
+                return Ok(inner);
             }
         }
         Found::None => {}
     }
     if !ask_regexes {
-        return Search::Open;
+        return Ok(Search::Open);
     }
-    let mut groups = Groups::new();
-    let Some((id, names)) = level.find_regex(uri, &mut groups) else { return Search::Open };
-    crate::regex::keep(r, uri, groups, names);
+    let Some(id) = level.find_regex(r, uri)? else { return Ok(Search::Open) };
     r.location.set(id);
     // nginx: a location inside a regular expression's never redirects to its slash.
-    search(r, id, uri);
-    Search::Settled
+    search(r, id, uri)?;
+    Ok(Search::Settled)
 }
 
 /// The path lacks the final slash of the location's name: the answer is a redirect to it.
@@ -439,28 +460,28 @@ fn check_location(r: &Request) -> Option<u16> {
         return Some(404);
     }
     except_methods(r);
-    let core = &r.loc().core;
-    if let Body::Length(length) = r.framing.get().body {
-        let limit = core.client_max_body_size;
-        if limit != 0
-            && length > limit
-            && !r.is_subrequest()
-            && r.body.borrow().state == body::BodyState::Unread
-        {
-            crate::error!(r, "client intended to send too large body: {length} bytes");
-            // Whatever location answers that: the body is not for it.
-            r.body.borrow_mut().state = body::BodyState::Discarded;
-            return Some(413);
-        }
+    check_announced_body(r).err()
+}
+
+/// `client_max_body_size`, for a body whose length is known. The status to answer when it is too large.
+pub(crate) fn check_announced_body(r: &Request) -> Result<(), u16> {
+    let Body::Length(length) = r.framing.get().body else { return Ok(()) };
+    let limit = r.loc().core.client_max_body_size;
+    let wanted = !r.is_subrequest() && r.body.borrow().state != body::BodyState::Discarded;
+    if limit == 0 || length <= limit || !wanted {
+        return Ok(());
     }
-    None
+    crate::error!(r, "client intended to send too large body: {length} bytes");
+    // Whatever location answers that: the body is not for it.
+    r.body.borrow_mut().state = body::BodyState::Discarded;
+    Err(413)
 }
 
 /// `limit_except`: other methods are handled by its own settings.
 fn except_methods(r: &Request) {
-    if let Some((methods, except)) = r.loc().limit_except {
-        if r.method.get().bit() & methods == 0 {
-            r.location.set(except);
-        }
+    if let Some((methods, except)) = r.loc().limit_except
+        && r.method.get().bit() & methods == 0
+    {
+        r.location.set(except);
     }
 }

@@ -47,20 +47,31 @@ impl Request {
 
 /// `"TIME-LENGTH"`, both hexadecimal.
 pub fn etag(time: i64, length: u64) -> Bytes {
-    let mut text = Vec::with_capacity(36);
-    text.push(b'"');
-    append_hex(&mut text, time as u64);
-    text.push(b'-');
-    append_hex(&mut text, length);
-    text.push(b'"');
-    text.into()
+    let mut text = [0; 35];
+    let mut at = text.len();
+    let mut put = |byte| {
+        at -= 1;
+        if let Some(place) = text.get_mut(at) {
+            *place = byte;
+        }
+    };
+    put(b'"');
+    hex_backwards(length, &mut put);
+    put(b'-');
+    hex_backwards(time as u64, &mut put);
+    put(b'"');
+    Bytes::copy_from_slice(text.get(at..).unwrap_or_default())
 }
 
-fn append_hex(out: &mut Vec<u8>, number: u64) {
-    let digits = (64 - number.leading_zeros()).div_ceil(4).max(1);
-    for place in (0..digits).rev() {
-        let digit = (number >> (place * 4)) & 15;
-        out.push(b"0123456789abcdef".get(digit as usize).copied().unwrap_or(b'0'));
+/// The digits of a number, the last one first.
+fn hex_backwards(number: u64, put: &mut impl FnMut(u8)) {
+    let mut rest = number;
+    loop {
+        put(b"0123456789abcdef".get((rest & 15) as usize).copied().unwrap_or(b'0'));
+        rest >>= 4;
+        if rest == 0 {
+            return;
+        }
     }
 }
 

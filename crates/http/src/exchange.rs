@@ -84,6 +84,14 @@ pub trait Exchange {
     /// An error is going to be answered: the driver decides whether the rest of the body is worth reading.
     fn error_starts(&self, _r: &Request, _status: u16) {}
 
+    /// Throws away what has been received of the body, without waiting for more.
+    ///
+    /// # Errors
+    /// 400 when its framing is broken.
+    fn discard_received(&self, _r: &Request) -> Result<(), RequestError> {
+        Ok(())
+    }
+
     /// Sends `100 Continue` if the client waits for it and nothing was answered yet.
     ///
     /// # Errors

@@ -186,7 +186,7 @@ impl FileRange {
 pub struct OpenFile {
     pub file: std::sync::Arc<File>,
     /// For log lines.
-    pub name: Box<[u8]>,
+    pub name: Vec<u8>,
     /// Read past the page cache (`directio`).
     pub direct: bool,
     /// Read on the thread pool (`aio threads`).

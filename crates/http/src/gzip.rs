@@ -97,10 +97,7 @@ pub(crate) fn set_disabled(slot: &mut Option<Disabled>, args: &Args<'_>) -> Conf
 
 /// What was found out about one request.
 #[derive(Default)]
-struct Tested {
-    gzip: Cell<Option<bool>>,
-    vary: Cell<bool>,
-}
+struct Tested(Cell<Option<bool>>);
 
 /// Whether this answer may be sent with gzip (nginx's `ngx_http_gzip_ok`). Decided once per request.
 pub fn accepts(r: &Request) -> bool {
@@ -108,11 +105,11 @@ pub fn accepts(r: &Request) -> bool {
         return false;
     }
     let tested = r.ctx::<Tested>();
-    if let Some(known) = tested.gzip.get() {
+    if let Some(known) = tested.0.get() {
         return known;
     }
     let ok = r.with_header(b"accept-encoding", |value| value.is_some_and(accepts_gzip)) && permitted(r);
-    tested.gzip.set(Some(ok));
+    tested.0.set(Some(ok));
     ok
 }
 
@@ -128,12 +125,11 @@ pub fn vary(r: &Request) {
     if !r.loc().core.gzip.vary || r.is_subrequest() {
         return;
     }
-    if !r.ctx::<Tested>().vary.replace(true) {
-        let field = crate::response::FieldOut {
-            name: Bytes::from_static(b"Vary"),
-            value: Bytes::from_static(b"Accept-Encoding"),
-        };
-        r.out_mut().fields.insert(0, field);
+    let mut out = r.out_mut();
+    let first = out.fields.first();
+    if first.is_none_or(|first| &*first.name != b"Vary" || &*first.value != b"Accept-Encoding") {
+        let (name, value) = (Bytes::from_static(b"Vary"), Bytes::from_static(b"Accept-Encoding"));
+        out.fields.insert(0, crate::response::FieldOut { name, value });
     }
 }
 
@@ -187,9 +183,9 @@ fn permitted_through_proxy(r: &Request, proxied: u16) -> bool {
             return true;
         }
     }
-    !cached
-        && !(proxied & NO_LAST_MODIFIED != 0 && out.last_modified.is_some())
-        && !(proxied & NO_ETAG != 0 && out.etag.is_some())
+    let dated = proxied & NO_LAST_MODIFIED != 0 && out.last_modified.is_some();
+    let tagged = proxied & NO_ETAG != 0 && out.etag.is_some();
+    !(cached || dated || tagged)
 }
 
 /// Whether a list such as `Cache-Control` contains `word`, by itself or with a value.

@@ -8,9 +8,12 @@ use crate::{
     compile::BlockId,
     core::{CoreLoc, CoreMain},
     location::ServerId,
+    phase::RequestError,
+    regex::CapturingRegex,
+    request::Request,
 };
 use hashbrown::HashMap;
-use moonrest_core::{ConfResult, ConfigError, Env, Fault, Regex, Span, VarId, conf::value, regex::Groups};
+use moonrest_core::{ConfResult, ConfigError, Env, Fault, Span, conf::value};
 use moonrest_sys::listen::{KeepAlive, ListenAddr, ListenSpec};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -43,7 +46,9 @@ pub enum ServerName {
     Dotted(Box<[u8]>),
     /// `www.example.*`: the part before the asterisk, ending with a dot.
     Tail(Box<[u8]>),
-    Regex(Regex, Box<[(VarId, usize)]>),
+    Regex(CapturingRegex),
+    /// `a*b`: an error, but only where names matter.
+    Impossible(Box<[u8]>),
 }
 
 /// A socket and the servers behind it.
@@ -86,13 +91,37 @@ struct Names {
     head: HashMap<Box<[u8]>, ServerId>,
     /// By `www.example.`.
     tail: HashMap<Box<[u8]>, ServerId>,
-    regex: Vec<(Regex, Box<[(VarId, usize)]>, ServerId)>,
+    regex: Vec<(CapturingRegex, ServerId)>,
 }
 
-/// A server found by its name; the groups are left in `groups` for a regular expression.
-pub struct FoundServer<'a> {
-    pub server: ServerId,
-    pub captures: Option<&'a [(VarId, usize)]>,
+/// Why a name cannot be used.
+enum Problem {
+    /// Another server of the address has it.
+    Conflict,
+    Impossible,
+}
+
+impl Names {
+    fn add(&mut self, name: &ServerName, server: ServerId, report: impl Fn(Problem, &[u8])) {
+        let insert = |map: &mut HashMap<Box<[u8]>, ServerId>, key: &[u8], shown: &[u8]| {
+            if map.contains_key(key) {
+                report(Problem::Conflict, shown);
+            } else {
+                map.insert(key.into(), server);
+            }
+        };
+        match name {
+            ServerName::Exact(name) => insert(&mut self.exact, name, name),
+            ServerName::Head(name) => insert(&mut self.head, name, &[b"*", &**name].concat()),
+            ServerName::Tail(name) => insert(&mut self.tail, name, &[&**name, b"*"].concat()),
+            ServerName::Dotted(name) => {
+                insert(&mut self.exact, name.get(1..).unwrap_or_default(), name);
+                insert(&mut self.head, name, name);
+            }
+            ServerName::Regex(regex) => self.regex.push((regex.clone(), server)),
+            ServerName::Impossible(name) => report(Problem::Impossible, name),
+        }
+    }
 }
 
 impl AddrConf {
@@ -103,36 +132,32 @@ impl AddrConf {
     }
 
     /// The server for a host (lower case, without port): exact, then `*.x` longest first, then `x.*` longest first,
-    /// then regular expressions in order.
-    pub fn find(&self, host: &[u8], groups: &mut Groups) -> FoundServer<'_> {
-        let found = |server| FoundServer { server, captures: None };
+    /// then regular expressions in order, whose groups become the request's captures.
+    ///
+    /// # Errors
+    /// When an expression fails.
+    pub fn find(&self, r: &Request, host: &[u8]) -> Result<ServerId, RequestError> {
         if let Some(&server) = self.names.exact.get(host) {
-            return found(server);
+            return Ok(server);
         }
         if !self.names.head.is_empty() {
-            for (at, _) in host.iter().enumerate().filter(|(_, b)| **b == b'.') {
-                if at > 0 {
-                    if let Some(&server) = self.names.head.get(host.get(at..).unwrap_or_default()) {
-                        return found(server);
-                    }
+            for (at, _) in host.iter().enumerate().filter(|(at, b)| **b == b'.' && *at > 0) {
+                if let Some(&server) = self.names.head.get(host.get(at..).unwrap_or_default()) {
+                    return Ok(server);
                 }
             }
         }
         if !self.names.tail.is_empty() {
             for (at, _) in host.iter().enumerate().rev().filter(|(_, b)| **b == b'.') {
                 if let Some(&server) = self.names.tail.get(host.get(..=at).unwrap_or_default()) {
-                    return found(server);
+                    return Ok(server);
                 }
             }
         }
-        if !host.is_empty() {
-            for (regex, captures, server) in &self.names.regex {
-                if regex.captures(host, groups) {
-                    return FoundServer { server: *server, captures: Some(captures) };
-                }
-            }
+        if host.is_empty() {
+            return Ok(self.default_server);
         }
-        found(self.default_server)
+        Ok(CapturingRegex::first(&self.names.regex, r, host)?.copied().unwrap_or(self.default_server))
     }
 }
 
@@ -140,12 +165,14 @@ impl AddrConf {
 pub(crate) fn set_server_name(main: &mut CoreMain, loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
     for (n, word) in args.words().iter().enumerate() {
         let text = &word.text;
-        let invalid = || Fault::message(format!("server name \"{}\" is invalid", args.lossy(n)));
-        if text.is_empty() {
-            args_name(main, loc, args, ServerName::Exact(Box::default()), text);
-            continue;
+        match &**text {
+            [b'*', rest @ ..] if rest.len() < 2 || !rest.starts_with(b".") => {
+                return Err(Fault::message(format!("server name \"{}\" is invalid", args.lossy(n))));
+            }
+            b"." => return Err(Fault::message("server name \".\" is invalid")),
+            _ => {}
         }
-        if text.contains(&b'/') && !text.starts_with(b"~") {
+        if text.contains(&b'/') {
             let message = format!("server name \"{}\" has suspicious symbols", args.lossy(n));
             args.env.warn(message, Some(word.span));
         }
@@ -156,34 +183,30 @@ pub(crate) fn set_server_name(main: &mut CoreMain, loc: &mut CoreLoc, args: &Arg
                 }
                 // nginx: caseless only when the pattern has capitals, as hosts are lower-cased.
                 let caseless = pattern.iter().any(u8::is_ascii_uppercase);
-                let regex = Regex::new(pattern, caseless)?;
-                let names = regex
-                    .names()
-                    .iter()
-                    .map(|(name, group)| Ok((args.vars.define_slot(name)?, *group)))
-                    .collect::<ConfResult<_>>()?;
-                ServerName::Regex(regex, names)
+                ServerName::Regex(CapturingRegex::compile(args, pattern, caseless)?)
             }
-            b"$hostname" => {
+            text if text.eq_ignore_ascii_case(b"$hostname") => {
                 ServerName::Exact(moonrest_sys::host::name().to_ascii_lowercase().into_bytes().into())
             }
-            [b'*', b'.', rest @ ..] if !rest.is_empty() && !rest.contains(&b'*') => {
-                ServerName::Head([b".", rest].concat().to_ascii_lowercase().into())
-            }
-            [b'.', rest @ ..] if !rest.is_empty() && !rest.contains(&b'*') => {
-                ServerName::Dotted([b".", rest].concat().to_ascii_lowercase().into())
-            }
-            [rest @ .., b'.', b'*']
-                if !rest.is_empty() && !rest.contains(&b'*') && !rest.starts_with(b".") =>
-            {
-                ServerName::Tail([rest, b"."].concat().to_ascii_lowercase().into())
-            }
-            other if !other.contains(&b'*') => ServerName::Exact(other.to_ascii_lowercase().into()),
-            _ => return Err(invalid()),
+            text => plain_name(&text.to_ascii_lowercase()),
         };
         args_name(main, loc, args, name, text);
     }
     Ok(())
+}
+
+/// A name or one with an asterisk, in lower case.
+fn plain_name(text: &[u8]) -> ServerName {
+    let plain = |text: &[u8]| !text.contains(&b'*') && memchr::memmem::find(text, b"..").is_none();
+    match text {
+        [b'*', rest @ ..] if plain(rest) => ServerName::Head(rest.into()),
+        [b'.', ..] if plain(text) => ServerName::Dotted(text.into()),
+        [rest @ .., b'*'] if plain(rest) && rest.ends_with(b".") && !rest.starts_with(b".") => {
+            ServerName::Tail(rest.into())
+        }
+        _ if plain(text) => ServerName::Exact(text.into()),
+        _ => ServerName::Impossible(text.into()),
+    }
 }
 
 fn args_name(main: &mut CoreMain, loc: &mut CoreLoc, args: &Args<'_>, name: ServerName, text: &[u8]) {
@@ -476,39 +499,29 @@ fn addr_conf(
     let number = |block: &BlockId| servers.get(block).copied().unwrap_or(ServerId(0));
     let default = entry.default.or(entry.servers.first().copied());
     let mut names = Names::default();
+    // nginx: names of the only server of an address are not looked at.
+    let several = entry.servers.len() > 1;
     for block in &entry.servers {
         let server = number(block);
-        for (_, name) in main.names.iter().filter(|(owner, _)| owner == block) {
-            let conflict = |shown: &[u8]| {
-                env.warn(
-                    format!(
-                        "conflicting server name \"{}\" on {}, ignored",
-                        String::from_utf8_lossy(shown),
-                        entry.line.spec.addr
-                    ),
-                    None,
-                );
-            };
-            let mut insert =
-                |map: fn(&mut Names) -> &mut HashMap<Box<[u8]>, ServerId>, key: &[u8], shown: &[u8]| {
-                    let map = map(&mut names);
-                    if map.contains_key(key) {
-                        conflict(shown);
-                    } else {
-                        map.insert(key.into(), server);
+        let mut own = main.names.iter().filter(|(owner, _)| owner == block).map(|(_, name)| name).peekable();
+        // nginx: a server without names has the empty one, and with it the requests without a host.
+        let empty = ServerName::Exact(Box::default());
+        let nameless = own.peek().is_none().then_some(&empty);
+        for name in own.chain(nameless).filter(|name| several || matches!(name, ServerName::Regex(..))) {
+            names.add(name, server, |problem, shown| {
+                let shown = String::from_utf8_lossy(shown);
+                let addr = &entry.line.spec.addr;
+                match problem {
+                    Problem::Conflict => {
+                        env.warn(format!("conflicting server name \"{shown}\" on {addr}, ignored"), None)
                     }
-                };
-            match name {
-                ServerName::Exact(name) => insert(|n| &mut n.exact, name, name),
-                ServerName::Head(name) => insert(|n| &mut n.head, name, &[b"*", &**name].concat()),
-                ServerName::Tail(name) => insert(|n| &mut n.tail, name, &[&**name, b"*"].concat()),
-                ServerName::Dotted(name) => {
-                    let bare = name.get(1..).unwrap_or_default();
-                    insert(|n| &mut n.exact, bare, name);
-                    insert(|n| &mut n.head, name, name);
+                    Problem::Impossible => env.report(
+                        moonrest_core::conf::Level::Emerg,
+                        format!("invalid server name or wildcard \"{shown}\" on {addr}"),
+                        None,
+                    ),
                 }
-                ServerName::Regex(regex, vars) => names.regex.push((regex.clone(), vars.clone(), server)),
-            }
+            });
         }
     }
     AddrConf {

@@ -5,10 +5,11 @@ use crate::{
     core::Core,
     filter::{HeaderFilter, HeaderOrder},
     module::SharedConf,
-    phase::{LogHandler, Phase, PhaseHandler},
+    phase::{LogHandler, Phase, PhaseHandler, RequestError},
+    regex::CapturingRegex,
+    request::Request,
     script::ScriptOp,
 };
-use moonrest_core::{Regex, VarId, regex::Groups};
 use std::{collections::HashMap, sync::Arc};
 
 /// A location's number in its generation.
@@ -69,13 +70,16 @@ impl Location {
     }
 }
 
+/// Locations by their names, `@` included.
+pub type NamedLocations = HashMap<Box<[u8]>, LocId>;
+
 /// A `server` block compiled.
 pub struct Server {
     /// The first name, for redirects and `$server_name`.
     pub name: Box<[u8]>,
     /// Its implicit location.
     pub location: LocId,
-    pub named: HashMap<Box<[u8]>, LocId>,
+    pub named: NamedLocations,
     pub settings: Arc<crate::core::ServerSettings>,
 }
 
@@ -96,7 +100,7 @@ pub struct Matcher {
     names: Vec<NameEntry>,
     /// Some name redirects requests that lack its final slash.
     redirects: bool,
-    regexes: Vec<(Regex, Box<[(VarId, usize)]>, LocId)>,
+    regexes: Vec<(CapturingRegex, LocId)>,
 }
 
 struct NameEntry {
@@ -110,10 +114,7 @@ struct NameEntry {
 
 impl Matcher {
     /// Builds a level from its exact and prefix locations and its regular expressions, in the order written.
-    pub fn new(
-        names: Vec<(Box<[u8]>, bool, bool, LocId)>,
-        regexes: Vec<(Regex, Box<[(VarId, usize)]>, LocId)>,
-    ) -> Self {
+    pub fn new(names: Vec<(Box<[u8]>, bool, bool, LocId)>, regexes: Vec<(CapturingRegex, LocId)>) -> Self {
         let mut entries: Vec<NameEntry> = Vec::new();
         let mut sorted = names;
         sorted.sort_by(|a, b| a.0.cmp(&b.0));
@@ -193,12 +194,12 @@ impl Matcher {
         candidates.into_iter().find(is_slashed).and_then(|entry| entry.exact.or(entry.prefix))
     }
 
-    /// The first regular expression that matches, its groups left in `groups`.
-    pub fn find_regex(&self, path: &[u8], groups: &mut Groups) -> Option<(LocId, &[(VarId, usize)])> {
-        self.regexes
-            .iter()
-            .find(|(regex, _, _)| regex.captures(path, groups))
-            .map(|(_, names, id)| (*id, &**names))
+    /// The location of the first regular expression that matches; its groups become the request's captures.
+    ///
+    /// # Errors
+    /// When an expression fails.
+    pub fn find_regex(&self, r: &Request, path: &[u8]) -> Result<Option<LocId>, RequestError> {
+        Ok(CapturingRegex::first(&self.regexes, r, path)?.copied())
     }
 }
 

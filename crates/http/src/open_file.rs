@@ -78,7 +78,7 @@ impl Found {
     ///
     /// # Errors
     /// What a filter or the exchange gives.
-    pub fn respond(&self, r: &RequestRef, path: &[u8]) -> Result<Step, RequestError> {
+    pub fn respond(&self, r: &RequestRef, path: Vec<u8>) -> Result<Step, RequestError> {
         match self.range(r, path) {
             Some(range) => r.respond_piece(Piece::File(range)),
             None => r.respond_pieces(Vec::new()),
@@ -86,11 +86,11 @@ impl Found {
     }
 
     /// All of the file as a piece of a response. `None` for a directory.
-    pub fn range(&self, r: &Request, path: &[u8]) -> Option<FileRange> {
+    pub fn range(&self, r: &Request, path: Vec<u8>) -> Option<FileRange> {
         let core = &r.loc().core;
         let file = OpenFile {
             file: self.file.clone()?,
-            name: path.into(),
+            name: path,
             direct: self.direct,
             threads: matches!(core.aio, Aio::Threads(_)),
             sendfile: core.sendfile && !self.direct,
@@ -590,7 +590,7 @@ mod tests {
         let found = Ask { directio: 1, ..ask() }.open(&dir.name("f")).unwrap();
         let file = OpenFile {
             file: found.file.unwrap(),
-            name: dir.name("f").into(),
+            name: dir.name("f"),
             direct: found.direct,
             threads: false,
             sendfile: false,

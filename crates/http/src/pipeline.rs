@@ -278,9 +278,12 @@ impl Request {
     }
 }
 
-/// Whether the location wants disk reads on the thread pool, and this one would touch the disk.
+/// Whether the location wants disk reads on the thread pool, and this one may touch the disk. A long range is looked
+/// at part by part: its middle may be elsewhere than its ends.
 pub(crate) fn needs_thread(range: &FileRange) -> bool {
-    range.file.threads && !range.is_empty() && !range.file.is_cached(range.start, range.end)
+    range.file.threads
+        && !range.is_empty()
+        && (range.len() > THREAD_STEP || !range.file.is_cached(range.start, range.end))
 }
 
 /// Reads a range into memory at once.

@@ -1,7 +1,10 @@
 //! Regular expressions that are matched for a request: their groups become `$1` … `$9`, named ones variables.
 
-use crate::{args::Args, request::Request};
-use moonrest_core::{ConfResult, Regex, Subject, VarId, regex::Groups};
+use crate::{args::Args, phase::RequestError, request::Request};
+use moonrest_core::{
+    ConfResult, Level, Regex, Subject, VarId,
+    regex::{Groups, MatchFailure},
+};
 
 /// An expression and the variables of its named groups.
 #[derive(Clone, Debug)]
@@ -26,30 +29,54 @@ impl CapturingRegex {
     }
 
     /// Matches `text`. The groups of a match replace those of the match before; without a match these are kept.
-    pub fn matches(&self, r: &Request, text: &[u8]) -> bool {
+    ///
+    /// # Errors
+    /// When the engine gives up: then it is unknown which rule applies.
+    pub fn matches(&self, r: &Request, text: &[u8]) -> Result<bool, RequestError> {
         let mut groups = Groups::new();
-        if !self.regex.captures(text, &mut groups) {
-            return false;
+        let matched =
+            self.regex.try_captures(text, &mut groups).map_err(|failure| self.failed(failure, text))?;
+        if matched {
+            r.keep_captures(text, groups, &self.names);
         }
-        keep(r, text, groups, &self.names);
-        true
+        Ok(matched)
+    }
+
+    #[cold]
+    fn failed(&self, failure: MatchFailure, text: &[u8]) -> RequestError {
+        let (code, pattern) = (failure.0, self.pattern());
+        let text = String::from_utf8_lossy(text);
+        RequestError::Internal {
+            status: 500,
+            level: Level::Alert,
+            message: format!("pcre2_match() failed: {code} on \"{text}\" using \"{pattern}\"").into(),
+        }
+    }
+
+    /// The position of the first expression of a list that matches.
+    ///
+    /// # Errors
+    /// As [`CapturingRegex::matches`].
+    pub fn first<'l, T>(
+        list: &'l [(Self, T)],
+        r: &Request,
+        text: &[u8],
+    ) -> Result<Option<&'l T>, RequestError> {
+        for (regex, value) in list {
+            if regex.matches(r, text)? {
+                return Ok(Some(value));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The expression alone.
+    pub fn regex(&self) -> &Regex {
+        &self.regex
     }
 
     /// The source text.
     pub fn pattern(&self) -> &str {
         self.regex.pattern()
     }
-}
-
-/// Makes the groups of a match in `text` the request's captures.
-pub(crate) fn keep(r: &Request, text: &[u8], groups: Groups, names: &[(VarId, usize)]) {
-    let mut slots = r.slots().borrow_mut();
-    for (id, group) in names {
-        let value = groups.get(*group).and_then(|&(start, end)| text.get(start..end));
-        slots.set(*id, value.map(Into::into));
-    }
-    let mut captures = r.captures.borrow_mut();
-    captures.text.clear();
-    captures.text.extend_from_slice(text);
-    captures.groups = groups;
 }

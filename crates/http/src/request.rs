@@ -408,7 +408,15 @@ impl Subject for Request {
     }
 
     fn keep_captures(&self, text: &[u8], groups: Groups, names: &[(VarId, usize)]) {
-        crate::regex::keep(self, text, groups, names);
+        let mut slots = self.slots().borrow_mut();
+        for (id, group) in names {
+            let value = groups.get(*group).and_then(|&(start, end)| text.get(start..end));
+            slots.set(*id, value.map(Into::into));
+        }
+        let mut captures = self.captures.borrow_mut();
+        captures.text.clear();
+        captures.text.extend_from_slice(text);
+        captures.groups = groups;
     }
 
     fn warn(&self, message: &str) {
@@ -488,11 +496,11 @@ impl Request {
 impl Drop for Request {
     fn drop(&mut self) {
         self.run_cleanups();
-        if let Some(mut memory) = self.memory.take() {
-            if !memory.is_large() {
-                memory.clear();
-                self.worker.give_memory(memory);
-            }
+        if let Some(mut memory) = self.memory.take()
+            && !memory.is_large()
+        {
+            memory.clear();
+            self.worker.give_memory(memory);
         }
     }
 }

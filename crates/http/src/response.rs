@@ -173,3 +173,13 @@ impl HeadersOut {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_cannot_end_its_line() {
+        assert_eq!(&*checked(b"a\r\nX-Evil: 1\0".to_vec()), b"a  X-Evil: 1 ");
+    }
+}

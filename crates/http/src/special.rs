@@ -194,7 +194,8 @@ pub fn page_title(status: u16) -> Option<&'static str> {
         401 => "401 Authorization Required",
         402 => "402 Payment Required",
         403 => "403 Forbidden",
-        404 => "404 Not Found",
+        // nginx: 498 is its own mark for requests that were cancelled.
+        404 | 498 => "404 Not Found",
         405 => "405 Not Allowed",
         406 => "406 Not Acceptable",
         407 => "407 Proxy Authentication Required",

@@ -17,11 +17,14 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+/// What runs when a subrequest has finished.
+pub type Done = Box<dyn FnOnce(&RequestRef)>;
+
 /// A child request whose output belongs at one place of its parent's body.
 pub struct Subrequest {
     pub request: RequestRef,
     /// Runs when the child has finished.
-    pub done: Option<Box<dyn FnOnce(&RequestRef)>>,
+    pub done: Option<Done>,
 }
 
 impl fmt::Debug for Subrequest {

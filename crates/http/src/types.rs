@@ -3,8 +3,9 @@
 
 use crate::{args::Args, core::CoreLoc};
 use bytes::Bytes;
-use moonrest_core::{ConfResult, Fault};
-use std::{collections::HashMap, collections::HashSet, sync::Arc};
+use hashbrown::{HashMap, HashSet};
+use moonrest_core::ConfResult;
+use std::sync::Arc;
 
 /// Media types by lower-case extension.
 pub struct TypesConf(HashMap<Box<[u8]>, Bytes>);
@@ -67,22 +68,17 @@ impl MediaTypes {
         Self { all: false, types: types.iter().map(|t| t.as_bytes().into()).collect() }
     }
 
-    /// Reads the arguments of a `*_types` directive. `always` is in the set whatever is written (nginx: `text/html`).
-    ///
-    /// # Errors
-    /// None at present; duplicates are warned about.
-    pub fn parse(args: &Args<'_>, always: &[&str]) -> ConfResult<Self> {
-        let mut set = Self::of(always);
+    /// Adds the arguments of a `*_types` directive.
+    fn extend(&mut self, args: &Args<'_>) {
         for word in args.words() {
             if &*word.text == b"*" {
-                set.all = true;
+                self.all = true;
                 continue;
             }
-            if !set.types.insert(word.text.to_ascii_lowercase().into()) {
+            if !self.types.insert(word.text.to_ascii_lowercase().into()) {
                 args.env.warn(format!("duplicate MIME type \"{}\"", word.lossy()), Some(word.span));
             }
         }
-        Ok(set)
     }
 
     /// Whether the media type (without parameters) is in the set.
@@ -97,11 +93,12 @@ impl MediaTypes {
     }
 }
 
-/// `"name" directive is duplicate` for a set given twice.
+/// Sets a `*_types` directive; several lines in one block add up. `always` is in the set whatever is written (nginx:
+/// `text/html`).
+///
+/// # Errors
+/// None at present; duplicates are warned about.
 pub fn set_types(slot: &mut Option<Arc<MediaTypes>>, args: &Args<'_>, always: &[&str]) -> ConfResult {
-    if slot.is_some() {
-        return Err(Fault::DUPLICATE);
-    }
-    *slot = Some(Arc::new(MediaTypes::parse(args, always)?));
+    Arc::make_mut(slot.get_or_insert_with(|| Arc::new(MediaTypes::of(always)))).extend(args);
     Ok(())
 }

@@ -31,6 +31,8 @@ pub(crate) struct Walk {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum At {
+    /// `client_body_early_read`.
+    EarlyBody,
     PostRead,
     ServerScript,
     ServerRewrite,
@@ -66,7 +68,7 @@ pub(crate) enum Resumed {
 impl Walk {
     pub(crate) fn new(entry: Entry) -> Self {
         let at = match entry {
-            Entry::Start => At::PostRead,
+            Entry::Start => At::EarlyBody,
             Entry::ServerRewrite => At::ServerScript,
             Entry::Location => At::Script,
         };
@@ -89,6 +91,7 @@ impl Walk {
         };
         loop {
             let turn = match self.at {
+                At::EarlyBody => early_body(r, flow.take()),
                 At::PostRead => self.generic(r, Phase::PostRead, flow.take())?,
                 At::ServerScript => {
                     if self.block.0 == u32::MAX {
@@ -116,6 +119,7 @@ impl Walk {
 
     fn next_phase(&mut self, r: &RequestRef) -> Result<(), RequestError> {
         self.go(match self.at {
+            At::EarlyBody => At::PostRead,
             At::PostRead => At::ServerScript,
             At::ServerScript => At::ServerRewrite,
             At::ServerRewrite => {
@@ -294,4 +298,23 @@ impl Walk {
         crate::error!(r, "no handler found");
         Ok(Turn::Done(Flow::Finish(404)))
     }
+}
+
+/// Reads the body before a location is known, under the server's settings, if one of the conditions holds.
+fn early_body(r: &RequestRef, resumed: Option<Flow>) -> Option<Turn> {
+    let conditions = &r.srv().settings.early_body;
+    if conditions.is_empty() || resumed.is_some() {
+        return None;
+    }
+    if conditions.iter().all(|condition| matches!(&*condition.eval(&**r), b"" | b"0")) {
+        return None;
+    }
+    if let Err(status) = crate::engine::check_announced_body(r) {
+        return Some(Turn::Done(Flow::Finish(status)));
+    }
+    let r = r.clone();
+    Some(Turn::Wait(Box::pin(async move {
+        crate::body::read(&r).await?;
+        Ok(Flow::Next)
+    })))
 }

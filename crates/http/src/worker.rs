@@ -1,7 +1,7 @@
 //! What belongs to one worker thread: its generation, counters, cached time and reusable memory.
 
 use crate::{compile::Http, request::Memory, server::Work};
-use moonrest_core::Log;
+use moonrest_core::{Level, Log};
 use moonrest_sys::time;
 use std::{
     cell::{Cell, RefCell},
@@ -62,6 +62,10 @@ pub struct Worker {
     /// Connections it may have at once (`worker_connections`).
     pub max_connections: usize,
     pub connections: Cell<usize>,
+    /// How many idle connections are to close, to make room for new ones.
+    unwanted: Cell<usize>,
+    /// When it was last said that there is no room, in monotonic seconds.
+    crowded: Cell<u64>,
     memories: RefCell<Vec<Box<Memory>>>,
     works: RefCell<Vec<Box<Work>>>,
     pub(crate) file_caches: crate::open_file::Caches,
@@ -95,6 +99,8 @@ impl Worker {
             quitting: Arc::default(),
             max_connections,
             connections: Cell::new(0),
+            unwanted: Cell::new(0),
+            crowded: Cell::new(0),
             memories: RefCell::default(),
             works: RefCell::default(),
             file_caches: crate::open_file::Caches::default(),
@@ -115,6 +121,45 @@ impl Worker {
         self.quitting.store(true, Relaxed);
         self.stopping.notify_waiters();
         moonrest_net::timer::wake_all();
+    }
+
+    /// Asks some idle connections to close, as nginx does when all are in use. `false` when none is idle.
+    pub(crate) fn make_room(&self) -> bool {
+        let idle = usize::try_from(self.counters.waiting.load(Relaxed)).unwrap_or(0);
+        if idle == 0 {
+            return false;
+        }
+        if self.is_news() {
+            let text = format_args!(
+                "{} worker_connections are not enough, reusing connections",
+                self.max_connections
+            );
+            self.log.write(Level::Warn, None, text);
+        }
+        self.unwanted.set((idle / 8).clamp(1, 32));
+        moonrest_net::timer::wake_all();
+        true
+    }
+
+    /// There is no room and none can be made.
+    pub(crate) fn note_crowd(&self) {
+        if self.is_news() {
+            let text = format_args!("{} worker_connections are not enough", self.max_connections);
+            self.log.write(Level::Alert, None, text);
+        }
+    }
+
+    /// True once a second.
+    fn is_news(&self) -> bool {
+        let now = time::monotonic_ms() / 1000 + 1;
+        self.crowded.replace(now) != now
+    }
+
+    /// Whether the idle connection that asks shall close: all shall when the worker drains, some when there are too many.
+    pub(crate) fn wants_no_idle(&self) -> bool {
+        let unwanted = self.unwanted.get();
+        self.unwanted.set(unwanted.saturating_sub(1));
+        unwanted > 0 || self.is_quitting()
     }
 
     /// Resolves when draining begins.

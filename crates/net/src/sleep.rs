@@ -7,6 +7,7 @@ use moonrest_sys::time::{TimerFd, monotonic_ms};
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
+    io,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
@@ -36,6 +37,17 @@ pub fn sleep(ms: u64) -> Sleep {
     // The clock's milliseconds are cut off, so that one more is needed for never being early.
     let ms = if ms == 0 { 0 } else { ms.saturating_add(1) };
     Sleep { deadline: monotonic_ms().saturating_add(ms), key: None }
+}
+
+/// Opens this worker's timer, so that sleeping works when no descriptor is left to be opened later.
+///
+/// # Errors
+/// Those of `timerfd_create` and of watching it.
+pub fn prepare() -> io::Result<()> {
+    QUEUE.with(|queue| {
+        let open = queue.timer.borrow().is_some();
+        if open { Ok(()) } else { queue.start().map(drop) }
+    })
 }
 
 /// The future of [`sleep`]. Dropping it ends the wait.
@@ -88,7 +100,7 @@ impl Queue {
             return;
         }
         let timer = self.timer.borrow().clone();
-        let timer = timer.or_else(|| self.start());
+        let timer = timer.or_else(|| self.start().ok());
         // Without a descriptor (none left) the deadline is tried again with the next sleep.
         let Some(timer) = timer else { return };
         if timer.set(deadline).is_ok() {
@@ -96,13 +108,13 @@ impl Queue {
         }
     }
 
-    fn start(self: &Rc<Self>) -> Option<Rc<TimerFd>> {
-        let timer = Rc::new(TimerFd::new().ok()?);
+    fn start(self: &Rc<Self>) -> io::Result<Rc<TimerFd>> {
+        let timer = Rc::new(TimerFd::new()?);
         // A timer's descriptor is read like a pipe's end: readiness, then bytes.
-        let watched = Receiver::from_file_unchecked(timer.reader().ok()?.into()).ok()?;
+        let watched = Receiver::from_file_unchecked(timer.reader()?.into())?;
         *self.timer.borrow_mut() = Some(timer.clone());
         tokio::task::spawn_local(run(self.clone(), watched));
-        Some(timer)
+        Ok(timer)
     }
 
     fn fire(self: &Rc<Self>) {

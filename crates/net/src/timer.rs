@@ -109,10 +109,11 @@ impl Timeout {
 }
 
 /// Wakes everything of this thread that waits with a [`Timeout`], expired or not, so that it looks at the world anew
-/// (a worker that begins to drain).
+/// (a worker that begins to drain, or has too many connections); roughly in the order of the deadlines.
 pub fn wake_all() {
     WHEEL.with(|wheel| {
-        for slot in &wheel.slots {
+        let (past, coming) = wheel.slots.split_at(usize::try_from(wheel.swept.get()).unwrap_or(0) % SLOTS);
+        for slot in coming.iter().chain(past) {
             for entry in slot.borrow().iter().filter_map(Weak::upgrade) {
                 if let Some(waker) = entry.waker.borrow_mut().take() {
                     waker.wake();

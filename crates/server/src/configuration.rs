@@ -11,6 +11,7 @@ use moonrest_core::{
     conf::{self, Directive, Files, did_you_mean},
     env::Resources,
     log::{LogFile, Sink, Target},
+    thread_pool,
     zone::Zones,
 };
 use moonrest_http::{
@@ -91,7 +92,7 @@ pub(crate) fn load(program: &Program, resources: &dyn Resources) -> Outcome {
     complaints.extend(complain(syntax, found, &tree.files));
     let failed = complaints.iter().any(|complaint| complaint.level.is_fatal());
     let loaded = loaded.filter(|_| !failed).map(|(settings, http, log, pid_file)| Loaded {
-        stderr_log: stderr_log(program, &settings),
+        stderr_log: stderr_log(program, &settings).filter(|_| !env.logs.uses_stderr()),
         settings,
         http,
         log,
@@ -140,6 +141,11 @@ fn finish(
             Some(compiler.compile(first)?)
         }
     };
+    let is_declared = |name: &str| settings.thread_pools.iter().any(|pool| pool.name == name);
+    for (name, span) in thread_pool::unknown(env, is_declared) {
+        let error = ConfigError::emerg(format!("unknown thread pool \"{name}\"")).with_span(span);
+        env.errors.borrow_mut().push(ConfigError { order: u32::MAX, ..error });
+    }
     let pid_file = settings.pid.clone().unwrap_or_else(|| options.prefix.join("logs/nginx.pid"));
     Some((settings, compiled.map(Arc::new), log, pid_file))
 }
@@ -166,9 +172,6 @@ fn stderr_log(program: &Program, settings: &MainSettings) -> Option<PathBuf> {
     let targets = &settings.error_log;
     if targets.is_empty() {
         return program.options.error_log_path();
-    }
-    if targets.iter().any(|target| matches!(target.sink, Sink::Stderr)) {
-        return None;
     }
     targets.iter().find_map(|target| match &target.sink {
         Sink::File(file) => Some(file.path().to_owned()),
@@ -255,12 +258,13 @@ fn unknown<'a>(directive: &Directive, names: impl Iterator<Item = &'a str>) -> C
 
 /// What depends on several directives, and defaults that need the system.
 fn complete(settings: &mut MainSettings, env: &Env<'_>) {
-    if let Some(crate::settings::Affinity::Masks(masks)) = &settings.affinity {
-        if masks.len() > 1 && masks.len() != settings.workers() {
-            let message = "the number of \"worker_processes\" is not equal to the number of \
+    if let Some(crate::settings::Affinity::Masks(masks)) = &settings.affinity
+        && masks.len() > 1
+        && masks.len() != settings.workers()
+    {
+        let message = "the number of \"worker_processes\" is not equal to the number of \
                            \"worker_cpu_affinity\" masks, using last mask for remaining worker processes";
-            env.warn(message.to_owned(), None);
-        }
+        env.warn(message.to_owned(), None);
     }
     if settings.user.is_none() && env.resources.privileged() {
         let found = directives::identity(b"nobody", b"nogroup")

@@ -17,6 +17,7 @@ mod serving;
 mod serving_process;
 mod settings;
 mod single;
+mod watchdog;
 mod worker;
 
 pub use directives::{ModuleRow, main_directives};

@@ -5,10 +5,11 @@ use crate::{
     listeners::{self, Group},
     panics,
     settings::MainSettings,
-    worker::{self, Command, Event, Events, Handle, News},
+    worker::{self, Command, Event, Events, Handle, Job, News},
 };
 use moonrest_core::{
     Log,
+    env::os_error,
     log::{Level, LogFile},
     zone::Zones,
 };
@@ -88,11 +89,16 @@ pub(crate) struct Serving {
     draining: Vec<Running>,
     /// Nothing is started any more.
     ending: bool,
+    /// When the workers were last looked at.
+    looked: Instant,
 }
 
 /// A worker that dies is started again after this long, and ever later up to the maximum.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const MAX_DELAY: Duration = Duration::from_secs(30);
+
+/// How often workers are looked at.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl Serving {
     /// A serving process without workers.
@@ -112,6 +118,7 @@ impl Serving {
             current: None,
             draining: Vec::new(),
             ending: false,
+            looked: Instant::now(),
         })
     }
 
@@ -158,17 +165,22 @@ impl Serving {
 
     fn spawn(&self, running: &Running, id: usize) -> Result<Handle, String> {
         let shared = running.shared.clone();
-        let shares = listeners::share(&running.groups, id, shared.settings.workers());
-        worker::start(running.number, id, shared, self.process.clone(), shares, self.events.clone())
-            .map_err(|error| format!("starting a thread failed ({})", moonrest_core::env::os_error(&error)))
+        let job = Job {
+            generation: running.number,
+            id,
+            shares: listeners::share(&running.groups, id, shared.settings.workers()),
+            shared,
+            process: self.process.clone(),
+            events: self.events.clone(),
+        };
+        worker::start(job).map_err(|error| format!("starting a thread failed ({})", os_error(&error)))
     }
 
     /// Takes in what workers have said.
     pub(crate) fn handle(&mut self) -> Vec<Change> {
         let mut changes = Vec::new();
         let mut wake = [0];
-        loop {
-            let Ok(event) = self.receiver.try_recv() else { break };
+        while let Ok(event) = self.receiver.try_recv() {
             // One byte for each message.
             let _ = self.wake.read(&mut wake);
             let (generation, id, news) = event;
@@ -275,26 +287,36 @@ impl Serving {
     /// Does what is due; says when to come again at the latest.
     pub(crate) fn tick(&mut self) -> Duration {
         let now = Instant::now();
-        let due: Vec<usize> = match &mut self.current {
-            Some(current) => {
-                let due = current.respawn.iter().filter(|(_, at)| *at <= now).map(|(id, _)| *id).collect();
-                current.respawn.retain(|(_, at)| *at > now);
-                due
+        self.respawn(now);
+        if now.duration_since(self.looked) >= LOOK {
+            self.looked = now;
+            for running in self.current.iter_mut().chain(&mut self.draining) {
+                for (id, worker) in running.workers.iter_mut().enumerate() {
+                    if let Some(worker) = worker {
+                        worker.watch.look(id, &running.shared.log, now);
+                    }
+                }
             }
-            None => Vec::new(),
-        };
+        }
+        LOOK
+    }
+
+    fn respawn(&mut self, now: Instant) {
+        let Some(current) = &mut self.current else { return };
+        let due: Vec<usize> =
+            current.respawn.extract_if(.., |(_, at)| *at <= now).map(|(id, _)| id).collect();
         for id in due {
             let started = self.current.as_ref().map(|current| self.spawn(current, id));
-            match (started, &mut self.current) {
-                (Some(Ok(worker)), Some(current)) => current.workers[id] = Some(worker),
-                (Some(Err(text)), Some(current)) => {
+            let Some(current) = &mut self.current else { return };
+            match started {
+                Some(Ok(worker)) => current.workers[id] = Some(worker),
+                Some(Err(text)) => {
                     current.shared.log.write(Level::Alert, None, format_args!("{text}"));
                     current.respawn.push((id, now + MAX_DELAY));
                 }
-                _ => {}
+                None => {}
             }
         }
-        Duration::from_secs(1)
     }
 
     /// All workers finish what they have and end.

@@ -194,11 +194,11 @@ impl Single<'_> {
                 if let Some(shared) = self.serving.current() {
                     self.report = Report::to(shared.log.clone());
                 }
-                if std::mem::take(&mut self.first) {
-                    if let Some(text) = &self.program.options.greeting {
-                        // Nobody to tell when this fails.
-                        let _ = writeln!(io::stdout(), "{text}");
-                    }
+                if std::mem::take(&mut self.first)
+                    && let Some(text) = &self.program.options.greeting
+                {
+                    // Nobody to tell when this fails.
+                    let _ = writeln!(io::stdout(), "{text}");
                 }
                 if let Some(daemon) = self.daemon.take() {
                     daemon.ready();

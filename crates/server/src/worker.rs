@@ -1,13 +1,18 @@
 //! A worker: one thread with its event loop, its share of the sockets, and one generation for life.
 
-use crate::{listeners::Share, serving::Shared};
-use moonrest_core::log::Level;
+use crate::{
+    listeners::Share,
+    serving::Shared,
+    watchdog::{Pulse, Watch},
+};
+use moonrest_core::{env::os_error, log::Level};
 use moonrest_http::{
     server::accept::{self, Socket},
     worker::{Process, Worker},
 };
 use moonrest_sys::{cpu, listen::ListenAddr};
 use std::{
+    io,
     rc::Rc,
     sync::{Arc, mpsc},
     thread,
@@ -45,7 +50,7 @@ pub(crate) type Event = (u64, usize, News);
 #[derive(Clone)]
 pub(crate) struct Events {
     pub sender: mpsc::Sender<Event>,
-    pub wake: Arc<std::io::PipeWriter>,
+    pub wake: Arc<io::PipeWriter>,
 }
 
 impl Events {
@@ -61,26 +66,43 @@ impl Events {
 pub(crate) struct Handle {
     pub command: watch::Sender<Command>,
     pub thread: thread::JoinHandle<()>,
+    pub watch: Watch,
 }
 
-/// Starts worker `id` of generation `generation`.
-pub(crate) fn start(
-    generation: u64,
-    id: usize,
-    shared: Arc<Shared>,
-    process: Arc<Process>,
-    shares: Vec<Share>,
-    events: Events,
-) -> std::io::Result<Handle> {
+/// What a worker is made of.
+pub(crate) struct Job {
+    pub generation: u64,
+    pub id: usize,
+    pub shared: Arc<Shared>,
+    pub process: Arc<Process>,
+    pub shares: Vec<Share>,
+    pub events: Events,
+}
+
+impl Job {
+    fn tell(&self, news: News) {
+        self.events.send((self.generation, self.id, news));
+    }
+}
+
+/// Starts a worker.
+///
+/// # Errors
+/// Those of starting a thread.
+pub(crate) fn start(job: Job) -> io::Result<Handle> {
     let (command, commands) = watch::channel(Command::Prepare);
-    let thread = thread::Builder::new().name(format!("worker {id}")).spawn(move || {
-        let mut end = End { event: Some((generation, id)), events: events.clone() };
-        if let Err(text) = run(generation, id, &shared, process, shares, commands, &events) {
+    let pulse = Arc::<Pulse>::default();
+    let watch = Watch::new(pulse.clone());
+    let name = format!("worker {}", job.id);
+    let thread = thread::Builder::new().name(name).spawn(move || {
+        let mut end = End { event: Some((job.generation, job.id)), events: job.events.clone() };
+        let (generation, id, events) = (job.generation, job.id, job.events.clone());
+        if let Err(text) = run(job, commands, &pulse) {
             events.send((generation, id, News::Failed(text)));
         }
         end.finished();
     })?;
-    Ok(Handle { command, thread })
+    Ok(Handle { command, thread, watch })
 }
 
 /// Tells of the thread's end, also when it unwinds.
@@ -105,42 +127,36 @@ impl Drop for End {
     }
 }
 
-fn run(
-    generation: u64,
-    id: usize,
-    shared: &Shared,
-    process: Arc<Process>,
-    shares: Vec<Share>,
-    commands: watch::Receiver<Command>,
-    events: &Events,
-) -> Result<(), String> {
+fn run(mut job: Job, commands: watch::Receiver<Command>, pulse: &Arc<Pulse>) -> Result<(), String> {
+    let shared = job.shared.clone();
     let settings = &shared.settings;
-    if let Some(cpus) = settings.cpus_of(id) {
-        if let Err(error) = cpu::bind_thread(cpus) {
-            let text = moonrest_core::env::os_error(&error);
-            shared.log.write(Level::Alert, None, format_args!("sched_setaffinity() failed ({text})"));
-        }
+    if let Some(cpus) = settings.cpus_of(job.id)
+        && let Err(error) = cpu::bind_thread(cpus)
+    {
+        let text = os_error(&error);
+        shared.log.write(Level::Alert, None, format_args!("sched_setaffinity() failed ({text})"));
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    pulse.attach(&mut builder);
+    let runtime = builder
         .enable_io()
         .max_blocking_threads(settings.blocking_threads())
         .max_io_events_per_tick(settings.epoll_events())
         .build_local(LocalOptions::default())
-        .map_err(|error| format!("epoll_create() failed ({})", moonrest_core::env::os_error(&error)))?;
+        .map_err(|error| format!("epoll_create() failed ({})", os_error(&error)))?;
     runtime.block_on(async {
-        let ready = || events.send((generation, id, News::Ready));
-        match &shared.http {
-            Some(http) => {
-                let worker =
-                    Worker::new(id, http.clone(), shared.log.clone(), process, settings.worker_connections());
-                serve(&worker, shared, shares, commands, ready).await
-            }
-            None => {
-                ready();
-                idle(commands).await;
-                Ok(())
-            }
-        }
+        tokio::task::spawn_local(pulse.clone().answer());
+        moonrest_net::sleep::prepare()
+            .map_err(|error| format!("timerfd_create() failed ({})", os_error(&error)))?;
+        let Some(http) = &shared.http else {
+            job.tell(News::Ready);
+            idle(commands).await;
+            return Ok(());
+        };
+        let (log, process) = (shared.log.clone(), job.process.clone());
+        let worker = Worker::new(job.id, http.clone(), log, process, settings.worker_connections());
+        let shares = std::mem::take(&mut job.shares);
+        serve(&worker, &shared, shares, commands, || job.tell(News::Ready)).await
     })
     // The runtime is dropped here and with it what is left of connections.
 }
@@ -162,9 +178,11 @@ async fn serve(
         let unix = matches!(http.listeners[*listener].spec.addr, ListenAddr::Unix(_));
         fd.try_clone().and_then(|fd| Socket::new(fd, unix)).map(|socket| (*listener, socket))
     });
-    let sockets = sockets.collect::<Result<Vec<_>, _>>().map_err(|error| {
-        format!("a listening socket cannot be watched ({})", moonrest_core::env::os_error(&error))
-    })?;
+    let sockets = sockets
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| format!("a listening socket cannot be watched ({})", os_error(&error)))?;
+    // A socket is closed when nobody accepts from it any more.
+    drop(shares);
     for (module, main) in http.registry.iter().zip(&http.mains) {
         module.start_worker(main, worker);
     }

@@ -9,12 +9,17 @@ use crate::errno::retry;
 use crate::file::{self, WriteMode};
 use crate::listen::ListenAddr;
 
-/// Opens a log: created if missing, readable by all (less the umask), every write at its end.
+/// Opens a log: created if missing, readable by all (less the umask), every write at its end. A pipe whose reader does
+/// not keep up loses lines; the server does not wait for it.
 ///
 /// # Errors
 /// Those of `open`.
 pub fn open(name: &[u8]) -> io::Result<OwnedFd> {
-    file::open_write(name, WriteMode::Append, 0o644)
+    let fd = file::open_write(name, WriteMode::Append, 0o644)?;
+    if file::fstat(&fd)?.kind == file::FileKind::Other {
+        rustix::io::ioctl_fionbio(&fd, true)?;
+    }
+    Ok(fd)
 }
 
 /// Writes one line, or several, whole. One call to the system unless it takes only a part, so lines of several
@@ -105,6 +110,23 @@ mod tests {
         assert_eq!(write_line(&a, &line).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(b);
         assert_eq!(write_line(&a, b"x").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_empties_does_not_stop_the_writer() {
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        let name = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&writer));
+        let log = open(name.as_bytes()).unwrap();
+        let line = [b'x'; 4096];
+        let error = loop {
+            if let Err(error) = write_line(&log, &line) {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        // Whoever has the pipe otherwise is not affected.
+        assert!(!rustix::fs::fcntl_getfl(&writer).unwrap().contains(rustix::fs::OFlags::NONBLOCK));
+        drop(reader);
     }
 
     #[test]

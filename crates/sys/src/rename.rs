@@ -1,8 +1,6 @@
 //! Moving a finished file into place, across file systems if need be.
 use std::io;
 
-use rustix::fs::Mode;
-
 use crate::file::{self, WriteMode};
 use crate::{temp, tree};
 
@@ -78,7 +76,8 @@ fn copy_over(from: &[u8], to: &[u8], options: &Options) -> Result<(), MoveError>
     file::remove(from).map_err(failed("unlink()", from))
 }
 
-/// Copies a file to a new one, of the given or the source's permissions, with the source's time: WebDAV's COPY.
+/// Copies a file to a new one, of the given or the source's permissions less the umask, with the source's time:
+/// WebDAV's COPY.
 ///
 /// # Errors
 /// See [`MoveError`].
@@ -86,7 +85,6 @@ pub fn copy(from: &[u8], to: &[u8], mode: Option<u32>) -> Result<(), MoveError> 
     let stat = file::stat(from).map_err(failed("stat()", from))?;
     let mode = mode.unwrap_or(stat.mode);
     let fd = file::open_write(to, WriteMode::Truncate, mode).map_err(failed("open()", to))?;
-    rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).map_err(|e| failed("chmod()", to)(e.into()))?;
     copy_into(from, &temp::TempFile { fd, path: to.to_vec() }, stat.mtime)
 }
 

@@ -67,6 +67,11 @@ fn a_full_disk_costs_lines_and_nothing_else() {
 fn a_named_log_needs_a_root() {
     let server =
         serve("root html/$arg_site; access_log logs/$arg_site.log short; location / { return 200 ok; }");
+    // Workers run as another user, if they can.
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    fs::set_permissions(server.root().join("logs"), open).expect("it is ours");
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(server.root(), open).expect("it is ours");
     server.get("/?site=none").expect_status(200);
     let log = server.wait_for_log(Level::Error, "testing \"");
     assert!(log.contains("existence failed (2: No such file or directory) while logging request"), "{log}");

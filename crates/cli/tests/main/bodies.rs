@@ -1,7 +1,8 @@
 //! Request bodies: limits, `Expect: 100-continue`, slow senders.
 
 use crate::{responses, serve, statuses, talk};
-use std::time::Duration;
+use moonrest_testkit::{Server, logs::Level};
+use std::{fs, time::Duration};
 
 #[test]
 fn a_body_has_a_limit() {
@@ -68,4 +69,96 @@ fn large_bodies_pass_whatever_their_pieces() {
         client.send("0\r\n\r\n");
         assert_eq!(statuses(&responses(&client.read_to_end())), [200], "{size}");
     }
+}
+
+/// Keeps what is PUT, by way of temporary files once bodies are larger than 1 KiB.
+fn keeper(directives: &str) -> Server {
+    let server = serve(&format!(
+        "client_body_buffer_size 1k; {directives}
+         location / {{ root html; dav_methods PUT; create_full_put_path on; }}"
+    ));
+    // Workers run as another user, if they can.
+    let open = || std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    for dir in ["", "html", "temp"] {
+        fs::set_permissions(server.root().join(dir), open()).expect("it is ours");
+    }
+    server
+}
+
+#[test]
+fn large_uploads_pass_through_temporary_files() {
+    let server = keeper("client_max_body_size 0;");
+    let body: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    let mut client = server.connect();
+    client
+        .send(format!("PUT /length HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len()))
+        .send(&body);
+    client.response().expect_status(201);
+    client.send("PUT /chunks HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    for piece in body.chunks(99_991) {
+        client.send(format!("{:X}\r\n", piece.len())).send(piece).send("\r\n");
+    }
+    client.send("0\r\n\r\nPUT /small HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
+    client.response().expect_status(201);
+    client.response().expect_status(201);
+    let read = |name: &str| fs::read(server.root().join("html").join(name)).unwrap_or_default();
+    assert!(read("length") == body);
+    assert!(read("chunks") == body);
+    assert_eq!(read("small"), b"hello");
+    let left = fs::read_dir(server.root().join("temp/client_body")).expect("it is there").count();
+    assert_eq!(left, 0, "temporary files remain");
+}
+
+#[test]
+fn a_client_that_waits_to_be_asked_is_asked() {
+    let server = keeper("");
+    let mut client = server.connect();
+    client.send("PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    let asked = client.response();
+    assert_eq!(String::from_utf8_lossy(&asked.head), "HTTP/1.1 100 Continue\r\n");
+    client.send("hello");
+    client.response().expect_status(201);
+    // HTTP/1.0 knows no interim answers.
+    client.send("PUT /y HTTP/1.0\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello");
+    client.response().expect_status(201);
+}
+
+#[test]
+fn a_body_that_does_not_end() {
+    let server = keeper("client_body_timeout 300ms;");
+    let put = "PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc";
+    let mut client = server.connect();
+    client.send(put);
+    client.expect_closed();
+    server.wait_for_access("408 PUT /x HTTP/1.1 0");
+    let mut client = server.connect();
+    client.send(put).half_close();
+    client.expect_closed();
+    server.wait_for_access("400 PUT /x HTTP/1.1 0");
+    server.wait_for_log(
+        Level::Info,
+        "client prematurely closed connection, client: 127.0.0.1, server: , request:",
+    );
+    assert!(!server.root().join("html/x").exists());
+}
+
+#[test]
+fn broken_chunks_are_answered_when_the_body_is_wanted() {
+    let server = keeper("client_max_body_size 10;");
+    let put = |body: &str| {
+        let mut client = server.connect();
+        client.send(format!("PUT /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{body}"));
+        let response = client.response();
+        assert_eq!(response.header("Connection").as_deref(), Some("close"));
+        response.status
+    };
+    assert_eq!(put("x\r\n"), Some(400));
+    let log = server.wait_for_log(Level::Error, "client sent invalid chunked body");
+    assert!(
+        log.contains("invalid chunked body, client: 127.0.0.1, server: , request: \"PUT /x HTTP/1.1\""),
+        "{log}"
+    );
+    assert_eq!(put("b\r\n01234567890\r\n0\r\n\r\n"), Some(413));
+    server.wait_for_log(Level::Error, "client intended to send too large chunked body: ");
+    assert!(!server.root().join("html/x").exists());
 }

@@ -14,11 +14,11 @@ fn server() -> Server {
 fn check(server: &Server, request: &str, expect: &[u16]) {
     let got = talk(server, format!("{request}{NEXT}"));
     assert_eq!(statuses(&got), expect, "{request:?}");
-    if let [.., last] = expect {
-        if *last >= 400 {
-            let last = got.last().expect("there is one");
-            assert_eq!(last.header("Connection").as_deref(), Some("close"), "{request:?}");
-        }
+    if let [.., last] = expect
+        && *last >= 400
+    {
+        let last = got.last().expect("there is one");
+        assert_eq!(last.header("Connection").as_deref(), Some("close"), "{request:?}");
     }
 }
 

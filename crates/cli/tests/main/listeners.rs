@@ -100,6 +100,6 @@ fn several_addresses_of_one_server() {
     let server = serve("listen {{addr:other}}; location / { return 200 \"$server_port\n\"; }");
     let mut client = Client::connect(server.named_addr("other"));
     client.send(GET);
-    client.response().expect_body(&format!("{}\n", server.named_addr("other").port()));
+    client.response().expect_body(format!("{}\n", server.named_addr("other").port()));
     assert_eq!(statuses(&talk(&server, GET)), [200]);
 }

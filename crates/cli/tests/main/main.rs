@@ -1,5 +1,4 @@
-//! The whole server from outside: bytes in, bytes out, and what becomes of the connection; options, signals, reload,
-//! upgrade, crashes.
+//! The whole server on the wire: bytes in, bytes out, and what becomes of the connection.
 //!
 //! The server under test is the one just built, or the one that `MOONREST_BINARY` names.
 #![allow(clippy::unwrap_used)]
@@ -7,20 +6,15 @@
 mod access_log;
 mod bodies;
 mod closing;
+mod files;
 mod framing;
 mod heads;
 mod idle;
-mod instance;
 mod limits;
 mod listeners;
-mod load;
-mod logs;
-mod options;
 mod pipelining;
-mod processes;
-mod reload;
+mod process;
 mod timeouts;
-mod upgrade;
 mod versions;
 
 use moonrest_testkit::{Response, Server, ServerBuilder, response::Context};

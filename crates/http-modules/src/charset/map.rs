@@ -49,10 +49,6 @@ impl Charsets {
         self.names.get(index).map_or(b"", |name| name)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.names.is_empty()
-    }
-
     /// How to come from one to the other.
     pub(super) fn table(&self, from: usize, to: usize) -> Option<Arc<Table>> {
         let found = self.tables.iter().find(|(src, dst, _)| (*src, *dst) == (from, to));

@@ -42,17 +42,18 @@ impl HttpModule for Charset {
 
     fn attach(main: &Main, loc: &Arc<Loc>, to: &mut LocationBuilder<'_>) -> ConfResult {
         // A subrequest follows its main request's charset, whatever its own location says.
-        if main.shared.is_empty() {
+        if !main.used {
             return Ok(());
         }
-        if let (Some(Choice::Known(to)), Some(Choice::Known(from))) = (&loc.charset, &loc.source_charset) {
-            if to != from && main.shared.table(*from, *to).is_none() {
-                return Err(Fault::message(format!(
-                    "no \"charset_map\" between the charsets \"{}\" and \"{}\"",
-                    String::from_utf8_lossy(main.shared.name(*from)),
-                    String::from_utf8_lossy(main.shared.name(*to))
-                )));
-            }
+        if let (Some(Choice::Known(to)), Some(Choice::Known(from))) = (&loc.charset, &loc.source_charset)
+            && to != from
+            && main.shared.table(*from, *to).is_none()
+        {
+            return Err(Fault::message(format!(
+                "no \"charset_map\" between the charsets \"{}\" and \"{}\"",
+                String::from_utf8_lossy(main.shared.name(*from)),
+                String::from_utf8_lossy(main.shared.name(*to))
+            )));
         }
         let types = loc.types.clone().unwrap_or_else(|| Arc::new(MediaTypes::of(&TYPES)));
         to.header_filter(
@@ -76,6 +77,8 @@ const TYPES: [&str; 6] = [
 /// Settings of the whole `http` block.
 #[derive(Default)]
 pub struct Main {
+    /// A charset is named somewhere.
+    used: bool,
     /// While directives are read.
     charsets: Charsets,
     /// Afterwards.
@@ -102,6 +105,7 @@ enum Choice {
 }
 
 fn choice(main: &mut Main, args: &Args<'_>) -> ConfResult<Choice> {
+    main.used = true;
     let text = args.bytes(0)?;
     if text.first() == Some(&b'$') {
         let name = args.variable_name(0)?;

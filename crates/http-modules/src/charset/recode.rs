@@ -236,6 +236,19 @@ mod tests {
         check(b"x\xd0", b"x");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn cuts_change_nothing_whatever_the_bytes(
+            text in proptest::collection::vec(proptest::sample::select(&b"a\x80\x90\xbf\xc1\xd0\xe0\xe2\xf0\xf4\xff"[..]), 1..60),
+            step in 1usize..7,
+        ) {
+            let table = pages();
+            let (mut cut, mut whole) = (Cut::default(), Cut::default());
+            let parts: Vec<u8> = text.chunks(step).flat_map(|part| recode(&table, &mut cut, part).into_owned()).collect();
+            proptest::prop_assert_eq!(parts, recode(&table, &mut whole, &text).into_owned());
+        }
+    }
+
     #[test]
     fn bytes_are_recoded_to_utf8() {
         let mut table = Table::to_utf8();

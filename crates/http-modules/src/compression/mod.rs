@@ -1,5 +1,7 @@
 //! What the filters that compress have in common: which responses they take, and the way of a body through an encoder.
 
+pub(crate) mod precompressed;
+
 use moonrest_http::{gzip, prelude::*, types::MediaTypes};
 use std::io::Write;
 
@@ -26,10 +28,7 @@ impl Rules {
             }
         }
         gzip::vary(r);
-        let accepted = match self.coding {
-            b"gzip" => gzip::accepts(r),
-            coding => gzip::accepts_coding(r, coding),
-        };
+        let accepted = accepted(r, self.coding);
         if accepted {
             let mut out = r.out_mut();
             out.content_encoding = Some(Bytes::from_static(self.coding));
@@ -39,6 +38,11 @@ impl Rules {
         }
         accepted
     }
+}
+
+/// Whether the client may get this coding.
+fn accepted(r: &Request, coding: &[u8]) -> bool {
+    if coding == b"gzip" { gzip::accepts(r) } else { gzip::accepts_coding(r, coding) }
 }
 
 /// The default of `*_types`.

@@ -76,7 +76,7 @@ inherit!(Loc { methods, create_full_put_path, min_delete_depth, access });
 fn set_methods(loc: &mut Loc, args: &Args<'_>) -> ConfResult {
     let mut bits = loc.methods.unwrap_or(0);
     for (n, word) in args.words().iter().enumerate() {
-        let Some((_, bit)) = METHODS.iter().find(|(name, _)| **name == *word.text) else {
+        let Some((_, bit)) = METHODS.iter().find(|(name, _)| name.eq_ignore_ascii_case(&word.text)) else {
             return Err(args.invalid_value(n));
         };
         if *bit != 0 && bits & bit != 0 {
@@ -205,9 +205,9 @@ fn put(r: &RequestRef, settings: Settings) -> Result<Step, RequestError> {
         match outcome.log(&r) {
             201 => {
                 set_location(&r);
-                respond_empty(&r, 201)
+                respond_empty(&r, 201).await
             }
-            204 => respond_empty(&r, 204),
+            204 => respond_empty(&r, 204).await,
             status => Ok(Flow::Finish(status)),
         }
     })
@@ -243,7 +243,7 @@ fn describe_move(failure: &MoveError, from: &[u8]) -> String {
 }
 
 /// A head without a body.
-fn respond_empty(r: &RequestRef, status: u16) -> Result<Flow, RequestError> {
+async fn respond_empty(r: &RequestRef, status: u16) -> Result<Flow, RequestError> {
     {
         let mut out = r.out_mut();
         out.status = status;
@@ -251,7 +251,7 @@ fn respond_empty(r: &RequestRef, status: u16) -> Result<Flow, RequestError> {
     }
     match r.respond_pieces(Vec::new())? {
         Step::Now(flow) => Ok(flow),
-        Step::Wait(_) => Ok(Flow::Finish(status)),
+        Step::Wait(wait) => wait.await,
     }
 }
 

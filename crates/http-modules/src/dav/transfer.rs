@@ -65,8 +65,10 @@ fn plan(r: &Request) -> Result<Plan, u16> {
         );
         return Err(409);
     }
+    // An alias stands for the location's name, so a destination without that name has no file (nginx cuts as many
+    // bytes off, whatever they are).
     let root = &r.loc().core.root;
-    if root.alias && root.replaces.is_some_and(|len| uri.len() < len) {
+    if root.alias && root.replaces.is_some_and(|len| uri.get(..len) != r.uri().get(..len)) {
         return Err(invalid());
     }
     let moves = r.method.get() == Method::Move;

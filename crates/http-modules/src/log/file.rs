@@ -163,11 +163,9 @@ impl Buffer {
         if line.len() > settings.size {
             return Some((line.len(), self.write_out(line)));
         }
-        if state.lines.is_empty() {
-            if let Some(flush) = settings.flush {
-                state.deadline = time::monotonic_ms() + flush;
-                self.filled.notify_one();
-            }
+        if let Some(flush) = settings.flush.filter(|_| state.lines.is_empty()) {
+            state.deadline = time::monotonic_ms() + flush;
+            self.filled.notify_one();
         }
         state.lines.extend_from_slice(line);
         written

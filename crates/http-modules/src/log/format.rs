@@ -107,10 +107,11 @@ impl Escape {
         }
     }
 
-    /// Escapes what was appended from `start` on.
-    fn apply(self, line: &mut Vec<u8>, start: usize) {
+    /// Escapes what was appended from `start` on; bytes beyond ASCII only if `non_ascii` says so.
+    fn apply(self, non_ascii: bool, line: &mut Vec<u8>, start: usize) {
         let needs = match self {
-            Self::Default => needs_escape,
+            Self::Default if non_ascii => needs_escape,
+            Self::Default => needs_ascii_escape,
             Self::Json => needs_json_escape,
             Self::None => return,
         };
@@ -119,25 +120,29 @@ impl Escape {
         let rest = line.split_off(start + at);
         match self {
             Self::Json => escape::json(&rest, line),
-            _ => hex_escape(&rest, line),
+            _ => hex_escape(&rest, needs, line),
         }
     }
 }
 
 fn needs_escape(byte: u8) -> bool {
-    !(b' '..0x7f).contains(&byte) || byte == b'"' || byte == b'\\'
+    !byte.is_ascii() || needs_ascii_escape(byte)
+}
+
+fn needs_ascii_escape(byte: u8) -> bool {
+    byte.is_ascii_control() || byte == b'"' || byte == b'\\'
 }
 
 fn needs_json_escape(byte: u8) -> bool {
     byte < b' ' || byte == b'"' || byte == b'\\'
 }
 
-/// `\xHH` for quotes, backslashes, control characters and everything beyond ASCII.
-fn hex_escape(value: &[u8], line: &mut Vec<u8>) {
+/// `\xHH` for quotes, backslashes, control characters and, unless told otherwise, everything beyond ASCII.
+fn hex_escape(value: &[u8], needs: fn(u8) -> bool, line: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let digit = |n: u8| HEX.get(usize::from(n & 15)).copied().unwrap_or(b'0');
     for &byte in value {
-        if needs_escape(byte) {
+        if needs(byte) {
             line.extend_from_slice(&[b'\\', b'x', digit(byte >> 4), digit(byte)]);
         } else {
             line.push(byte);
@@ -177,8 +182,9 @@ impl Format {
         Self::compile([COMBINED_TEXT], reference)
     }
 
-    /// Appends the line for a request, without its line feed.
-    pub(super) fn append(&self, r: &Request, line: &mut Vec<u8>) {
+    /// Appends the line for a request, without its line feed. Bytes of values beyond ASCII are escaped if `non_ascii`
+    /// says so.
+    pub(super) fn append(&self, r: &Request, non_ascii: bool, line: &mut Vec<u8>) {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => line.extend_from_slice(text),
@@ -186,7 +192,7 @@ impl Format {
                 Piece::Variable(id) => {
                     let start = line.len();
                     if r.vars().append(r, *id, line) {
-                        self.escape.apply(line, start);
+                        self.escape.apply(non_ascii, line, start);
                         continue;
                     }
                     line.truncate(start);
@@ -306,14 +312,16 @@ mod tests {
 
     #[test]
     fn only_what_must_be_is_escaped() {
-        let apply = |escape: Escape, value: &[u8]| {
+        let apply = |escape: Escape, non_ascii: bool, value: &[u8]| {
             let mut line = b"x\"".to_vec();
             line.extend_from_slice(value);
-            escape.apply(&mut line, 2);
+            escape.apply(non_ascii, &mut line, 2);
             line
         };
-        assert_eq!(apply(Escape::Default, b"a\"b\\c\x1b\x7f\xe9~ "), b"x\"a\\x22b\\x5Cc\\x1B\\x7F\\xE9~ ");
-        assert_eq!(apply(Escape::Json, b"a\"\n\x1b\xe9/"), b"x\"a\\\"\\n\\u001B\xe9/");
-        assert_eq!(apply(Escape::None, b"a\"\n"), b"x\"a\"\n");
+        let value = b"a\"b\\c\x1b\x7f\xe9~ ";
+        assert_eq!(apply(Escape::Default, true, value), b"x\"a\\x22b\\x5Cc\\x1B\\x7F\\xE9~ ");
+        assert_eq!(apply(Escape::Default, false, value), b"x\"a\\x22b\\x5Cc\\x1B\\x7F\xe9~ ");
+        assert_eq!(apply(Escape::Json, true, b"a\"\n\x1b\xe9/"), b"x\"a\\\"\\n\\u001B\xe9/");
+        assert_eq!(apply(Escape::None, true, b"a\"\n"), b"x\"a\"\n");
     }
 }

@@ -36,6 +36,7 @@ impl HttpModule for AccessLog {
         D::loc("open_log_file_cache", Arity::between(1, 4), |loc, args| {
             set_once(&mut loc.cache, cache::parse(args)?)
         }),
+        D::flag("log_escape_non_ascii", |loc| &mut loc.escape_non_ascii),
     ];
     type Main = Main;
     type Loc = Loc;
@@ -53,7 +54,11 @@ impl HttpModule for AccessLog {
         } else {
             loc.targets.clone()
         };
-        to.log(Handler { targets: targets.into(), cache: loc.cache.clone().flatten() });
+        to.log(Handler {
+            targets: targets.into(),
+            cache: loc.cache.clone().flatten(),
+            escape_non_ascii: loc.escape_non_ascii.unwrap_or(true),
+        });
         Ok(())
     }
 
@@ -80,6 +85,7 @@ pub struct Loc {
     off: bool,
     /// `Some(None)` is `off`.
     cache: Option<Option<Arc<Cache>>>,
+    escape_non_ascii: Option<bool>,
 }
 
 impl Inherit for Loc {
@@ -91,6 +97,7 @@ impl Inherit for Loc {
         if self.cache.is_none() {
             self.cache.clone_from(&outer.cache);
         }
+        self.escape_non_ascii = self.escape_non_ascii.or(outer.escape_non_ascii);
     }
 }
 
@@ -279,6 +286,7 @@ fn buffer(place: &Place, settings: BufferSettings, args: &Args<'_>) -> ConfResul
 struct Handler {
     targets: Box<[Arc<Target>]>,
     cache: Option<Arc<Cache>>,
+    escape_non_ascii: bool,
 }
 
 thread_local! {
@@ -295,7 +303,7 @@ impl LogHandler for Handler {
         let mut line = LINE.take();
         for target in &self.targets {
             line.clear();
-            target.log(r, self.cache.as_deref(), &mut line);
+            target.log(r, self, &mut line);
         }
         if line.capacity() <= KEPT_LINE {
             LINE.set(line);
@@ -305,7 +313,7 @@ impl LogHandler for Handler {
 }
 
 impl Target {
-    fn log(&self, r: &RequestRef, cache: Option<&Cache>, line: &mut Vec<u8>) {
+    fn log(&self, r: &RequestRef, handler: &Handler, line: &mut Vec<u8>) {
         if let Some(condition) = &self.condition {
             condition.append(&**r, line);
             if matches!(line.as_slice(), b"" | b"0") {
@@ -316,17 +324,19 @@ impl Target {
         if self.complaints.disk_full() {
             return;
         }
-        self.format.append(r, line);
+        self.format.append(r, handler.escape_non_ascii, line);
         let complain = |complaint: Complaint<'_>| moonrest_http::alert!(r, "{}", complaint.message());
         match &self.place {
-            Place::Syslog(syslog) => return self.send(r, syslog, line),
+            Place::Syslog(syslog) => self.send(r, syslog, line),
             Place::File(file) => {
                 line.push(b'\n');
                 file.write(line, &self.complaints, complain);
             }
             Place::Named(name) => {
                 line.push(b'\n');
-                let Some((name, result)) = named::write(r, name, cache, line) else { return };
+                let Some((name, result)) = named::write(r, name, handler.cache.as_deref(), line) else {
+                    return;
+                };
                 self.complaints.judge(&name, line.len(), result, complain);
             }
         }

@@ -37,6 +37,7 @@ impl ScriptOp for Answer {
             return Ok(ScriptStep::Now(ScriptFlow::Finish(self.status)));
         }
         r.ignore_body()?;
+        r.out_mut().status = self.status;
         if matches!(self.status, 301..=303 | 307 | 308) {
             r.out_mut().location = Some(self.text.eval(&**r).into_owned().into());
             return Ok(ScriptStep::Now(ScriptFlow::Finish(self.status)));
@@ -47,7 +48,6 @@ impl ScriptOp for Answer {
         };
         {
             let mut out = r.out_mut();
-            out.status = self.status;
             out.content_length = Some(body.len() as u64);
         }
         r.set_content_type();

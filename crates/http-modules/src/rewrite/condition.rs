@@ -74,7 +74,7 @@ fn parts<'a>(args: &Args<'a>) -> ConfResult<Vec<Part<'a>>> {
 fn parse(args: &Args<'_>) -> ConfResult<Condition> {
     let parts = parts(args)?;
     match &*parts {
-        [] => Err(Fault::message("invalid condition \"\"")),
+        [] => Err(Fault::message("invalid condition \")\"")),
         [first, ..] if first.text.len() > 1 && first.text.starts_with(b"$") => of_variable(args, &parts),
         [first, rest @ ..] => {
             let (negated, letter) = match first.text {
@@ -116,7 +116,7 @@ fn of_variable(args: &Args<'_>, parts: &[Part<'_>]) -> ConfResult<Condition> {
 
 impl ScriptOp for If {
     fn run(&self, r: &RequestRef) -> Result<ScriptStep, RequestError> {
-        let flow = if self.condition.holds(r) { ScriptFlow::Enter(self.location) } else { ScriptFlow::Next };
+        let flow = if self.condition.holds(r)? { ScriptFlow::Enter(self.location) } else { ScriptFlow::Next };
         Ok(ScriptStep::Now(flow))
     }
 
@@ -126,13 +126,13 @@ impl ScriptOp for If {
 }
 
 impl Condition {
-    fn holds(&self, r: &Request) -> bool {
+    fn holds(&self, r: &Request) -> Result<bool, RequestError> {
         let read = |variable: VarId| {
             let mut value = Vec::new();
             r.vars().append(r, variable, &mut value);
             value
         };
-        match self {
+        Ok(match self {
             Self::True(variable) => !matches!(&*read(*variable), b"" | b"0"),
             Self::Equal { variable, value, negated } => {
                 let left = read(*variable);
@@ -140,7 +140,7 @@ impl Condition {
             }
             Self::Match { variable, regex, negated, log } => {
                 let text = read(*variable);
-                let matched = regex.matches(r, &text);
+                let matched = regex.matches(r, &text)?;
                 if !matched {
                     r.captures.borrow_mut().groups.clear();
                 }
@@ -152,6 +152,6 @@ impl Condition {
                 matched != *negated
             }
             Self::File { test, path, negated } => test.passes(r, &path.eval(r)) != *negated,
-        }
+        })
     }
 }

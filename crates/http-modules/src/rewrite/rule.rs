@@ -78,7 +78,7 @@ fn question_mark(text: &[u8]) -> Option<usize> {
 
 impl ScriptOp for Rule {
     fn run(&self, r: &RequestRef) -> Result<ScriptStep, RequestError> {
-        if !self.matches(r) {
+        if !self.matches(r)? {
             return super::GO_ON;
         }
         r.internal.set(true);
@@ -106,9 +106,9 @@ impl ScriptOp for Rule {
 }
 
 impl Rule {
-    fn matches(&self, r: &Request) -> bool {
+    fn matches(&self, r: &Request) -> Result<bool, RequestError> {
         let uri = r.uri.borrow();
-        let matched = self.regex.matches(r, &uri);
+        let matched = self.regex.matches(r, &uri)?;
         if !matched {
             r.captures.borrow_mut().groups.clear();
         }
@@ -117,7 +117,7 @@ impl Rule {
             let (pattern, uri) = (self.regex.pattern(), String::from_utf8_lossy(&uri));
             moonrest_http::notice!(r, "\"{pattern}\" {verb} \"{uri}\"");
         }
-        matched
+        Ok(matched)
     }
 
     /// Puts the new path and arguments in place of the old.

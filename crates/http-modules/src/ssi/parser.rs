@@ -199,7 +199,7 @@ impl Parser {
                 self.key = vec![byte];
                 State::Key
             }
-            State::Closed => self.unexpected(byte, "after value of"),
+            State::Closed => self.behind_value(byte),
             State::Key => self.in_key(byte),
             State::AfterKey if is_space(byte) => State::AfterKey,
             State::AfterKey if byte == b'=' => State::BeforeValue,
@@ -297,6 +297,19 @@ impl Parser {
         if byte == b'-' { State::ErrorDash } else { State::Error }
     }
 
+    fn behind_value(&mut self, byte: u8) -> State {
+        let (key, value) =
+            self.command.parameters.last().map_or((&[][..], &[][..]), |(key, value)| (key, value));
+        self.error = format!(
+            "unexpected \"{}\" symbol after \"{}\" value of \"{}\" parameter in \"{}\" SSI command",
+            lossy(&[byte]),
+            lossy(value),
+            lossy(key),
+            lossy(&self.command.name)
+        );
+        State::Error
+    }
+
     fn keep_parameter(&mut self) {
         if self.command.parameters.len() == MAX_PARAMETERS {
             self.command.too_many = true;
@@ -383,6 +396,36 @@ mod tests {
             "<!--#aaaaaaaaaabbbbbbbbbbccccccccccddd -->",
             "(the \"aaaaaaaaaabbbbbbbbbbccccccccccddd...\" SSI command is too long)",
         );
+    }
+
+    /// All events of a page given in these parts, texts put together.
+    fn events<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Vec<Event> {
+        let mut parser = Parser::new(6);
+        let mut events: Vec<Event> = Vec::new();
+        let mut add = |event| match (events.last_mut(), event) {
+            (Some(Event::Text(before)), Event::Text(text)) => *before = [&before[..], &text].concat().into(),
+            (_, event) => events.push(event),
+        };
+        for part in parts {
+            parser.take(Bytes::copy_from_slice(part));
+            while let Some(event) = parser.next() {
+                add(event);
+            }
+        }
+        if let Some(held) = parser.held() {
+            add(Event::Text(held));
+        }
+        events
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn cuts_change_nothing(
+            page in proptest::collection::vec(proptest::sample::select(&b"<<!----##>>a b='\"\\"[..]), 0..120),
+            step in 1usize..9,
+        ) {
+            proptest::prop_assert_eq!(events(page.chunks(step)), events(std::iter::once(&page[..])));
+        }
     }
 
     #[test]

@@ -16,9 +16,21 @@ pub(super) struct Failed;
 #[derive(Default)]
 pub(super) struct Shared {
     variables: RefCell<HashMap<Vec<u8>, Vec<u8>>>,
-    blocks: RefCell<Vec<(Vec<u8>, Vec<u8>)>>,
+    blocks: RefCell<Vec<Block>>,
     captures: RefCell<(Vec<u8>, Groups)>,
 }
+
+/// A text kept for later.
+#[derive(Default)]
+struct Block {
+    name: Vec<u8>,
+    text: Vec<u8>,
+    /// The text as it is handed out, once it was.
+    shared: Option<Bytes>,
+}
+
+/// The longest value that variables may be put together to: `$a$a` may not double for ever.
+const LONGEST: usize = 1 << 20;
 
 impl Shared {
     /// Sets a variable.
@@ -33,21 +45,22 @@ impl Shared {
 
     /// Begins a block.
     pub(super) fn add_block(&self, name: &[u8]) {
-        self.blocks.borrow_mut().push((name.to_vec(), Vec::new()));
+        self.blocks.borrow_mut().push(Block { name: name.to_vec(), ..Block::default() });
     }
 
     /// The text of the block begun last.
     pub(super) fn with_block(&self, f: impl FnOnce(&mut Vec<u8>)) {
-        if let Some((_, text)) = self.blocks.borrow_mut().last_mut() {
-            f(text);
+        if let Some(block) = self.blocks.borrow_mut().last_mut() {
+            block.shared = None;
+            f(&mut block.text);
         }
     }
 
     /// The first block of that name.
     pub(super) fn block(&self, name: &[u8]) -> Option<Bytes> {
-        let blocks = self.blocks.borrow();
-        let (_, text) = blocks.iter().find(|(known, _)| known == name)?;
-        Some(Bytes::copy_from_slice(text))
+        let mut blocks = self.blocks.borrow_mut();
+        let block = blocks.iter_mut().find(|block| block.name == name)?;
+        Some(block.shared.get_or_insert_with(|| Bytes::copy_from_slice(&block.text)).clone())
     }
 
     fn capture(&self, digit: u8) -> Option<Vec<u8>> {
@@ -61,10 +74,10 @@ impl Shared {
 pub(super) fn variable(r: &Request, name: &[u8]) -> Option<Vec<u8>> {
     let name = name.to_ascii_lowercase();
     let shared = r.main().ctx::<Shared>();
-    if let [digit @ b'0'..=b'9'] = *name {
-        if let Some(value) = shared.capture(digit - b'0') {
-            return Some(value);
-        }
+    if let [digit @ b'0'..=b'9'] = *name
+        && let Some(value) = shared.capture(digit - b'0')
+    {
+        return Some(value);
     }
     if let Some(value) = shared.variables.borrow().get(&name) {
         return Some(value.clone());
@@ -113,6 +126,10 @@ pub(super) fn evaluate(r: &Request, text: &[u8]) -> Result<Vec<u8>, Failed> {
                     return Err(Failed);
                 }
                 out.extend(variable(r, name).unwrap_or_default());
+                if out.len() > LONGEST {
+                    moonrest_http::error!(r, "too long value of \"{}\"", String::from_utf8_lossy(text));
+                    return Err(Failed);
+                }
             }
             byte => out.push(byte),
         }
@@ -136,8 +153,9 @@ pub(super) fn target(r: &Request, text: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Fai
     };
     let mut decoded = Vec::with_capacity(path.len());
     unescape(Unescape::All, path, &mut decoded);
-    if is_unsafe(path) || is_unsafe(&decoded) {
-        moonrest_http::error!(r, "unsafe URI \"{}\" was detected", String::from_utf8_lossy(&uri));
+    let refused = if is_unsafe(path) { Some(&uri) } else { Some(&decoded).filter(|path| is_unsafe(path)) };
+    if let Some(refused) = refused {
+        moonrest_http::error!(r, "unsafe URI \"{}\" was detected", String::from_utf8_lossy(refused));
         return Err(Failed);
     }
     Ok((decoded, args.to_vec()))
@@ -197,6 +215,10 @@ fn matches(r: &Request, pattern: &[u8], text: &[u8]) -> Result<bool, Failed> {
     let mut groups = Groups::new();
     if !regex.captures(text, &mut groups) {
         return Ok(false);
+    }
+    // Groups behind the last one that took part do not exist.
+    while groups.len() > 1 && groups.last() == Some(&(0, 0)) {
+        groups.pop();
     }
     let shared = r.main().ctx::<Shared>();
     for (name, group) in regex.names() {

@@ -4,8 +4,9 @@ use super::CoreMain;
 use crate::{
     args::Args,
     compile::{BlockKind, Compiler},
+    regex::CapturingRegex,
 };
-use moonrest_core::{ConfResult, Contexts, Fault, Regex, VarId};
+use moonrest_core::{ConfResult, Contexts, Fault};
 use moonrest_proto::http1::Method;
 
 /// `server { … }`.
@@ -54,13 +55,7 @@ fn parse_location(args: &Args<'_>) -> ConfResult<BlockKind> {
 }
 
 fn regex(args: &Args<'_>, pattern: &[u8], caseless: bool) -> ConfResult<BlockKind> {
-    let regex = Regex::new(pattern, caseless)?;
-    let names = regex
-        .names()
-        .iter()
-        .map(|(name, group)| Ok((args.vars.define_slot(name)?, *group)))
-        .collect::<ConfResult<Box<[(VarId, usize)]>>>()?;
-    Ok(BlockKind::Regex(pattern.into(), regex, names))
+    Ok(BlockKind::Regex(pattern.into(), CapturingRegex::compile(args, pattern, caseless)?))
 }
 
 fn check_nesting(cx: &Compiler<'_>, args: &Args<'_>, kind: &BlockKind) -> ConfResult {
@@ -87,7 +82,8 @@ fn check_nesting(cx: &Compiler<'_>, args: &Args<'_>, kind: &BlockKind) -> ConfRe
                 )));
             }
             (
-                BlockKind::Prefix(outer) | BlockKind::PrefixFinal(outer),
+                // nginx: of an expression the text counts.
+                BlockKind::Prefix(outer) | BlockKind::PrefixFinal(outer) | BlockKind::Regex(outer, _),
                 BlockKind::Prefix(inner) | BlockKind::PrefixFinal(inner) | BlockKind::Exact(inner),
             ) if !inner.starts_with(outer) => {
                 return Err(Fault::message(format!(
@@ -100,7 +96,8 @@ fn check_nesting(cx: &Compiler<'_>, args: &Args<'_>, kind: &BlockKind) -> ConfRe
     }
     let twin = parent.children.iter().any(|&child| {
         blocks.get(child.0 as usize).is_some_and(|block| match (&block.kind, kind) {
-            (BlockKind::Exact(a), BlockKind::Exact(b)) | (BlockKind::Named(a), BlockKind::Named(b)) => a == b,
+            // nginx: the same named location twice passes; the first counts.
+            (BlockKind::Exact(a), BlockKind::Exact(b)) => a == b,
             (
                 BlockKind::Prefix(a) | BlockKind::PrefixFinal(a),
                 BlockKind::Prefix(b) | BlockKind::PrefixFinal(b),
@@ -119,7 +116,7 @@ fn name_of(kind: &BlockKind) -> &[u8] {
         BlockKind::Exact(name)
         | BlockKind::Prefix(name)
         | BlockKind::PrefixFinal(name)
-        | BlockKind::Regex(name, _, _)
+        | BlockKind::Regex(name, _)
         | BlockKind::Named(name) => name,
         BlockKind::Http | BlockKind::Server | BlockKind::Unnamed => b"",
     }
@@ -129,8 +126,9 @@ fn name_of(kind: &BlockKind) -> &[u8] {
 pub(super) fn limit_except(args: &Args<'_>) -> ConfResult {
     let mut methods = 0;
     for (n, word) in args.words().iter().enumerate() {
-        match Method::from_name(&word.text) {
-            Method::Other => {
+        // nginx: in any case of letters, and only the methods that it had first.
+        match Method::from_name(&word.text.to_ascii_uppercase()) {
+            Method::Other | Method::Trace | Method::Connect => {
                 return Err(Fault::message(format!("invalid method \"{}\"", args.lossy(n))));
             }
             // nginx: allowing GET allows HEAD.

@@ -73,7 +73,7 @@ pub(super) const TABLE: &[D] = &[
     ),
     D::flag("client_body_in_single_buffer", |c| &mut c.client_body_in_single_buffer),
     D::loc("client_body_temp_path", Arity::between(1, 4), client_body_temp_path),
-    D::new("client_body_early_read", HS, Arity::at_least(1), Set::Accepted(accepted)),
+    D::loc("client_body_early_read", Arity::at_least(1), client_body_early_read).within(HS),
     D::msec("client_header_timeout", |c| &mut c.client_header_timeout).within(HS),
     D::size("client_header_buffer_size", |c| &mut c.client_header_buffer_size).within(HS),
     D::loc("large_client_header_buffers", Arity::exactly(2), large_client_header_buffers).within(HS),
@@ -164,8 +164,8 @@ pub(super) const TABLE: &[D] = &[
     D::loc("disable_symlinks", Arity::between(1, 2), disable_symlinks),
     D::new("post_action", HSL_IF, Arity::exactly(1), Set::Loc(post_action)),
     D::loc("early_hints", Arity::at_least(1), early_hints),
-    D::new("connection_pool_size", HS, Arity::exactly(1), Set::Accepted(accepted_size)),
-    D::new("request_pool_size", HS, Arity::exactly(1), Set::Accepted(accepted_size)),
+    D::new("connection_pool_size", HS, Arity::exactly(1), Set::Accepted(accepted_pool_size)),
+    D::new("request_pool_size", HS, Arity::exactly(1), Set::Accepted(accepted_pool_size)),
     D::new("server_names_hash_max_size", Contexts::HTTP, Arity::exactly(1), Set::Accepted(accepted_uint)),
     D::new("server_names_hash_bucket_size", Contexts::HTTP, Arity::exactly(1), Set::Accepted(accepted_uint)),
     D::new("types_hash_max_size", Contexts::HSL, Arity::exactly(1), Set::Accepted(accepted_uint)),
@@ -174,12 +174,13 @@ pub(super) const TABLE: &[D] = &[
     D::new("variables_hash_bucket_size", Contexts::HTTP, Arity::exactly(1), Set::Accepted(accepted_uint)),
 ];
 
-fn accepted(_: &Args<'_>) -> ConfResult {
-    Ok(())
-}
-
-fn accepted_size(args: &Args<'_>) -> ConfResult {
-    args.size(0).map(drop)
+/// The size of a memory pool of nginx's, which there is none of here.
+fn accepted_pool_size(args: &Args<'_>) -> ConfResult {
+    match args.size(0)? {
+        0..112 => Err(Fault::message("the pool size must be no less than 112")),
+        size if size % 16 != 0 => Err(Fault::message("the pool size must be a multiple of 16")),
+        _ => Ok(()),
+    }
 }
 
 fn accepted_uint(args: &Args<'_>) -> ConfResult {
@@ -251,33 +252,43 @@ fn keepalive_timeout(loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
 fn keepalive_disable(loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
     let mut bits = 0;
     for n in 0..args.len() {
-        bits |= match args.choice(n, &["none", "msie6", "safari"])? {
-            0 => 0,
-            1 => 1,
-            _ => 2,
-        };
+        let bit = [4, 1, 2][args.choice(n, &["none", "msie6", "safari"])?];
+        if bits & bit != 0 {
+            args.env.warn(format!("duplicate value \"{}\"", args.lossy(n)), Some(args.span()));
+        }
+        bits |= bit;
     }
     set_once(&mut loc.keepalive_disable, bits)
+}
+
+fn client_body_early_read(loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
+    let conditions = (0..args.len()).map(|n| args.template(n)).collect::<ConfResult<Vec<_>>>()?;
+    set_once(&mut loc.client_body_early_read, conditions)
 }
 
 fn client_body_temp_path(loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
     let mut levels = [0; 3];
     for (n, level) in (1..args.len()).zip(&mut levels) {
-        *level = match args.uint(n)? {
-            width @ 1..=3 => width as u8,
-            _ => return Err(args.invalid_value(n)),
+        // A file's number has ten digits to take names of directories from.
+        *level = match args.uint(n) {
+            Ok(width @ 1..=10) => width as u8,
+            _ => return Err(Fault::directive("invalid value")),
         };
     }
     let path = args.path(0)?.into_os_string().into_encoded_bytes();
     set_once(&mut loc.client_body_temp_path, TempDir { path, levels })
 }
 
-fn large_client_header_buffers(loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
-    let (count, size) = (args.uint(0)?, args.size(1)?);
-    if count == 0 || size == 0 {
-        return Err(Fault::directive("invalid value"));
+/// The number and size of buffers.
+fn buffers(args: &Args<'_>) -> ConfResult<(u64, u64)> {
+    match (args.uint(0), args.size(1)) {
+        (Ok(count @ 1..), Ok(size @ 1..)) => Ok((count, size)),
+        _ => Err(Fault::directive("invalid value")),
     }
-    set_once(&mut loc.large_client_header_buffers, (count, size))
+}
+
+fn large_client_header_buffers(loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
+    set_once(&mut loc.large_client_header_buffers, buffers(args)?)
 }
 
 /// `limit_rate` and `limit_rate_after` accept variables, checked when they are constant.
@@ -308,8 +319,7 @@ fn server_tokens(loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
 }
 
 fn internal(loc: &mut CoreLoc, _args: &Args<'_>) -> ConfResult {
-    loc.internal = Some(true);
-    Ok(())
+    set_once(&mut loc.internal, true)
 }
 
 fn aio(loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
@@ -318,7 +328,10 @@ fn aio(loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
         "on" => Aio::On,
         "threads" => Aio::Threads("default".into()),
         other => match other.strip_prefix("threads=") {
-            Some(pool) if !pool.is_empty() => Aio::Threads(pool.into()),
+            Some(pool) if !pool.is_empty() => {
+                moonrest_core::thread_pool::uses(args.env, pool, args.span());
+                Aio::Threads(pool.into())
+            }
             _ => return Err(Fault::directive("invalid value")),
         },
     };
@@ -331,11 +344,7 @@ fn directio(loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
 }
 
 fn output_buffers(loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
-    let (count, size) = (args.uint(0)?, args.size(1)?);
-    if count == 0 || size == 0 {
-        return Err(Fault::directive("invalid value"));
-    }
-    set_once(&mut loc.output_buffers, (count, size))
+    set_once(&mut loc.output_buffers, buffers(args)?)
 }
 
 /// Numbers of open file caches, never used twice by one process.
@@ -393,12 +402,14 @@ fn disable_symlinks(loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
     let value = match (mode, from) {
         (Some(0), None) => DisableSymlinks::Off,
         (Some(0), Some(_)) => {
-            return Err(Fault::directive("\"from=\" cannot be used with \"off\" parameter"));
+            return Err(Fault::message("\"from=\" cannot be used with \"off\" parameter"));
         }
         (Some(1), from) => DisableSymlinks::On { from },
         (Some(_), from) => DisableSymlinks::IfNotOwner { from },
         (None, _) => {
-            return Err(Fault::directive("must have \"off\", \"on\" or \"if_not_owner\" parameter"));
+            return Err(Fault::message(
+                "\"disable_symlinks\" must have \"off\", \"on\" or \"if_not_owner\" parameter",
+            ));
         }
     };
     set_once(&mut loc.disable_symlinks, value)

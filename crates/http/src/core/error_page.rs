@@ -20,17 +20,17 @@ pub(super) fn set(loc: &mut super::CoreLoc, args: &Args<'_>) -> ConfResult {
     let words = args.words();
     let Some((target, mut codes)) = words.split_last() else { return Err(args.wrong_count()) };
     let mut overwrite = None;
-    if let Some((last, rest)) = codes.split_last() {
-        if let Some(code) = last.text.strip_prefix(b"=") {
-            if rest.is_empty() {
-                return Err(invalid(&last.lossy()));
-            }
-            overwrite = Some(match code {
-                b"" => 0,
-                code => parse_code(code).ok_or_else(|| invalid(&last.lossy()))?,
-            });
-            codes = rest;
+    if let Some((last, rest)) = codes.split_last()
+        && let Some(code) = last.text.strip_prefix(b"=")
+    {
+        if rest.is_empty() {
+            return Err(invalid(&last.lossy()));
         }
+        overwrite = Some(match code {
+            b"" => 0,
+            code => parse_code(code).ok_or_else(|| invalid(&last.lossy()))?,
+        });
+        codes = rest;
     }
     let target = Template::compile(target, args.vars)?;
     let pages = loc.error_pages.get_or_insert_default();

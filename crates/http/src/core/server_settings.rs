@@ -2,6 +2,7 @@
 
 use super::settings::CoreLoc;
 use crate::compile::Compiler;
+use moonrest_core::Template;
 use moonrest_proto::http1::HeadLimits;
 
 /// Settings of one server.
@@ -16,6 +17,8 @@ pub struct ServerSettings {
     pub ignore_invalid_headers: bool,
     pub underscores_in_headers: bool,
     pub merge_slashes: bool,
+    /// If one of these holds, the body is read before anything else is done.
+    pub early_body: Box<[Template]>,
 }
 
 impl ServerSettings {
@@ -30,12 +33,12 @@ impl ServerSettings {
                 first: small(conf.client_header_buffer_size.unwrap_or(1024)),
                 large: small(size),
                 large_count: small(count),
-                ..HeadLimits::default()
             },
             max_headers: conf.max_headers.unwrap_or(1000),
             ignore_invalid_headers: conf.ignore_invalid_headers.unwrap_or(true),
             underscores_in_headers: conf.underscores_in_headers.unwrap_or(false),
             merge_slashes: conf.merge_slashes.unwrap_or(true),
+            early_body: conf.client_body_early_read.clone().unwrap_or_default().into(),
         }
     }
 }

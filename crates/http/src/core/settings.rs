@@ -78,6 +78,7 @@ pub struct CoreLoc {
 
     // Only of `http` and `server`.
     pub client_header_timeout: Option<u64>,
+    pub client_body_early_read: Option<Vec<Template>>,
     pub client_header_buffer_size: Option<u64>,
     pub large_client_header_buffers: Option<(u64, u64)>,
     pub max_headers: Option<u64>,
@@ -254,6 +255,7 @@ inherit!(CoreLoc {
     gzip_proxied,
     gzip_disable,
     client_header_timeout,
+    client_body_early_read,
     client_header_buffer_size,
     large_client_header_buffers,
     max_headers,

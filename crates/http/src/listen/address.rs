@@ -17,10 +17,10 @@ const MAX_PATH: usize = 107;
 /// # Errors
 /// What is wrong, in nginx's words, to be followed by `in "TEXT" of the "listen" directive`.
 pub(super) fn parse(text: &[u8]) -> Result<Vec<ListenAddr>, &'static str> {
-    if let Some((scheme, path)) = text.split_at_checked(5) {
-        if scheme.eq_ignore_ascii_case(b"unix:") {
-            return unix(path);
-        }
+    if let Some((scheme, path)) = text.split_at_checked(5)
+        && scheme.eq_ignore_ascii_case(b"unix:")
+    {
+        return unix(path);
     }
     let text = std::str::from_utf8(text).map_err(|_| "invalid host")?;
     match text.strip_prefix('[') {

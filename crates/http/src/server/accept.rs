@@ -1,6 +1,6 @@
 //! Accepting connections, and the PROXY protocol in front of the first request.
 
-use super::h1::{self, H1};
+use super::{h1::H1, serve::Serve};
 use crate::{
     exchange::Connection,
     worker::{Worker, bump},
@@ -56,12 +56,13 @@ pub async fn run(worker: Rc<Worker>, socket: Socket, listener: usize) {
             return;
         }
         if worker.connections.get() >= worker.max_connections {
-            worker.log.write(
-                Level::Alert,
-                None,
-                format_args!("{} worker_connections are not enough", worker.max_connections),
-            );
-            moonrest_net::sleep::sleep(100).await;
+            // Meanwhile new connections wait in the socket.
+            if worker.make_room() {
+                moonrest_net::sleep::sleep(1).await;
+            } else {
+                worker.note_crowd();
+                moonrest_net::sleep::sleep(100).await;
+            }
             continue;
         }
         let accepted = tokio::select! {
@@ -118,17 +119,11 @@ fn start(worker: &Rc<Worker>, io: Io, remote: Addr, listener: usize) {
     let proxied = addr_conf.proxy_protocol;
     let h1 = H1::new(io, worker.clone(), conn, addr_conf);
     let end = End(worker.clone());
-    tokio::task::spawn_local(async move {
-        let _end = end;
-        if proxied && !Box::pin(h1.read_proxy_header()).await {
-            return;
-        }
-        h1::serve(h1).await;
-    });
+    tokio::task::spawn_local(Serve::new(h1, proxied, end));
 }
 
 /// Counts a connection out, however it ends.
-struct End(Rc<Worker>);
+pub(super) struct End(Rc<Worker>);
 
 impl Drop for End {
     fn drop(&mut self) {

@@ -16,8 +16,8 @@ pub(crate) enum Delimited {
     Close,
 }
 
-/// Appends the head of the request's response. `keepalive` is what the connection will do.
-pub(crate) fn append(r: &Request, out: &mut Vec<u8>, delimited: Delimited) {
+/// Appends the head of the request's response; `absolute` tells that `Location` was made a URL of this server.
+pub(crate) fn append(r: &Request, out: &mut Vec<u8>, delimited: Delimited, absolute: bool) {
     let head = r.out.borrow();
     out.extend_from_slice(b"HTTP/1.1 ");
     match (&head.status_line, reason(head.status)) {
@@ -52,13 +52,17 @@ pub(crate) fn append(r: &Request, out: &mut Vec<u8>, delimited: Delimited) {
     if let Some(time) = head.last_modified {
         field(out, b"Last-Modified", &date::http(time));
     }
-    if let Some(location) = &head.location {
+    if absolute && let Some(location) = &head.location {
         field(out, b"Location", location);
     }
     if delimited == Delimited::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     connection(r, head.status, out);
+    // nginx: what was not made absolute here is a field like others.
+    if !absolute && let Some(location) = &head.location {
+        field(out, b"Location", location);
+    }
     if let Some(etag) = &head.etag {
         field(out, b"ETag", etag);
     }
@@ -122,11 +126,11 @@ fn connection(r: &Request, status: u16, out: &mut Vec<u8>) {
     }
 }
 
-/// A path in `Location` becomes a URL of this server, if the location wants that.
-pub(super) fn make_location_absolute(r: &Request) {
+/// A path in `Location` becomes a URL of this server, if the location wants that; whether it did.
+pub(super) fn make_location_absolute(r: &Request) -> bool {
     let path = match &r.out.borrow().location {
         Some(path) if path.starts_with(b"/") && r.loc().core.absolute_redirect => path.clone(),
-        _ => return,
+        _ => return false,
     };
     let core = &r.loc().core;
     let tls = r.is_tls();
@@ -149,6 +153,7 @@ pub(super) fn make_location_absolute(r: &Request) {
     }
     url.extend_from_slice(&path);
     r.out.borrow_mut().location = Some(url.into());
+    true
 }
 
 /// The address that the connection arrived at, as it stands in a URL.
@@ -212,7 +217,6 @@ pub(super) fn reason(status: u16) -> Option<&'static str> {
         415 => "415 Unsupported Media Type",
         416 => "416 Requested Range Not Satisfiable",
         421 => "421 Misdirected Request",
-        425 => "425 Too Early",
         429 => "429 Too Many Requests",
         500 => "500 Internal Server Error",
         501 => "501 Not Implemented",

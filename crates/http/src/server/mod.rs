@@ -1,11 +1,15 @@
 //! Protocol drivers: what turns bytes of a connection into requests and back.
 
 pub mod accept;
+mod carry;
 pub mod h1;
 mod head;
+mod intake;
 mod now;
 mod proxy_protocol;
 mod queue;
+mod receive;
+mod serve;
 mod write;
 
 pub use h1::Work;

@@ -1,7 +1,10 @@
 //! The way of most requests: head complete in the buffer, answered by handlers that do not wait, written in one call.
 //! All of it is plain code; the first thing that must wait hands the rest to a future.
 
-use super::h1::{After, BATCH, BodyReader, H1, Handling, Rest, begin, take_head};
+use super::{
+    h1::{After, BATCH, BodyReader, H1, Handling, Rest, begin},
+    intake::take_head,
+};
 use crate::{engine, exchange::Exchange as _};
 use moonrest_proto::http1::Parse;
 use std::rc::Rc;

@@ -118,6 +118,7 @@ impl H1 {
         drop(slot);
         self.broken.set(true);
         self.timed_out.set(true);
+        self.reset.set(self.reset_if_late.get());
         Poll::Ready(Err(RequestError::Gone { status: 408, message: super::TIMED_OUT.into() }))
     }
 

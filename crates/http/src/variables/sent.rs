@@ -16,7 +16,7 @@ pub const fn nginx_version() -> &'static str {
 
 pub(super) fn uri(r: &Request, out: &mut Vec<u8>) -> bool {
     // nginx: a path that could not be decoded is empty, but there.
-    bytes(out, &r.uri.borrow()) && (!r.uri.borrow().is_empty() || !r.head.borrow().target.is_empty())
+    bytes(out, &r.uri.borrow()) && (!r.uri.borrow().is_empty() || r.complex_uri.get())
 }
 
 pub(super) fn args(r: &Request, out: &mut Vec<u8>) -> bool {

@@ -12,7 +12,7 @@ use std::{
 };
 
 /// A few threads, each making one connection after another.
-pub struct Load {
+pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
     threads: Vec<JoinHandle<Vec<String>>>,
@@ -20,7 +20,7 @@ pub struct Load {
 
 impl Load {
     /// Starts to ask.
-    pub fn start(addr: SocketAddr) -> Self {
+    pub(crate) fn start(addr: SocketAddr) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(AtomicUsize::new(0));
         let threads = (0..4).map(|_| {
@@ -41,12 +41,12 @@ impl Load {
     }
 
     /// How many requests have been answered.
-    pub fn answered(&self) -> usize {
+    pub(crate) fn answered(&self) -> usize {
         self.answered.load(Relaxed)
     }
 
     /// Waits until so many more have been answered.
-    pub fn wait_for(&self, more: usize) {
+    pub(crate) fn wait_for(&self, more: usize) {
         let goal = self.answered() + more;
         for _ in 0..4000 {
             if self.answered() >= goal {
@@ -58,7 +58,7 @@ impl Load {
     }
 
     /// Stops, and says what failed.
-    pub fn finish(self) -> Vec<String> {
+    pub(crate) fn finish(self) -> Vec<String> {
         self.stop.store(true, Relaxed);
         self.threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     }

@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::instance::{BINARY, Instance};
+use super::instance::{BINARY, Instance};
 use std::process::{Command, Output};
 
 const OK: &str = "location / { return 200 ok!; }";
@@ -90,6 +90,7 @@ fn main_level_faults_are_worded_as_by_nginx() {
     check("worker_cpu_affinity 012; events { }", "invalid character \"2\" in \"worker_cpu_affinity\" in ");
     check("error_log logs/x nonsense; events { }", "invalid log level \"nonsense\" in ");
     check("load_module modules/ngx_some_module.so; events { }", "dlopen() \"");
+    check("events { } http { aio threads=a; }", "unknown thread pool \"a\" in ");
     check("events { ", "unexpected end of file, expecting \"}\" in ");
 }
 
@@ -111,7 +112,7 @@ fn signals_are_sent_by_name() {
     server.wait_for_log("reopening logs");
     let pid = server.pid();
     assert!(server.run(&["-s", "quit"]).status.success());
-    assert!(moonrest_testkit::process::wait_until_gone(pid, crate::instance::PATIENCE));
+    assert!(moonrest_testkit::process::wait_until_gone(pid, super::instance::PATIENCE));
     let output = server.run(&["-s", "stop"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(

@@ -1,9 +1,10 @@
 //! HUP: a new generation beside the old one.
 
-use crate::{
+use super::{
     instance::{self, Instance},
     load::Load,
 };
+use moonrest_testkit::Port;
 use rustix::process::Signal;
 use std::{fs, net::TcpStream, time::Duration};
 
@@ -115,16 +116,12 @@ fn patience_with_old_connections_ends() {
 
 #[test]
 fn a_listener_that_is_gone_is_closed_at_once() {
-    let server = Instance::start(
-        "",
-        &format!("listen unix:{{}}; {ONE}")
-            .replace("unix:{}", "127.0.0.1:0x")
-            .replace("listen 127.0.0.1:0x; ", ""),
-    );
+    let server = Instance::start("worker_processes 2;", ONE);
     let socket = server.path("logs/socket");
-    server.serve(&format!("listen unix:{}; {ONE}", socket.display()));
+    let port = Port::reserve().unwrap();
+    server.serve(&format!("listen unix:{}; listen {}; {ONE}", socket.display(), port.addr()));
     server.signal(Signal::HUP);
-    server.wait_until("the socket", || instance::exists(&socket));
+    server.wait_until("the sockets", || TcpStream::connect(port.addr()).is_ok() && instance::exists(&socket));
     // Held by a generation that drains.
     let mut slow = server.connect();
     slow.send("GET / HTTP/1.1\r\n");
@@ -132,8 +129,10 @@ fn a_listener_that_is_gone_is_closed_at_once() {
     server.serve(TWO);
     server.signal(Signal::HUP);
     server.wait_for_body("two!");
-    server.wait_until("the file's end", || !instance::exists(&socket));
-    assert!(std::os::unix::net::UnixStream::connect(&socket).is_err());
+    server.wait_until("the end of both", || {
+        TcpStream::connect(port.addr()).is_err() && !instance::exists(&socket)
+    });
+    slow.send("Host: localhost\r\n\r\n").response().expect_body("one!");
 }
 
 #[test]
@@ -165,4 +164,33 @@ fn one_process_reloads_as_well() {
     server.signal(Signal::QUIT);
     server.wait_until("the end", || TcpStream::connect(server.addr()).is_err());
     server.wait_until("the pid file's end", || !instance::exists(&server.path("logs/nginx.pid")));
+}
+
+#[test]
+fn what_belongs_to_the_process_needs_a_new_one() {
+    let server = Instance::start("worker_processes 2;", ONE);
+    let old = server.worker();
+    let load = Load::start(server.addr());
+    load.wait_for(50);
+    server.configure("worker_processes 2; env NEW=1;", TWO);
+    server.signal(Signal::HUP);
+    server.wait_for_body("two!");
+    server.wait_until("the old process' end", || instance::children(server.pid()).len() == 1);
+    assert_ne!(server.worker(), old);
+    load.wait_for(50);
+    assert_eq!(load.finish(), Vec::<String>::new());
+}
+
+#[test]
+fn a_test_of_the_configuration_leaves_the_server_alone() {
+    let server = Instance::start("worker_processes 2;", ONE);
+    let socket = server.path("logs/socket");
+    server.serve(&format!("listen unix:{}; {ONE}", socket.display()));
+    server.signal(Signal::HUP);
+    server.wait_until("the socket", || instance::exists(&socket));
+    let pid = server.pid();
+    let output = server.run(&["-t"]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(std::os::unix::net::UnixStream::connect(&socket).is_ok());
+    assert_eq!((server.pid(), server.get("/").text().as_str()), (pid, "one!"));
 }

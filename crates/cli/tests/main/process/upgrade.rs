@@ -1,6 +1,6 @@
 //! USR2, WINCH, HUP, QUIT: a new program takes over from the old one, or gives back.
 
-use crate::{
+use super::{
     instance::{self, Instance, children},
     load::Load,
 };

@@ -1,6 +1,6 @@
 //! Master and serving process: rights, titles, crashes, endings.
 
-use crate::instance::{self, Instance, children, open_files, status, title};
+use super::instance::{self, Instance, children, open_files, status, title};
 use moonrest_testkit::process;
 use rustix::process::Signal;
 use std::{fs, net::TcpStream, time::Duration};

@@ -1,6 +1,6 @@
 //! USR1: logs are opened anew.
 
-use crate::instance::{Instance, open_files};
+use super::instance::{Instance, open_files};
 use rustix::process::Signal;
 use std::fs;
 
@@ -24,7 +24,7 @@ fn lines_go_to_the_new_files_and_the_old_ones_are_let_go() {
             server.get("/after");
             access(&server, "logs/access.log").contains("/after")
         });
-        let processes = std::iter::once(server.pid()).chain(crate::instance::children(server.pid()));
+        let processes = std::iter::once(server.pid()).chain(super::instance::children(server.pid()));
         for pid in processes {
             server.wait_until("the old files let go", || {
                 !open_files(pid).iter().any(|path| path.to_string_lossy().contains("/old-"))

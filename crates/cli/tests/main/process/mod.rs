@@ -1,0 +1,10 @@
+//! The program as an administrator has it: a daemon with options, signals, reload, upgrade and crashes.
+
+mod endings;
+mod instance;
+mod limits;
+mod load;
+mod logs;
+mod options;
+mod reload;
+mod upgrade;

@@ -1,0 +1,237 @@
+//! What the engine asks of an HTTP/1 connection: the way out of responses and in of bodies.
+
+use super::h1::{BodyReader, Fill, H1};
+use super::head::{self, Delimited};
+use crate::{
+    browser::Browser,
+    exchange::{BodyRead, Exchange, Output},
+    phase::RequestError,
+    request::Request,
+};
+use bytes::Bytes;
+use moonrest_net::addr::Addr;
+use moonrest_proto::http1::{
+    Method, Version,
+    chunked::{ChunkHead, DATA_END, LAST_CHUNK},
+};
+use std::{
+    any::Any,
+    task::{Context, Poll},
+};
+
+impl Exchange for H1 {
+    fn is_paced(&self) -> bool {
+        self.pace.borrow().is_some()
+    }
+
+    fn queued(&self) -> u64 {
+        self.queue.borrow().len()
+    }
+
+    fn send_head(&self, r: &Request, _end: bool) -> Result<(), RequestError> {
+        if self.broken.get() {
+            return Err(RequestError::client_gone());
+        }
+        self.decide_keepalive(r);
+        let delimited = head::delimit(r);
+        self.delimited.set(delimited);
+        r.chunked.set(delimited == Delimited::Chunked);
+        let absolute = head::make_location_absolute(r);
+        self.start_pace(r);
+        if r.version.get() == Version::Http09 {
+            r.keepalive.set(false);
+            return Ok(());
+        }
+        let mut queue = self.queue.borrow_mut();
+        let before = queue.tail().len();
+        head::append(r, queue.tail(), delimited, absolute);
+        let grown = queue.tail().len() - before;
+        queue.grown(grown);
+        r.header_size.set(grown as u64);
+        Ok(())
+    }
+
+    fn send_interim(&self, r: &Request, status: u16, fields: &[(Bytes, Bytes)]) -> Result<(), RequestError> {
+        if r.version.get() != Version::Http11 {
+            return Ok(());
+        }
+        let mut queue = self.queue.borrow_mut();
+        queue.push_slice(b"HTTP/1.1 ");
+        queue.push_slice(head::reason(status).unwrap_or("100 Continue").as_bytes());
+        queue.push_slice(b"\r\n");
+        for (name, value) in fields {
+            queue.push_slice(name);
+            queue.push_slice(b": ");
+            queue.push_slice(value);
+            queue.push_slice(b"\r\n");
+        }
+        queue.push_slice(b"\r\n");
+        Ok(())
+    }
+
+    fn push(&self, _r: &Request, output: Output) -> Result<(), RequestError> {
+        if self.broken.get() {
+            return Err(RequestError::client_gone());
+        }
+        let mut queue = self.queue.borrow_mut();
+        let chunked = self.delimited.get() == Delimited::Chunked;
+        let len = match &output {
+            Output::Data(data) => data.len() as u64,
+            Output::File(range) => range.len(),
+        };
+        if chunked {
+            queue.push_slice(ChunkHead::new(len).as_bytes());
+        }
+        match output {
+            Output::Data(data) => queue.push_bytes(data),
+            Output::File(range) => {
+                let name = range.file.name.clone();
+                queue.push_file(range).map_err(|error| {
+                    let name = String::from_utf8_lossy(&name).into_owned();
+                    RequestError::Cut(format!("reading \"{name}\" failed: {error}").into())
+                })?;
+            }
+        }
+        if chunked {
+            queue.push_slice(DATA_END);
+        }
+        Ok(())
+    }
+
+    fn finish(&self, r: &Request) -> Result<(), RequestError> {
+        if self.delimited.get() != Delimited::Chunked {
+            return Ok(());
+        }
+        let mut queue = self.queue.borrow_mut();
+        let out = r.out.borrow();
+        if out.trailers.is_empty() {
+            queue.push_slice(LAST_CHUNK);
+            return Ok(());
+        }
+        queue.push_slice(b"0\r\n");
+        for field in &out.trailers {
+            queue.push_slice(&field.name);
+            queue.push_slice(b": ");
+            queue.push_slice(&field.value);
+            queue.push_slice(b"\r\n");
+        }
+        queue.push_slice(b"\r\n");
+        Ok(())
+    }
+
+    fn flush(&self, _r: &Request) {
+        // Everything queued is written whenever the request waits, and at its end.
+    }
+
+    fn poll_drained(
+        &self,
+        _r: &Request,
+        low_water: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), RequestError>> {
+        if self.broken.get() {
+            return Poll::Ready(Err(RequestError::client_gone()));
+        }
+        let low_water = if self.is_paced() { 0 } else { low_water };
+        if self.queue.borrow().len() <= low_water as u64 {
+            return Poll::Ready(Ok(()));
+        }
+        match self.poll_flush(cx) {
+            Poll::Pending if self.queue.borrow().len() <= low_water as u64 => Poll::Ready(Ok(())),
+            other => other,
+        }
+    }
+
+    fn poll_body(&self, r: &Request, cx: &mut Context<'_>) -> Poll<Result<BodyRead, RequestError>> {
+        self.poll_body_within(r, r.loc().core.client_body_timeout, cx)
+    }
+
+    fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.broken.get() || self.eof.get() {
+            return Poll::Ready(());
+        }
+        if self.unread() > 0 || !matches!(*self.body.borrow(), BodyReader::Done) {
+            // Bytes are there, or belong to the body: the end cannot be seen behind them.
+            return Poll::Pending;
+        }
+        match self.poll_fill(cx) {
+            Poll::Ready(Ok(0)) => Poll::Ready(()),
+            Poll::Ready(Ok(_)) => Poll::Pending,
+            Poll::Ready(Err(Fill::Io(_))) => {
+                self.broken.set(true);
+                Poll::Ready(())
+            }
+            Poll::Ready(Err(Fill::TimedOut)) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn abort(&self, _r: &Request) {
+        self.queue.borrow_mut().clear();
+    }
+
+    fn discard_received(&self, r: &Request) -> Result<(), RequestError> {
+        while self.unread() > 0 && !matches!(*self.body.borrow(), BodyReader::Done) {
+            self.decode(r)?;
+        }
+        Ok(())
+    }
+
+    fn expect_continue(&self, r: &Request) -> Result<(), RequestError> {
+        let mut framing = r.framing.get();
+        if !framing.expect_continue || r.header_sent.get() {
+            return Ok(());
+        }
+        framing.expect_continue = false;
+        r.framing.set(framing);
+        self.send_interim(r, 100, &[])
+    }
+
+    fn local_addr(&self) -> Addr {
+        self.io.local_addr().unwrap_or_else(|_| Addr::Unix(Box::default()))
+    }
+
+    fn bytes_sent(&self) -> u64 {
+        // What is queued will leave, unless the client has gone.
+        let queued = if self.broken.get() { 0 } else { self.queue.borrow().len() };
+        (self.bytes_sent.get() + queued).saturating_sub(self.sent_before.get())
+    }
+
+    fn tcp_info(&self) -> Option<moonrest_sys::socket::TcpInfo> {
+        self.io.with_fd(|fd| moonrest_sys::socket::tcp_info(fd)).ok()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl H1 {
+    /// Keep-alive ends for reasons of the location.
+    fn decide_keepalive(&self, r: &Request) {
+        if !r.keepalive.get() {
+            return;
+        }
+        let core = &r.loc().core;
+        let age = r.started_ms.get().saturating_sub(self.conn.started);
+        let old_browser = core.keepalive_disable != 0 && disabled_browser(r, core.keepalive_disable);
+        if core.keepalive_timeout == 0
+            || self.conn.requests.get() >= core.keepalive_requests
+            || age > core.keepalive_time
+            || self.worker.is_quitting()
+            || old_browser
+        {
+            r.keepalive.set(false);
+        }
+    }
+}
+
+/// `keepalive_disable`: browsers known to mishandle it.
+fn disabled_browser(r: &Request, which: u8) -> bool {
+    // Telling browsers apart costs more than the rest of a small answer.
+    let posted = r.method.get() == Method::Post;
+    if (which & 1 == 0 || !posted) && which & 2 == 0 {
+        return false;
+    }
+    let browser = Browser::of(r);
+    (which & 1 != 0 && browser.msie6 && posted) || (which & 2 != 0 && browser.safari)
+}

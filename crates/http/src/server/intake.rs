@@ -1,0 +1,327 @@
+//! Heads: read, checked, turned into requests; what happens when they stop coming.
+
+use super::h1::{BodyReader, Fill, H1, flush};
+use super::head::Delimited;
+use crate::{
+    engine,
+    request::{Memory, NewRequest, Request, RequestRef},
+    worker::bump,
+};
+use moonrest_proto::{
+    http1::{
+        Body, Framing, HeadError, Known, Parse, Version,
+        chunked::{ChunkLimits, Decoder},
+        framing,
+        framing::check_method,
+        host,
+    },
+    uri,
+};
+use moonrest_sys::time;
+use std::{future::poll_fn, io, rc::Rc};
+
+pub(super) enum Next {
+    /// A request, and the status of the error in its head if there is one.
+    Request((RequestRef, Option<u16>)),
+    Close,
+    /// The client is gone or too slow: the request is logged with this status, and the connection closed.
+    Unanswered(RequestRef, u16),
+}
+
+/// Reads a head. Responses queued before are written if it is not there yet.
+pub(super) async fn next_request(h1: &Rc<H1>, memory: Option<Box<Memory>>) -> Next {
+    let mut memory = memory.unwrap_or_else(|| h1.worker.take_memory());
+    let settings = h1.default_settings();
+    let limits = settings.head_limits;
+    let mut waited = false;
+    let mut begun = h1.unread() > 0;
+    if begun {
+        h1.begin();
+    }
+    loop {
+        if h1.unread() > 0 {
+            let parsed = {
+                let buffer = h1.buffer.borrow();
+                memory.head.get_mut().parse(buffer.get(h1.at.get()..).unwrap_or_default(), &limits)
+            };
+            match parsed {
+                Ok(Parse::Complete { len }) => return Next::Request(take_head(h1, memory, len)),
+                Ok(Parse::Partial) => {}
+                Err(error) => return Next::Request(bad_head(h1, memory, &error)),
+            }
+        }
+        if waited {
+            // Already reading this head.
+        } else {
+            waited = true;
+            h1.timeout.set(settings.client_header_timeout);
+        }
+        if !h1.queue.borrow().is_empty() && flush(h1).await.is_err() {
+            return Next::Close;
+        }
+        // nginx: a connection waits until the first byte of a request has come.
+        let counters = &h1.worker.counters;
+        let counter = if h1.unread() == 0 { &counters.waiting } else { &counters.reading };
+        bump(counter, 1);
+        let filled = poll_fn(|cx| h1.poll_fill(cx)).await;
+        bump(counter, -1);
+        match filled {
+            Ok(0) => return head_ended(h1, memory, None),
+            Ok(_) if begun => {}
+            Ok(_) => {
+                begun = true;
+                h1.begin();
+            }
+            Err(Fill::TimedOut) => return head_timed_out(h1, memory),
+            Err(Fill::Io(error)) => return head_ended(h1, memory, Some(&error)),
+        }
+    }
+}
+
+impl H1 {
+    /// The first byte of a request is there.
+    pub(super) fn begin(&self) {
+        self.begun.set((time::monotonic_ms(), time::wall()));
+    }
+}
+
+/// What was being read when a head stopped coming.
+fn reading(head: &moonrest_proto::http1::RequestHead) -> &'static str {
+    if head.line.is_empty() { "reading client request line" } else { HEADERS }
+}
+
+/// The client closed within a head, or the connection broke.
+fn head_ended(h1: &Rc<H1>, memory: Box<Memory>, error: Option<&io::Error>) -> Next {
+    let blank = memory.head.borrow().is_blank(h1.buffer.borrow().get(h1.at.get()..).unwrap_or_default());
+    if h1.unread() == 0 || blank {
+        h1.note_idle_close(error);
+        return Next::Close;
+    }
+    let r = new_request(h1, memory, h1.unread());
+    r.action.set(reading(&r.head.borrow()));
+    match error {
+        Some(error) => {
+            let error = moonrest_core::env::os_error(error);
+            crate::info!(r, "recv() failed ({error})");
+        }
+        None => crate::info!(r, "client prematurely closed connection"),
+    }
+    Next::Unanswered(r, 400)
+}
+
+fn head_timed_out(h1: &Rc<H1>, memory: Box<Memory>) -> Next {
+    if h1.unread() == 0 {
+        if h1.conn.requests.get() == 0 {
+            h1.note(format_args!("{} while waiting for request", super::TIMED_OUT));
+        }
+        return Next::Close;
+    }
+    let r = new_request(h1, memory, h1.unread());
+    r.action.set(reading(&r.head.borrow()));
+    h1.reset.set(r.loc().core.reset_timedout_connection);
+    crate::info!(r, "{}", super::TIMED_OUT);
+    Next::Unanswered(r, 408)
+}
+
+/// nginx logs such requests with their status although nothing is sent.
+pub(super) async fn log_unanswered(r: &RequestRef, status: u16) {
+    r.out.borrow_mut().status = status;
+    r.action.set("logging request");
+    engine::log(r).await;
+}
+
+fn new_request(h1: &Rc<H1>, memory: Box<Memory>, len: usize) -> RequestRef {
+    let server = h1.addr_conf.default_server;
+    h1.conn.requests.set(h1.conn.requests.get() + 1);
+    h1.sent_before.set(h1.bytes_sent.get() + h1.queue.borrow().len());
+    *h1.body.borrow_mut() = BodyReader::Done;
+    h1.delimited.set(Delimited::Length);
+    let (start, method, version) = {
+        let head = memory.head.borrow();
+        (head.start(), head.method, head.version)
+    };
+    let new = NewRequest {
+        worker: h1.worker.clone(),
+        conn: h1.conn.clone(),
+        exchange: h1.clone(),
+        server,
+        location: h1.worker.http.server(server).location,
+        parent: None,
+    };
+    let r = Request::start_in(memory, new);
+    let mut buffer = h1.buffer.borrow_mut();
+    let at = h1.at.get();
+    r.block.borrow_mut().extend_from_slice(buffer.get(at..at + len).unwrap_or_default());
+    if at + len == buffer.len() {
+        buffer.clear();
+        h1.at.set(0);
+    } else {
+        h1.at.set(at + len);
+    }
+    drop(buffer);
+    r.request_length.set((len - start.min(len)) as u64);
+    r.pipelined.set(h1.pipelined.get());
+    r.method.set(method);
+    r.version.set(version);
+    let (ms, wall) = h1.begun.get();
+    r.started.set(wall);
+    r.started_ms.set(ms);
+    r
+}
+
+/// What a request is doing while its fields are read.
+const HEADERS: &str = "reading client request headers";
+
+fn bad_head(h1: &Rc<H1>, memory: Box<Memory>, error: &HeadError) -> (RequestRef, Option<u16>) {
+    let message = {
+        let buffer = h1.buffer.borrow();
+        error.log_message(buffer.get(h1.at.get()..).unwrap_or_default())
+    };
+    let len = h1.unread();
+    let r = new_request(h1, memory, len);
+    if r.version.get() == Version::Http09 && *error != HeadError::InvalidMethodInHttp09 {
+        // The line was not read to its version: the answer has a head.
+        r.version.set(Version::Http10);
+    }
+    r.keepalive.set(false);
+    r.action.set(error.action());
+    crate::info!(r, "{message}");
+    // What was read before the error counts: the path, and the server that the host means.
+    if error.action() == HEADERS && set_uri(h1, &r).is_ok() {
+        let _ = find_server(h1, &r);
+    }
+    (r, Some(error.status()))
+}
+
+/// Makes a request of a complete head; with the status of what is wrong with it.
+pub(super) fn take_head(h1: &Rc<H1>, memory: Box<Memory>, len: usize) -> (RequestRef, Option<u16>) {
+    let r = new_request(h1, memory, len);
+    let status = accept_head(h1, &r).err();
+    if status.is_some() {
+        r.keepalive.set(false);
+    }
+    (r, status)
+}
+
+fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
+    r.action.set("reading client request line");
+    set_uri(h1, r)?;
+    r.action.set(HEADERS);
+    find_server(h1, r)?;
+    let settings = r.srv().settings.clone();
+    let dropped = {
+        let block = r.block.borrow();
+        let mut dropped = Vec::new();
+        let checked =
+            r.head.borrow_mut().filter(H1::rules(&settings), limit(settings.max_headers), |field| {
+                dropped.push(String::from_utf8_lossy(field.line().of(&block)).into_owned());
+            });
+        checked.map(|()| dropped)
+    };
+    match dropped {
+        Ok(lines) => {
+            for line in lines {
+                crate::info!(r, "client sent invalid header line: \"{line}\"");
+            }
+        }
+        Err(error) => {
+            crate::info!(r, "{}", error.log_message(&[]));
+            return Err(error.status());
+        }
+    }
+    let framed = {
+        let block = r.block.borrow();
+        let head = r.head.borrow();
+        framing(&head, &block)
+            .and_then(|framed| check_method(&head, &framed, false).map(|()| framed))
+            .map_err(|error| (error.status(), error.log_message(&block)))
+    };
+    let framed: Framing = match framed {
+        Ok(framed) => framed,
+        Err((status, message)) => {
+            crate::info!(r, "{message}");
+            return Err(status);
+        }
+    };
+    h1.timeout.clear();
+    r.framing.set(framed);
+    r.keepalive.set(framed.keep_alive);
+    *h1.body.borrow_mut() = match framed.body {
+        Body::None | Body::Length(0) => BodyReader::Done,
+        Body::Length(length) => BodyReader::Length(length),
+        Body::Chunked => BodyReader::Chunked(Box::new(Decoder::new(ChunkLimits::default()))),
+    };
+    Ok(())
+}
+
+fn limit(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+fn set_uri(h1: &H1, r: &Request) -> Result<(), u16> {
+    let head = r.head.borrow();
+    let block = r.block.borrow();
+    r.args.borrow_mut().extend_from_slice(head.args.of(&block));
+    let mut path = r.uri.borrow_mut();
+    if head.complex || head.empty_path {
+        r.complex_uri.set(true);
+        let merge = h1.default_settings().merge_slashes;
+        let normalized = uri::normalize(head.path.of(&block), merge, &mut path);
+        drop(path);
+        if normalized.is_err() {
+            r.uri.borrow_mut().clear();
+            crate::info!(r, "client sent invalid request");
+            return Err(400);
+        }
+    } else {
+        path.extend_from_slice(head.path.of(&block));
+    }
+    Ok(())
+}
+
+/// Takes the host from the target or the field, and with it the server.
+fn find_server(h1: &H1, r: &Request) -> Result<(), u16> {
+    let valid = {
+        let head = r.head.borrow();
+        let block = r.block.borrow();
+        let mut target = r.host.borrow_mut();
+        let field = head.fields.value(Known::Host, &block);
+        // The authority of an absolute target wins; both must be well-formed.
+        let from_field = match field {
+            Some(host) => {
+                host::validate(host, &mut target).map(Some).map_err(|_| host::InvalidHost::IN_FIELD)
+            }
+            None => Ok(None),
+        };
+        match from_field {
+            Ok(_) if head.has_host => host::validate(head.host.of(&block), &mut target)
+                .map(Some)
+                .map_err(|_| host::InvalidHost::IN_REQUEST_LINE),
+            other => other,
+        }
+    };
+    match valid {
+        Ok(info) => r.port.set(info.and_then(|info| info.port).unwrap_or(0)),
+        Err(message) => {
+            r.host.borrow_mut().clear();
+            if message == host::InvalidHost::IN_REQUEST_LINE {
+                r.action.set("reading client request line");
+            }
+            crate::info!(r, "{message}");
+            return Err(400);
+        }
+    }
+    if !h1.addr_conf.has_names() {
+        return Ok(());
+    }
+    let found = h1.addr_conf.find(r, &r.host.borrow());
+    match found {
+        Ok(server) => r.server.set(server),
+        Err(error) => {
+            engine::report(r, &error);
+            return Err(error.status());
+        }
+    }
+    r.location.set(r.srv().location);
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! Request bodies: read as far as asked for, taken out of their framing.
+
+use super::h1::{BodyReader, Fill, H1};
+use super::write::Pace;
+use crate::{body::BodyState, exchange::BodyRead, phase::RequestError, request::Request};
+use bytes::Bytes;
+use moonrest_proto::http1::chunked::Chunk;
+use std::task::{Context, Poll, ready};
+
+impl H1 {
+    pub(super) fn poll_body_within(
+        &self,
+        r: &Request,
+        timeout: u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<BodyRead, RequestError>> {
+        loop {
+            if matches!(*self.body.borrow(), BodyReader::Done) {
+                return Poll::Ready(Ok(BodyRead::End));
+            }
+            if self.unread() > 0 {
+                if let Some(read) = self.decode(r)? {
+                    return Poll::Ready(Ok(read));
+                }
+                continue;
+            }
+            if self.eof.get() {
+                return Poll::Ready(Err(ended_in_body()));
+            }
+            if !self.timeout.is_armed() {
+                self.timeout.set(timeout);
+            }
+            match ready!(self.poll_fill(cx)) {
+                Ok(0) => return Poll::Ready(Err(ended_in_body())),
+                Ok(_) => self.timeout.clear(),
+                Err(Fill::TimedOut) => {
+                    self.timed_out.set(true);
+                    return Poll::Ready(Err(RequestError::Gone {
+                        status: 408,
+                        message: super::TIMED_OUT.into(),
+                    }));
+                }
+                Err(Fill::Io(error)) => {
+                    let message = format!("recv() failed ({})", moonrest_core::env::os_error(&error));
+                    return Poll::Ready(Err(RequestError::Gone { status: 400, message: message.into() }));
+                }
+            }
+        }
+    }
+
+    /// Decodes body bytes from the buffer.
+    pub(super) fn decode(&self, r: &Request) -> Result<Option<BodyRead>, RequestError> {
+        let buffer = self.buffer.borrow();
+        let unread = buffer.get(self.at.get()..).unwrap_or_default();
+        let mut reader = self.body.borrow_mut();
+        match &mut *reader {
+            BodyReader::Done => Ok(Some(BodyRead::End)),
+            BodyReader::Length(left) => {
+                let take = usize::try_from(*left).unwrap_or(usize::MAX).min(unread.len());
+                let data = Bytes::copy_from_slice(unread.get(..take).unwrap_or_default());
+                *left -= take as u64;
+                self.at.set(self.at.get() + take);
+                count_body(r, take);
+                if *left == 0 {
+                    *reader = BodyReader::Done;
+                }
+                Ok(Some(BodyRead::Data(data)))
+            }
+            BodyReader::Chunked(decoder) => {
+                let step = decoder.decode(unread).map_err(|_| RequestError::Client {
+                    status: 400,
+                    message: "client sent invalid chunked body".into(),
+                })?;
+                let used = |n: usize| {
+                    self.at.set(self.at.get() + n);
+                    count_body(r, n);
+                };
+                match step {
+                    Chunk::Data(range) => {
+                        let n = range.end;
+                        let data = Bytes::copy_from_slice(unread.get(range).unwrap_or_default());
+                        used(n);
+                        Ok(Some(BodyRead::Data(data)))
+                    }
+                    Chunk::End(n) => {
+                        used(n);
+                        *reader = BodyReader::Done;
+                        Ok(Some(BodyRead::End))
+                    }
+                    Chunk::Partial(n) => {
+                        used(n);
+                        Ok(None)
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn start_pace(&self, r: &Request) {
+        let core = &r.loc().core;
+        self.send_timeout_ms.set(core.send_timeout);
+        self.reset_if_late.set(core.reset_timedout_connection);
+        let rate =
+            r.limit_rate.get().or_else(|| core.limit_rate.as_ref().map(|rate| size(r, rate))).unwrap_or(0);
+        r.limit_rate.set(Some(rate));
+        if rate == 0 {
+            return;
+        }
+        let after = r.limit_rate_after.get();
+        let after = after.or_else(|| core.limit_rate_after.as_ref().map(|after| size(r, after))).unwrap_or(0);
+        *self.pace.borrow_mut() =
+            Some(Pace { rate, after, started: r.started_ms.get(), sent: 0, sleep: None });
+    }
+}
+
+/// Counts bytes of the body as received. nginx: not those that are thrown away.
+pub(super) fn count_body(r: &Request, n: usize) {
+    if r.body.borrow().state != BodyState::Discarded {
+        r.request_length.set(r.request_length.get() + n as u64);
+    }
+}
+
+/// nginx: 400 in the access log, although the client does not see it.
+pub(super) fn ended_in_body() -> RequestError {
+    RequestError::Gone { status: 400, message: "client prematurely closed connection".into() }
+}
+
+/// A size given by a text with variables; what is no size counts as 0.
+fn size(r: &Request, template: &moonrest_core::Template) -> u64 {
+    moonrest_core::conf::value::parse_size(&template.eval(r)).unwrap_or(0)
+}

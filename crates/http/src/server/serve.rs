@@ -1,0 +1,155 @@
+//! A connection's life as a future that is small while nothing happens: it waits for bytes, runs what they ask for, and
+//! boxes a further future only for what has to wait.
+
+use super::{
+    accept::End,
+    h1::{After, Fill, H1, batch, linger},
+    now,
+};
+use crate::worker::bump;
+use std::{
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+/// Serves one connection to its end.
+pub(super) struct Serve {
+    h1: Rc<H1>,
+    /// Milliseconds to wait for the next request.
+    wait: u64,
+    state: State,
+    _end: End,
+}
+
+enum State {
+    /// About to wait for a request.
+    Fresh,
+    /// Waiting, and counted as such.
+    Idle,
+    Active(Pin<Box<dyn Future<Output = After>>>),
+}
+
+impl Serve {
+    /// A connection that was just accepted; `proxied` ones begin with a PROXY protocol header.
+    pub(super) fn new(h1: Rc<H1>, proxied: bool, end: End) -> Self {
+        let wait = h1.default_settings().client_header_timeout;
+        let state = if proxied {
+            let h1 = h1.clone();
+            State::Active(Box::pin(async move {
+                if h1.read_proxy_header().await { After::Idle(wait) } else { After::Close }
+            }))
+        } else {
+            State::Fresh
+        };
+        Self { h1, wait, state, _end: end }
+    }
+
+    /// Waits for the first bytes of a request. `false` when the connection should be closed instead.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let first = self.h1.conn.requests.get() == 0;
+        let filled = match self.h1.poll_fill(cx) {
+            Poll::Ready(filled) => Some(filled),
+            Poll::Pending if !first && self.h1.worker.wants_no_idle() => None,
+            Poll::Pending => {
+                // Nobody idle owns a buffer.
+                H1::release(&mut self.h1);
+                return Poll::Pending;
+            }
+        };
+        match filled {
+            Some(Ok(n)) if n > 0 => return Poll::Ready(true),
+            Some(Ok(_)) => self.h1.note_idle_close(None),
+            Some(Err(Fill::Io(error))) => self.h1.note_idle_close(Some(&error)),
+            Some(Err(Fill::TimedOut)) if first => {
+                self.h1.note(format_args!("{} while waiting for request", super::TIMED_OUT));
+            }
+            Some(Err(Fill::TimedOut)) | None => {}
+        }
+        Poll::Ready(false)
+    }
+
+    /// What follows a batch. `true` when that is the end.
+    fn then(&mut self, after: After) -> bool {
+        match after {
+            After::Idle(wait) => {
+                self.wait = wait;
+                self.state = State::Fresh;
+            }
+            After::Linger(time, timeout) => {
+                let h1 = self.h1.clone();
+                self.state = State::Active(Box::pin(async move {
+                    linger(&h1, time, timeout).await;
+                    After::Close
+                }));
+            }
+            After::Close => return true,
+        }
+        false
+    }
+
+    fn close(&self) {
+        if self.h1.reset.get() {
+            // The connection is closed in any case.
+            let _ = self.h1.io.with_fd(|fd| moonrest_sys::socket::reset_on_close(fd));
+        }
+    }
+}
+
+impl Future for Serve {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        loop {
+            let after = match &mut this.state {
+                State::Fresh if this.h1.unread() > 0 => this.begin(),
+                State::Fresh => {
+                    this.h1.timeout.set(this.wait);
+                    bump(&this.h1.worker.counters.waiting, 1);
+                    this.state = State::Idle;
+                    continue;
+                }
+                State::Idle => {
+                    let go_on = ready!(this.poll_idle(cx));
+                    this.state = State::Fresh;
+                    bump(&this.h1.worker.counters.waiting, -1);
+                    if go_on { this.begin() } else { Some(After::Close) }
+                }
+                State::Active(future) => match future.as_mut().poll(cx) {
+                    Poll::Ready(after) => Some(after),
+                    Poll::Pending => {
+                        this.h1.flush_while_waiting(cx);
+                        return Poll::Pending;
+                    }
+                },
+            };
+            if after.is_some_and(|after| this.then(after)) {
+                this.close();
+                return Poll::Ready(());
+            }
+        }
+    }
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        if matches!(self.state, State::Idle) {
+            // Its worker ends before it does.
+            bump(&self.h1.worker.counters.waiting, -1);
+        }
+    }
+}
+
+impl Serve {
+    /// Handles what has come. `None` when something of it has to wait.
+    fn begin(&mut self) -> Option<After> {
+        match now::batch(&self.h1) {
+            Ok(after) => Some(after),
+            Err(rest) => {
+                self.state = State::Active(Box::pin(batch(self.h1.clone(), rest)));
+                None
+            }
+        }
+    }
+}
