@@ -296,7 +296,6 @@ mod tests {
         assert!(!put.new);
         assert_eq!((put.record.expires(), put.record.tag()), (99, 7));
         assert_eq!(&put.record.value()[..3], b"12\0");
-        drop(put);
         slot.remove();
         let put = slot.put(2, 0).unwrap();
         assert!(put.new);
