@@ -227,8 +227,8 @@ mod tests {
     fn valid(names: &[&str], regexes: &[&str], none: bool, blocked: bool, referer: Option<&str>) -> bool {
         let mut complete = Complete { names: Hostnames::default(), regexes: Vec::new() };
         for name in names {
-            let (host, path) = name.split_at(name.find('/').unwrap_or(name.len()));
-            add_name(&mut complete.names, host.as_bytes(), path.as_bytes()).unwrap();
+            let slash = name.find('/').unwrap_or(name.len());
+            add_name(&mut complete.names, &name.as_bytes()[..slash], &name.as_bytes()[slash..]).unwrap();
         }
         let regexes: Vec<_> = regexes.iter().map(|text| Regex::new(text.as_bytes(), true).unwrap()).collect();
         let loc = Loc {

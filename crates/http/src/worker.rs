@@ -66,7 +66,9 @@ pub struct Worker {
     unwanted: Cell<usize>,
     /// When it was last said that there is no room, in monotonic seconds.
     crowded: Cell<u64>,
+    #[expect(clippy::vec_box, reason = "the boxes themselves are lent out: moving one moves a pointer")]
     memories: RefCell<Vec<Box<Memory>>>,
+    #[expect(clippy::vec_box, reason = "as above")]
     works: RefCell<Vec<Box<Work>>>,
     pub(crate) file_caches: crate::open_file::Caches,
     date: Cell<(i64, [u8; 29])>,
