@@ -3,12 +3,13 @@
 
 use super::{
     accept::End,
-    h1::{After, Fill, H1, batch, linger},
+    h1::{After, Doing, Fill, H1, batch, linger},
     now,
 };
-use crate::worker::bump;
+use moonrest_core::Level;
 use moonrest_sys::time::monotonic_coarse_ms;
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -121,20 +122,31 @@ impl Future for Serve {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
+        // Nothing that other connections see stays borrowed or half changed: a request shares only counters and caches.
+        catch_unwind(AssertUnwindSafe(|| this.advance(cx))).unwrap_or_else(|_| {
+            this.h1.say(Level::Alert, format_args!("closing connection: its request panicked"));
+            Poll::Ready(())
+        })
+    }
+}
+
+impl Serve {
+    fn advance(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self;
         loop {
             let after = match &mut this.state {
                 State::Fresh if this.h1.unread() > 0 => this.begin(),
                 State::Fresh => {
                     this.since = monotonic_coarse_ms();
                     this.h1.timeout.set(this.wait);
-                    bump(&this.h1.worker.counters.waiting, 1);
+                    this.h1.count_as(Doing::Waiting);
                     this.state = State::Idle;
                     continue;
                 }
                 State::Idle => {
                     let go_on = ready!(this.poll_idle(cx));
                     this.state = State::Fresh;
-                    bump(&this.h1.worker.counters.waiting, -1);
+                    this.h1.count_as(Doing::Nothing);
                     if go_on { this.begin() } else { Some(After::Close) }
                 }
                 State::Active(future) => match future.as_mut().poll(cx) {
@@ -155,10 +167,8 @@ impl Future for Serve {
 
 impl Drop for Serve {
     fn drop(&mut self) {
-        if matches!(self.state, State::Idle) {
-            // Its worker ends before it does.
-            bump(&self.h1.worker.counters.waiting, -1);
-        }
+        // Its worker may end before it does, or a panic have ended it.
+        self.h1.count_as(Doing::Nothing);
     }
 }
 
