@@ -46,6 +46,7 @@ pub(crate) fn docs(check: bool) -> Result<(), String> {
 fn known(inventory: &str) -> Vec<Known> {
     let rows = inventory.lines().skip(1).map(|line| line.split('\t').collect::<Vec<_>>());
     rows.filter_map(|row| match row.as_slice() {
+        [.., "removed"] => None,
         [subsystem, module, name, syntax, _default, contexts, tier, ..] => Some(Known {
             subsystem: (*subsystem).to_owned(),
             module: (*module).to_owned(),
