@@ -183,7 +183,7 @@ pub(crate) fn delimit(r: &Request) -> Delimited {
 }
 
 /// Code and reason as nginx sends them.
-pub(super) fn reason(status: u16) -> Option<&'static str> {
+pub(crate) fn reason(status: u16) -> Option<&'static str> {
     Some(match status {
         100 => "100 Continue",
         101 => "101 Switching Protocols",
