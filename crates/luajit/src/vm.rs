@@ -53,7 +53,6 @@ impl Drop for Vm {
         }
         let main = shared.main.get();
         shared.pool.borrow_mut().clear();
-        shared.stop.close();
         // SAFETY: nothing runs and nothing is borrowed (depth is 0). Finalizers run Rust's turn through callbacks; they
         // find the VM open. Handles find it closed afterwards.
         unsafe { ffi::lua_close(main) };
@@ -186,8 +185,8 @@ impl Lua {
 
     /// A handle with which another thread can stop what this VM runs.
     pub fn interrupter(&self) -> LuaResult<Interrupter> {
-        let main = self.0.ready()?;
-        Ok(self.0.stop.interrupter(main))
+        self.0.ready()?;
+        Ok(self.0.stop.interrupter())
     }
 
     /// Whether two handles mean the same VM.

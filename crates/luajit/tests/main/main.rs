@@ -1,5 +1,5 @@
 //! The promises of the crate, each with its test.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, clippy::unwrap_used)]
 
 mod calls;
 mod coroutines;
