@@ -38,6 +38,8 @@ pub trait Subject: Sized + 'static {
     fn keep_captures(&self, text: &[u8], groups: Groups, names: &[(VarId, usize)]);
     /// Reports a read of a variable that has no value (`uninitialized_variable_warn`) or a cycle.
     fn warn(&self, message: &str);
+    /// A rule could not be decided: what it stands for must fail, lest it be got round.
+    fn rule_failed(&self, message: &str);
 }
 
 /// How a variable is computed.
