@@ -228,7 +228,7 @@ mod tests {
         let mut complete = Complete { names: Hostnames::default(), regexes: Vec::new() };
         for name in names {
             let slash = name.find('/').unwrap_or(name.len());
-            add_name(&mut complete.names, name[..slash].as_bytes(), name[slash..].as_bytes()).unwrap();
+            add_name(&mut complete.names, &name.as_bytes()[..slash], &name.as_bytes()[slash..]).unwrap();
         }
         let regexes: Vec<_> = regexes.iter().map(|text| Regex::new(text.as_bytes(), true).unwrap()).collect();
         let loc = Loc {

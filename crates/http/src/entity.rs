@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn validators_are_hexadecimal() {
-        assert_eq!(&*etag(0x5f_0000_ab, 0), b"\"5f0000ab-0\"");
+        assert_eq!(&*etag(0x5f00_00ab, 0), b"\"5f0000ab-0\"");
         assert_eq!(&*etag(1, 4096), b"\"1-1000\"");
         assert_eq!(&*etag(-1, u64::MAX), b"\"ffffffffffffffff-ffffffffffffffff\"");
     }

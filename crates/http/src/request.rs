@@ -103,6 +103,9 @@ pub struct Request {
     pub background: Cell<bool>,
 }
 
+/// What is done when a request ends, however it ends.
+type Cleanup = Box<dyn FnOnce(&Request)>;
+
 /// The growing parts of a request, kept by the worker for the next one. A request derefs to it.
 #[derive(Default)]
 pub struct Memory {
@@ -125,7 +128,7 @@ pub struct Memory {
     contexts: RefCell<Vec<Context>>,
     /// Subrequests that run beside this main request; it ends no sooner than they do.
     pub(crate) companions: RefCell<Vec<tokio::task::JoinHandle<()>>>,
-    cleanups: RefCell<Vec<Box<dyn FnOnce(&Request)>>>,
+    cleanups: RefCell<Vec<Cleanup>>,
 }
 
 impl Memory {

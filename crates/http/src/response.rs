@@ -165,11 +165,11 @@ impl HeadersOut {
 
     /// The body has another form but the same meaning: a strong validator becomes weak (`ngx_http_weak_etag`).
     pub fn weaken_etag(&mut self) {
-        if let Some(etag) = &self.etag {
-            if !etag.starts_with(b"W/") {
-                self.etag =
-                    if etag.starts_with(b"\"") { Some(Bytes::from([b"W/", &**etag].concat())) } else { None };
-            }
+        if let Some(etag) = &self.etag
+            && !etag.starts_with(b"W/")
+        {
+            self.etag =
+                if etag.starts_with(b"\"") { Some(Bytes::from([b"W/", &**etag].concat())) } else { None };
         }
     }
 }

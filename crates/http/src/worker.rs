@@ -66,7 +66,9 @@ pub struct Worker {
     unwanted: Cell<usize>,
     /// When it was last said that there is no room, in monotonic seconds.
     crowded: Cell<u64>,
+    #[expect(clippy::vec_box, reason = "the boxes themselves are lent out: moving one moves a pointer")]
     memories: RefCell<Vec<Box<Memory>>>,
+    #[expect(clippy::vec_box, reason = "as above")]
     works: RefCell<Vec<Box<Work>>>,
     pub(crate) file_caches: crate::open_file::Caches,
     date: Cell<(i64, [u8; 29])>,
@@ -155,11 +157,11 @@ impl Worker {
         self.crowded.replace(now) != now
     }
 
-    /// Whether the idle connection that asks shall close: all shall when the worker drains, some when there are too many.
+    /// Whether the idle connection that asks shall close because there are too many.
     pub(crate) fn wants_no_idle(&self) -> bool {
         let unwanted = self.unwanted.get();
         self.unwanted.set(unwanted.saturating_sub(1));
-        unwanted > 0 || self.is_quitting()
+        unwanted > 0
     }
 
     /// Resolves when draining begins.

@@ -74,13 +74,18 @@ pub(crate) const ROWS: &[Row] = &[
 pub(crate) const HTTP: DirectiveInfo =
     DirectiveInfo { name: "http", contexts: Contexts::MAIN, arity: Arity::Block { min: 0, max: 0 } };
 
+/// Read by the parser wherever it stands.
+const INCLUDE: DirectiveInfo =
+    DirectiveInfo { name: "include", contexts: Contexts::MAIN, arity: Arity::exactly(1) };
+
 /// The directives of this crate, for documentation.
 pub fn main_directives() -> Vec<ModuleRow> {
     let row = |module, row: &Row| ModuleRow { module, info: row.info() };
     let own = ROWS.iter().map(|r| row("ngx_core_module", r));
     let events = events::ROWS.iter().map(|r| row("ngx_events_module", r));
     let http = ModuleRow { module: "ngx_http_module", info: HTTP };
-    own.chain(events).chain([http]).collect()
+    let include = ModuleRow { module: "ngx_core_module", info: INCLUDE };
+    own.chain([include]).chain(events).chain([http]).collect()
 }
 
 impl Row {

@@ -262,7 +262,10 @@ mod tests {
             directories: vec!["/tmp/x".into()],
             privileged: true,
         };
-        let group = |addr| Group { spec: ListenSpec::new(addr), shards: vec![Arc::new(null().into()); 2] };
+        let group = |addr| Group {
+            spec: ListenSpec::new(addr),
+            shards: (0..2).map(|_| Arc::new(null().into())).collect(),
+        };
         let groups = [
             group(ListenAddr::Inet("[::1]:80".parse().unwrap())),
             group(ListenAddr::Unix(b"/s\xff".to_vec())),

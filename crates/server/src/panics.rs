@@ -36,3 +36,32 @@ fn report(info: &PanicHookInfo<'_>) {
     let log = log.unwrap_or_else(|| Arc::new(Log::stderr(Level::Alert)));
     log.write(Level::Alert, None, format_args!("panic number {number} at {place}: {text}"));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use moonrest_core::log::{MemoryLog, Sink, Target};
+    use tokio::{runtime::LocalOptions, task::spawn_local};
+
+    #[test]
+    fn a_panic_costs_its_own_task_and_is_logged() {
+        let memory = Arc::new(MemoryLog::new(10_000));
+        log_to(Arc::new(Log::new(vec![Target { level: Level::Alert, sink: Sink::Memory(memory.clone()) }])));
+        let before = panic::take_hook();
+        install();
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.build_local(LocalOptions::default()).unwrap();
+        let (broken, whole) = runtime.block_on(async {
+            let broken = spawn_local(async { panic!("one of {}", 3) });
+            let whole = spawn_local(async { 7 });
+            (broken.await.is_err(), whole.await.unwrap())
+        });
+        panic::set_hook(before);
+        assert!(broken && whole == 7);
+        let lines = String::from_utf8(memory.contents()).unwrap();
+        assert!(
+            lines.contains("[alert] ") && lines.contains("panics.rs:") && lines.contains(": one of 3"),
+            "{lines}"
+        );
+    }
+}

@@ -180,8 +180,7 @@ impl Serving {
     pub(crate) fn handle(&mut self) -> Vec<Change> {
         let mut changes = Vec::new();
         let mut wake = [0];
-        loop {
-            let Ok(event) = self.receiver.try_recv() else { break };
+        while let Ok(event) = self.receiver.try_recv() {
             // One byte for each message.
             let _ = self.wake.read(&mut wake);
             let (generation, id, news) = event;

@@ -95,9 +95,11 @@ impl Watch {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the runtime of these tests has tokio's timers")]
 mod tests {
     use super::*;
     use moonrest_core::log::{MemoryLog, Sink, Target};
+    use moonrest_net::sleep::sleep;
     use tokio::runtime::LocalOptions;
 
     fn log() -> (Log, Arc<MemoryLog>) {
@@ -117,7 +119,7 @@ mod tests {
                 let runtime = builder.enable_all().build_local(LocalOptions::default()).unwrap();
                 runtime.block_on(async {
                     tokio::task::spawn_local(pulse.answer());
-                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    sleep(10).await;
                     work.await;
                 });
             }
@@ -135,7 +137,7 @@ mod tests {
     fn a_loop_that_blocks_is_reported_once_and_its_return_too() {
         let lines = watched(async {
             std::thread::sleep(Duration::from_millis(2800));
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            sleep(500).await;
         });
         assert_eq!(lines.matches("has not responded").count(), 1, "{lines}");
         assert_eq!(lines.matches("responds again").count(), 1, "{lines}");
@@ -143,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_busy_loop_and_a_sleeping_one_are_fine() {
-        assert_eq!(watched(async { tokio::time::sleep(Duration::from_secs(3)).await }), "");
+        assert_eq!(watched(async { sleep(3_000).await }), "");
         let busy = async {
             let start = Instant::now();
             while start.elapsed() < Duration::from_millis(3200) {

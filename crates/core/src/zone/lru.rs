@@ -292,11 +292,12 @@ mod tests {
             record.set_tag(7);
         }
         let mut slot = lru.lock(b"a");
-        let put = slot.put(1000, 0).unwrap();
-        assert!(!put.new);
-        assert_eq!((put.record.expires(), put.record.tag()), (99, 7));
-        assert_eq!(&put.record.value()[..3], b"12\0");
-        drop(put);
+        {
+            let put = slot.put(1000, 0).unwrap();
+            assert!(!put.new);
+            assert_eq!((put.record.expires(), put.record.tag()), (99, 7));
+            assert_eq!(&put.record.value()[..3], b"12\0");
+        }
         slot.remove();
         let put = slot.put(2, 0).unwrap();
         assert!(put.new);

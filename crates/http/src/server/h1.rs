@@ -205,10 +205,10 @@ impl H1 {
         let Some(this) = Rc::get_mut(h1) else { return };
         let busy =
             |work: &Work| work.buffer.borrow().len() > work.at.get() || !work.queue.borrow().is_empty();
-        if this.work.get().is_some_and(|work| !busy(work)) {
-            if let Some(work) = this.work.take() {
-                this.worker.give_work(work);
-            }
+        if this.work.get().is_some_and(|work| !busy(work))
+            && let Some(work) = this.work.take()
+        {
+            this.worker.give_work(work);
         }
     }
 
@@ -236,11 +236,11 @@ pub(super) enum After {
 impl H1 {
     /// Writes what is queued while the present work waits for something else.
     pub(super) fn flush_while_waiting(&self, cx: &mut Context<'_>) {
-        if !self.queue.borrow().is_empty() {
-            if let Poll::Ready(Err(_)) = self.poll_flush(cx) {
-                // Whoever waits for the client learns that it is gone.
-                cx.waker().wake_by_ref();
-            }
+        if !self.queue.borrow().is_empty()
+            && let Poll::Ready(Err(_)) = self.poll_flush(cx)
+        {
+            // Whoever waits for the client learns that it is gone.
+            cx.waker().wake_by_ref();
         }
     }
 }

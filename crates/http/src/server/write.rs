@@ -123,10 +123,10 @@ impl H1 {
     }
 
     fn send_timeout_off(&self) {
-        if let Some((timeout, armed)) = &*self.send_timeout.borrow() {
-            if armed.replace(false) {
-                timeout.clear();
-            }
+        if let Some((timeout, armed)) = &*self.send_timeout.borrow()
+            && armed.replace(false)
+        {
+            timeout.clear();
         }
     }
 

@@ -165,3 +165,32 @@ fn one_process_reloads_as_well() {
     server.wait_until("the end", || TcpStream::connect(server.addr()).is_err());
     server.wait_until("the pid file's end", || !instance::exists(&server.path("logs/nginx.pid")));
 }
+
+#[test]
+fn what_belongs_to_the_process_needs_a_new_one() {
+    let server = Instance::start("worker_processes 2;", ONE);
+    let old = server.worker();
+    let load = Load::start(server.addr());
+    load.wait_for(50);
+    server.configure("worker_processes 2; env NEW=1;", TWO);
+    server.signal(Signal::HUP);
+    server.wait_for_body("two!");
+    server.wait_until("the old process' end", || instance::children(server.pid()).len() == 1);
+    assert_ne!(server.worker(), old);
+    load.wait_for(50);
+    assert_eq!(load.finish(), Vec::<String>::new());
+}
+
+#[test]
+fn a_test_of_the_configuration_leaves_the_server_alone() {
+    let server = Instance::start("worker_processes 2;", ONE);
+    let socket = server.path("logs/socket");
+    server.serve(&format!("listen unix:{}; {ONE}", socket.display()));
+    server.signal(Signal::HUP);
+    server.wait_until("the socket", || std::os::unix::net::UnixStream::connect(&socket).is_ok());
+    let pid = server.pid();
+    let output = server.run(&["-t"]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(std::os::unix::net::UnixStream::connect(&socket).is_ok());
+    assert_eq!((server.pid(), server.get("/").text().as_str()), (pid, "one!"));
+}

@@ -10,30 +10,31 @@
 //! ```
 //! <https://nginx.org/en/docs/control.html>
 
+mod children;
+mod upgrade;
+
 use crate::{
     configuration::{self, Loaded},
-    handover::{self, Answer, Record},
+    handover::{self, Record},
     listeners::{self, Group},
-    panics,
     report::Report,
     resources::Recording,
     run::{Launch, Program},
-    serving_process,
     settings::MainSettings,
 };
+use children::tell;
 use moonrest_core::{
     Log,
     env::os_error,
     log::{Level, LogFile},
 };
 use moonrest_sys::{
-    environment, exec,
-    fdpass::{Channel, Message},
-    file, inherit,
+    fdpass::Channel,
+    file,
     listen::ListenAddr,
     log_write, path, pidfile,
     poll::{self, Interest},
-    process::{self, Daemon, ExitStatus, Exited},
+    process::{self, Daemon},
     signals::{Received, Signals},
     title,
 };
@@ -240,8 +241,6 @@ impl Master<'_> {
         }
     }
 
-    // Signals
-
     fn signal(&mut self, received: Received) {
         let note = |action: &str| self.report.write(Level::Notice, format_args!("{received}{action}"));
         match received.number {
@@ -421,283 +420,6 @@ impl Master<'_> {
         }
     }
 
-    // The upgrade
-
-    fn change_binary(&mut self) {
-        self.report.write(Level::Notice, format_args!("changing binary"));
-        let sockets = self.state.groups.iter().flat_map(|group| &group.shards);
-        let sockets: Vec<_> = sockets.map(|shard| shard.as_fd()).collect();
-        let variables = self.state.settings.environment(&environment::all());
-        let mut env: Vec<Vec<u8>> =
-            variables.into_iter().map(|(name, value)| [name, b"=".to_vec(), value].concat()).collect();
-        env.push(inherit::variable(sockets.iter().copied()).into_bytes());
-        let pid_file = path::to_bytes(&self.state.pid_file).to_vec();
-        if let Err(error) = pidfile::rename_to_oldbin(&pid_file) {
-            let name = self.state.pid_file.display();
-            self.report.write(
-                Level::Alert,
-                format_args!(
-                    "rename() {name} to {name}.oldbin failed before executing new binary process \"{}\" ({})",
-                    self.program_name(),
-                    os_error(&error)
-                ),
-            );
-            return;
-        }
-        let argv = &self.program.argv;
-        let program = argv.first().map(Vec::as_slice).unwrap_or_default();
-        match exec::spawn_binary(program, argv, &env, &sockets) {
-            Ok(pid) => {
-                self.new_binary = Some(pid);
-                self.report.write(Level::Notice, format_args!("start new binary process {pid}"));
-            }
-            Err(error) => {
-                self.report.write(
-                    Level::Alert,
-                    format_args!(
-                        "execve() failed while executing new binary process \"{}\" ({})",
-                        self.program_name(),
-                        os_error(&error)
-                    ),
-                );
-                self.restore_pid_file();
-            }
-        }
-    }
-
-    fn program_name(&self) -> String {
-        self.program.argv.first().map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default()
-    }
-
-    fn restore_pid_file(&self) {
-        if let Err(error) = pidfile::rename_from_oldbin(path::to_bytes(&self.state.pid_file)) {
-            let name = self.state.pid_file.display();
-            self.report.write(
-                Level::Alert,
-                format_args!(
-                    "rename() {name}.oldbin back to {name} failed after the new binary process \"{}\" exited ({})",
-                    self.program_name(),
-                    os_error(&error)
-                ),
-            );
-        }
-    }
-
-    // Serving processes
-
-    fn start_current(&mut self) {
-        self.report.write(Level::Notice, format_args!("start worker processes"));
-        self.child = self.fork(None);
-        if self.child.is_none() {
-            self.respawn_later();
-        }
-    }
-
-    /// Starts a serving process for the current configuration, or for `pending`.
-    fn fork(&mut self, mut pending: Option<&mut State>) -> Option<Child> {
-        let (ours, theirs) = match Channel::pair() {
-            Ok(pair) => pair,
-            Err(error) => {
-                self.spawn_failed("socketpair()", &error);
-                return None;
-            }
-        };
-        let mut ours = Some(ours);
-        let forked = process::fork_child(|| {
-            // Only what it serves stays open in the child: it must see the master go, and let sockets and logs go.
-            drop(ours.take());
-            let state = match &mut pending {
-                Some(state) => std::mem::replace(*state, State::empty()),
-                None => std::mem::replace(&mut self.state, State::empty()),
-            };
-            self.forget();
-            panics::log_to(state.log.clone());
-            let State { settings, log, logs, record, groups, stderr_log, pid_file: _ } = state;
-            let sockets = handover::sockets(&groups);
-            drop((groups, logs));
-            let birth = serving_process::Birth {
-                program: self.program,
-                settings,
-                report: Report::to(log),
-                stderr_log,
-                channel: theirs,
-            };
-            serving_process::run(birth, record, sockets)
-        });
-        match (forked, ours) {
-            (Ok(pid), Some(channel)) => {
-                self.report.write(Level::Notice, format_args!("start worker process {pid}"));
-                Some(Child { pid, channel, started: Instant::now(), proven: false })
-            }
-            (Err(error), _) => {
-                self.spawn_failed("fork()", &error);
-                None
-            }
-            (Ok(_), None) => None,
-        }
-    }
-
-    fn spawn_failed(&self, call: &str, error: &io::Error) {
-        let text = os_error(error);
-        let line = format_args!("{call} failed while spawning \"worker process\" ({text})");
-        self.report.write(Level::Alert, line);
-    }
-
-    /// In a child: closes what the master had.
-    fn forget(&mut self) {
-        self.state = State::empty();
-        self.child = None;
-        self.old.clear();
-        self.pending = None;
-        self.daemon = None;
-        self.report = Report::to(self.state.log.clone());
-    }
-
-    fn listen_to_children(&mut self) {
-        for answer in answers(&mut self.child) {
-            match answer {
-                Answer::Serving => self.confirmed(),
-                Answer::Failed(text) => self.refused(&text),
-            }
-        }
-        let answers = match &mut self.pending {
-            Some(pending) => answers(&mut pending.child),
-            None => Vec::new(),
-        };
-        for answer in answers {
-            match answer {
-                Answer::Serving => self.confirmed(),
-                Answer::Failed(text) => self.refused(&text),
-            }
-        }
-    }
-
-    /// The serving process serves what it was given last.
-    fn confirmed(&mut self) {
-        if let Some(daemon) = self.daemon.take() {
-            daemon.ready();
-        }
-        if let Some(Pending { state, child }) = self.pending.take() {
-            if let Some(child) = child
-                && let Some(mut old) = self.child.replace(child)
-            {
-                tell(&mut old, handover::end(false));
-                self.old.push(old);
-            }
-            self.adopt(state);
-        }
-        if let Some(child) = &mut self.child {
-            child.proven = true;
-        }
-        self.served = true;
-        self.reload_again();
-    }
-
-    fn adopt(&mut self, state: State) {
-        move_pid_file(&self.state.pid_file, &state.pid_file, &self.report);
-        self.report = Report::to(state.log.clone());
-        panics::log_to(state.log.clone());
-        let old = std::mem::replace(&mut self.state, state);
-        let mut gone = old.groups;
-        gone.retain(|group| {
-            !self.state.groups.iter().any(|kept| listeners::same_place(&kept.spec, &group.spec))
-        });
-        remove_unix(&gone, &self.report);
-    }
-
-    /// What it was given last cannot be served.
-    fn refused(&mut self, text: &str) {
-        self.report.write(Level::Emerg, format_args!("{text}"));
-        match self.pending.take() {
-            // A process of its own ends by itself.
-            Some(Pending { child, .. }) => self.old.extend(child),
-            None if self.child.as_ref().is_some_and(|child| !child.proven) => {
-                if let Some(daemon) = self.daemon.take() {
-                    daemon.failed(1);
-                    self.status = Some(1);
-                } else if self.ending == Ending::No && !self.served {
-                    self.status = Some(1);
-                }
-            }
-            None => {}
-        }
-        self.reload_again();
-    }
-
-    fn reload_again(&mut self) {
-        if std::mem::take(&mut self.again) {
-            self.reconfigure();
-        }
-    }
-
-    fn reap(&mut self) {
-        while let Ok(Some(exited)) = process::reap_any() {
-            self.exited(exited);
-        }
-    }
-
-    fn exited(&mut self, exited: Exited) {
-        let Exited { pid, status } = exited;
-        let new_binary = self.new_binary == Some(pid);
-        let name = if new_binary {
-            "new binary process"
-        } else if self.children().any(|child| child.pid == pid) {
-            "worker process"
-        } else {
-            "unknown process"
-        };
-        let level = if matches!(status, ExitStatus::Signal { .. }) { Level::Alert } else { Level::Notice };
-        self.report.write(level, format_args!("{name} {pid} {status}"));
-        if new_binary {
-            self.new_binary = None;
-            self.restore_pid_file();
-            if std::mem::take(&mut self.noaccepting) && self.ending == Ending::No {
-                self.start_current();
-            }
-            return;
-        }
-        self.old.retain(|child| child.pid != pid);
-        if let Some(child) = self.child.take_if(|child| child.pid == pid) {
-            self.lost(&child);
-        }
-        let pending_died = self
-            .pending
-            .as_ref()
-            .is_some_and(|pending| pending.child.as_ref().is_some_and(|child| child.pid == pid));
-        if pending_died {
-            self.pending = None;
-            self.report.write(Level::Emerg, format_args!("the new configuration could not be served"));
-            self.reload_again();
-        }
-    }
-
-    /// The serving process is gone although nobody told it to go.
-    fn lost(&mut self, child: &Child) {
-        if let Some(Pending { child: None, .. }) = &self.pending {
-            self.pending = None;
-            self.report
-                .write(Level::Emerg, format_args!("the new configuration was lost with the worker process"));
-        }
-        if let Some(daemon) = self.daemon.take() {
-            daemon.failed(1);
-            self.status = Some(1);
-            return;
-        }
-        if child.started.elapsed() >= SOUND {
-            self.delay = Duration::ZERO;
-        }
-        self.respawn_later();
-        self.reload_again();
-    }
-
-    fn respawn_later(&mut self) {
-        if self.ending != Ending::No || self.noaccepting {
-            return;
-        }
-        self.respawn = Some(Instant::now() + self.delay);
-        self.delay = (self.delay * 2).clamp(FIRST_DELAY, MAX_DELAY);
-    }
-
     fn leave(&mut self) {
         let name = path::to_bytes(&self.state.pid_file).to_vec();
         let name = if self.new_binary.is_some() { pidfile::oldbin(&name) } else { name };
@@ -712,22 +434,6 @@ impl Master<'_> {
         self.close_sockets();
         self.report.write(Level::Notice, format_args!("exit"));
     }
-}
-
-/// Queues an order; what cannot be sent is seen when the process ends.
-fn tell(child: &mut Child, message: Message) {
-    let _ = child.channel.queue(message.bytes, message.fds);
-    let _ = child.channel.flush();
-}
-
-/// What a serving process has said.
-fn answers(child: &mut Option<Child>) -> Vec<Answer> {
-    let Some(child) = child else { return Vec::new() };
-    let mut answers = Vec::new();
-    while let Ok(Some(message)) = child.channel.try_recv() {
-        answers.extend(Answer::read(&message.bytes));
-    }
-    answers
 }
 
 /// Writes the pid file of a new configuration and removes the old one's.

@@ -1,0 +1,194 @@
+//! Stopping a script that runs away.
+//!
+//! `lua_sethook` may be called from a signal handler, so the thread that wants to stop a run sends a signal (`SIGURG`,
+//! which is ignored where nobody handles it) to the VM's thread, whose handler sets a hook; at the next instruction
+//! the hook raises an error. Compiled code does not look for hooks in an ordinary build of LuaJIT; ours is built
+//! with `LUAJIT_ENABLE_CHECKHOOK`, so that each trace checks once per round (two instructions) and leaves to the
+//! interpreter. The hook stays until the run is over: a script that catches the error gets it again.
+//!
+//! A run that is inside a C function (a long `string.rep`, a system call) stops when that function returns.
+use std::cell::{Cell, RefCell};
+use std::ffi::c_int;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, compiler_fence};
+use std::sync::{Arc, Once};
+
+use crate::call;
+use crate::error::LuaError;
+use crate::ffi::{self, lua_Debug, lua_State};
+
+/// Shared between the VM's thread, its signal handler and the threads that may stop it.
+#[derive(Default)]
+struct Flags {
+    /// Counts beginnings and ends of runs: odd while one is under way.
+    run: AtomicU64,
+    /// The run to be stopped.
+    unwanted: AtomicU64,
+    /// The hook is set.
+    armed: AtomicBool,
+}
+
+/// A VM's side of it.
+#[derive(Default)]
+pub(crate) struct Stop {
+    flags: Arc<Flags>,
+    /// Calls from Rust into Lua, one inside the other.
+    nested: Cell<u32>,
+    /// The hook raised its error in the last run.
+    fired: Cell<bool>,
+    before: Cell<Target>,
+    /// Where the hook found the run.
+    place: RefCell<Option<String>>,
+}
+
+/// What the signal handler acts on: the run under way on this thread.
+#[derive(Clone, Copy)]
+struct Target {
+    flags: *const Flags,
+    main: *mut lua_State,
+}
+
+impl Default for Target {
+    fn default() -> Self {
+        Self { flags: ptr::null(), main: ptr::null_mut() }
+    }
+}
+
+thread_local! {
+    static TARGET: Cell<Target> = const { Cell::new(Target { flags: ptr::null(), main: ptr::null_mut() }) };
+}
+
+static HANDLER: Once = Once::new();
+
+/// Stops what a VM runs, from any thread.
+#[derive(Clone)]
+pub struct Interrupter {
+    flags: Arc<Flags>,
+    thread: libc::pid_t,
+}
+
+impl Interrupter {
+    /// The number of the run under way; none when the VM runs nothing. A watchdog that sees the same number twice,
+    /// some time apart, knows how long that run takes.
+    pub fn run(&self) -> Option<u64> {
+        let run = self.flags.run.load(Ordering::Acquire);
+        (run % 2 == 1).then_some(run)
+    }
+
+    /// Stops that run with an error; nothing happens if it is over. May be repeated.
+    pub fn stop(&self, run: u64) {
+        self.flags.unwanted.store(run, Ordering::Release);
+        // SAFETY: sends a signal that this process handles; a thread that is gone is no thread of ours.
+        unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), self.thread, libc::SIGURG) };
+    }
+}
+
+impl Stop {
+    /// Makes this thread ready to be interrupted.
+    pub(crate) fn interrupter(&self, _main: *mut lua_State) -> Interrupter {
+        HANDLER.call_once(install);
+        // SAFETY: unblocks one signal in this thread; the set is initialised before use.
+        let thread = unsafe {
+            let mut set = std::mem::zeroed();
+            libc::sigemptyset(&raw mut set);
+            libc::sigaddset(&raw mut set, libc::SIGURG);
+            libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, ptr::null_mut());
+            libc::gettid()
+        };
+        Interrupter { flags: self.flags.clone(), thread }
+    }
+
+    /// A call into Lua begins.
+    #[inline]
+    pub(crate) fn begin(&self, main: *mut lua_State) {
+        let nested = self.nested.get();
+        self.nested.set(nested + 1);
+        if nested == 0 {
+            self.fired.set(false);
+            self.before.set(TARGET.replace(Target { flags: Arc::as_ptr(&self.flags), main }));
+            compiler_fence(Ordering::SeqCst);
+            // Only this thread writes it.
+            let run = self.flags.run.load(Ordering::Relaxed);
+            self.flags.run.store(run + 1, Ordering::Release);
+        }
+    }
+
+    /// A call into Lua is over.
+    #[inline]
+    pub(crate) fn end(&self, main: *mut lua_State) {
+        let nested = self.nested.get() - 1;
+        self.nested.set(nested);
+        if nested == 0 {
+            let run = self.flags.run.load(Ordering::Relaxed);
+            self.flags.run.store(run + 1, Ordering::Release);
+            // From here on the handler finds no run; what it armed before is seen below.
+            compiler_fence(Ordering::SeqCst);
+            TARGET.set(self.before.get());
+            if self.flags.armed.load(Ordering::Relaxed) {
+                self.flags.armed.store(false, Ordering::Relaxed);
+                // SAFETY: a live state of this thread.
+                unsafe { ffi::lua_sethook(main, None, 0, 0) };
+            }
+        }
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.fired.get()
+    }
+
+    /// The call stack where the last run was stopped.
+    pub(crate) fn place(&self) -> Option<String> {
+        self.place.borrow().clone()
+    }
+
+    pub(crate) fn close(&self) {
+        self.nested.set(0);
+    }
+}
+
+fn install() {
+    // SAFETY: the struct is valid when zeroed; the handler is safe in signal context.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = on_signal as extern "C" fn(c_int) as usize;
+        action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
+        libc::sigaction(libc::SIGURG, &raw const action, ptr::null_mut());
+    }
+}
+
+/// Runs on the thread that was sent the signal, at any instruction.
+extern "C" fn on_signal(_signal: c_int) {
+    let target = TARGET.get();
+    if target.flags.is_null() {
+        return;
+    }
+    // SAFETY: the target is set for the length of a run, and its flags live as long as the VM.
+    let flags = unsafe { &*target.flags };
+    let run = flags.run.load(Ordering::Relaxed);
+    if run % 2 == 1 && flags.unwanted.load(Ordering::Acquire) == run {
+        flags.armed.store(true, Ordering::Relaxed);
+        // Cleared first, so that a repeated signal rewrites LuaJIT's dispatch table even if the last one came while
+        // LuaJIT itself was rewriting it.
+        // SAFETY: a live state of this thread; `lua_sethook` is made to be called from signal handlers.
+        unsafe {
+            ffi::lua_sethook(target.main, None, 0, 0);
+            ffi::lua_sethook(target.main, Some(on_hook), ffi::MASKCOUNT, 1);
+        }
+    }
+}
+
+unsafe extern "C-unwind" fn on_hook(l: *mut lua_State, _debug: *mut lua_Debug) {
+    // SAFETY: LuaJIT calls with a live state and room as for a C function; after the verdict nothing is owned.
+    unsafe {
+        call::answer(l, |call| {
+            let stop = &call.shared.stop;
+            if !stop.fired.replace(true) {
+                *stop.place.borrow_mut() = Some(crate::traceback::frames(l, 0));
+            }
+            let mut message = crate::traceback::position(l, 0);
+            message.extend_from_slice(b"script interrupted: it ran for too long");
+            Err(LuaError::exactly(message))
+        });
+        ffi::lua_error(l);
+    }
+}

@@ -1,0 +1,198 @@
+//! Operations on tables, functions and threads of a stack.
+use std::ffi::c_int;
+
+use crate::convert::{IntoLua, Nil};
+use crate::error::{LuaError, LuaResult};
+use crate::ffi;
+use crate::stack::{Function, Stack, Table, Thread, Value};
+
+impl<'t> Table<'t> {
+    /// What the table holds under `key`, without metamethods.
+    pub fn raw_get<'s>(self, stack: &Stack<'s>, key: impl IntoLua) -> LuaResult<Value<'s>> {
+        let index = stack.index_of(self.0, ffi::TTABLE)?;
+        stack.push(key)?;
+        // SAFETY: a table at `index`, a key on top.
+        unsafe { ffi::lua_rawget(stack.l, index) };
+        Ok(stack.value_at(stack.top()))
+    }
+
+    /// The element at `n`, counted from 1, without metamethods.
+    pub fn raw_index<'s>(self, stack: &Stack<'s>, n: usize) -> LuaResult<Value<'s>> {
+        let index = stack.index_of(self.0, ffi::TTABLE)?;
+        stack.reserve()?;
+        // SAFETY: a table at `index`, room for one value.
+        unsafe { ffi::lua_rawgeti(stack.l, index, element(n)?) };
+        Ok(stack.value_at(stack.top()))
+    }
+
+    /// Sets a field, without metamethods.
+    #[inline]
+    pub fn raw_set<K: IntoLua>(self, stack: &Stack<'_>, key: K, value: impl IntoLua) -> LuaResult<()> {
+        let index = stack.index_of(self.0, ffi::TTABLE)?;
+        stack.check_memory()?;
+        key.push(stack)?;
+        if !K::IS_KEY {
+            check_key(stack)?;
+        }
+        if let Err(error) = value.push(stack) {
+            // SAFETY: the key is on top.
+            unsafe { ffi::pop(stack.l, 1) };
+            return Err(error);
+        }
+        // SAFETY: a table at `index`, a key that is neither nil nor NaN and a value on top; both used spare slots.
+        unsafe { ffi::lua_rawset(stack.l, index) };
+        Ok(())
+    }
+
+    /// Sets the element at `n`, counted from 1, without metamethods.
+    #[inline]
+    pub fn set_index(self, stack: &Stack<'_>, n: usize, value: impl IntoLua) -> LuaResult<()> {
+        let index = stack.index_of(self.0, ffi::TTABLE)?;
+        stack.check_memory()?;
+        let n = element(n)?;
+        value.push(stack)?;
+        // SAFETY: a table at `index`, a value on top.
+        unsafe { ffi::lua_rawseti(stack.l, index, n) };
+        Ok(())
+    }
+
+    /// Adds an element behind the last.
+    pub fn append(self, stack: &Stack<'_>, value: impl IntoLua) -> LuaResult<()> {
+        self.set_index(stack, self.raw_len(stack) + 1, value)
+    }
+
+    /// The number of elements, without metamethods.
+    pub fn raw_len(self, stack: &Stack<'_>) -> usize {
+        let Ok(index) = stack.index_of(self.0, ffi::TTABLE) else { return 0 };
+        // SAFETY: a table at `index`.
+        unsafe { ffi::lua_objlen(stack.l, index) }
+    }
+
+    /// `table[key]`, as Lua does it.
+    pub fn get<'s>(self, stack: &Stack<'s>, key: impl IntoLua) -> LuaResult<Value<'s>> {
+        let index = stack.index_of(self.0, ffi::TTABLE)?;
+        stack.reserve()?;
+        // SAFETY: spare slots for the function and the table.
+        unsafe {
+            ffi::lua_rawgeti(stack.l, ffi::REGISTRY, stack.shared.helpers.get().get);
+            ffi::lua_pushvalue(stack.l, index);
+        }
+        push_or_pop(stack, key, 2)?;
+        stack.protected(2, 1, 0)?;
+        Ok(stack.value_at(stack.top()))
+    }
+
+    /// `table[key] = value`, as Lua does it.
+    pub fn set(self, stack: &Stack<'_>, key: impl IntoLua, value: impl IntoLua) -> LuaResult<()> {
+        let index = stack.index_of(self.0, ffi::TTABLE)?;
+        // SAFETY: spare slots for the function and the table.
+        unsafe {
+            ffi::lua_rawgeti(stack.l, ffi::REGISTRY, stack.shared.helpers.get().set);
+            ffi::lua_pushvalue(stack.l, index);
+        }
+        push_or_pop(stack, key, 2)?;
+        push_or_pop(stack, value, 3)?;
+        stack.protected(3, 0, 0)
+    }
+
+    pub fn set_metatable(self, stack: &Stack<'_>, metatable: Option<Table<'_>>) -> LuaResult<()> {
+        let index = stack.index_of(self.0, ffi::TTABLE)?;
+        match metatable {
+            Some(metatable) => metatable.push(stack)?,
+            None => Nil.push(stack)?,
+        }
+        // SAFETY: a table at `index`, a table or nil on top.
+        unsafe { ffi::lua_setmetatable(stack.l, index) };
+        Ok(())
+    }
+
+    pub fn metatable<'s>(self, stack: &Stack<'s>) -> LuaResult<Option<Table<'s>>> {
+        let index = stack.index_of(self.0, ffi::TTABLE)?;
+        stack.reserve()?;
+        // SAFETY: a table at `index`, room for one value.
+        let found = unsafe { ffi::lua_getmetatable(stack.l, index) } != 0;
+        Ok(found.then(|| Table(stack.last())))
+    }
+
+    /// Calls `each` with every key and value, on a scope of its own. Fields may be changed or removed meanwhile; after
+    /// a new one was added the walk may end with an error, as in Lua.
+    pub fn for_each(
+        self,
+        stack: &mut Stack<'_>,
+        mut each: impl for<'i> FnMut(&mut Stack<'i>, Value<'i>, Value<'i>) -> LuaResult<()>,
+    ) -> LuaResult<()> {
+        let index = stack.index_of(self.0, ffi::TTABLE)?;
+        stack.scope(|stack| {
+            stack.reserve_many(6)?;
+            let key = stack.top() + 1;
+            // SAFETY: room was made; slot `key` holds the current key, and is written here alone.
+            unsafe { ffi::lua_pushnil(stack.l) };
+            loop {
+                // SAFETY: room was made for function, table and key; the helper gives nil at the end of the table.
+                unsafe {
+                    ffi::lua_rawgeti(stack.l, ffi::REGISTRY, stack.shared.helpers.get().next);
+                    ffi::lua_pushvalue(stack.l, index);
+                    ffi::lua_pushvalue(stack.l, key);
+                }
+                stack.protected(2, 2, 0)?;
+                // SAFETY: the next key and its value are on top.
+                if unsafe { ffi::lua_type(stack.l, key + 1) } == ffi::TNIL {
+                    return Ok(());
+                }
+                stack.reserve_many(6)?;
+                stack.scope(|inner| {
+                    let (k, v) = (inner.value_at(key + 1), inner.value_at(key + 2));
+                    each(inner, k, v)
+                })?;
+                // SAFETY: drops the value and moves the key to its slot. Handles to both ended with the closure.
+                unsafe {
+                    ffi::pop(stack.l, 1);
+                    ffi::lua_replace(stack.l, key);
+                }
+            }
+        })
+    }
+}
+
+/// Pushes a value, or takes off the `n` before it.
+fn push_or_pop(stack: &Stack<'_>, value: impl IntoLua, n: c_int) -> LuaResult<()> {
+    value.push(stack).inspect_err(|_| {
+        // SAFETY: the caller pushed `n` values.
+        unsafe { ffi::pop(stack.l, n) };
+    })
+}
+
+fn element(n: usize) -> LuaResult<c_int> {
+    c_int::try_from(n).map_err(|_| LuaError::exactly("table index is out of range"))
+}
+
+/// Refuses the key on top if no table can have it.
+fn check_key(stack: &Stack<'_>) -> LuaResult<()> {
+    let problem = match stack.value_at(stack.top()) {
+        Value::Nil => "table index is nil",
+        Value::Number(number) if number.is_nan() => "table index is NaN",
+        _ => return Ok(()),
+    };
+    // SAFETY: the key is on top.
+    unsafe { ffi::pop(stack.l, 1) };
+    Err(LuaError::exactly(problem))
+}
+
+impl Function<'_> {
+    /// `setfenv(function, table)`.
+    pub fn set_environment(self, stack: &Stack<'_>, environment: Table<'_>) -> LuaResult<()> {
+        let index = stack.index_of(self.0, ffi::TFUNCTION)?;
+        environment.push(stack)?;
+        // SAFETY: a function at `index`, a table on top.
+        unsafe { ffi::lua_setfenv(stack.l, index) };
+        Ok(())
+    }
+}
+
+impl Thread<'_> {
+    /// A number that no other live coroutine has.
+    pub fn id(self, stack: &Stack<'_>) -> usize {
+        // SAFETY: positive indices are valid; null for what is no thread.
+        unsafe { ffi::lua_tothread(stack.l, self.0.index).addr() }
+    }
+}

@@ -1,0 +1,181 @@
+//! Rust values owned by Lua.
+//!
+//! A userdata's block starts with the identity of its type; a block is taken for a `T` only if it is a full userdata of
+//! the right size with that identity. It holds a count of borrows, so that a `__gc` called by hand frees nothing in use.
+use std::any::TypeId;
+use std::cell::Cell;
+use std::ffi::c_int;
+use std::marker::PhantomData;
+use std::mem::{needs_drop, transmute};
+use std::ops::Deref;
+use std::ptr::NonNull;
+
+use crate::error::{LuaError, LuaResult};
+use crate::ffi::{self, lua_State};
+use crate::stack::{Stack, Table, Userdata, Value};
+
+type Identity = [usize; 2];
+
+#[repr(C)]
+struct Block<T> {
+    identity: Cell<Identity>,
+    borrows: Cell<usize>,
+    value: T,
+}
+
+const NO_IDENTITY: Identity = [0, 0];
+
+fn identity<T: 'static>() -> Identity {
+    // SAFETY: a `TypeId` is 16 bytes without padding; only equality of these bytes is used.
+    unsafe { transmute::<TypeId, Identity>(TypeId::of::<T>()) }
+}
+
+/// A Rust value inside a userdata, borrowed for as long as its slot lives.
+pub struct Borrowed<'s, T> {
+    block: NonNull<Block<T>>,
+    life: PhantomData<&'s T>,
+}
+
+impl<T> Deref for Borrowed<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        // SAFETY: `borrow` checked the block; the slot keeps it from the collector, the count from `__gc`.
+        unsafe { &self.block.as_ref().value }
+    }
+}
+
+impl<T> Drop for Borrowed<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: as in `deref`.
+        let borrows = unsafe { &self.block.as_ref().borrows };
+        borrows.set(borrows.get() - 1);
+    }
+}
+
+/// Borrows the `T` in the userdata at an index, if there is one.
+///
+/// # Safety
+/// Rust's turn; the index is valid, and its slot keeps its value for 's.
+#[inline]
+pub(crate) unsafe fn borrow<'s, T: 'static>(l: *mut lua_State, index: c_int) -> Option<Borrowed<'s, T>> {
+    // SAFETY: the caller's promise. Identity and size are read only from a full userdata of exactly our size.
+    unsafe {
+        if ffi::lua_type(l, index) != ffi::TUSERDATA || ffi::lua_objlen(l, index) != size_of::<Block<T>>() {
+            return None;
+        }
+        let block = NonNull::new(ffi::lua_touserdata(l, index).cast::<Block<T>>())?;
+        let found = (&raw const (*block.as_ptr()).identity).cast::<Identity>().read();
+        if found != identity::<T>() {
+            return None;
+        }
+        let borrows = &block.as_ref().borrows;
+        borrows.set(borrows.get() + 1);
+        Some(Borrowed { block, life: PhantomData })
+    }
+}
+
+impl<'s> Userdata<'s> {
+    /// The Rust value inside, if it is a `T`.
+    #[inline]
+    pub fn get<T: 'static>(self, stack: &Stack<'s>) -> Option<Borrowed<'s, T>> {
+        let index = stack.index_of(self.0, ffi::TUSERDATA).ok()?;
+        // SAFETY: the slot is this stack's and lives for 's.
+        unsafe { borrow(stack.l, index) }
+    }
+}
+
+impl<'s> Stack<'s> {
+    /// Says what userdata of type `T` can do: `define` fills the metatable and the table its `__index` names. Once
+    /// per VM and type, before the first one is made.
+    pub fn define_type<T: 'static>(
+        &mut self,
+        define: impl for<'i> FnOnce(&Stack<'i>, Table<'i>, Table<'i>) -> LuaResult<()>,
+    ) -> LuaResult<()> {
+        self.scope(|stack| {
+            let metatable = stack.metatable_of::<T>()?;
+            let methods = stack.table(0, 8)?;
+            metatable.raw_set(stack, "__index", methods)?;
+            metatable.raw_set(stack, "__metatable", false)?;
+            define(stack, metatable, methods)
+        })
+    }
+
+    /// A userdata that owns `value` and drops it when collected.
+    pub fn userdata<T: 'static>(&self, value: T) -> LuaResult<Userdata<'s>> {
+        const { assert!(align_of::<Block<T>>() <= 8, "Lua's blocks are aligned to 8 bytes") };
+        self.reserve()?;
+        self.check_large(size_of::<Block<T>>())?;
+        self.metatable_of::<T>()?;
+        // SAFETY: lenient, with spare slots; the block is written before anybody can see it. The metatable, whose
+        // `__gc` drops the value, is set last, and takes its slot in turn.
+        unsafe {
+            let block = ffi::lua_newuserdata(self.l, size_of::<Block<T>>()).cast::<Block<T>>();
+            block.write(Block { identity: Cell::new(identity::<T>()), borrows: Cell::new(0), value });
+            ffi::lua_insert(self.l, -2);
+            ffi::lua_setmetatable(self.l, -2);
+        }
+        Ok(Userdata(self.last()))
+    }
+
+    /// Pushes the metatable of `T`, making it when first asked.
+    fn metatable_of<T: 'static>(&self) -> LuaResult<Table<'s>> {
+        self.reserve()?;
+        let id = self.shared.metatables.borrow().get(&TypeId::of::<T>()).copied();
+        if let Some(id) = id {
+            // SAFETY: room for one value.
+            unsafe { ffi::lua_rawgeti(self.l, ffi::REGISTRY, id) };
+            return Ok(Table(self.last()));
+        }
+        let metatable = self.table(0, 4)?;
+        if needs_drop::<T>() {
+            // SAFETY: lenient, with spare slots.
+            unsafe {
+                ffi::lua_pushlstring(self.l, b"__gc".as_ptr().cast(), 4);
+                ffi::lua_pushcclosure(self.l, collect::<T>, 0);
+                ffi::lua_rawset(self.l, metatable.0.index);
+            }
+        }
+        // SAFETY: spare slots.
+        let id = unsafe {
+            ffi::lua_pushvalue(self.l, metatable.0.index);
+            self.shared.refer(self.l)
+        };
+        self.shared.metatables.borrow_mut().insert(TypeId::of::<T>(), id);
+        Ok(metatable)
+    }
+}
+
+/// `__gc`: drops the value, unless it was dropped before or is in use. An error or panic here has nowhere to go.
+unsafe extern "C-unwind" fn collect<T: 'static>(l: *mut lua_State) -> c_int {
+    // SAFETY: Lua called us with a live state. Without identity nobody takes the block for a `T` again.
+    unsafe {
+        let verdict = crate::call::answer(l, |call| {
+            if let Some(found) = borrow::<T>(l, 1)
+                && found.block.as_ref().borrows.get() == 1
+            {
+                found.block.as_ref().identity.set(NO_IDENTITY);
+                let block = found.block;
+                drop(found);
+                std::ptr::drop_in_place(&raw mut (*block.as_ptr()).value);
+            }
+            call.ret(())
+        });
+        verdict.max(0)
+    }
+}
+
+/// Reads `self` of a method.
+impl<'c> crate::call::Call<'c> {
+    /// The Rust value in the n-th argument, or `bad argument #n to 'f' (name expected, got …)`.
+    pub fn arg_userdata<T: 'static>(&self, n: u32, name: &str) -> LuaResult<Borrowed<'c, T>> {
+        let value: Option<Value<'c>> = self.arg(n)?;
+        let found = match value {
+            Some(Value::Userdata(userdata)) => userdata.get::<T>(self),
+            _ => None,
+        };
+        found.ok_or_else(|| {
+            let got = value.map_or("no value", |value| value.type_name());
+            LuaError::argument(n, format!("{name} expected, got {got}"))
+        })
+    }
+}
