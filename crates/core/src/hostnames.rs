@@ -28,7 +28,13 @@ pub enum Conflict {
 
 impl<T> Default for Hostnames<T> {
     fn default() -> Self {
-        Self { exact: HashMap::new(), head: HashMap::new(), tail: HashMap::new(), taken: HashSet::new(), longest: 0 }
+        Self {
+            exact: HashMap::new(),
+            head: HashMap::new(),
+            tail: HashMap::new(),
+            taken: HashSet::new(),
+            longest: 0,
+        }
     }
 }
 

@@ -243,6 +243,7 @@ fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
     h1.timeout.clear();
     r.framing.set(framed);
     r.keepalive.set(framed.keep_alive);
+    h1.body_wait.set((0, 0));
     *h1.body.borrow_mut() = match framed.body {
         Body::None | Body::Length(0) => BodyReader::Done,
         Body::Length(length) => BodyReader::Length(length),
