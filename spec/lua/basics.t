@@ -114,8 +114,6 @@ location /ok { content_by_lua_block { ngx.say("ok") } }
 ["GET /t", "GET /ok"]
 --- error_code eval
 [500, 200]
---- error_log
-stack overflow
 
 === TEST 11: globals of init_by_lua are seen by handlers
 --- http_config
