@@ -27,7 +27,8 @@ pub(crate) fn test() -> Result<(), String> {
     ] {
         eprintln!("$ cargo {}", args.join(" "));
         let mut command = run::cargo_command();
-        command.args(args).env("MOONREST_BINARY", &binary);
+        // No backtraces: the unwinder cannot walk through the frames of compiled Lua code.
+        command.args(args).env("MOONREST_BINARY", &binary).env("RUST_BACKTRACE", "0");
         let (success, counted) = counted(&mut command)?;
         // A program that fails without a failed test did not get as far as its tests.
         complete &= success || counted.failed > 0;
