@@ -5,6 +5,7 @@ use super::{define, escape::decode, request, subtable};
 use crate::scheduler::{Operation, Values};
 use moonrest_luajit::{Call, LuaResult, Nil, Return, Stack, Table, Value};
 use moonrest_proto::http1::Version;
+use moonrest_sys::time;
 
 pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
     let req = subtable(stack, ngx, "req")?;
@@ -125,8 +126,10 @@ fn http_version(call: &mut Call<'_>) -> LuaResult<Return> {
 }
 
 fn start_time(call: &mut Call<'_>) -> LuaResult<Return> {
-    let at = request(call, |r, _| Ok(r.started.get()))?;
-    call.ret(at.secs as f64 + f64::from(at.millis()) / 1000.0)
+    let began = request(call, |r, _| Ok(r.started_ms.get()))?;
+    let age = time::monotonic_ms().saturating_sub(began);
+    let now = time::wall();
+    call.ret(now.secs as f64 + f64::from(now.millis()) / 1000.0 - age as f64 / 1000.0)
 }
 
 fn set_header(call: &mut Call<'_>) -> LuaResult<Return> {
