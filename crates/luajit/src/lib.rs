@@ -71,17 +71,17 @@
 //!
 //! | What | Instructions |
 //! |---|---|
-//! | pooled coroutine taken, run, finished, returned, with `lend` | 830 |
-//! | yield from a Rust function with an operation, and resume, with `lend` | 745 |
-//! | function called from Rust through `with` and `call` (a protected call with a handler) | 720 |
+//! | pooled coroutine taken, run, finished, returned, with `lend` | 826 |
+//! | yield from a Rust function with an operation, and resume, with `lend` | 743 |
+//! | function called from Rust through `with` and `call` (a protected call with a handler) | 725 |
 //! | C function of LuaJIT's library (`os.time`) | 263 |
-//! | Rust function, nothing in or out | 212 |
+//! | Rust function, nothing in or out | 213 |
 //! | Rust function, number in and out; string in and out | 287; 452 |
 //! | Rust function that returns a table of two fields (collecting it included) | 2,035 |
 //! | FFI entry of another library (`getppid`) in a compiled loop | 14 |
-//! | FFI getter with `exdata()` and `raw::host` in a compiled loop | 31 |
-//! | `table.isempty`; `isarray`, `nkeys`, `clone` of a table with 10 keys, all compiled | 30; 661, 790, 2,528 |
-//! | error raised by `error`, by a Rust function, and caught by `pcall` | 15,500, 23,800 |
+//! | FFI getter with `exdata()` and `raw::host` in a compiled loop | 32 |
+//! | `table.isempty`; `isarray`, `nkeys`, `clone` of a table with 10 keys, all compiled | 31; 661, 788, 2,530 |
+//! | error raised by `error`, by a Rust function, and caught by `pcall` | 15,400, 23,700 |
 #![allow(unsafe_code)]
 
 mod c_stack;
