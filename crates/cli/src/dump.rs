@@ -1,7 +1,6 @@
 //! `--dump-directives` and `--dump-variables`: the program's tables as text, for documentation.
 
 use moonrest_http::module::DirectiveInfo;
-use moonrest_http_modules::MODULES;
 use moonrest_server::{Arity, main_directives};
 use std::fmt::Write as _;
 
@@ -18,7 +17,7 @@ pub(crate) fn directives() -> String {
     for directive in main_directives() {
         row(directive.module, &directive.info);
     }
-    for module in MODULES {
+    for module in crate::modules::registry() {
         for info in module.directives() {
             row(module.name(), &info);
         }
@@ -29,7 +28,7 @@ pub(crate) fn directives() -> String {
 /// A line per variable: module, name with its `$`, whether it may be assigned.
 pub(crate) fn variables() -> String {
     let mut out = String::new();
-    for module in MODULES {
+    for module in crate::modules::registry() {
         for variable in module.variables() {
             let writable = if variable.set.is_some() { "yes" } else { "no" };
             let _ = writeln!(out, "{}\t${}\t{writable}", module.name(), variable.name);

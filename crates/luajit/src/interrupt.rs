@@ -47,6 +47,11 @@ thread_local! {
     static TARGET: Cell<*const Stop> = const { Cell::new(ptr::null()) };
 }
 
+/// Whether a VM runs on this thread.
+pub(crate) fn is_running() -> bool {
+    !TARGET.get().is_null()
+}
+
 static HANDLER: Once = Once::new();
 
 /// Stops what a VM runs, from any thread.

@@ -40,7 +40,8 @@
 //! - *A Lua error never unwinds a Rust frame that owns something.* What may raise runs in a protected call. What
 //!   could raise only "not enough memory" runs while the allocator refuses nothing (module `heap`): the limit is then
 //!   noted, and raised by the frame that owns nothing (module `call`).
-//! - *A panic never crosses a Lua frame.* It becomes a Lua error in a Rust function, a code in an FFI entry.
+//! - *A panic never crosses a Lua frame.* It becomes a Lua error in a Rust function, a code in an FFI entry. Its report
+//!   has no backtrace, because a walk over compiled Lua code aborts: see [`is_running_lua`].
 //! - *Rust and Lua take turns.* An FFI entry runs within Lua's turn, so every handle refuses it.
 //! - *A handle is checked when used.* Wrong ones give errors. Lua code that goes behind the scenes with `ffi` or bytecode
 //!   can of course do harm; with `debug` it can confuse, but not corrupt, except by `debug.setlocal` on Rust's frames.
@@ -96,6 +97,7 @@ mod heap;
 mod host;
 mod interrupt;
 mod modules;
+mod panics;
 pub mod raw;
 mod reference;
 mod shared;
@@ -112,6 +114,7 @@ pub use convert::{FromLua, IntoLua, IntoLuaMulti, Light, Nil, With};
 pub use coroutine::{Coroutine, Resumed};
 pub use error::{ErrorKind, LuaError, LuaResult};
 pub use interrupt::Interrupter;
+pub use panics::is_running_lua;
 pub use reference::Ref;
 pub use stack::{Function, Results, Slot, Stack, Table, Thread, Userdata, Value};
 pub use traceback::format_coroutines;

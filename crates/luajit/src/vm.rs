@@ -10,7 +10,7 @@ use crate::ffi::{self, lua_State};
 use crate::interrupt::Interrupter;
 use crate::shared::{Helpers, Shared};
 use crate::stack::{Cut, Stack};
-use crate::{extras, guards, host, modules, traceback};
+use crate::{extras, guards, host, modules, panics, traceback};
 
 /// How a VM is made.
 #[derive(Clone, Debug)]
@@ -83,6 +83,7 @@ impl Drop for Use<'_> {
 impl Vm {
     /// Makes a VM, on the thread that will use it.
     pub fn new(options: &Options) -> LuaResult<Self> {
+        panics::install();
         let shared = Shared::new(options.memory_limit);
         let main = shared.open().ok_or_else(LuaError::memory)?;
         let vm = Self(Lua(shared));

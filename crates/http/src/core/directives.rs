@@ -66,6 +66,7 @@ pub(super) const TABLE: &[D] = &[
     ),
     D::size("client_body_buffer_size", |c| &mut c.client_body_buffer_size),
     D::msec("client_body_timeout", |c| &mut c.client_body_timeout),
+    D::size("client_body_min_rate", |c| &mut c.client_body_min_rate),
     D::new(
         "client_body_in_file_only",
         Contexts::HSL,
