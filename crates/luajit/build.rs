@@ -14,8 +14,13 @@ fn main() -> io::Result<()> {
     flags.push_str(" -DLUAJIT_ENABLE_CHECKHOOK");
     // SAFETY: a build script has one thread here.
     unsafe { env::set_var("TARGET_CFLAGS", flags) };
-    // LuaJIT's assertions belong to debug builds: they cost half of its speed.
-    let debug = env::var("PROFILE").is_ok_and(|profile| profile == "debug");
+    // LuaJIT's own assertions, for the nightly run of the tests.
+    println!("cargo:rerun-if-env-changed=MOONREST_LUAJIT_ASSERT");
+    println!("cargo:rustc-check-cfg=cfg(luajit_assert)");
+    let debug = env::var_os("MOONREST_LUAJIT_ASSERT").is_some();
+    if debug {
+        println!("cargo:rustc-cfg=luajit_assert");
+    }
     let artifacts = luajit_src::Build::new().lua52compat(true).debug(debug).build();
     artifacts.print_cargo_metadata();
 

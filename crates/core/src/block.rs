@@ -9,16 +9,6 @@ pub struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// How many words it has, the first included.
-    pub fn len(&self) -> usize {
-        self.directive.args.len() + 1
-    }
-
-    /// A row has at least one word.
-    pub fn is_empty(&self) -> bool {
-        false
-    }
-
     /// The first word.
     pub fn key(&self) -> &'a Word {
         &self.directive.name

@@ -56,6 +56,7 @@ impl PhaseHandler for Status {
         if !matches!(r.method.get(), Method::Get | Method::Head) {
             return Step::finish(405);
         }
+        r.ignore_body()?;
         let total = |counter: fn(&Counters) -> &AtomicU64| r.worker.total(counter);
         let text = format!(
             "Active connections: {} \nserver accepts handled requests\n {} {} {} \n\

@@ -190,11 +190,12 @@ impl Matcher {
     /// The location named like the path with a slash behind it, if requests for the path are redirected there. It
     /// stands behind all names up to the path, but others may lie between ("/a" "/a+" "/a/").
     fn find_slashed(&self, path: &[u8], after: usize) -> Option<LocId> {
-        let candidates = self.names.get(after..)?.iter().take_while(|entry| entry.name.starts_with(path));
-        let is_slashed = |entry: &&NameEntry| {
-            entry.auto_redirect && entry.name.len() == path.len() + 1 && entry.name.ends_with(b"/")
-        };
-        candidates.into_iter().find(is_slashed).and_then(|entry| entry.exact.or(entry.prefix))
+        let behind = self.names.get(after..)?;
+        let at = behind.partition_point(|entry| entry.name.iter().lt(path.iter().chain(b"/")));
+        let entry = behind.get(at).filter(|entry| {
+            entry.auto_redirect && entry.name.strip_prefix(path).is_some_and(|rest| rest == b"/")
+        })?;
+        entry.exact.or(entry.prefix)
     }
 
     /// The location of the first regular expression that matches; its groups become the request's captures.

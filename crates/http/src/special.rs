@@ -54,10 +54,16 @@ pub(crate) async fn respond(r: &RequestRef, status: u16) -> Result<Answer, Reque
         }
         r.out.borrow_mut().set_content_type(Bytes::new());
         r.exchange.error_starts(r, status);
-        let Some(page) = error_page(r, status) else { return built_in(r, status).await };
+        let Some(page) = error_page(r, status) else {
+            refuse_body(r);
+            return built_in(r, status).await;
+        };
         match follow(r, &page) {
             Ok(Some(entry)) => return Ok(Answer::Redirected(entry)),
-            Ok(None) => return redirect_to_client(r).await,
+            Ok(None) => {
+                refuse_body(r);
+                return redirect_to_client(r).await;
+            }
             Err(error) => {
                 crate::engine::report(r, &error);
                 status = error.status();
@@ -66,8 +72,17 @@ pub(crate) async fn respond(r: &RequestRef, status: u16) -> Result<Answer, Reque
     }
 }
 
+/// A body that nobody has read is not asked for any more; where its framing is broken no next request can be found.
+fn refuse_body(r: &Request) {
+    r.framing.set(Framing { expect_continue: false, ..r.framing.get() });
+    if r.ignore_body().is_err() {
+        r.keepalive.set(false);
+    }
+}
+
 /// 200 and the like without a page.
 async fn plain(r: &RequestRef, status: u16) -> Result<Answer, RequestError> {
+    r.ignore_body()?;
     {
         let mut out = r.out.borrow_mut();
         out.status = status;

@@ -157,11 +157,11 @@ impl Worker {
         self.crowded.replace(now) != now
     }
 
-    /// Whether the idle connection that asks shall close: all shall when the worker drains, some when there are too many.
+    /// Whether the idle connection that asks shall close because there are too many.
     pub(crate) fn wants_no_idle(&self) -> bool {
         let unwanted = self.unwanted.get();
         self.unwanted.set(unwanted.saturating_sub(1));
-        unwanted > 0 || self.is_quitting()
+        unwanted > 0
     }
 
     /// Resolves when draining begins.

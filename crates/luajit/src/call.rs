@@ -231,7 +231,7 @@ pub(crate) unsafe fn answer<'c>(
         Ok(Err(error)) => raise(&call, &error),
         Err(panic) => raise_panic(&call, panic),
     };
-    if shared.heap.overdrawn.get() && was {
+    if shared.heap.overdrawn.get() && was && shared.heap.is_exhausted(l) {
         verdict = raise_memory(&call);
     }
     shared.heap.strict.set(was);
@@ -276,7 +276,7 @@ fn raise_panic(call: &Call<'_>, panic: Box<dyn Any + Send>) -> c_int {
 
 #[cold]
 fn raise_memory(call: &Call<'_>) -> c_int {
-    call.stack.shared.heap.overdrawn.set(false);
+    call.stack.shared.heap.settle();
     // A yield that is not going to happen waits for nothing.
     call.stack.shared.wanted.borrow_mut().take_if(|(l, _)| *l == call.stack.l);
     // SAFETY: spare slots are there, and lenient, so this raises nothing. LuaJIT keeps this string for ever, so that

@@ -15,7 +15,7 @@ use std::mem::MaybeUninit;
 use std::rc::Rc;
 
 use crate::convert::{IntoLua, IntoLuaMulti};
-use crate::error::{LuaError, LuaResult};
+use crate::error::{ErrorKind, LuaError, LuaResult};
 use crate::ffi::{self, lua_State};
 use crate::shared::{Idle, Shared};
 use crate::stack::{Stack, Thread};
@@ -63,7 +63,7 @@ impl Coroutine {
         let coroutine = Self { shared: shared.clone(), l, anchor, pooled: true };
         if shared.heap.overdrawn.get() {
             if shared.depth.get() == 0 {
-                shared.heap.overdrawn.set(false);
+                shared.heap.settle();
             }
             return Err(LuaError::memory());
         }
@@ -200,11 +200,13 @@ impl Coroutine {
         unsafe {
             let stack = Stack::new(self.l, &self.shared, 0);
             let error = if stack.top() == 0 {
-                LuaError::of(crate::ErrorKind::Runtime, "unknown error")
+                LuaError::of(ErrorKind::Runtime, "unknown error")
             } else {
                 stack.describe_error_on_main(status)
             };
-            error.with_traceback(traceback::frames(self.l, 0))
+            // The hook that stops a run leaves no line number behind.
+            let place = if error.kind() == ErrorKind::Interrupted { self.shared.stop.place() } else { None };
+            error.with_traceback(place.unwrap_or_else(|| traceback::frames(self.l, 0)))
         }
     }
 

@@ -1,4 +1,7 @@
-//! The VM's allocator: the global allocator, counted and limited.
+//! The VM's allocator: mimalloc, counted and limited.
+//!
+//! It is called directly, not through `std::alloc`: after a failed allocation LuaJIT may free a block with a smaller
+//! size than it asked for (closures whose upvalues did not fit), which the allocator of a Rust program may not see.
 //!
 //! While Lua code runs the limit is strict: past it an allocation fails and Lua raises "not enough memory". While Rust
 //! code runs it is lenient: every allocation is granted, and passing the limit is noted instead. So the C functions
@@ -9,10 +12,11 @@
 //! LuaJIT collects nothing when an allocation fails, and its collector lets the heap double between cycles. With a
 //! limit that would waste half of it, so each time usage passes a mark (three quarters of the limit, then halves of
 //! what is left) the collector is asked for a whole cycle at its next safe point.
-use std::alloc::{Layout, alloc, dealloc, realloc};
 use std::cell::Cell;
 use std::ffi::c_void;
 use std::ptr;
+
+use libmimalloc_sys::{mi_free, mi_realloc};
 
 use crate::ffi::{self, lua_State};
 
@@ -21,8 +25,6 @@ const STEP_MULTIPLIER: i32 = 200;
 /// A step multiplier of zero means that one step is a whole cycle.
 const WHOLE_CYCLE: i32 = 0;
 const SMALLEST_MARK: usize = 64 * 1024;
-/// Enough for every C type: LuaJIT asks for no more than this of an allocator.
-const ALIGN: usize = 8;
 
 pub(crate) struct Heap {
     used: Cell<usize>,
@@ -34,6 +36,8 @@ pub(crate) struct Heap {
     pub(crate) strict: Cell<bool>,
     /// The limit was passed while lenient.
     pub(crate) overdrawn: Cell<bool>,
+    /// A collection was tried for this overdraft.
+    collected: Cell<bool>,
     /// The main state once it is complete, for the collector's settings.
     pub(crate) main: Cell<*mut lua_State>,
 }
@@ -48,6 +52,7 @@ impl Heap {
             pressed: Cell::new(false),
             strict: Cell::new(true),
             overdrawn: Cell::new(false),
+            collected: Cell::new(false),
             main: Cell::new(ptr::null_mut()),
         }
     }
@@ -68,6 +73,26 @@ impl Heap {
         self.used.get().saturating_add(size) <= self.limit.get()
     }
 
+    /// Whether an overdraft stands, after a collection if need be. Only in Rust's turn.
+    #[cold]
+    pub(crate) fn is_exhausted(&self, l: *mut lua_State) -> bool {
+        if !self.has_room(0) && !self.collected.replace(true) {
+            // SAFETY: Rust's turn, on a live state.
+            unsafe { ffi::lua_gc(l, ffi::GCCOLLECT, 0) };
+        }
+        let exhausted = !self.has_room(0);
+        if !exhausted {
+            self.settle();
+        }
+        exhausted
+    }
+
+    /// Forgets an overdraft.
+    pub(crate) fn settle(&self) {
+        self.overdrawn.set(false);
+        self.collected.set(false);
+    }
+
     /// Back to the collector's own pace once the pressure is gone. Called when Lua code has returned to Rust.
     #[inline]
     pub(crate) fn relax(&self) {
@@ -80,6 +105,11 @@ impl Heap {
     fn relax_now(&self) {
         let limit = self.limit.get();
         let first = limit - limit / 4;
+        if self.used.get() > limit - limit / 8 {
+            // So that the next run, or the compiler, does not start at the limit because of garbage.
+            // SAFETY: Rust's turn; the main state lives as long as the heap is used.
+            unsafe { ffi::lua_gc(self.main.get(), ffi::GCCOLLECT, 0) };
+        }
         if self.used.get() < first / 4 * 3 {
             self.pressed.set(false);
             self.mark.set(first);
@@ -91,7 +121,7 @@ impl Heap {
     #[cold]
     fn press(&self) {
         let (used, limit) = (self.used.get(), self.limit.get());
-        self.mark.set(used + (limit.saturating_sub(used) / 2).max(SMALLEST_MARK));
+        self.mark.set((used + (limit.saturating_sub(used) / 2).max(SMALLEST_MARK)).min(limit));
         let main = self.main.get();
         if main.is_null() {
             return;
@@ -108,10 +138,12 @@ impl Heap {
     /// Counts a change of size; false means that it is refused.
     #[inline]
     fn charge(&self, old: usize, new: usize) -> bool {
-        let used = self.used.get() - old + new;
+        let used = self.used.get().wrapping_sub(old).wrapping_add(new);
         if used > self.mark.get() && new > old {
             if used > self.limit.get() {
                 if self.strict.get() {
+                    // Whoever catches the error gets a collection first.
+                    self.press();
                     return false;
                 }
                 self.overdrawn.set(true);
@@ -140,23 +172,15 @@ pub(crate) unsafe extern "C" fn allocate(
     if !heap.charge(old, new) {
         return ptr::null_mut();
     }
-    // LuaJIT never asks for half the address space: it checks sizes against 2 GiB per object or its own maximum.
-    let layout = |size| Layout::from_size_align(size, ALIGN).unwrap_or(Layout::new::<u64>());
-    // SAFETY: sizes are not zero where `alloc` and `realloc` are called; `pointer` was allocated with `old` bytes.
-    let answer = unsafe {
-        match (old, new) {
-            (_, 0) => {
-                if old != 0 {
-                    dealloc(pointer.cast(), layout(old));
-                }
-                return ptr::null_mut();
-            }
-            (0, _) => alloc(layout(new)),
-            (_, _) => realloc(pointer.cast(), layout(old), new),
-        }
-    };
-    if answer.is_null() {
-        heap.used.set(heap.used.get() - new + old);
+    if new == 0 {
+        // SAFETY: null or from here.
+        unsafe { mi_free(pointer) };
+        return ptr::null_mut();
     }
-    answer.cast()
+    // SAFETY: null or from here.
+    let answer = unsafe { mi_realloc(pointer, new) };
+    if answer.is_null() {
+        heap.used.set(heap.used.get().wrapping_sub(new).wrapping_add(old));
+    }
+    answer
 }

@@ -35,9 +35,10 @@ pub(crate) struct Stop {
     /// Calls from Rust into Lua, one inside the other.
     nested: Cell<u32>,
     /// The hook raised its error in the last run.
-    pub(crate) fired: Cell<bool>,
+    fired: Cell<bool>,
     before: Cell<Target>,
-    pub(crate) place: RefCell<Option<String>>,
+    /// Where the hook found the run.
+    place: RefCell<Option<String>>,
 }
 
 /// What the signal handler acts on: the run under way on this thread.
@@ -133,6 +134,11 @@ impl Stop {
 
     pub(crate) fn is_set(&self) -> bool {
         self.fired.get()
+    }
+
+    /// The call stack where the last run was stopped.
+    pub(crate) fn place(&self) -> Option<String> {
+        self.place.borrow().clone()
     }
 
     pub(crate) fn close(&self) {

@@ -146,13 +146,18 @@ impl<'s> Stack<'s> {
 
     #[inline]
     pub(crate) fn check_memory(&self) -> LuaResult<()> {
-        if self.shared.heap.overdrawn.get() { Err(LuaError::memory()) } else { Ok(()) }
+        let heap = &self.shared.heap;
+        if heap.overdrawn.get() && heap.is_exhausted(self.l) { Err(LuaError::memory()) } else { Ok(()) }
     }
 
     #[inline]
     pub(crate) fn check_large(&self, size: usize) -> LuaResult<()> {
         if size >= LARGE && !self.shared.heap.has_room(size) {
-            return Err(LuaError::memory());
+            // SAFETY: Rust's turn, on a live state.
+            unsafe { ffi::lua_gc(self.l, ffi::GCCOLLECT, 0) };
+            if !self.shared.heap.has_room(size) {
+                return Err(LuaError::memory());
+            }
         }
         self.check_memory()
     }
@@ -331,7 +336,9 @@ impl<'s> Stack<'s> {
             return Ok(());
         }
         let error = self.take_error(status);
-        Err(match self.shared.traceback.borrow_mut().take() {
+        let traceback = self.shared.traceback.borrow_mut().take();
+        let place = if error.kind() == ErrorKind::Interrupted { self.shared.stop.place() } else { None };
+        Err(match place.or(traceback) {
             Some(traceback) if handler != 0 => error.with_traceback(traceback),
             _ => error,
         })

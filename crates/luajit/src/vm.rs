@@ -76,7 +76,7 @@ impl Drop for Use<'_> {
         let depth = self.0.depth.get() - 1;
         self.0.depth.set(depth);
         if depth == 0 {
-            self.0.heap.overdrawn.set(false);
+            self.0.heap.settle();
         }
     }
 }

@@ -10,11 +10,13 @@ mod files;
 mod framing;
 mod heads;
 mod idle;
+mod leaving;
 mod limits;
 mod listeners;
 mod pipelining;
 mod process;
 mod timeouts;
+mod unread;
 mod versions;
 
 use moonrest_testkit::{Response, Server, ServerBuilder, response::Context};

@@ -136,6 +136,7 @@ impl Handler {
                 return Ok(Flow::Finish(500));
             }
         };
+        r.ignore_body()?;
         {
             let mut out = r.out_mut();
             out.status = 200;

@@ -59,6 +59,7 @@ impl PhaseHandler for Precompressed {
             moonrest_http::crit!(r, "\"{}\" is not a regular file", String::from_utf8_lossy(&path));
             return Step::finish(404);
         }
+        r.ignore_body()?;
         {
             let mut out = r.out_mut();
             out.status = 200;

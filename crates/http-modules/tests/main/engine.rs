@@ -111,6 +111,7 @@ impl PhaseHandler for Handler {
                         let Ok(turn) = gate.acquire().await else { break };
                         turn.forget();
                     }
+                    ["panic"] => panic!("as the test asked"),
                     ["open", name] => gate(name).add_permits(1),
                     ["body", name] => {
                         let body = BODIES.with_borrow(|bodies| bodies[name].0.clone());
@@ -157,7 +158,7 @@ impl Resources for Files {
     }
 }
 
-fn compile(server: &str) -> Arc<Http> {
+pub(crate) fn compile(server: &str) -> Arc<Http> {
     let text = format!("http {{ server {{ listen 127.0.0.1:1; default_type text/html; {server} }} }}");
     let files = Files(text.into());
     let (tree, errors) = moonrest_conf::parse(&files, Path::new("/"), Path::new("test.conf"));

@@ -4,3 +4,4 @@
 
 mod engine;
 mod filters;
+mod panics;

@@ -57,6 +57,17 @@ pub struct H1 {
     pub(super) reset: Cell<bool>,
     /// `reset_timedout_connection` of the response being sent.
     pub(super) reset_if_late: Cell<bool>,
+    doing: Cell<Doing>,
+}
+
+/// What a connection counts as in `stub_status`; one thing at a time.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Doing {
+    #[default]
+    Nothing,
+    Waiting,
+    Reading,
+    Writing,
 }
 
 /// What a connection needs while something is going on. Kept by the worker in between.
@@ -136,6 +147,7 @@ impl H1 {
             eof: Cell::new(false),
             reset: Cell::new(false),
             reset_if_late: Cell::new(false),
+            doing: Cell::default(),
         })
     }
 
@@ -145,6 +157,19 @@ impl H1 {
 
     pub(super) fn default_core(&self) -> &crate::core::Core {
         &self.worker.http.location(self.last_location()).core
+    }
+
+    /// Counts the connection as this from now on, and no longer as what it was.
+    pub(super) fn count_as(&self, doing: Doing) {
+        let counters = &self.worker.counters;
+        for (doing, by) in [(self.doing.replace(doing), -1), (doing, 1)] {
+            match doing {
+                Doing::Nothing => {}
+                Doing::Waiting => bump(&counters.waiting, by),
+                Doing::Reading => bump(&counters.reading, by),
+                Doing::Writing => bump(&counters.writing, by),
+            }
+        }
     }
 
     /// Bytes read and not used.
@@ -283,7 +308,7 @@ pub(super) async fn batch(h1: Rc<H1>, rest: Rest) -> After {
             Handling::Later(later) => engine::handle_later(&r, later).await,
             Handling::Finished => Ok(()),
         };
-        bump(&h1.worker.counters.writing, -1);
+        h1.count_as(Doing::Nothing);
         if let Some(after) = finish(&h1, &r, result).await {
             return after;
         }
@@ -299,9 +324,8 @@ pub(super) async fn batch(h1: Rc<H1>, rest: Rest) -> After {
 
 /// Counts a request in.
 pub(super) fn begin(h1: &H1) {
-    let counters = &h1.worker.counters;
-    bump(&counters.requests, 1);
-    bump(&counters.writing, 1);
+    bump(&h1.worker.counters.requests, 1);
+    h1.count_as(Doing::Writing);
 }
 
 impl H1 {
@@ -343,6 +367,8 @@ async fn finish(h1: &Rc<H1>, r: &RequestRef, result: Result<(), RequestError>) -
         let discarded = moonrest_net::timer::within(total, discard_rest(h1, r, step)).await;
         return match discarded {
             Some(Ok(())) => None,
+            // The body is broken, the answer is on its way: closing at once could destroy it.
+            Some(Err(RequestError::Client { .. })) if lingering != Lingering::Off => Some(linger),
             _ => Some(After::Close),
         };
     }

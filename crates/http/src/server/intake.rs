@@ -1,11 +1,10 @@
 //! Heads: read, checked, turned into requests; what happens when they stop coming.
 
-use super::h1::{BodyReader, Fill, H1, Work, flush};
+use super::h1::{BodyReader, Doing, Fill, H1, Work, flush};
 use super::head::Delimited;
 use crate::{
     engine,
     request::{Memory, NewRequest, Request, RequestRef},
-    worker::bump,
 };
 use moonrest_proto::{
     http1::{
@@ -60,11 +59,9 @@ pub(super) async fn next_request(h1: &Rc<H1>, memory: Option<Box<Memory>>) -> Ne
             return Next::Close;
         }
         // nginx: a connection waits until the first byte of a request has come.
-        let counters = &h1.worker.counters;
-        let counter = if h1.unread() == 0 { &counters.waiting } else { &counters.reading };
-        bump(counter, 1);
+        h1.count_as(if h1.unread() == 0 { Doing::Waiting } else { Doing::Reading });
         let filled = poll_fn(|cx| h1.poll_fill(cx)).await;
-        bump(counter, -1);
+        h1.count_as(Doing::Nothing);
         match filled {
             Ok(0) => return head_ended(h1, memory, None),
             Ok(_) if begun => {}

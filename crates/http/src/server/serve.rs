@@ -3,21 +3,30 @@
 
 use super::{
     accept::End,
-    h1::{After, Fill, H1, batch, linger},
+    h1::{After, Doing, Fill, H1, batch, linger},
     now,
 };
-use crate::worker::bump;
+use moonrest_core::Level;
+use moonrest_sys::time::monotonic_coarse_ms;
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
 };
+
+/// How long a connection must have been idle before a draining worker closes it, in milliseconds: more than most round
+/// trips. nginx closes at once
+/// unless `keepalive_min_timeout` is set, and a request that is under way is lost.
+const REST: u64 = 500;
 
 /// Serves one connection to its end.
 pub(super) struct Serve {
     h1: Rc<H1>,
     /// Milliseconds to wait for the next request.
     wait: u64,
+    /// When that began, in monotonic milliseconds.
+    since: u64,
     state: State,
     _end: End,
 }
@@ -42,7 +51,7 @@ impl Serve {
         } else {
             State::Fresh
         };
-        Self { h1, wait, state, _end: end }
+        Self { h1, wait, since: 0, state, _end: end }
     }
 
     /// Waits for the first bytes of a request. `false` when the connection should be closed instead.
@@ -51,6 +60,7 @@ impl Serve {
         let filled = match self.h1.poll_fill(cx) {
             Poll::Ready(filled) => Some(filled),
             Poll::Pending if !first && self.h1.worker.wants_no_idle() => None,
+            Poll::Pending if !first && self.h1.worker.is_quitting() && self.has_rested() => None,
             Poll::Pending => {
                 // Nobody idle owns a buffer.
                 H1::release(&mut self.h1);
@@ -67,6 +77,17 @@ impl Serve {
             Some(Err(Fill::TimedOut)) | None => {}
         }
         Poll::Ready(false)
+    }
+
+    /// Whether a connection of a draining worker has been idle long enough to be closed without losing a request that
+    /// its client is just sending. Until then it stays open.
+    fn has_rested(&self) -> bool {
+        let rested = monotonic_coarse_ms().saturating_sub(self.since);
+        let rest = REST.max(self.h1.default_core().keepalive_min_timeout);
+        if rested < rest {
+            self.h1.timeout.set(rest - rested);
+        }
+        rested >= rest
     }
 
     /// What follows a batch. `true` when that is the end.
@@ -101,19 +122,31 @@ impl Future for Serve {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
+        // Nothing that other connections see stays borrowed or half changed: a request shares only counters and caches.
+        catch_unwind(AssertUnwindSafe(|| this.advance(cx))).unwrap_or_else(|_| {
+            this.h1.say(Level::Alert, format_args!("closing connection: its request panicked"));
+            Poll::Ready(())
+        })
+    }
+}
+
+impl Serve {
+    fn advance(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self;
         loop {
             let after = match &mut this.state {
                 State::Fresh if this.h1.unread() > 0 => this.begin(),
                 State::Fresh => {
+                    this.since = monotonic_coarse_ms();
                     this.h1.timeout.set(this.wait);
-                    bump(&this.h1.worker.counters.waiting, 1);
+                    this.h1.count_as(Doing::Waiting);
                     this.state = State::Idle;
                     continue;
                 }
                 State::Idle => {
                     let go_on = ready!(this.poll_idle(cx));
                     this.state = State::Fresh;
-                    bump(&this.h1.worker.counters.waiting, -1);
+                    this.h1.count_as(Doing::Nothing);
                     if go_on { this.begin() } else { Some(After::Close) }
                 }
                 State::Active(future) => match future.as_mut().poll(cx) {
@@ -134,10 +167,8 @@ impl Future for Serve {
 
 impl Drop for Serve {
     fn drop(&mut self) {
-        if matches!(self.state, State::Idle) {
-            // Its worker ends before it does.
-            bump(&self.h1.worker.counters.waiting, -1);
-        }
+        // Its worker may end before it does, or a panic have ended it.
+        self.h1.count_as(Doing::Nothing);
     }
 }
 

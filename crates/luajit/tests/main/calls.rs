@@ -134,7 +134,6 @@ fn a_panic_becomes_a_lua_error_and_leaves_the_vm_whole() {
             call.call(function, ())?;
             call.ret(())
         });
-        std::panic::set_hook(Box::new(|_| {}));
         check(vm, "local _, e = pcall(panics, 'it'); return e", "internal error: panic: about it");
         check(
             vm,
@@ -158,7 +157,6 @@ fn panics_and_errors_in_finalizers_go_no_further() {
         }
     }
     with_vm(|vm| {
-        std::panic::set_hook(Box::new(|_| {}));
         for _ in 0..10 {
             vm.with(|stack| stack.userdata(Explosive).map(|_| ())).unwrap();
         }

@@ -141,7 +141,7 @@ fn errors_end_a_run_with_message_value_and_traceback() {
         assert_eq!(error.to_string(), "test:1: broken");
         assert_eq!(
             format_coroutines([error.traceback().unwrap()]),
-            "stack traceback:\ncoroutine 0:\n\t[C]: in function 'error'\n\ttest:1: in function 'deep'\n\ttest:2: in function <test:0>"
+            "stack traceback:\ncoroutine 0:\n\t[C]: in function 'error'\n\ttest:1: in function 'deep'\n\ttest:2: in main chunk"
         );
         assert!(coroutine.has_failed());
         assert_eq!(coroutine.resume(()).unwrap_err().to_string(), "cannot resume dead coroutine");

@@ -110,7 +110,6 @@ fn entries_see_the_request_of_the_run() {
 #[test]
 fn panics_become_codes_and_the_vm_cannot_be_used() {
     with_vm(|vm| {
-        std::panic::set_hook(Box::new(|_| {}));
         check(
             vm,
             &format!(

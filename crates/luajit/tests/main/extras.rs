@@ -49,10 +49,10 @@ fn table_functions_answer_as_upstream() {
 fn exdata_shows_the_token_of_the_run() {
     with_vm(|vm| {
         let source = "local ffi = require 'ffi'; local r = require 'thread.exdata' ()
-                      return tostring(ffi.istype('void *', r)) .. tostring(r == nil) .. tonumber(ffi.cast('uintptr_t', r))";
+                      return tostring(ffi.istype('void *', r)) .. tostring(r == nil) .. string.format('%d', tonumber(ffi.cast('uintptr_t', r)))";
         check(vm, source, "truetrue0");
         vm.lend(&(), 0x7fff_1234_5678, || {
-            check(vm, source, "truefalse140733498746488");
+            check(vm, source, "truefalse140733498807928");
             check(
                 vm,
                 "return coroutine.wrap(function() return require 'thread.exdata' () ~= nil end)()",

@@ -202,13 +202,13 @@ fn userdata_are_dropped_once_and_checked_by_type() {
         .unwrap();
         check(vm, "return counted:drops()", "0");
         assert!(
-            eval(vm, "return counted.drops(io.stdout)")
+            eval(vm, "local n = counted.drops(io.stdout)")
                 .unwrap_err()
                 .to_string()
                 .contains("bad argument #1 to 'drops' (counted expected, got userdata)")
         );
         assert!(
-            eval(vm, "return counted.drops(3)").unwrap_err().to_string().contains("expected, got number")
+            eval(vm, "local n = counted.drops(3)").unwrap_err().to_string().contains("expected, got number")
         );
         // A finalizer called by hand drops the value; afterwards the userdata is nobody's.
         check(

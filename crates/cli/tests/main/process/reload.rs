@@ -187,7 +187,7 @@ fn a_test_of_the_configuration_leaves_the_server_alone() {
     let socket = server.path("logs/socket");
     server.serve(&format!("listen unix:{}; {ONE}", socket.display()));
     server.signal(Signal::HUP);
-    server.wait_until("the socket", || instance::exists(&socket));
+    server.wait_until("the socket", || std::os::unix::net::UnixStream::connect(&socket).is_ok());
     let pid = server.pid();
     let output = server.run(&["-t"]);
     assert!(output.status.success(), "{output:?}");
