@@ -83,11 +83,11 @@ impl Phases {
     pub(crate) fn new(script: bool, handled: impl Fn(Phase) -> bool) -> Self {
         let mut phases = 0;
         let mut add = |at: At| phases |= 1 << at as u16;
-        // The server's script belongs to another location.
-        for at in [At::ServerScript, At::Find, At::Content] {
-            add(at);
-        }
+        add(At::Find);
+        add(At::Content);
         if script {
+            // The one or the other: until a location is found, the server's own stands for it.
+            add(At::ServerScript);
             add(At::Script);
         }
         let places = [

@@ -138,7 +138,7 @@ pub fn framing(head: &RequestHead, buf: &[u8]) -> Result<Framing, FramingError> 
         for field in head.fields.all(Known::Connection) {
             let value = field.value.of(buf);
             // What most clients send, alone.
-            if value.eq_ignore_ascii_case(b"keep-alive") {
+            if matches!(value, b"keep-alive" | b"Keep-Alive") {
                 framing.connection_keep_alive = true;
                 continue;
             }
