@@ -54,8 +54,8 @@ impl HeaderFilter for Filter {
             length
         };
         let ranges = match asked(r, length) {
-            (Outcome::Partial, ranges) => ranges,
-            (Outcome::Whole, _) => {
+            (Outcome::Partial, Some(ranges)) => ranges,
+            (Outcome::Partial | Outcome::Whole, _) => {
                 r.out_mut().add(Bytes::from_static(b"Accept-Ranges"), Bytes::from_static(b"bytes"));
                 return Ok(FilterStep::Now(None));
             }
@@ -82,15 +82,14 @@ impl HeaderFilter for Filter {
 }
 
 /// What the request asks for, as far as its conditions allow.
-fn asked(r: &Request, length: u64) -> (Outcome, Rc<[Bounds<u64>]>) {
-    let none = || (Outcome::Whole, Rc::from([]));
+fn asked(r: &Request, length: u64) -> (Outcome, Option<Rc<[Bounds<u64>]>>) {
     if !r.has_known(Known::Range) || !if_range_holds(r) {
-        return none();
+        return (Outcome::Whole, None);
     }
     if r.is_subrequest()
         && let Some(known) = r.main().find_ctx::<Asked>()
     {
-        return (Outcome::Partial, known.ranges.borrow().clone());
+        return (Outcome::Partial, Some(known.ranges.borrow().clone()));
     }
     let max = match (r.single_range.get(), r.loc().core.max_ranges) {
         (true, _) => Some(1),
@@ -103,7 +102,7 @@ fn asked(r: &Request, length: u64) -> (Outcome, Rc<[Bounds<u64>]>) {
     if outcome == Outcome::Partial {
         *r.ctx::<Asked>().ranges.borrow_mut() = ranges.clone();
     }
-    (outcome, ranges)
+    (outcome, Some(ranges))
 }
 
 /// Whether what the client has parts of is still the same.

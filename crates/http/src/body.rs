@@ -120,6 +120,10 @@ impl Request {
             return Ok(());
         }
         self.body.borrow_mut().state = BodyState::Discarded;
+        let framing = self.framing.get();
+        if framing.body == Framed::None && !framing.expect_continue {
+            return Ok(());
+        }
         self.exchange.expect_continue(self)?;
         self.exchange.discard_received(self)
     }

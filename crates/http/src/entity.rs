@@ -3,6 +3,7 @@
 use crate::request::Request;
 use bytes::Bytes;
 use moonrest_proto::{escape, uri};
+use smallvec::SmallVec;
 
 impl Request {
     /// Sets the media type by the path's extension, unless a type is set already (`types`, `default_type`).
@@ -47,32 +48,29 @@ impl Request {
 
 /// `"TIME-LENGTH"`, both hexadecimal.
 pub fn etag(time: i64, length: u64) -> Bytes {
-    let mut text = [0; 35];
-    let mut at = text.len();
-    let mut put = |byte| {
-        at -= 1;
-        if let Some(place) = text.get_mut(at) {
-            *place = byte;
-        }
-    };
-    put(b'"');
-    hex_backwards(length, &mut put);
-    put(b'-');
-    hex_backwards(time as u64, &mut put);
-    put(b'"');
-    Bytes::copy_from_slice(text.get(at..).unwrap_or_default())
+    let mut text = SmallVec::<[u8; 36]>::new();
+    text.push(b'"');
+    append_hex(&mut text, time as u64);
+    text.push(b'-');
+    append_hex(&mut text, length);
+    text.push(b'"');
+    Bytes::copy_from_slice(&text)
 }
 
-/// The digits of a number, the last one first.
-fn hex_backwards(number: u64, put: &mut impl FnMut(u8)) {
+fn append_hex(out: &mut SmallVec<[u8; 36]>, number: u64) {
+    let mut digits = [0; 16];
+    let mut at = digits.len();
     let mut rest = number;
-    loop {
-        put(b"0123456789abcdef".get((rest & 15) as usize).copied().unwrap_or(b'0'));
+    for digit in digits.iter_mut().rev() {
+        let value = (rest & 15) as u8;
+        *digit = if value < 10 { b'0' + value } else { b'a' - 10 + value };
+        at -= 1;
         rest >>= 4;
         if rest == 0 {
-            return;
+            break;
         }
     }
+    out.extend_from_slice(digits.get(at..).unwrap_or_default());
 }
 
 #[cfg(test)]

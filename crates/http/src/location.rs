@@ -9,6 +9,7 @@ use crate::{
     regex::CapturingRegex,
     request::Request,
     script::ScriptOp,
+    walk::Phases,
 };
 use std::{collections::HashMap, sync::Arc};
 
@@ -44,6 +45,8 @@ pub struct Location {
     pub core: Arc<Core>,
     pub script: Box<[Box<dyn ScriptOp>]>,
     handlers: [Box<[Arc<dyn PhaseHandler>]>; Phase::COUNT],
+    /// Where these and the script give a request something to do.
+    pub(crate) phases: Phases,
     /// The one handler that answers here, if the location says so (`empty_gif`, `proxy_pass`, …).
     pub content: Option<Arc<dyn PhaseHandler>>,
     /// In execution order.
@@ -292,7 +295,9 @@ impl<'a> LocationBuilder<'a> {
         confs: Vec<SharedConf>,
     ) -> Location {
         self.header_filters.sort_by_key(|(order, _)| *order);
+        let phases = Phases::new(!script.is_empty(), |phase| !self.handlers[phase as usize].is_empty());
         Location {
+            phases,
             kind: self.kind,
             name: self.name.into(),
             core: self.core,

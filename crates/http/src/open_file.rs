@@ -394,6 +394,21 @@ impl OpenFile {
         read_at(&self.file, self.direct, buffer, offset)
     }
 
+    /// Appends up to `len` bytes from `offset` on, fewer only when the file ends.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn append_at(&self, buffer: &mut Vec<u8>, len: usize, offset: u64) -> io::Result<usize> {
+        if !self.direct {
+            return file::pread_append(&*self.file, buffer, len, offset);
+        }
+        let before = buffer.len();
+        buffer.resize(before + len, 0);
+        let read = self.read_at(buffer.get_mut(before..).unwrap_or_default(), offset);
+        buffer.truncate(before + read.as_ref().map_or(0, |n| *n));
+        read
+    }
+
     /// Whether `start..end` can be read without waiting for a disk, as far as the kernel tells.
     pub fn is_cached(&self, start: u64, end: u64) -> bool {
         if self.direct {

@@ -60,7 +60,8 @@ impl Request {
         let location = self.loc();
         for (index, filter) in location.header_filters.iter().enumerate().skip(from) {
             match filter.filter(self)? {
-                FilterStep::Now(stage) => needed.extend(stage),
+                FilterStep::Now(None) => {}
+                FilterStep::Now(Some(stage)) => needed.push(stage),
                 FilterStep::Wait(wait) => {
                     return Ok(FilterStep::Wait(self.clone().resume_header(index + 1, needed, wait)));
                 }
@@ -106,13 +107,12 @@ impl Request {
         if self.header_only.get() {
             needed.clear();
         }
-        *self.chain.borrow_mut() = Chain::new(needed, self.is_subrequest() && self.joins_memory());
-        let out = self.out.borrow();
-        let empty = out.content_length == Some(0) && !out.expect_trailers && out.trailers.is_empty();
-        drop(out);
-        let end = self.header_only.get() || (empty && self.chain.borrow().is_none());
+        // Most responses have no filters, and no chain from the start.
+        if !needed.is_empty() || self.is_subrequest() || self.chain.borrow().is_some() {
+            *self.chain.borrow_mut() = Chain::new(needed, self.is_subrequest() && self.joins_memory());
+        }
         self.exchange.send_head(self, self.header_only.get())?;
-        if end && self.header_only.get() {
+        if self.header_only.get() {
             self.done.set(true);
         }
         Ok(())
@@ -124,10 +124,7 @@ impl Request {
     /// # Errors
     /// What a filter or the exchange gives.
     pub fn output(self: &RequestRef, piece: Piece) -> Result<FilterStep<()>, RequestError> {
-        if self.done.get() {
-            return Ok(FilterStep::Now(()));
-        }
-        if self.header_only.get() {
+        if self.done.get() || self.header_only.get() {
             return Ok(FilterStep::Now(()));
         }
         if matches!(piece, Piece::Last) && subrequest::has_stub(self) {

@@ -46,9 +46,7 @@ pub struct Request {
     pub(crate) chain: RefCell<Option<Chain>>,
     pub(crate) pending_redirect: RefCell<Option<Box<Redirect>>>,
 
-    /// Wall clock when the first byte of the request was read.
-    pub started: Cell<moonrest_sys::time::WallTime>,
-    /// Monotonic milliseconds of the same moment.
+    /// Monotonic milliseconds when the first byte of the request was read.
     pub started_ms: Cell<u64>,
     /// Body bytes handed to the exchange, without the framing of chunks.
     pub body_sent: Cell<u64>,
@@ -470,7 +468,6 @@ impl Request {
             location: Cell::new(new.location),
             chain: RefCell::new(None),
             pending_redirect: RefCell::new(None),
-            started: Cell::new(moonrest_sys::time::WallTime { secs: 0, nanos: 0 }),
             started_ms: Cell::new(0),
             body_sent: Cell::new(0),
             header_size: Cell::new(0),

@@ -91,8 +91,12 @@ impl HeadersOut {
         if !self.content_type.is_empty() {
             self.content_type = Bytes::new();
         }
-        self.fields.clear();
-        self.trailers.clear();
+        if !self.fields.is_empty() {
+            self.fields.clear();
+        }
+        if !self.trailers.is_empty() {
+            self.trailers.clear();
+        }
     }
 
     /// Adds a field behind the others.

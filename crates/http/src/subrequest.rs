@@ -185,7 +185,6 @@ pub fn child(
     child.framing.set(parent.framing.get());
     child.method.set(Method::Get);
     child.version.set(parent.version.get());
-    child.started.set(parent.started.get());
     child.started_ms.set(parent.started_ms.get());
     child.valid_unparsed_uri.set(false);
     child.complex_uri.set(true);

@@ -5,6 +5,7 @@ use crate::{args::Args, core::CoreLoc};
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
 use moonrest_core::ConfResult;
+use parking_lot::Mutex;
 use std::sync::Arc;
 
 /// Media types by lower-case extension.
@@ -16,6 +17,20 @@ impl Default for TypesConf {
             [(b"html", b"text/html"), (b"gif", b"image/gif"), (b"jpg", b"image/jpeg")];
         Self(rows.into_iter().map(|(ext, media)| (ext.into(), Bytes::from_static(media))).collect())
     }
+}
+
+/// A media type that every response can share without counting who does. It is kept for the life of the process;
+/// generations of the configuration find it again.
+pub(crate) fn shared(media: &[u8]) -> Bytes {
+    static KNOWN: Mutex<HashSet<&'static [u8], std::hash::BuildHasherDefault<std::hash::DefaultHasher>>> =
+        Mutex::new(HashSet::with_hasher(std::hash::BuildHasherDefault::new()));
+    let mut known = KNOWN.lock();
+    if let Some(text) = known.get(media) {
+        return Bytes::from_static(text);
+    }
+    let text: &'static [u8] = Box::leak(media.into());
+    known.insert(text);
+    Bytes::from_static(text)
 }
 
 impl TypesConf {
@@ -35,7 +50,7 @@ pub(crate) fn set(loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
         None => HashMap::new(),
     };
     for entry in args.block() {
-        let media = Bytes::copy_from_slice(&entry.name.text);
+        let media = shared(&entry.name.text);
         for ext in &entry.args {
             let key: Box<[u8]> = ext.text.to_ascii_lowercase().into();
             if let Some(old) = map.insert(key, media.clone()) {

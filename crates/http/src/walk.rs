@@ -49,6 +49,62 @@ enum At {
     Answered,
 }
 
+impl At {
+    /// In the order of the declaration.
+    const ALL: [Self; 13] = [
+        Self::EarlyBody,
+        Self::PostRead,
+        Self::ServerScript,
+        Self::ServerRewrite,
+        Self::Find,
+        Self::Script,
+        Self::Rewrite,
+        Self::Preaccess,
+        Self::Access,
+        Self::Delayed,
+        Self::Precontent,
+        Self::Content,
+        Self::Answered,
+    ];
+
+    /// This place, or the first behind it where a location has something to do.
+    fn or_later(self, phases: Phases) -> Self {
+        let distance = (phases.0 >> self as u16).trailing_zeros() as usize;
+        Self::ALL.get(self as usize + distance).copied().unwrap_or(Self::Content)
+    }
+}
+
+/// Where on the way something is to be done in a location: a bit for each place. Most are empty.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Phases(u16);
+
+impl Phases {
+    /// Of a location with or without a script, that has handlers in these phases.
+    pub(crate) fn new(script: bool, handled: impl Fn(Phase) -> bool) -> Self {
+        let mut phases = 0;
+        let mut add = |at: At| phases |= 1 << at as u16;
+        add(At::Find);
+        add(At::Content);
+        if script {
+            // The one or the other: until a location is found, the server's own stands for it.
+            add(At::ServerScript);
+            add(At::Script);
+        }
+        let places = [
+            (At::PostRead, Phase::PostRead),
+            (At::ServerRewrite, Phase::ServerRewrite),
+            (At::Rewrite, Phase::Rewrite),
+            (At::Preaccess, Phase::Preaccess),
+            (At::Access, Phase::Access),
+            (At::Precontent, Phase::Precontent),
+        ];
+        for (at, _) in places.into_iter().filter(|(_, phase)| handled(*phase)) {
+            add(at);
+        }
+        Self(phases)
+    }
+}
+
 /// What a walk came to.
 pub(crate) enum Turn {
     Done(Flow),
@@ -100,7 +156,10 @@ impl Walk {
                     self.script(r, script.take())?
                 }
                 At::ServerRewrite => self.generic(r, Phase::ServerRewrite, flow.take())?,
-                At::Find => find_location(r).map(|status| Turn::Done(Flow::Finish(status))),
+                At::Find => {
+                    r.uri_changed.set(false);
+                    find_location(r).map(|status| Turn::Done(Flow::Finish(status)))
+                }
                 At::Script => self.script(r, script.take())?,
                 At::Rewrite => self.generic(r, Phase::Rewrite, flow.take())?,
                 At::Preaccess => self.generic(r, Phase::Preaccess, flow.take())?,
@@ -121,14 +180,11 @@ impl Walk {
     }
 
     fn next_phase(&mut self, r: &RequestRef) -> Result<(), RequestError> {
-        self.go(match self.at {
+        let after = match self.at {
             At::EarlyBody => At::PostRead,
             At::PostRead => At::ServerScript,
             At::ServerScript => At::ServerRewrite,
-            At::ServerRewrite => {
-                r.uri_changed.set(false);
-                At::Find
-            }
+            At::ServerRewrite => At::Find,
             At::Find => At::Script,
             At::Script => At::Rewrite,
             At::Rewrite if r.uri_changed.replace(false) => {
@@ -139,7 +195,10 @@ impl Walk {
             At::Preaccess => At::Access,
             At::Access | At::Delayed => At::Precontent,
             At::Precontent | At::Content | At::Answered => At::Content,
-        });
+        };
+        // A path that was changed is noticed at the end of the rewrite phase, even of an empty one.
+        let stays = after == At::Rewrite && r.uri_changed.get();
+        self.go(if stays { after } else { after.or_later(r.loc().phases) });
         Ok(())
     }
 

@@ -71,7 +71,7 @@ pub struct Worker {
     #[expect(clippy::vec_box, reason = "as above")]
     works: RefCell<Vec<Box<Work>>>,
     pub(crate) file_caches: crate::open_file::Caches,
-    date: Cell<(i64, [u8; 29])>,
+    date: Cell<(i64, [u8; 37])>,
     local_times: Cell<LocalTimes>,
     stopping: tokio::sync::Notify,
     /// Notified when the last connection of a draining worker has ended.
@@ -106,7 +106,7 @@ impl Worker {
             memories: RefCell::default(),
             works: RefCell::default(),
             file_caches: crate::open_file::Caches::default(),
-            date: Cell::new((i64::MIN, [0; 29])),
+            date: Cell::new((i64::MIN, [0; 37])),
             local_times: Cell::new(LocalTimes { at: i64::MIN, log: [0; 26], iso8601: [0; 25] }),
             stopping: tokio::sync::Notify::new(),
             drained: tokio::sync::Notify::new(),
@@ -195,15 +195,19 @@ impl Worker {
         }
     }
 
-    /// The present second as an HTTP date, formatted once per second.
-    pub fn http_date(&self, now: i64) -> [u8; 29] {
-        let (at, text) = self.date.get();
+    /// The present second as a `Date` field, formatted once per second.
+    pub fn date_line(&self) -> [u8; 37] {
+        let now = self.now();
+        let (at, line) = self.date.get();
         if at == now {
-            return text;
+            return line;
         }
-        let text = moonrest_proto::date::http(now);
-        self.date.set((now, text));
-        text
+        let mut line = *b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+        if let Some(date) = line.get_mut(6..35) {
+            date.copy_from_slice(&moonrest_proto::date::http(now));
+        }
+        self.date.set((now, line));
+        line
     }
 
     /// The present second in local time, formatted once per second.

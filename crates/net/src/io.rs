@@ -2,32 +2,30 @@
 
 use crate::addr::Addr;
 use std::{
-    cell::RefCell,
     io::{self, IoSlice},
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
-    pin::pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 use tokio::{
-    io::{AsyncReadExt, Interest},
+    io::Interest,
     net::{TcpStream, UnixStream},
 };
 
 /// A byte stream to a peer.
 pub enum Io {
-    Tcp(RefCell<TcpStream>),
-    Unix(RefCell<UnixStream>),
+    Tcp(TcpStream),
+    Unix(UnixStream),
 }
 
 impl From<TcpStream> for Io {
     fn from(stream: TcpStream) -> Self {
-        Self::Tcp(RefCell::new(stream))
+        Self::Tcp(stream)
     }
 }
 
 impl From<UnixStream> for Io {
     fn from(stream: UnixStream) -> Self {
-        Self::Unix(RefCell::new(stream))
+        Self::Unix(stream)
     }
 }
 
@@ -35,16 +33,16 @@ impl Io {
     /// Ready when a read may give something, the end included.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(stream) => stream.borrow().poll_read_ready(cx),
-            Self::Unix(stream) => stream.borrow().poll_read_ready(cx),
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Unix(stream) => stream.poll_read_ready(cx),
         }
     }
 
     /// Ready when a write may take something.
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(stream) => stream.borrow().poll_write_ready(cx),
-            Self::Unix(stream) => stream.borrow().poll_write_ready(cx),
+            Self::Tcp(stream) => stream.poll_write_ready(cx),
+            Self::Unix(stream) => stream.poll_write_ready(cx),
         }
     }
 
@@ -53,9 +51,22 @@ impl Io {
     /// A read that does not fill the room tells the event loop that the socket is empty, which saves the read that
     /// would find out.
     pub fn poll_read(&self, buffer: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Tcp(stream) => pin!(stream.borrow_mut().read_buf(buffer)).poll(cx),
-            Self::Unix(stream) => pin!(stream.borrow_mut().read_buf(buffer)).poll(cx),
+        loop {
+            ready!(self.poll_readable(cx))?;
+            let room = buffer.capacity() - buffer.len();
+            let mut read = None;
+            let tried = self.try_io(Interest::READABLE, |fd| {
+                let n = moonrest_sys::socket::recv_more(fd, buffer)?;
+                read = Some(n);
+                if 0 < n && n < room { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            });
+            match (read, tried) {
+                (Some(n), _) => return Poll::Ready(Ok(n)),
+                (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
+                    return Poll::Ready(Err(error));
+                }
+                (None, _) => {}
+            }
         }
     }
 
@@ -64,7 +75,7 @@ impl Io {
     /// # Errors
     /// `WouldBlock`, or the system's.
     pub fn try_write(&self, slices: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
-        self.try_io(|fd| moonrest_sys::socket::send(fd, slices, more))
+        self.try_io(Interest::WRITABLE, |fd| moonrest_sys::socket::send(fd, slices, more))
     }
 
     /// Sends a range of a file; `offset` moves by what was taken.
@@ -72,19 +83,17 @@ impl Io {
     /// # Errors
     /// `WouldBlock`, or the system's.
     pub fn try_sendfile(&self, file: BorrowedFd<'_>, offset: &mut u64, count: usize) -> io::Result<usize> {
-        self.try_io(|fd| moonrest_sys::file::sendfile(fd, file, offset, count))
+        self.try_io(Interest::WRITABLE, |fd| moonrest_sys::file::sendfile(fd, file, offset, count))
     }
 
-    fn try_io<R>(&self, f: impl FnOnce(BorrowedFd<'_>) -> io::Result<R>) -> io::Result<R> {
+    fn try_io<R>(
+        &self,
+        interest: Interest,
+        f: impl FnOnce(BorrowedFd<'_>) -> io::Result<R>,
+    ) -> io::Result<R> {
         match self {
-            Self::Tcp(stream) => {
-                let stream = stream.borrow();
-                stream.try_io(Interest::WRITABLE, || f(stream.as_fd()))
-            }
-            Self::Unix(stream) => {
-                let stream = stream.borrow();
-                stream.try_io(Interest::WRITABLE, || f(stream.as_fd()))
-            }
+            Self::Tcp(stream) => stream.try_io(interest, || f(stream.as_fd())),
+            Self::Unix(stream) => stream.try_io(interest, || f(stream.as_fd())),
         }
     }
 
@@ -94,10 +103,10 @@ impl Io {
     /// The system's.
     pub fn local_addr(&self) -> io::Result<Addr> {
         match self {
-            Self::Tcp(stream) => stream.borrow().local_addr().map(Addr::from),
+            Self::Tcp(stream) => stream.local_addr().map(Addr::from),
             Self::Unix(stream) => {
                 use std::os::unix::ffi::OsStrExt;
-                let addr = stream.borrow().local_addr()?;
+                let addr = stream.local_addr()?;
                 Ok(Addr::Unix(
                     addr.as_pathname().map(|p| p.as_os_str().as_bytes().into()).unwrap_or_default(),
                 ))
@@ -116,16 +125,16 @@ impl Io {
     /// The descriptor's number.
     pub fn raw_fd(&self) -> RawFd {
         match self {
-            Self::Tcp(stream) => stream.borrow().as_raw_fd(),
-            Self::Unix(stream) => stream.borrow().as_raw_fd(),
+            Self::Tcp(stream) => stream.as_raw_fd(),
+            Self::Unix(stream) => stream.as_raw_fd(),
         }
     }
 
     /// Calls `f` with the descriptor.
     pub fn with_fd<R>(&self, f: impl FnOnce(BorrowedFd<'_>) -> R) -> R {
         match self {
-            Self::Tcp(stream) => f(stream.borrow().as_fd()),
-            Self::Unix(stream) => f(stream.borrow().as_fd()),
+            Self::Tcp(stream) => f(stream.as_fd()),
+            Self::Unix(stream) => f(stream.as_fd()),
         }
     }
 }

@@ -72,8 +72,10 @@ impl Civil {
     }
 }
 
+/// Two digits of a number below 100.
 fn two(value: u8) -> [u8; 2] {
-    [b'0' + value / 10 % 10, b'0' + value % 10]
+    let tens = value / 10;
+    [b'0' + tens, b'0' + (value - 10 * tens)]
 }
 
 fn four(value: u16) -> [u8; 4] {
@@ -111,18 +113,14 @@ impl Writer<'_> {
 #[must_use]
 pub fn http(seconds: i64) -> [u8; 29] {
     let civil = Civil::from_unix(seconds);
-    let mut out = *b"Thu, 01 Jan 1970 00:00:00 GMT";
-    Writer(&mut out)
-        .put(civil.weekday())
-        .put(b", ")
-        .put(&two(civil.day))
-        .put(b" ")
-        .put(civil.month_name())
-        .put(b" ")
-        .put(&four(civil.year))
-        .put(b" ")
-        .time(&civil);
-    out
+    let ([w, e, k], [d, a]) = (*civil.weekday(), two(civil.day));
+    let ([m, o, n], [y, r, s, t]) = (*civil.month_name(), four(civil.year));
+    let ([h, i], [j, l], [p, q]) = (two(civil.hour), two(civil.minute), two(civil.second));
+    // In one piece, because this is part of every answer made of a file.
+    [
+        w, e, k, b',', b' ', d, a, b' ', m, o, n, b' ', y, r, s, t, b' ', h, i, b':', j, l, b':', p, q, b' ',
+        b'G', b'M', b'T',
+    ]
 }
 
 /// Appends `Sun, 06-Nov-94 08:49:37 GMT`, for the `expires` of a cookie; from 2038 on the year has four digits.

@@ -167,10 +167,11 @@ fn climb(out: &mut Vec<u8>) -> Result<(), InvalidUri> {
 /// unless the segment begins with that dot.
 #[must_use]
 pub fn extension(path: &[u8]) -> Option<&[u8]> {
-    let segment = path.get(memchr::memrchr(b'/', path).map_or(0, |at| at + 1)..)?;
-    match memchr::memrchr(b'.', segment) {
-        None | Some(0) => None,
-        Some(dot) => segment.get(dot + 1..),
+    // Most last segments are too short for a vector search to pay.
+    let mark = path.iter().rposition(|byte| matches!(byte, b'.' | b'/'))?;
+    match path.get(..=mark)? {
+        [.., b'/'] | [.., b'/', b'.'] | [b'.'] => None,
+        _ => path.get(mark + 1..),
     }
 }
 

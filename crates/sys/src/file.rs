@@ -205,6 +205,39 @@ pub fn pread_full(fd: impl AsFd, buf: &mut [u8], offset: u64) -> io::Result<usiz
     Ok(done)
 }
 
+/// Appends up to `len` bytes from `offset` on to the buffer, fewer only when the file ends: [`pread_full`] without
+/// filling the room first.
+///
+/// # Errors
+/// Those of `pread`; the buffer is then as long as before.
+pub fn pread_append(fd: impl AsFd, buf: &mut Vec<u8>, len: usize, offset: u64) -> io::Result<usize> {
+    let fd = fd.as_fd();
+    let before = buf.len();
+    buf.reserve(len);
+    let mut done = 0;
+    while done < len {
+        let n = {
+            let room = &mut buf.spare_capacity_mut()[..len - done];
+            let read =
+                retry(|| rustix::io::pread(fd, &mut *room, offset + done as u64).map(|(read, _)| read.len()));
+            match read {
+                Ok(n) => n,
+                Err(error) => {
+                    buf.truncate(before);
+                    return Err(error);
+                }
+            }
+        };
+        if n == 0 {
+            break;
+        }
+        done += n;
+        // SAFETY: pread has just written the next `n` bytes of the spare room.
+        unsafe { buf.set_len(before + done) };
+    }
+    Ok(done)
+}
+
 /// Reads at `offset` only what is in the page cache. Where the kernel or the file system cannot tell, reads anyway.
 ///
 /// # Errors

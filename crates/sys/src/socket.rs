@@ -114,6 +114,17 @@ pub fn recv(fd: impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
     recv_flags(fd, buf, RecvFlags::DONTWAIT)
 }
 
+/// Receives without waiting into the spare room of `buffer`, whose length grows by what came. Zero is the end of a
+/// stream, or no room.
+///
+/// # Errors
+/// As [`recv`].
+pub fn recv_more(fd: impl AsFd, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    let fd = fd.as_fd();
+    retry(|| rustix::net::recv(fd, rustix::buffer::spare_capacity(buffer), RecvFlags::DONTWAIT))
+        .map(|(n, _)| n)
+}
+
 /// Looks at what would be received and leaves it there: how a client's departure is noticed.
 ///
 /// # Errors

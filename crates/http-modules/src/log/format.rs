@@ -109,40 +109,54 @@ impl Escape {
 
     /// Escapes what was appended from `start` on; bytes beyond ASCII only if `non_ascii` says so.
     fn apply(self, non_ascii: bool, line: &mut Vec<u8>, start: usize) {
-        let needs = match self {
-            Self::Default if non_ascii => needs_escape,
-            Self::Default => needs_ascii_escape,
-            Self::Json => needs_json_escape,
+        let classes = match self {
+            Self::Default if non_ascii => SPECIAL | DELETE | BEYOND_ASCII,
+            Self::Default => SPECIAL | DELETE,
+            Self::Json => SPECIAL,
             Self::None => return,
         };
         let value = line.get(start..).unwrap_or_default();
-        let Some(at) = value.iter().position(|byte| needs(*byte)) else { return };
+        let Some(at) = value.iter().position(|byte| class(*byte) & classes != 0) else { return };
         let rest = line.split_off(start + at);
         match self {
             Self::Json => escape::json(&rest, line),
-            _ => hex_escape(&rest, needs, line),
+            _ => hex_escape(&rest, classes, line),
         }
     }
 }
 
-fn needs_escape(byte: u8) -> bool {
-    !byte.is_ascii() || needs_ascii_escape(byte)
+/// Quotes, backslashes and control characters below the space.
+const SPECIAL: u8 = 1;
+const DELETE: u8 = 2;
+const BEYOND_ASCII: u8 = 4;
+
+/// What a byte is, from a table: every byte of every value is asked for.
+#[inline]
+fn class(byte: u8) -> u8 {
+    #[expect(clippy::indexing_slicing, reason = "evaluated when compiling")]
+    static CLASSES: [u8; 256] = {
+        let mut classes = [0; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            classes[byte] = match byte as u8 {
+                ..b' ' | b'"' | b'\\' => SPECIAL,
+                0x7f => DELETE,
+                0x80.. => BEYOND_ASCII,
+                _ => 0,
+            };
+            byte += 1;
+        }
+        classes
+    };
+    CLASSES.get(usize::from(byte)).copied().unwrap_or_default()
 }
 
-fn needs_ascii_escape(byte: u8) -> bool {
-    byte.is_ascii_control() || byte == b'"' || byte == b'\\'
-}
-
-fn needs_json_escape(byte: u8) -> bool {
-    byte < b' ' || byte == b'"' || byte == b'\\'
-}
-
-/// `\xHH` for quotes, backslashes, control characters and, unless told otherwise, everything beyond ASCII.
-fn hex_escape(value: &[u8], needs: fn(u8) -> bool, line: &mut Vec<u8>) {
+/// `\xHH` for the bytes of these classes.
+fn hex_escape(value: &[u8], classes: u8, line: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let digit = |n: u8| HEX.get(usize::from(n & 15)).copied().unwrap_or(b'0');
     for &byte in value {
-        if needs(byte) {
+        if class(byte) & classes != 0 {
             line.extend_from_slice(&[b'\\', b'x', digit(byte >> 4), digit(byte)]);
         } else {
             line.push(byte);

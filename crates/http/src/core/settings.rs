@@ -356,7 +356,7 @@ impl Core {
                 relative: false,
             }),
             types: conf.types.clone().unwrap_or_default(),
-            default_type: conf.default_type.as_deref().unwrap_or(b"text/plain").to_vec().into(),
+            default_type: crate::types::shared(conf.default_type.as_deref().unwrap_or(b"text/plain")),
             error_pages: conf.error_pages.clone().unwrap_or_default(),
             error_log: conf
                 .error_log

@@ -56,9 +56,7 @@ impl Exchange for H1 {
             return Ok(());
         }
         let mut queue = self.queue.borrow_mut();
-        queue.push_slice(b"HTTP/1.1 ");
-        queue.push_slice(head::reason(status).unwrap_or("100 Continue").as_bytes());
-        queue.push_slice(b"\r\n");
+        queue.push_slice(head::interim_line(status).as_bytes());
         for (name, value) in fields {
             queue.push_slice(name);
             queue.push_slice(b": ");
@@ -85,9 +83,9 @@ impl Exchange for H1 {
         match output {
             Output::Data(data) => queue.push_bytes(data),
             Output::File(range) => {
-                let name = range.file.name.clone();
+                let file = range.file.clone();
                 queue.push_file(range).map_err(|error| {
-                    let name = String::from_utf8_lossy(&name).into_owned();
+                    let name = String::from_utf8_lossy(&file.name).into_owned();
                     RequestError::Cut(format!("reading \"{name}\" failed: {error}").into())
                 })?;
             }

@@ -24,8 +24,7 @@ use crate::{
 };
 use moonrest_core::Level;
 use moonrest_net::{io::Io, timer::Timeout};
-use moonrest_proto::http1::{FieldRules, chunked::Decoder};
-use moonrest_sys::time;
+use moonrest_proto::http1::{FieldRules, chunked::Decoder, host::LastHost};
 use std::{
     cell::{Cell, OnceCell, RefCell},
     future::poll_fn,
@@ -90,8 +89,10 @@ pub struct Work {
     pub(super) body_wait: Cell<(u64, u64)>,
     /// Bytes of the next request were there when the last one ended.
     pub(super) pipelined: Cell<bool>,
-    /// When the first byte of the present request was seen: monotonic milliseconds and wall time.
-    pub(super) begun: Cell<(u64, time::WallTime)>,
+    /// When the first byte of the present request was seen, in monotonic milliseconds.
+    pub(super) begun: Cell<u64>,
+    /// What the last `Host` was found to be: the next one is most often the same.
+    pub(super) last_host: RefCell<LastHost>,
 }
 
 /// Buffers that grew beyond this are given back to the allocator.
@@ -175,19 +176,21 @@ impl H1 {
 
     /// Bytes read and not used.
     pub(super) fn unread(&self) -> usize {
-        self.buffer.borrow().len() - self.at.get()
+        let work: &Work = self;
+        work.buffer.borrow().len() - work.at.get()
     }
 
     /// Reads more; 0 at the end of the stream. The read timeout applies.
     pub(super) fn poll_fill(&self, cx: &mut Context<'_>) -> Poll<Result<usize, Fill>> {
-        let mut buffer = self.buffer.borrow_mut();
-        let at = self.at.get();
+        let work: &Work = self;
+        let mut buffer = work.buffer.borrow_mut();
+        let at = work.at.get();
         if at > 0 && at == buffer.len() {
             buffer.clear();
-            self.at.set(0);
+            work.at.set(0);
         } else if at > READ_SIZE {
             buffer.drain(..at);
-            self.at.set(0);
+            work.at.set(0);
         }
         buffer.reserve(READ_SIZE);
         match self.io.poll_read(&mut buffer, cx) {

@@ -1,6 +1,6 @@
 //! Serialises HTTP/1 response heads, in nginx's order of fields.
 
-use crate::{core::ServerTokens, decimal, request::Request, special};
+use crate::{core::ServerTokens, decimal, request::Request};
 use moonrest_net::addr::Addr;
 use moonrest_proto::{date, http1::Version};
 use std::io::Write;
@@ -16,24 +16,36 @@ pub(crate) enum Delimited {
     Close,
 }
 
+/// The status line of an interim response.
+pub(super) fn interim_line(status: u16) -> &'static str {
+    status_line(status).unwrap_or("HTTP/1.1 100 Continue\r\n")
+}
+
 /// Appends the head of the request's response; `absolute` tells that `Location` was made a URL of this server.
 pub(crate) fn append(r: &Request, out: &mut Vec<u8>, delimited: Delimited, absolute: bool) {
     let head = r.out.borrow();
-    out.extend_from_slice(b"HTTP/1.1 ");
-    match (&head.status_line, reason(head.status)) {
-        (Some(line), _) => out.extend_from_slice(line),
+    match (&head.status_line, status_line(head.status)) {
         (None, Some(line)) => out.extend_from_slice(line.as_bytes()),
+        (Some(text), _) => {
+            out.extend_from_slice(b"HTTP/1.1 ");
+            out.extend_from_slice(text);
+            out.extend_from_slice(b"\r\n");
+        }
         (None, None) => {
+            out.extend_from_slice(b"HTTP/1.1 ");
             decimal::append_three(out, u64::from(head.status));
-            out.push(b' ');
+            out.extend_from_slice(b" \r\n");
         }
     }
-    out.extend_from_slice(b"\r\n");
-    server(r, out);
+    match &head.server {
+        Some(name) if name.is_empty() => {}
+        Some(name) => field(out, b"Server", name),
+        None => server(r, out),
+    }
     match &head.date {
         Some(date) if date.is_empty() => {}
         Some(date) => field(out, b"Date", date),
-        None => field(out, b"Date", &r.worker.http_date(r.worker.now())),
+        None => out.extend_from_slice(&r.worker.date_line()),
     }
     if !head.content_type.is_empty() {
         out.extend_from_slice(b"Content-Type: ");
@@ -82,25 +94,13 @@ fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Our own `Server`.
 fn server(r: &Request, out: &mut Vec<u8>) {
-    let head = r.out.borrow();
-    if let Some(server) = &head.server {
-        if !server.is_empty() {
-            field(out, b"Server", server);
-        }
-        return;
-    }
     match &r.loc().core.server_tokens {
         ServerTokens::On | ServerTokens::Build => {
-            out.extend_from_slice(b"Server: ");
-            out.extend_from_slice(special::SIGNATURE.as_bytes());
-            out.extend_from_slice(b"\r\n");
+            out.extend_from_slice(concat!("Server: moonrest/", env!("CARGO_PKG_VERSION"), "\r\n").as_bytes());
         }
-        ServerTokens::Off => {
-            out.extend_from_slice(b"Server: ");
-            out.extend_from_slice(special::NAME.as_bytes());
-            out.extend_from_slice(b"\r\n");
-        }
+        ServerTokens::Off => out.extend_from_slice(b"Server: moonrest\r\n"),
         ServerTokens::Text(text) => {
             let value = text.eval(r);
             if !value.is_empty() {
@@ -182,49 +182,65 @@ pub(crate) fn delimit(r: &Request) -> Delimited {
     Delimited::Close
 }
 
-/// Code and reason as nginx sends them.
-pub(super) fn reason(status: u16) -> Option<&'static str> {
-    Some(match status {
-        100 => "100 Continue",
-        101 => "101 Switching Protocols",
-        103 => "103 Early Hints",
-        200 => "200 OK",
-        201 => "201 Created",
-        202 => "202 Accepted",
-        204 => "204 No Content",
-        206 => "206 Partial Content",
-        301 => "301 Moved Permanently",
-        302 => "302 Moved Temporarily",
-        303 => "303 See Other",
-        304 => "304 Not Modified",
-        307 => "307 Temporary Redirect",
-        308 => "308 Permanent Redirect",
-        400 => "400 Bad Request",
-        401 => "401 Unauthorized",
-        402 => "402 Payment Required",
-        403 => "403 Forbidden",
-        404 => "404 Not Found",
-        405 => "405 Not Allowed",
-        406 => "406 Not Acceptable",
-        407 => "407 Proxy Authentication Required",
-        408 => "408 Request Time-out",
-        409 => "409 Conflict",
-        410 => "410 Gone",
-        411 => "411 Length Required",
-        412 => "412 Precondition Failed",
-        413 => "413 Request Entity Too Large",
-        414 => "414 Request-URI Too Large",
-        415 => "415 Unsupported Media Type",
-        416 => "416 Requested Range Not Satisfiable",
-        421 => "421 Misdirected Request",
-        429 => "429 Too Many Requests",
-        500 => "500 Internal Server Error",
-        501 => "501 Not Implemented",
-        502 => "502 Bad Gateway",
-        503 => "503 Service Temporarily Unavailable",
-        504 => "504 Gateway Time-out",
-        505 => "505 HTTP Version Not Supported",
-        507 => "507 Insufficient Storage",
-        _ => return None,
-    })
+macro_rules! status_lines {
+    ($($status:literal $reason:literal)*) => {
+        /// The status line as nginx sends it.
+        fn status_line(status: u16) -> Option<&'static str> {
+            Some(match status {
+                $($status => concat!("HTTP/1.1 ", $status, " ", $reason, "\r\n"),)*
+                _ => return None,
+            })
+        }
+
+        /// Code and reason as nginx sends them.
+        pub(crate) fn reason(status: u16) -> Option<&'static str> {
+            Some(match status {
+                $($status => concat!($status, " ", $reason),)*
+                _ => return None,
+            })
+        }
+    };
+}
+
+status_lines! {
+    100 "Continue"
+    101 "Switching Protocols"
+    103 "Early Hints"
+    200 "OK"
+    201 "Created"
+    202 "Accepted"
+    204 "No Content"
+    206 "Partial Content"
+    301 "Moved Permanently"
+    302 "Moved Temporarily"
+    303 "See Other"
+    304 "Not Modified"
+    307 "Temporary Redirect"
+    308 "Permanent Redirect"
+    400 "Bad Request"
+    401 "Unauthorized"
+    402 "Payment Required"
+    403 "Forbidden"
+    404 "Not Found"
+    405 "Not Allowed"
+    406 "Not Acceptable"
+    407 "Proxy Authentication Required"
+    408 "Request Time-out"
+    409 "Conflict"
+    410 "Gone"
+    411 "Length Required"
+    412 "Precondition Failed"
+    413 "Request Entity Too Large"
+    414 "Request-URI Too Large"
+    415 "Unsupported Media Type"
+    416 "Requested Range Not Satisfiable"
+    421 "Misdirected Request"
+    429 "Too Many Requests"
+    500 "Internal Server Error"
+    501 "Not Implemented"
+    502 "Bad Gateway"
+    503 "Service Temporarily Unavailable"
+    504 "Gateway Time-out"
+    505 "HTTP Version Not Supported"
+    507 "Insufficient Storage"
 }

@@ -1,6 +1,6 @@
 //! Heads: read, checked, turned into requests; what happens when they stop coming.
 
-use super::h1::{BodyReader, Doing, Fill, H1, flush};
+use super::h1::{BodyReader, Doing, Fill, H1, Work, flush};
 use super::head::Delimited;
 use crate::{
     engine,
@@ -78,7 +78,7 @@ pub(super) async fn next_request(h1: &Rc<H1>, memory: Option<Box<Memory>>) -> Ne
 impl H1 {
     /// The first byte of a request is there.
     pub(super) fn begin(&self) {
-        self.begun.set((time::monotonic_ms(), time::wall()));
+        self.begun.set(time::monotonic_ms());
     }
 }
 
@@ -129,10 +129,11 @@ pub(super) async fn log_unanswered(r: &RequestRef, status: u16) {
 
 fn new_request(h1: &Rc<H1>, memory: Box<Memory>, len: usize) -> RequestRef {
     let server = h1.addr_conf.default_server;
+    let work: &Work = h1;
     h1.conn.requests.set(h1.conn.requests.get() + 1);
-    h1.sent_before.set(h1.bytes_sent.get() + h1.queue.borrow().len());
-    *h1.body.borrow_mut() = BodyReader::Done;
-    h1.delimited.set(Delimited::Length);
+    work.sent_before.set(h1.bytes_sent.get() + work.queue.borrow().len());
+    *work.body.borrow_mut() = BodyReader::Done;
+    work.delimited.set(Delimited::Length);
     let (start, method, version) = {
         let head = memory.head.borrow();
         (head.start(), head.method, head.version)
@@ -146,23 +147,21 @@ fn new_request(h1: &Rc<H1>, memory: Box<Memory>, len: usize) -> RequestRef {
         parent: None,
     };
     let r = Request::start_in(memory, new);
-    let mut buffer = h1.buffer.borrow_mut();
-    let at = h1.at.get();
+    let mut buffer = work.buffer.borrow_mut();
+    let at = work.at.get();
     r.block.borrow_mut().extend_from_slice(buffer.get(at..at + len).unwrap_or_default());
     if at + len == buffer.len() {
         buffer.clear();
-        h1.at.set(0);
+        work.at.set(0);
     } else {
-        h1.at.set(at + len);
+        work.at.set(at + len);
     }
     drop(buffer);
     r.request_length.set((len - start.min(len)) as u64);
-    r.pipelined.set(h1.pipelined.get());
+    r.pipelined.set(work.pipelined.get());
     r.method.set(method);
     r.version.set(version);
-    let (ms, wall) = h1.begun.get();
-    r.started.set(wall);
-    r.started_ms.set(ms);
+    r.started_ms.set(work.begun.get());
     r
 }
 
@@ -205,14 +204,13 @@ fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
     set_uri(h1, r)?;
     r.action.set(HEADERS);
     find_server(h1, r)?;
-    let settings = r.srv().settings.clone();
+    let settings = &r.srv().settings;
     let dropped = {
         let block = r.block.borrow();
         let mut dropped = Vec::new();
-        let checked =
-            r.head.borrow_mut().filter(H1::rules(&settings), limit(settings.max_headers), |field| {
-                dropped.push(String::from_utf8_lossy(field.line().of(&block)).into_owned());
-            });
+        let checked = r.head.borrow_mut().filter(H1::rules(settings), limit(settings.max_headers), |field| {
+            dropped.push(String::from_utf8_lossy(field.line().of(&block)).into_owned());
+        });
         checked.map(|()| dropped)
     };
     match dropped {
@@ -244,11 +242,14 @@ fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
     r.framing.set(framed);
     r.keepalive.set(framed.keep_alive);
     h1.body_wait.set((0, 0));
-    *h1.body.borrow_mut() = match framed.body {
-        Body::None | Body::Length(0) => BodyReader::Done,
-        Body::Length(length) => BodyReader::Length(length),
-        Body::Chunked => BodyReader::Chunked(Box::new(Decoder::new(ChunkLimits::default()))),
-    };
+    match framed.body {
+        // As new_request set it.
+        Body::None | Body::Length(0) => {}
+        Body::Length(length) => *h1.body.borrow_mut() = BodyReader::Length(length),
+        Body::Chunked => {
+            *h1.body.borrow_mut() = BodyReader::Chunked(Box::new(Decoder::new(ChunkLimits::default())));
+        }
+    }
     Ok(())
 }
 
@@ -287,7 +288,8 @@ fn find_server(h1: &H1, r: &Request) -> Result<(), u16> {
         // The authority of an absolute target wins; both must be well-formed.
         let from_field = match field {
             Some(host) => {
-                host::validate(host, &mut target).map(Some).map_err(|_| host::InvalidHost::IN_FIELD)
+                let mut last = h1.last_host.borrow_mut();
+                last.validate(host, &mut target).map(Some).map_err(|_| host::InvalidHost::IN_FIELD)
             }
             None => Ok(None),
         };

@@ -2,7 +2,7 @@
 //! All of it is plain code; the first thing that must wait hands the rest to a future.
 
 use super::{
-    h1::{After, BATCH, BodyReader, Doing, H1, Handling, Rest, begin},
+    h1::{After, BATCH, BodyReader, Doing, H1, Handling, Rest, Work, begin},
     intake::take_head,
 };
 use crate::{engine, exchange::Exchange as _};
@@ -19,9 +19,10 @@ pub(super) fn batch(h1: &Rc<H1>) -> Result<After, Rest> {
         h1.begin();
         let mut memory = h1.worker.take_memory();
         let limits = h1.default_settings().head_limits;
+        let work: &Work = h1;
         let parsed = {
-            let buffer = h1.buffer.borrow();
-            memory.head.get_mut().parse(buffer.get(h1.at.get()..).unwrap_or_default(), &limits)
+            let buffer = work.buffer.borrow();
+            memory.head.get_mut().parse(buffer.get(work.at.get()..).unwrap_or_default(), &limits)
         };
         let Ok(Parse::Complete { len }) = parsed else {
             // Parsed again from its beginning, where waiting and errors are dealt with.
@@ -36,21 +37,22 @@ pub(super) fn batch(h1: &Rc<H1>) -> Result<After, Rest> {
         if let Some(later) = engine::handle_now(&r) {
             return Err(Rest::Request(r, Handling::Later(later)));
         }
-        let body_read = matches!(*h1.body.borrow(), BodyReader::Done);
+        let body_read = matches!(*work.body.borrow(), BodyReader::Done);
         if !r.keepalive.get() || !body_read || h1.worker.is_quitting() || h1.broken.get() || h1.is_paced() {
             return Err(Rest::Request(r, Handling::Finished));
         }
         h1.count_as(Doing::Nothing);
         let keepalive = r.loc().core.keepalive_timeout;
         drop(r);
-        h1.pipelined.set(h1.unread() > 0);
-        if h1.unread() > 0 && h1.queue.borrow().len() <= BATCH {
+        let more = h1.unread() > 0;
+        work.pipelined.set(more);
+        if more && work.queue.borrow().len() <= BATCH {
             continue;
         }
         if !h1.flush_now() {
-            return Err(if h1.unread() > 0 { Rest::Head(None) } else { Rest::Flush(keepalive) });
+            return Err(if more { Rest::Head(None) } else { Rest::Flush(keepalive) });
         }
-        if h1.unread() == 0 {
+        if !more {
             return Ok(After::Idle(keepalive));
         }
     }

@@ -95,10 +95,7 @@ impl Queue {
     fn read_into_tail(&mut self, range: &FileRange) -> io::Result<()> {
         let len = usize::try_from(range.len()).unwrap_or(0);
         let start = self.tail.len();
-        self.tail.resize(start + len, 0);
-        let target = self.tail.get_mut(start..).unwrap_or_default();
-        let n = range.file.read_at(target, range.start)?;
-        if n < len {
+        if range.file.append_at(&mut self.tail, len, range.start)? < len {
             self.tail.truncate(start);
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

@@ -136,7 +136,13 @@ pub fn framing(head: &RequestHead, buf: &[u8]) -> Result<Framing, FramingError> 
     let mut framing = Framing { body: body(head, buf)?, ..Framing::default() };
     if head.fields.index_of(Known::Connection).is_some() {
         for field in head.fields.all(Known::Connection) {
-            for option in options(field.value.of(buf)) {
+            let value = field.value.of(buf);
+            // What most clients send, alone.
+            if matches!(value, b"keep-alive" | b"Keep-Alive") {
+                framing.connection_keep_alive = true;
+                continue;
+            }
+            for option in options(value) {
                 framing.connection_close |= option.eq_ignore_ascii_case(b"close");
                 framing.connection_keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
                 framing.upgrade |= option.eq_ignore_ascii_case(b"upgrade");

@@ -246,7 +246,9 @@ impl RequestHead {
     #[inline(always)]
     fn advance(&mut self, buf: &[u8], limits: &HeadLimits) -> Result<Parse, HeadError> {
         if matches!(self.stage, Stage::Fresh | Stage::Done) {
-            self.reset();
+            if self.stage == Stage::Done {
+                self.reset();
+            }
             self.budget = LineBudget::default();
             self.at = 0;
             self.resume = 0;

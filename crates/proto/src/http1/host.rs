@@ -1,7 +1,7 @@
 //! The authority of a request: what `Host` and absolute targets may contain. RFC 3986, 3.2.2.
 
 /// A host that passed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HostInfo {
     /// Bytes of the host, port and final dot not included.
     pub len: usize,
@@ -25,12 +25,46 @@ impl InvalidHost {
 /// Checks `host[:port]` as nginx does; on success `out` holds the host in lower case, without port and final dot.
 pub fn validate(host: &[u8], out: &mut Vec<u8>) -> Result<HostInfo, InvalidHost> {
     let info = check(host)?;
+    copy(host, info, out);
+    Ok(info)
+}
+
+#[inline]
+fn copy(host: &[u8], info: HostInfo, out: &mut Vec<u8>) {
     out.clear();
     out.extend_from_slice(host.get(..info.len).unwrap_or_default());
     if info.folded {
         out.make_ascii_lowercase();
     }
-    Ok(info)
+}
+
+/// The last authority that was found valid. Clients name the same one again and again, and a comparison is cheaper
+/// than a check.
+#[derive(Debug, Default)]
+pub struct LastHost {
+    raw: Vec<u8>,
+    info: HostInfo,
+}
+
+impl LastHost {
+    /// Longer ones are checked each time.
+    const LONGEST: usize = 128;
+
+    /// [`validate`], or what it found the last time.
+    pub fn validate(&mut self, host: &[u8], out: &mut Vec<u8>) -> Result<HostInfo, InvalidHost> {
+        if host.is_empty() || self.raw != host {
+            let info = check(host)?;
+            if host.len() > Self::LONGEST {
+                copy(host, info, out);
+                return Ok(info);
+            }
+            self.raw.clear();
+            self.raw.extend_from_slice(host);
+            self.info = info;
+        }
+        copy(host, self.info, out);
+        Ok(self.info)
+    }
 }
 
 /// The bytes of plain host names in lower case.
