@@ -73,3 +73,18 @@ a
 GET /p.html
 --- response_body eval
 "ab\n\n"
+
+=== charset_types replaces all default types but text/html
+--- config
+charset utf-8;
+charset_types text/css text/plain;
+default_type text/xml;
+location = /a.css { types { text/css css; } return 200 "a"; }
+location = /a.html { types { text/html html; } return 200 "a"; }
+location = /a.xml { return 200 "a"; }
+--- request eval
+["GET /a.css", "GET /a.html", "GET /a.xml"]
+--- response_headers eval
+["Content-Type: text/css; charset=utf-8", "Content-Type: text/html; charset=utf-8", "Content-Type: text/xml"]
+--- no_error_log
+duplicate MIME type

@@ -297,3 +297,18 @@ GET /
 qq{<html><head><meta http-equiv="Refresh" content="0; URL=http://other.example/a%20b%27"></head><body></body></html>\r\n}
 --- response_headers
 !Location
+
+=== no_error_pages takes inherited pages away
+--- config
+error_page 404 =200 /page.html;
+location /plain/ { no_error_pages; }
+location /own/ { no_error_pages; error_page 404 =202 /page.html; }
+--- user_files
+>>> page.html
+fine
+--- request eval
+["GET /none", "GET /plain/none", "GET /own/none"]
+--- error_code eval
+[200, 404, 202]
+--- response_body_like eval
+["^fine", "404 Not Found", "^fine"]

@@ -46,6 +46,7 @@ pub(crate) fn docs(check: bool) -> Result<(), String> {
 fn known(inventory: &str) -> Vec<Known> {
     let rows = inventory.lines().skip(1).map(|line| line.split('\t').collect::<Vec<_>>());
     rows.filter_map(|row| match row.as_slice() {
+        [.., "removed"] => None,
         [subsystem, module, name, syntax, _default, contexts, tier, ..] => Some(Known {
             subsystem: (*subsystem).to_owned(),
             module: (*module).to_owned(),
@@ -72,23 +73,22 @@ fn registered(dump: &str) -> Result<Vec<Registered>, String> {
     dump.lines().map(row).collect()
 }
 
-/// The subsystem a module's directives belong to, as far as contexts tell two directives of one name apart.
-fn subsystem(contexts: &str) -> &'static str {
-    let has = |prefix: &str| contexts.split(',').any(|context| context.starts_with(prefix));
+/// The subsystem of a directive, by its module's name; `events` belongs to what it opens.
+fn subsystem(directive: &Registered) -> &'static str {
+    let module = directive.module.as_str();
+    let is_of = |prefix: &str| module.starts_with(prefix);
     match () {
-        () if has("stream") => "stream",
-        () if has("mail") => "mail",
-        () if has("http") || has("server") || has("location") || has("upstream") || has("if") => "http",
-        () if has("events") => "events",
+        () if is_of("ngx_http") => "http",
+        () if is_of("ngx_stream") => "stream",
+        () if is_of("ngx_mail") => "mail",
+        () if is_of("ngx_event") || is_of("ngx_epoll") || directive.name == "events" => "events",
         () => "core",
     }
 }
 
 fn page(known: &[Known], registered: &[Registered]) -> String {
-    let present: BTreeSet<(&str, &str)> = registered
-        .iter()
-        .map(|directive| (subsystem(&directive.contexts), directive.name.as_str()))
-        .collect();
+    let present: BTreeSet<(&str, &str)> =
+        registered.iter().map(|directive| (subsystem(directive), directive.name.as_str())).collect();
     let is_present =
         |directive: &&Known| present.contains(&(directive.subsystem.as_str(), directive.name.as_str()));
     let mut out = String::from(
@@ -111,8 +111,9 @@ fn page(known: &[Known], registered: &[Registered]) -> String {
             out,
             "\n### {module}\n\n| Directive | Arguments | Contexts | Syntax |\n|---|---|---|---|"
         );
-        for Registered { name, contexts, args, .. } in directives {
-            let here = subsystem(contexts);
+        for directive in directives {
+            let Registered { name, contexts, args, .. } = directive;
+            let here = subsystem(directive);
             let twin = known.iter().find(|known| known.name == *name && known.subsystem == here);
             let syntax = twin.map_or_else(|| "(Moonrest only)".to_owned(), |known| escaped(&known.syntax));
             let _ = writeln!(
@@ -161,9 +162,9 @@ fn differing_contexts(known: &[Known], registered: &[Registered]) -> Vec<(String
     let list = |contexts: BTreeSet<String>| contexts.into_iter().collect::<Vec<_>>().join(", ");
     let differs = |directive: &Registered| {
         let here = set(&directive.contexts);
-        let twins = known.iter().filter(|known| {
-            known.name == directive.name && known.subsystem == subsystem(&directive.contexts)
-        });
+        let twins = known
+            .iter()
+            .filter(|known| known.name == directive.name && known.subsystem == subsystem(directive));
         let there: BTreeSet<String> = twins.flat_map(|known| set(&known.contexts)).collect();
         (!there.is_empty() && here != there).then(|| (directive.name.clone(), list(here), list(there)))
     };
@@ -186,7 +187,7 @@ stream\tngx_stream_a_module\tone\ton | off\toff\tstream\t2\tflag\toss
 
     #[test]
     fn present_and_missing_directives_are_told_apart_by_subsystem() {
-        let registered = registered("a\tone\thttp,server\tflag\n").unwrap();
+        let registered = registered("ngx_http_a_module\tone\thttp,server\tflag\n").unwrap();
         let page = page(&known(INVENTORY), &registered);
         assert!(page.contains("| `one` | `flag` | http, server | `on \\| off` |"), "{page}");
         assert!(page.contains("| http | ngx_http_a_module | 1 | `two` 3 |"), "{page}");
@@ -196,7 +197,7 @@ stream\tngx_stream_a_module\tone\ton | off\toff\tstream\t2\tflag\toss
 
     #[test]
     fn contexts_that_differ_are_listed() {
-        let registered = registered("a\ttwo\thttp,location\t1\n").unwrap();
+        let registered = registered("ngx_http_a_module\ttwo\thttp,location\t1\n").unwrap();
         assert!(page(&known(INVENTORY), &registered).contains("| `two` | http, location | http |"));
     }
 

@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named_and_what_is_there_too() {
-        let text = configure_arguments(moonrest_http_modules::MODULES);
+        let text = configure_arguments(crate::modules::registry());
         assert!(!text.contains("--without-http_rewrite_module"), "{text}");
         assert!(!configure_arguments(&[]).contains("--with-http_sub_module"));
         assert!(configure_arguments(&[]).contains("--without-http_rewrite_module"));

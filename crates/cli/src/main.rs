@@ -3,6 +3,7 @@
 mod demo;
 mod dump;
 mod features;
+mod modules;
 mod options;
 
 use std::process::ExitCode;

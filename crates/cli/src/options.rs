@@ -114,7 +114,7 @@ pub(crate) fn start(argv: Vec<Vec<u8>>) -> u8 {
 }
 
 fn run(options: Options, argv: Vec<Vec<u8>>) -> u8 {
-    let program = Program { registry: moonrest_http_modules::MODULES, options, version: VERSION, argv };
+    let program = Program { registry: crate::modules::registry(), options, version: VERSION, argv };
     u8::try_from(moonrest_server::run(&program)).unwrap_or(1)
 }
 
@@ -169,7 +169,7 @@ fn show_version(given: &Given) {
         error_line(&help());
     }
     if given.configure {
-        let arguments = crate::features::configure_arguments(moonrest_http_modules::MODULES);
+        let arguments = crate::features::configure_arguments(crate::modules::registry());
         error_line(&format!("configure arguments: {arguments}"));
     }
 }

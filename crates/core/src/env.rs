@@ -59,6 +59,8 @@ pub struct Env<'r> {
     pub zones: Zones,
     /// Errors and warnings met so far, in order.
     pub errors: RefCell<Vec<ConfigError>>,
+    /// The paths of the files read, by their numbers.
+    pub files: Vec<PathBuf>,
     shared: RefCell<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
 }
 
@@ -72,6 +74,7 @@ impl<'r> Env<'r> {
             logs: LogFiles::default(),
             zones: Zones::default(),
             errors: RefCell::default(),
+            files: Vec::new(),
             shared: RefCell::default(),
         }
     }
@@ -84,6 +87,13 @@ impl<'r> Env<'r> {
     /// `path` below the configuration file's directory, unless it is absolute.
     pub fn conf_path(&self, path: &[u8]) -> ConfResult<PathBuf> {
         Ok(self.conf_prefix.join(to_path(path)?))
+    }
+
+    /// The name, without directories, of the file that `span` lies in.
+    pub fn file_name(&self, span: Span) -> String {
+        let path = self.files.get(span.file.0 as usize);
+        let name = path.and_then(|path| path.file_name());
+        name.map_or_else(|| "nginx.conf".to_owned(), |name| name.to_string_lossy().into_owned())
     }
 
     /// Reports a warning in nginx's form; the configuration stays valid.

@@ -13,6 +13,8 @@ pub struct Hostnames<T> {
     tail: HashMap<Box<[u8]>, T>,
     /// Names that `.name` wildcards have taken from exact ones.
     taken: HashSet<Box<[u8]>>,
+    /// The longest key of the wildcards: no longer part of a text is looked up, however many dots it has.
+    longest: usize,
 }
 
 /// Why a name was not added.
@@ -26,7 +28,13 @@ pub enum Conflict {
 
 impl<T> Default for Hostnames<T> {
     fn default() -> Self {
-        Self { exact: HashMap::new(), head: HashMap::new(), tail: HashMap::new(), taken: HashSet::new() }
+        Self {
+            exact: HashMap::new(),
+            head: HashMap::new(),
+            tail: HashMap::new(),
+            taken: HashSet::new(),
+            longest: 0,
+        }
     }
 }
 
@@ -53,6 +61,8 @@ impl<T> Hostnames<T> {
         if stars > 1 || name.contains(&0) || name.windows(2).any(|pair| pair == b"..") {
             return Err(Conflict::Invalid);
         }
+        let wild = stars > 0 || name.starts_with(b".");
+        self.longest = self.longest.max(if wild { name.len() } else { 0 });
         match &*name {
             [b'.', rest @ ..] if !rest.is_empty() => {
                 if self.exact.contains_key(rest) || self.taken.contains(rest) {
@@ -86,6 +96,8 @@ impl<T> Hostnames<T> {
         if let Some((true, value)) = self.head.get(name) {
             return Some(value);
         }
+        let from = name.len().saturating_sub(self.longest);
+        let name = name.get(from..).unwrap_or_default();
         memchr::memchr_iter(b'.', name)
             .find_map(|dot| self.head.get(name.get(dot + 1..)?))
             .map(|(_, value)| value)
@@ -95,6 +107,7 @@ impl<T> Hostnames<T> {
         if self.tail.is_empty() {
             return None;
         }
+        let name = name.get(..self.longest).unwrap_or(name);
         memchr::memrchr_iter(b'.', name).find_map(|dot| self.tail.get(name.get(..dot)?))
     }
 

@@ -120,17 +120,24 @@ impl Map {
         }
         if !key.is_empty() {
             for Pattern { regex, names, value } in &self.regexes {
-                if regex.group_count() == 1 {
-                    if regex.is_match(key) {
-                        subject.keep_captures(&[], Groups::new(), &[]);
+                let plain = regex.group_count() == 1;
+                let mut groups = Groups::new();
+                let matched =
+                    if plain { regex.try_is_match(key) } else { regex.try_captures(key, &mut groups) };
+                match matched {
+                    Ok(false) => {}
+                    Ok(true) if plain => {
+                        subject.keep_captures(&[], groups, &[]);
                         return Some(value);
                     }
-                    continue;
-                }
-                let mut groups = Groups::new();
-                if regex.captures(key, &mut groups) {
-                    subject.keep_captures(key, groups, names);
-                    return Some(value);
+                    Ok(true) => {
+                        subject.keep_captures(key, groups, names);
+                        return Some(value);
+                    }
+                    Err(failure) => {
+                        subject.rule_failed(&failure.describe(regex, key));
+                        return self.default.as_ref();
+                    }
                 }
             }
         }

@@ -1,7 +1,9 @@
 //! Regular expressions as nginx has them: PCRE2, compiled once, with JIT.
 
 use crate::{ConfResult, Fault};
-use std::fmt;
+use parking_lot::Mutex;
+use pcre2::bytes::CaptureLocations;
+use std::{fmt, sync::Arc};
 
 /// A compiled expression and its capture names.
 #[derive(Clone)]
@@ -10,6 +12,8 @@ pub struct Regex {
     /// Name and number of each named group.
     names: Box<[(Box<str>, usize)]>,
     pattern: Box<str>,
+    /// The engine's memory of the last match, for the next one in whichever thread finds it here.
+    spare: Arc<Mutex<Option<CaptureLocations>>>,
 }
 
 impl fmt::Debug for Regex {
@@ -24,6 +28,14 @@ pub type Groups = Vec<(usize, usize)>;
 /// PCRE2 could neither match nor rule a match out: its number for the reason.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MatchFailure(pub i32);
+
+impl MatchFailure {
+    /// nginx's line about it.
+    pub fn describe(self, regex: &Regex, text: &[u8]) -> String {
+        let text = String::from_utf8_lossy(text);
+        format!("pcre2_match() failed: {} on \"{text}\" using \"{}\"", self.0, regex.pattern)
+    }
+}
 
 impl Regex {
     /// Compiles `pattern`; `caseless` is `~*`.
@@ -44,12 +56,20 @@ impl Regex {
             .enumerate()
             .filter_map(|(n, name)| Some((name.as_deref()?.into(), n)))
             .collect();
-        Ok(Self { inner, names, pattern: text.into() })
+        Ok(Self { inner, names, pattern: text.into(), spare: Arc::default() })
     }
 
     /// Whether it matches anywhere. A failure of the engine (match limit) counts as no match.
     pub fn is_match(&self, subject: &[u8]) -> bool {
-        self.inner.is_match(subject).unwrap_or(false)
+        self.try_is_match(subject).unwrap_or(false)
+    }
+
+    /// The same, for rules that must not be got round by making the engine fail.
+    ///
+    /// # Errors
+    /// When the engine gives up (match limit, stack).
+    pub fn try_is_match(&self, subject: &[u8]) -> Result<bool, MatchFailure> {
+        self.inner.is_match(subject).map_err(|error| MatchFailure(error.code()))
     }
 
     /// The groups of the first match; group 0 is the whole match. A failure of the engine counts as no match.
@@ -63,15 +83,20 @@ impl Regex {
     /// When the engine gives up (match limit, stack).
     pub fn try_captures(&self, subject: &[u8], groups: &mut Groups) -> Result<bool, MatchFailure> {
         groups.clear();
-        let mut locations = self.inner.capture_locations();
-        match self.inner.captures_read(&mut locations, subject) {
+        let spare = self.spare.try_lock().and_then(|mut spare| spare.take());
+        let mut locations = spare.unwrap_or_else(|| self.inner.capture_locations());
+        let result = match self.inner.captures_read(&mut locations, subject) {
             Ok(Some(_)) => {
                 groups.extend((0..locations.len()).map(|n| locations.get(n).unwrap_or((0, 0))));
                 Ok(true)
             }
             Ok(None) => Ok(false),
             Err(error) => Err(MatchFailure(error.code())),
+        };
+        if let Some(mut spare) = self.spare.try_lock() {
+            *spare = Some(locations);
         }
+        result
     }
 
     /// The named groups.

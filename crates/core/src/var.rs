@@ -38,6 +38,8 @@ pub trait Subject: Sized + 'static {
     fn keep_captures(&self, text: &[u8], groups: Groups, names: &[(VarId, usize)]);
     /// Reports a read of a variable that has no value (`uninitialized_variable_warn`) or a cycle.
     fn warn(&self, message: &str);
+    /// A rule could not be decided: what it stands for must fail, lest it be got round.
+    fn rule_failed(&self, message: &str);
 }
 
 /// How a variable is computed.
@@ -327,6 +329,8 @@ pub struct VarTable<S> {
 
 thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
+    /// A cycle was found: what is being evaluated comes to nothing.
+    static CYCLE: Cell<bool> = const { Cell::new(false) };
 }
 
 /// nginx gives up after the same number of nested evaluations.
@@ -352,12 +356,16 @@ impl<S: Subject> VarTable<S> {
             Some(Slot::NotFound) => return false,
             None => {}
         }
-        let depth = DEPTH.get();
-        if depth >= MAX_DEPTH {
+        if CYCLE.get() {
+            return false;
+        }
+        if DEPTH.get() >= MAX_DEPTH {
+            // Found once, it ends the whole evaluation: each level may name the cycle several times.
+            CYCLE.set(true);
             subject.warn(&format!("cycle while evaluating variable \"{}\"", variable.name));
             return false;
         }
-        DEPTH.set(depth + 1);
+        let deeper = Deeper::enter();
         let start = out.len();
         let found = match &variable.get {
             Getter::Fn(get) => get(subject, out),
@@ -365,8 +373,9 @@ impl<S: Subject> VarTable<S> {
             Getter::Dyn(get) => get(subject, out),
             Getter::Slot => false,
         };
-        DEPTH.set(depth);
-        if variable.cacheable && !matches!(variable.get, Getter::Slot) {
+        let keep = variable.cacheable && !CYCLE.get() && !matches!(variable.get, Getter::Slot);
+        drop(deeper);
+        if keep {
             let value = found.then(|| Rc::from(out.get(start..).unwrap_or_default()));
             subject.slots().borrow_mut().set(id, value);
         }
@@ -405,6 +414,25 @@ impl<S: Subject> VarTable<S> {
         match self.variables.get(id.0 as usize).and_then(|variable| variable.set) {
             Some(set) => set(subject, value),
             None => subject.slots().borrow_mut().set(id, value.map(Rc::from)),
+        }
+    }
+}
+
+/// One level of variables that need each other; left even by a panic, which would be felt by all later requests.
+struct Deeper(());
+
+impl Deeper {
+    fn enter() -> Self {
+        DEPTH.set(DEPTH.get() + 1);
+        Self(())
+    }
+}
+
+impl Drop for Deeper {
+    fn drop(&mut self) {
+        DEPTH.set(DEPTH.get() - 1);
+        if DEPTH.get() == 0 {
+            CYCLE.set(false);
         }
     }
 }

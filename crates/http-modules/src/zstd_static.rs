@@ -1,35 +1,17 @@
 //! `zstd_static`: a compressed file beside the one asked for.
 //! <https://github.com/tokers/zstd-nginx-module>
 
-use crate::compression::precompressed::{Precompressed, WORDS};
-use moonrest_http::prelude::*;
+use crate::compression::precompressed::{Beside, Coding};
 
 /// Serves `NAME.zst` in place of `NAME`.
-pub struct ZstdStatic;
+pub type ZstdStatic = Beside<Zstd>;
 
-impl HttpModule for ZstdStatic {
-    const NAME: &'static str = "ngx_http_zstd_static_module";
-    const DIRECTIVES: &'static [Directive<Self>] = &[Directive::new(
-        "zstd_static",
-        Contexts::HSL,
-        Arity::exactly(1),
-        Set::Enum(WORDS, |loc: &mut Loc| &mut loc.enable),
-    )];
-    type Main = ();
-    type Loc = Loc;
+/// The coding.
+pub enum Zstd {}
 
-    fn attach((): &(), loc: &Arc<Loc>, to: &mut LocationBuilder<'_>) -> ConfResult {
-        if let Some(handler) = Precompressed::new(loc.enable, b"zstd", b".zst") {
-            to.on(Phase::Content, handler);
-        }
-        Ok(())
-    }
+impl Coding for Zstd {
+    const MODULE: &'static str = "ngx_http_zstd_static_module";
+    const DIRECTIVE: &'static str = "zstd_static";
+    const NAME: &'static [u8] = b"zstd";
+    const SUFFIX: &'static [u8] = b".zst";
 }
-
-/// What one block says.
-#[derive(Clone, Default)]
-pub struct Loc {
-    enable: Option<usize>,
-}
-
-inherit!(Loc { enable });

@@ -35,6 +35,21 @@ pub struct ListenLine {
     pub span: Option<Span>,
 }
 
+impl ListenLine {
+    fn new(addr: ListenAddr, span: Option<Span>) -> Self {
+        Self {
+            spec: ListenSpec::new(addr),
+            default_server: false,
+            ssl: false,
+            http2: false,
+            quic: false,
+            proxy_protocol: false,
+            bind: false,
+            span,
+        }
+    }
+}
+
 /// One name of a server.
 #[derive(Clone)]
 pub enum ServerName {
@@ -226,16 +241,7 @@ pub(crate) fn set_listen(main: &mut CoreMain, _loc: &mut CoreLoc, args: &Args<'_
         Fault::message(format!("{wrong} in \"{}\" of the \"{}\" directive", args.lossy(0), args.name()))
     })?;
     for addr in addrs {
-        let mut line = ListenLine {
-            spec: ListenSpec::new(addr),
-            default_server: false,
-            ssl: false,
-            http2: false,
-            quic: false,
-            proxy_protocol: false,
-            bind: false,
-            span: Some(args.span()),
-        };
+        let mut line = ListenLine::new(addr, Some(args.span()));
         for n in 1..args.len() {
             parameter(&mut line, args, n)?;
         }
@@ -432,16 +438,7 @@ pub(crate) fn group(
 /// A server without `listen` listens on `*:80`, or on `*:8000` without the rights for that.
 fn implied_line(env: &Env<'_>) -> ListenLine {
     let port = if env.resources.privileged() { 80 } else { 8000 };
-    ListenLine {
-        spec: ListenSpec::new(ListenAddr::Inet(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))),
-        default_server: false,
-        ssl: false,
-        http2: false,
-        quic: false,
-        proxy_protocol: false,
-        bind: false,
-        span: None,
-    }
+    ListenLine::new(ListenAddr::Inet(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)), None)
 }
 
 fn gather(

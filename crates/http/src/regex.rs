@@ -44,13 +44,8 @@ impl CapturingRegex {
 
     #[cold]
     fn failed(&self, failure: MatchFailure, text: &[u8]) -> RequestError {
-        let (code, pattern) = (failure.0, self.pattern());
-        let text = String::from_utf8_lossy(text);
-        RequestError::Internal {
-            status: 500,
-            level: Level::Alert,
-            message: format!("pcre2_match() failed: {code} on \"{text}\" using \"{pattern}\"").into(),
-        }
+        let message = failure.describe(&self.regex, text).into();
+        RequestError::Internal { status: 500, level: Level::Alert, message }
     }
 
     /// The position of the first expression of a list that matches.

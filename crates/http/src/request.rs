@@ -80,6 +80,8 @@ pub struct Request {
     pub uri_changed: Cell<bool>,
     /// Captures in values are escaped if the path was: until a rule of this script has matched.
     pub escape_captures: Cell<bool>,
+    /// A variable that a rule may depend on could not be computed: the walk through the phases ends with 500.
+    pub(crate) rule_failed: Cell<bool>,
     /// The location was found by the path as it is now; a rewrite with `break` ends that.
     pub valid_location: Cell<bool>,
     /// `try_files` chose a file below an alias of a regular expression.
@@ -423,6 +425,11 @@ impl Subject for Request {
     fn warn(&self, message: &str) {
         self.log_at(Level::Error, format_args!("{message}"));
     }
+
+    fn rule_failed(&self, message: &str) {
+        self.rule_failed.set(true);
+        self.log_at(Level::Alert, format_args!("{message}"));
+    }
 }
 
 /// Everything a new request needs from the protocol driver.
@@ -480,6 +487,7 @@ impl Request {
             subrequest_depth: Cell::new(0),
             uri_changed: Cell::new(false),
             escape_captures: Cell::new(false),
+            rule_failed: Cell::new(false),
             valid_location: Cell::new(true),
             add_uri_to_alias: Cell::new(false),
             disable_not_modified: Cell::new(false),

@@ -6,6 +6,7 @@ use crate::{
     engine::Entry,
     phase::{Flow, RequestError, Step},
     request::{Request, RequestRef},
+    server::reason,
 };
 use bytes::Bytes;
 use moonrest_proto::{
@@ -197,47 +198,20 @@ async fn send(r: &RequestRef, body: Bytes) -> Result<Answer, RequestError> {
     settle(r.respond_pieces(pieces)?).await
 }
 
-/// The text behind a status code, as nginx's pages have it.
+/// The status code and its text, as nginx's pages have them.
 pub fn page_title(status: u16) -> Option<&'static str> {
-    Some(match status {
-        301 => "301 Moved Permanently",
-        302 => "302 Found",
-        303 => "303 See Other",
-        307 => "307 Temporary Redirect",
-        308 => "308 Permanent Redirect",
-        400 => "400 Bad Request",
-        401 => "401 Authorization Required",
-        402 => "402 Payment Required",
-        403 => "403 Forbidden",
+    match status {
+        302 => Some("302 Found"),
+        401 => Some("401 Authorization Required"),
+        494 => Some("400 Request Header Or Cookie Too Large"),
+        495 => Some("400 The SSL certificate error"),
+        496 => Some("400 No required SSL certificate was sent"),
+        497 => Some("400 The plain HTTP request was sent to HTTPS port"),
         // nginx: 498 is its own mark for requests that were cancelled.
-        404 | 498 => "404 Not Found",
-        405 => "405 Not Allowed",
-        406 => "406 Not Acceptable",
-        407 => "407 Proxy Authentication Required",
-        408 => "408 Request Time-out",
-        409 => "409 Conflict",
-        410 => "410 Gone",
-        411 => "411 Length Required",
-        412 => "412 Precondition Failed",
-        413 => "413 Request Entity Too Large",
-        414 => "414 Request-URI Too Large",
-        415 => "415 Unsupported Media Type",
-        416 => "416 Requested Range Not Satisfiable",
-        421 => "421 Misdirected Request",
-        429 => "429 Too Many Requests",
-        494 => "400 Request Header Or Cookie Too Large",
-        495 => "400 The SSL certificate error",
-        496 => "400 No required SSL certificate was sent",
-        497 => "400 The plain HTTP request was sent to HTTPS port",
-        500 => "500 Internal Server Error",
-        501 => "501 Not Implemented",
-        502 => "502 Bad Gateway",
-        503 => "503 Service Temporarily Unavailable",
-        504 => "504 Gateway Time-out",
-        505 => "505 HTTP Version Not Supported",
-        507 => "507 Insufficient Storage",
-        _ => return None,
-    })
+        498 => reason(404),
+        301 | 303 | 307 | 308 | 400.. => reason(status),
+        _ => None,
+    }
 }
 
 fn page(r: &Request, status: u16) -> Bytes {

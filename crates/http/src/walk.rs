@@ -169,6 +169,9 @@ impl Walk {
                 At::Precontent => self.generic(r, Phase::Precontent, flow.take())?,
                 At::Content | At::Answered => Some(self.content(r, flow.take())?),
             };
+            if r.rule_failed.replace(false) {
+                return Err(RequestError::internal(""));
+            }
             if let Some(turn) = turn {
                 return Ok(turn);
             }

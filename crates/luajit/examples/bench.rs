@@ -133,7 +133,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let name = args.next().unwrap_or_default();
     let rounds = args.next().unwrap_or_default().parse()?;
     let thread = std::thread::Builder::new().stack_size(THREAD_STACK_SIZE);
-    match thread.spawn(move || run(&name, rounds))?.join() {
+    match thread.spawn(move || run(&name, rounds).map_err(|error| format!("{error:?}")))?.join() {
         Ok(answer) => Ok(answer?),
         Err(_) => Err("the thread panicked".into()),
     }

@@ -6,7 +6,7 @@
 
 use std::ffi::{c_int, c_void};
 
-use moonrest_luajit::{Form, Options, Resumed, THREAD_STACK_SIZE, Vm, ffi_entry, raw};
+use moonrest_luajit::{Form, LuaResult, Options, Resumed, THREAD_STACK_SIZE, Vm, ffi_entry, raw};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         None => CHECKS.to_owned(),
     };
     let thread = std::thread::Builder::new().stack_size(THREAD_STACK_SIZE);
-    let run = move || -> Result<(), moonrest_luajit::LuaError> {
+    let run = move || -> LuaResult<()> {
         let vm = Vm::new(&Options::default())?;
         let cpath = vm.package_cpath()?;
         vm.set_package_cpath(&[b"/usr/lib/x86_64-linux-gnu/lua/5.1/?.so;", &cpath[..]].concat())?;
@@ -64,7 +64,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             _ => Ok(()),
         }
     };
-    match thread.spawn(run)?.join() {
+    match thread.spawn(move || run().map_err(|error| format!("{error:?}")))?.join() {
         Ok(answer) => Ok(answer?),
         Err(_) => Err("the thread panicked".into()),
     }

@@ -252,8 +252,8 @@ fn raise(call: &Call<'_>, error: &LuaError) -> c_int {
     let pushed = match (error.value(), error.kind()) {
         (Some(value), _) => stack.push(value),
         (None, ErrorKind::Argument(n)) => {
-            // SAFETY: as above.
             let mut message = position(1);
+            // SAFETY: as above.
             message.extend(unsafe { traceback::bad_argument(stack.l, n, error.message()) });
             stack.push(message)
         }

@@ -103,6 +103,10 @@ impl Coroutine {
     /// Errors unless Rust may use the stack of this coroutine now.
     fn usable(&self) -> LuaResult<()> {
         self.shared.ready()?;
+        // When no call into Lua and no loan is under way, nothing runs.
+        if self.shared.depth.get() == 0 {
+            return Ok(());
+        }
         if self.is_active() {
             return Err(LuaError::misuse("the coroutine is running"));
         }
@@ -141,14 +145,14 @@ impl Coroutine {
             stack.push(function)?;
             args.push_all(stack)
         })?;
-        self.run()
+        self.go()
     }
 
     /// Goes on after a yield, with `args` as what the yielding call returns.
     pub fn resume(&self, args: impl IntoLuaMulti) -> LuaResult<Resumed> {
         self.clear()?;
         self.push(|stack| args.push_all(stack))?;
-        self.run()
+        self.go()
     }
 
     fn push(&self, work: impl FnOnce(&Stack<'_>) -> LuaResult<c_int>) -> LuaResult<()> {
@@ -168,6 +172,11 @@ impl Coroutine {
     /// Runs with what is on the stack: the function and its arguments, or what the yielding call returns.
     pub fn run(&self) -> LuaResult<Resumed> {
         self.usable()?;
+        self.go()
+    }
+
+    /// Runs with what is on the stack, which is known to be usable.
+    fn go(&self) -> LuaResult<Resumed> {
         // SAFETY: usable. `lua_resume` needs a function below the arguments on a fresh coroutine.
         let nargs = unsafe {
             let top = ffi::lua_gettop(self.l);
@@ -326,7 +335,7 @@ impl Drop for Coroutine {
         let free = self.pooled
             && !shared.main.get().is_null()
             && self.status() == ffi::OK
-            && !self.is_active()
+            && (shared.depth.get() == 0 || !self.is_active())
             && shared.pool.borrow().len() < shared.pool_size.get();
         if !free || shared.heap.strict.get() || shared.is_lent(self.l) {
             shared.bury(self.anchor);

@@ -196,11 +196,15 @@ unsafe extern "C-unwind" fn wrapped(l: *mut lua_State) -> c_int {
     }
 }
 
+/// Messages that have grown to this length get no more positions: an error that passes ten thousand coroutines would
+/// otherwise copy a growing message ten thousand times.
+const LONG_MESSAGE: usize = 1024;
+
 /// Puts the caller's position before an error message, as LuaJIT does for `wrap`.
 unsafe fn locate(l: *mut lua_State) {
     // SAFETY: an error value is on top of a live state.
     unsafe {
-        if ffi::lua_type(l, -1) == ffi::TSTRING {
+        if ffi::lua_type(l, -1) == ffi::TSTRING && ffi::lua_objlen(l, -1) < LONG_MESSAGE {
             call::answer(l, |call| {
                 let mut message = traceback::position(l, 1);
                 message.extend_from_slice(call.value_at(call.top()).as_bytes().unwrap_or_default());

@@ -2,19 +2,20 @@
 //!
 //! One slot per thread, because FFI entries get no `lua_State`. Reading it is a thread-local load and a comparison of
 //! types. The slot also holds a token, the number that `thread.exdata()` shows to Lua as a pointer.
-use std::any::TypeId;
 use std::cell::Cell;
+
+use crate::userdata::{Identity, NO_IDENTITY, identity};
 
 /// The value lent, without its type and lifetime.
 #[derive(Clone, Copy)]
 struct Lent {
     pointer: *const (),
-    kind: Option<TypeId>,
+    kind: Identity,
     token: usize,
 }
 
 thread_local! {
-    static LENT: Cell<Lent> = const { Cell::new(Lent { pointer: std::ptr::null(), kind: None, token: 0 }) };
+    static LENT: Cell<Lent> = const { Cell::new(Lent { pointer: std::ptr::null(), kind: NO_IDENTITY, token: 0 }) };
 }
 
 /// The cells that `thread.exdata` and `exdata2` read through the FFI; their addresses are compiled into traces.
@@ -42,8 +43,7 @@ impl Drop for Restore<'_> {
 /// Lends `value` while `run` runs.
 #[inline]
 pub(crate) fn lend<T: 'static, R>(cells: &Cells, value: &T, token: usize, run: impl FnOnce() -> R) -> R {
-    let lent =
-        LENT.replace(Lent { pointer: (&raw const *value).cast(), kind: Some(TypeId::of::<T>()), token });
+    let lent = LENT.replace(Lent { pointer: (&raw const *value).cast(), kind: identity::<T>(), token });
     let _restore = Restore { lent, cells, old: (cells.exdata.replace(token), cells.exdata2.replace(0)) };
     run()
 }
@@ -52,7 +52,7 @@ pub(crate) fn lend<T: 'static, R>(cells: &Cells, value: &T, token: usize, run: i
 #[inline]
 pub(crate) fn borrowed<T: 'static, R>(read: impl FnOnce(&T) -> R) -> Option<R> {
     let lent = LENT.get();
-    if lent.kind != Some(TypeId::of::<T>()) {
+    if lent.kind != identity::<T>() {
         return None;
     }
     // SAFETY: the type is the one lent. The value outlives this call: `lend` holds a reference to it until its `run`

@@ -29,33 +29,27 @@ struct Flags {
 }
 
 /// A VM's side of it.
-#[derive(Default)]
 pub(crate) struct Stop {
     flags: Arc<Flags>,
     /// Calls from Rust into Lua, one inside the other.
     nested: Cell<u32>,
     /// The hook raised its error in the last run.
     fired: Cell<bool>,
-    before: Cell<Target>,
+    /// What ran on this thread before: another VM, or nothing.
+    before: Cell<*const Self>,
+    main: Cell<*mut lua_State>,
     /// Where the hook found the run.
     place: RefCell<Option<String>>,
 }
 
-/// What the signal handler acts on: the run under way on this thread.
-#[derive(Clone, Copy)]
-struct Target {
-    flags: *const Flags,
-    main: *mut lua_State,
-}
-
-impl Default for Target {
-    fn default() -> Self {
-        Self { flags: ptr::null(), main: ptr::null_mut() }
-    }
-}
-
 thread_local! {
-    static TARGET: Cell<Target> = const { Cell::new(Target { flags: ptr::null(), main: ptr::null_mut() }) };
+    /// What the signal handler acts on: the VM that runs on this thread.
+    static TARGET: Cell<*const Stop> = const { Cell::new(ptr::null()) };
+}
+
+/// Whether a VM runs on this thread.
+pub(crate) fn is_running() -> bool {
+    !TARGET.get().is_null()
 }
 
 static HANDLER: Once = Once::new();
@@ -83,9 +77,22 @@ impl Interrupter {
     }
 }
 
+impl Default for Stop {
+    fn default() -> Self {
+        Self {
+            flags: Arc::default(),
+            nested: Cell::new(0),
+            fired: Cell::new(false),
+            before: Cell::new(ptr::null()),
+            main: Cell::new(ptr::null_mut()),
+            place: RefCell::default(),
+        }
+    }
+}
+
 impl Stop {
     /// Makes this thread ready to be interrupted.
-    pub(crate) fn interrupter(&self, _main: *mut lua_State) -> Interrupter {
+    pub(crate) fn interrupter(&self) -> Interrupter {
         HANDLER.call_once(install);
         // SAFETY: unblocks one signal in this thread; the set is initialised before use.
         let thread = unsafe {
@@ -105,7 +112,8 @@ impl Stop {
         self.nested.set(nested + 1);
         if nested == 0 {
             self.fired.set(false);
-            self.before.set(TARGET.replace(Target { flags: Arc::as_ptr(&self.flags), main }));
+            self.main.set(main);
+            self.before.set(TARGET.replace(self));
             compiler_fence(Ordering::SeqCst);
             // Only this thread writes it.
             let run = self.flags.run.load(Ordering::Relaxed);
@@ -115,7 +123,7 @@ impl Stop {
 
     /// A call into Lua is over.
     #[inline]
-    pub(crate) fn end(&self, main: *mut lua_State) {
+    pub(crate) fn end(&self) {
         let nested = self.nested.get() - 1;
         self.nested.set(nested);
         if nested == 0 {
@@ -127,7 +135,7 @@ impl Stop {
             if self.flags.armed.load(Ordering::Relaxed) {
                 self.flags.armed.store(false, Ordering::Relaxed);
                 // SAFETY: a live state of this thread.
-                unsafe { ffi::lua_sethook(main, None, 0, 0) };
+                unsafe { ffi::lua_sethook(self.main.get(), None, 0, 0) };
             }
         }
     }
@@ -139,10 +147,6 @@ impl Stop {
     /// The call stack where the last run was stopped.
     pub(crate) fn place(&self) -> Option<String> {
         self.place.borrow().clone()
-    }
-
-    pub(crate) fn close(&self) {
-        self.nested.set(0);
     }
 }
 
@@ -158,12 +162,9 @@ fn install() {
 
 /// Runs on the thread that was sent the signal, at any instruction.
 extern "C" fn on_signal(_signal: c_int) {
-    let target = TARGET.get();
-    if target.flags.is_null() {
-        return;
-    }
-    // SAFETY: the target is set for the length of a run, and its flags live as long as the VM.
-    let flags = unsafe { &*target.flags };
+    // SAFETY: null, or set for the length of a run, which the VM outlives.
+    let Some(stop) = (unsafe { TARGET.get().as_ref() }) else { return };
+    let flags = &*stop.flags;
     let run = flags.run.load(Ordering::Relaxed);
     if run % 2 == 1 && flags.unwanted.load(Ordering::Acquire) == run {
         flags.armed.store(true, Ordering::Relaxed);
@@ -171,8 +172,8 @@ extern "C" fn on_signal(_signal: c_int) {
         // LuaJIT itself was rewriting it.
         // SAFETY: a live state of this thread; `lua_sethook` is made to be called from signal handlers.
         unsafe {
-            ffi::lua_sethook(target.main, None, 0, 0);
-            ffi::lua_sethook(target.main, Some(on_hook), ffi::MASKCOUNT, 1);
+            ffi::lua_sethook(stop.main.get(), None, 0, 0);
+            ffi::lua_sethook(stop.main.get(), Some(on_hook), ffi::MASKCOUNT, 1);
         }
     }
 }

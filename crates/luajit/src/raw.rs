@@ -15,6 +15,7 @@
 //! ```
 //!
 //! A program that lets Lua find these symbols is linked with `-rdynamic`; see the crate's documentation.
+use std::any::Any;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -40,10 +41,17 @@ pub fn guard<R>(code: R, work: impl FnOnce() -> R) -> R {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(answer) => answer,
         Err(panic) => {
-            let _ = catch_unwind(AssertUnwindSafe(move || drop(panic)));
+            dispose(panic);
             code
         }
     }
+}
+
+/// Drops what a panic carried, which may panic again.
+#[cold]
+#[inline(never)]
+fn dispose(panic: Box<dyn Any + Send>) {
+    let _ = catch_unwind(AssertUnwindSafe(move || drop(panic)));
 }
 
 /// Reads what the host lent for the run under way on this thread, if `request` is the token it was lent with and it is

@@ -77,7 +77,7 @@ impl Drop for Turn<'_> {
     #[inline]
     fn drop(&mut self) {
         self.shared.heap.strict.set(self.was);
-        self.shared.stop.end(self.shared.main.get());
+        self.shared.stop.end();
         self.shared.depth.set(self.shared.depth.get() - 1);
     }
 }

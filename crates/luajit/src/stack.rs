@@ -13,7 +13,7 @@ use crate::convert::{FromLua, IntoLua, IntoLuaMulti};
 use crate::error::{ErrorKind, LuaError, LuaResult};
 use crate::ffi::{self, lua_State};
 use crate::reference::Ref;
-use crate::shared::Shared;
+use crate::shared::{Shared, Turn};
 use crate::traceback;
 use crate::vm::Lua;
 
@@ -325,10 +325,14 @@ impl<'s> Stack<'s> {
 
     /// Calls the function below `nargs` arguments on top; on an error nothing of them is left.
     pub(crate) fn protected(&self, nargs: c_int, nresults: c_int, handler: c_int) -> LuaResult<()> {
-        let status = {
-            let _turn = self.shared.turn()?;
+        let status = match self.turn() {
             // SAFETY: Lua's turn; the function and its arguments are on top, the handler (if any) below.
-            unsafe { ffi::lua_pcall(self.l, nargs, nresults, handler) }
+            Ok(_turn) => unsafe { ffi::lua_pcall(self.l, nargs, nresults, handler) },
+            Err(error) => {
+                // SAFETY: as above.
+                unsafe { ffi::pop(self.l, nargs + 1) };
+                return Err(error);
+            }
         };
         self.forget_room();
         self.shared.heap.relax();
@@ -342,6 +346,15 @@ impl<'s> Stack<'s> {
             Some(traceback) if handler != 0 => error.with_traceback(traceback),
             _ => error,
         })
+    }
+
+    /// Begins Lua's turn on this stack, which a suspended or dead coroutine has not.
+    fn turn(&self) -> LuaResult<Turn<'s>> {
+        // SAFETY: a live state.
+        if unsafe { ffi::lua_status(self.l) } != ffi::OK {
+            return Err(LuaError::misuse("cannot call a function on a coroutine that waits or has failed"));
+        }
+        self.shared.turn()
     }
 
     /// Turns the error value on top into an error, popping it.

@@ -14,7 +14,8 @@ use crate::error::{LuaError, LuaResult};
 use crate::ffi::{self, lua_State};
 use crate::stack::{Stack, Table, Userdata, Value};
 
-type Identity = [usize; 2];
+/// Which type a block of memory holds, comparable even where the block may be anything.
+pub(crate) type Identity = [usize; 2];
 
 #[repr(C)]
 struct Block<T> {
@@ -23,9 +24,10 @@ struct Block<T> {
     value: T,
 }
 
-const NO_IDENTITY: Identity = [0, 0];
+pub(crate) const NO_IDENTITY: Identity = [0, 0];
 
-fn identity<T: 'static>() -> Identity {
+#[inline]
+pub(crate) fn identity<T: 'static>() -> Identity {
     // SAFETY: a `TypeId` is 16 bytes without padding; only equality of these bytes is used.
     unsafe { transmute::<TypeId, Identity>(TypeId::of::<T>()) }
 }

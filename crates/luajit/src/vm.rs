@@ -10,7 +10,7 @@ use crate::ffi::{self, lua_State};
 use crate::interrupt::Interrupter;
 use crate::shared::{Helpers, Shared};
 use crate::stack::{Cut, Stack};
-use crate::{extras, guards, host, modules, traceback};
+use crate::{extras, guards, host, modules, panics, traceback};
 
 /// How a VM is made.
 #[derive(Clone, Debug)]
@@ -53,7 +53,6 @@ impl Drop for Vm {
         }
         let main = shared.main.get();
         shared.pool.borrow_mut().clear();
-        shared.stop.close();
         // SAFETY: nothing runs and nothing is borrowed (depth is 0). Finalizers run Rust's turn through callbacks; they
         // find the VM open. Handles find it closed afterwards.
         unsafe { ffi::lua_close(main) };
@@ -84,6 +83,7 @@ impl Drop for Use<'_> {
 impl Vm {
     /// Makes a VM, on the thread that will use it.
     pub fn new(options: &Options) -> LuaResult<Self> {
+        panics::install();
         let shared = Shared::new(options.memory_limit);
         let main = shared.open().ok_or_else(LuaError::memory)?;
         let vm = Self(Lua(shared));
@@ -186,8 +186,8 @@ impl Lua {
 
     /// A handle with which another thread can stop what this VM runs.
     pub fn interrupter(&self) -> LuaResult<Interrupter> {
-        let main = self.0.ready()?;
-        Ok(self.0.stop.interrupter(main))
+        self.0.ready()?;
+        Ok(self.0.stop.interrupter())
     }
 
     /// Whether two handles mean the same VM.

@@ -175,7 +175,7 @@ mod tests {
             }
             assert_eq!(*order.borrow(), [0, 20, 40, 60]);
             let took = started.elapsed().as_millis();
-            assert!((60..2_000).contains(&took), "{took}");
+            assert!((60..20_000).contains(&took), "{took}");
         });
     }
 }

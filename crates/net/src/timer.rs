@@ -244,7 +244,7 @@ mod tests {
             let started = std::time::Instant::now();
             assert!(within(100, std::future::pending::<()>()).await.is_none());
             let took = started.elapsed().as_millis();
-            assert!((90..2_000).contains(&took), "{took}");
+            assert!((90..20_000).contains(&took), "{took}");
         });
     }
 

@@ -63,7 +63,7 @@ impl Outcome {
 /// Reads and compiles the configuration. Files and logs are opened through `resources`; sockets are not opened yet.
 pub(crate) fn load(program: &Program, resources: &dyn Resources) -> Outcome {
     let options = &program.options;
-    let env = Env::new(options.prefix.clone(), options.conf_prefix(), resources);
+    let mut env = Env::new(options.prefix.clone(), options.conf_prefix(), resources);
     let names = program.registry.iter().map(|module| module.name()).collect();
     let _ = env.shared::<KnownModules>().0.set(names);
     let mut settings = MainSettings::default();
@@ -79,6 +79,7 @@ pub(crate) fn load(program: &Program, resources: &dyn Resources) -> Outcome {
     }
 
     let (tree, syntax) = conf::parse(resources, &options.prefix, &options.conf_file);
+    env.files = tree.files.iter().map(|(_, path, _)| path.to_owned()).collect();
     let http = main_level(&env, program.registry, &mut settings, &tree.directives);
     if settings.events.is_none() && syntax.is_empty() {
         env.errors.borrow_mut().push(ConfigError {

@@ -95,7 +95,6 @@ impl Watch {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "the runtime of these tests has tokio's timers")]
 mod tests {
     use super::*;
     use moonrest_core::log::{MemoryLog, Sink, Target};

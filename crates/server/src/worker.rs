@@ -85,6 +85,9 @@ impl Job {
     }
 }
 
+/// Room for Lua code that recurses; only touched pages cost memory.
+const STACK: usize = 16 << 20;
+
 /// Starts a worker.
 ///
 /// # Errors
@@ -94,7 +97,7 @@ pub(crate) fn start(job: Job) -> io::Result<Handle> {
     let pulse = Arc::<Pulse>::default();
     let watch = Watch::new(pulse.clone());
     let name = format!("worker {}", job.id);
-    let thread = thread::Builder::new().name(name).spawn(move || {
+    let thread = thread::Builder::new().name(name).stack_size(STACK).spawn(move || {
         let mut end = End { event: Some((job.generation, job.id)), events: job.events.clone() };
         let (generation, id, events) = (job.generation, job.id, job.events.clone());
         if let Err(text) = run(job, commands, &pulse) {

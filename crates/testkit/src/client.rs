@@ -1,10 +1,12 @@
 //! A raw client: sends exactly the bytes it is told to, as slowly or rudely as a test needs.
+use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, SocketAddrV4, TcpStream};
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
+use crate::process;
 use crate::response::{Context, Malformed, Response};
 
 /// How long a read waits for bytes unless told otherwise.
@@ -51,6 +53,51 @@ impl Client {
         for piece in bytes.as_ref().chunks(size.max(1)) {
             self.send(piece);
             std::thread::sleep(pause);
+        }
+        self
+    }
+
+    /// Waits until the server has accepted the connection and read everything that was sent.
+    #[track_caller]
+    pub fn wait_until_read(&mut self) -> &mut Self {
+        let read = process::poll(self.timeout, || self.is_read().then_some(()));
+        assert!(read.is_some(), "the server does not read what it was sent");
+        self
+    }
+
+    /// Whether the kernel holds nothing of what was sent any more: neither for sending nor for the server to read.
+    /// A connection that waits to be accepted has no inode yet.
+    fn is_read(&self) -> bool {
+        let (Ok(SocketAddr::V4(ours)), Ok(SocketAddr::V4(theirs))) =
+            (self.stream.local_addr(), self.stream.peer_addr())
+        else {
+            panic!("only IPv4 connections can be looked up");
+        };
+        let sockets = fs::read_to_string("/proc/net/tcp").expect("the list of sockets");
+        // number, local address, remote address, state, sending:receiving, …, inode in the tenth field
+        let find = |local: SocketAddrV4, remote: SocketAddrV4| {
+            let (local, remote) = (in_proc(local), in_proc(remote));
+            sockets.lines().find_map(|line| {
+                let fields: Vec<&str> = line.split_whitespace().collect();
+                let found = fields.get(1) == Some(&local.as_str()) && fields.get(2) == Some(&remote.as_str());
+                let (sending, receiving) = fields.get(4)?.split_once(':')?;
+                let (state, inode) = (*fields.get(3)?, *fields.get(9)?);
+                // One that was closed has none any more.
+                let accepted = inode != "0" || state != ESTABLISHED;
+                found.then(|| (sending == "00000000", receiving == "00000000", accepted))
+            })
+        };
+        let sent = find(ours, theirs).is_some_and(|(sent, _, _)| sent);
+        // A server that has closed reads no more.
+        sent && find(theirs, ours).is_none_or(|(_, read, accepted)| read && accepted)
+    }
+
+    /// Waits until this many bytes of the answer have come; they are still there to be read.
+    #[track_caller]
+    pub fn wait_for_bytes(&mut self, count: usize) -> &mut Self {
+        while self.received.len() < count {
+            let more = !self.at_end && self.read_some(self.timeout);
+            assert!(more, "no answer in time: {}", self.shown());
         }
         self
     }
@@ -147,5 +194,37 @@ impl Client {
 
     fn shown(&self) -> String {
         format!("received {:?}", String::from_utf8_lossy(&self.received))
+    }
+}
+
+/// The state of a connection that neither side has closed, in `/proc/net/tcp`.
+const ESTABLISHED: &str = "01";
+
+/// An address as it stands in `/proc/net/tcp`.
+fn in_proc(addr: SocketAddrV4) -> String {
+    format!("{:08X}:{:04X}", u32::from_ne_bytes(addr.ip().octets()), addr.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn what_the_server_has_read_is_known() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = Client::connect(listener.local_addr().unwrap());
+        assert!(!client.is_read(), "nobody has accepted it");
+        client.send("hello");
+        let (mut server, _) = listener.accept().unwrap();
+        assert!(!client.is_read(), "nobody has read it");
+        server.read_exact(&mut [0; 3]).unwrap();
+        assert!(!client.is_read(), "not all of it");
+        server.read_exact(&mut [0; 2]).unwrap();
+        client.wait_until_read();
+        server.write_all(b"good bye").unwrap();
+        client.wait_for_bytes(4);
+        drop(server);
+        assert_eq!(client.wait_until_read().read_to_end(), b"good bye");
     }
 }

@@ -162,3 +162,18 @@ fn broken_chunks_are_answered_when_the_body_is_wanted() {
     server.wait_for_log(Level::Error, "client intended to send too large chunked body: ");
     assert!(!server.root().join("html/x").exists());
 }
+
+#[test]
+fn a_body_that_trickles_is_given_up_if_a_rate_is_asked_for() {
+    let server = keeper("client_body_timeout 400ms; client_body_min_rate 100;");
+    let put = |name: &str| format!("PUT /{name} HTTP/1.1\r\nHost: a\r\nContent-Length: 60\r\n\r\n");
+    let mut fast = server.connect();
+    fast.send(put("fast")).send_slowly("x".repeat(60), 4, Duration::from_millis(20));
+    fast.response().expect_status(201);
+    let mut slow = server.connect();
+    // Each byte comes long before the timeout, but all of them take four times as long as they may.
+    slow.send(put("slow")).send_slowly("x".repeat(59), 1, Duration::from_millis(40));
+    slow.expect_closed();
+    server.wait_for_access("408 PUT /slow HTTP/1.1 0");
+    assert!(!server.root().join("html/slow").exists());
+}

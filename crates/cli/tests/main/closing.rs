@@ -96,8 +96,7 @@ fn clients_that_leave_are_noticed() {
     client.close();
     server.wait_for_log(Level::Info, "client 127.0.0.1 closed keepalive connection");
     let mut client = server.connect();
-    client.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n");
-    std::thread::sleep(Duration::from_millis(50));
+    client.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n").wait_until_read();
     client.reset();
     let line = server.wait_for_access("GET /large");
     let sent: usize = line.rsplit(' ').next().and_then(|sent| sent.parse().ok()).expect("a number");

@@ -18,7 +18,7 @@ fn with_http(workers: usize, http: &str, directives: &str) -> Server {
 fn a_delayed_request_is_dropped_when_its_client_leaves() {
     let server = with_http(
         1,
-        "limit_req_zone $arg_key zone=one:1m rate=1r/s;",
+        "limit_req_zone $arg_key zone=one:1m rate=1r/m;",
         "location / { limit_req zone=one burst=9; empty_gif; }",
     );
     server.get("/?key=a").expect_status(200);
@@ -43,7 +43,7 @@ fn a_delayed_request_is_answered_in_the_end() {
         server.get("/?key=a").expect_status(200);
     }
     let took = started.elapsed().as_millis();
-    assert!((350..3_000).contains(&took), "{took}");
+    assert!((350..10_000).contains(&took), "{took}");
 }
 
 #[test]
@@ -97,16 +97,15 @@ fn connections_are_counted_while_their_requests_last() {
     );
     let slow = "GET /?key=a&rate=5 HTTP/1.1\r\nHost: x\r\n\r\n";
     let (mut first, mut second) = (server.connect(), server.connect());
-    first.send(slow);
-    second.send(slow);
-    let refused = moonrest_testkit::process::poll(Duration::from_secs(5), || {
-        (server.get("/?key=a").status == Some(503)).then_some(())
-    });
-    assert!(refused.is_some(), "two are under way");
+    // Whoever is being answered has been counted. Asking before that would take the place of one of them.
+    first.send(slow).wait_for_bytes(5);
+    second.send(slow).wait_for_bytes(5);
+    // An error page is as slow.
+    server.get("/?key=a&rate=0").expect_status(503);
     server.wait_for_log(Level::Warn, "limiting connections by zone \"one\"");
     server.get("/?key=b").expect_status(200);
     drop(first);
-    let passed = moonrest_testkit::process::poll(Duration::from_secs(5), || {
+    let passed = moonrest_testkit::process::poll(Duration::from_secs(20), || {
         (server.get("/?key=a").status == Some(200)).then_some(())
     });
     assert!(passed.is_some(), "one has left");
@@ -129,18 +128,19 @@ fn a_connection_that_stays_open_counts_only_while_a_request_lasts() {
 fn a_mirror_holds_the_connection_but_not_the_answer() {
     let server = with_http(
         1,
-        "limit_req_zone $server_addr zone=slow:1m rate=2r/s;",
+        "limit_req_zone $server_addr zone=slow:1m rate=30r/m;",
         "location /m { mirror /copy; empty_gif; }
          location /copy { internal; limit_req zone=slow burst=9; empty_gif; }",
     );
-    server.get("/m").expect_status(200);
+    // The second copy is due two seconds after the first, whenever that comes.
     let started = Instant::now();
+    server.get("/m").expect_status(200);
     let mut client = server.connect();
     client.send("GET /m HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     client.response().expect_status(200);
-    assert!(started.elapsed() < Duration::from_millis(400), "the answer does not wait");
+    assert!(started.elapsed() < Duration::from_millis(1_900), "the answer does not wait");
     client.expect_closed();
-    assert!(started.elapsed() > Duration::from_millis(400), "the connection does");
+    assert!(started.elapsed() > Duration::from_millis(1_900), "the connection does");
 }
 
 #[test]

@@ -81,7 +81,7 @@ fn proxy_protocol_version_2() {
     let mut client = server.connect();
     // The header may come in pieces, and the request with its last one.
     client.send(&header[..5]);
-    std::thread::sleep(std::time::Duration::from_millis(20));
+    client.wait_until_read();
     client.send([&header[5..], GET.as_bytes()].concat());
     client.response().expect_body("192.0.2.1 1234 192.0.2.2 127.0.0.1\n");
     let local = b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00";

@@ -6,6 +6,7 @@
 mod access_log;
 mod bodies;
 mod closing;
+mod everywhere;
 mod files;
 mod framing;
 mod heads;

@@ -8,30 +8,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Waits for the server to close and says how long that took, in tenths of a second.
+/// Connects, sends a request, and waits for the server to close without a word, which it does not do at once.
 #[track_caller]
-fn tenths_until_closed(client: &mut moonrest_testkit::Client) -> u128 {
+fn expect_timeout(server: &Server, request: &str) {
     let started = Instant::now();
-    client.expect_closed();
-    started.elapsed().as_millis() / 100
+    let mut client = server.connect();
+    client.send(request).expect_closed();
+    let took = started.elapsed();
+    assert!(took > Duration::from_millis(250), "{request:?}: {took:?}");
 }
 
 #[test]
 fn a_head_that_does_not_end() {
     let server = serve("client_header_timeout 300ms; location / { return 200 ok; }");
-    let mut client = server.connect();
-    assert!((2..15).contains(&tenths_until_closed(&mut client)), "nothing came");
+    expect_timeout(&server, "");
     let log = server.wait_for_log(Level::Info, "client timed out (110: Connection timed out)");
     let expect = format!("while waiting for request, client: 127.0.0.1, server: {}", server.addr());
     assert!(log.ends_with(&expect), "{log}");
-    client = server.connect();
-    client.send("GET / HT");
-    assert!((2..15).contains(&tenths_until_closed(&mut client)), "half a line came");
+    expect_timeout(&server, "GET / HT");
     let log = server.wait_for_log(Level::Info, "while reading client request line");
     assert!(log.ends_with("client: 127.0.0.1, server: , request: \"GET / HT\""), "{log}");
-    client = server.connect();
-    client.send("GET / HTTP/1.1\r\nHost: b\r\nX");
-    assert!((2..15).contains(&tenths_until_closed(&mut client)), "half a head came");
+    expect_timeout(&server, "GET / HTTP/1.1\r\nHost: b\r\nX");
     let log = server.wait_for_log(Level::Info, "while reading client request headers");
     assert!(log.contains("client timed out (110: Connection timed out)"), "{log}");
     server.wait_for_access("408 GET / HTTP/1.1 0");
@@ -41,29 +38,36 @@ fn a_head_that_does_not_end() {
 fn a_head_timeout_is_not_renewed_by_single_bytes() {
     let server = serve("client_header_timeout 500ms; location / { return 200 ok; }");
     let mut client = server.connect();
-    let started = Instant::now();
-    client.send_slowly("GET / HTTP/1.1\r\nHost: aaaaaaaaa", 1, Duration::from_millis(50));
+    client.send("GET / HTTP/1.1\r\nHost: ");
+    let over = (0..400).any(|_| {
+        client.send_slowly("a", 1, Duration::from_millis(50));
+        server.access_log().contains("408 GET / HTTP/1.1 0")
+    });
+    assert!(over, "bytes were sent for twenty seconds");
     client.expect_closed();
-    assert!(started.elapsed() < Duration::from_secs(3));
 }
 
 #[test]
 fn an_idle_connection_is_closed_without_a_word() {
     let server = serve("keepalive_timeout 300ms; location / { return 200 ok; }");
+    let started = Instant::now();
     let mut client = server.connect();
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     client.response().expect_status(200);
-    assert!((2..15).contains(&tenths_until_closed(&mut client)));
+    client.expect_closed();
+    assert!(started.elapsed() > Duration::from_millis(250));
     assert!(!server.error_log().contains("timed out"));
 }
 
 #[test]
 fn a_body_that_does_not_come_while_it_is_thrown_away() {
     let server = serve("lingering_timeout 300ms; location / { return 200 ok; }");
+    let started = Instant::now();
     let mut client = server.connect();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nab");
     client.response().expect_status(200);
-    assert!((2..15).contains(&tenths_until_closed(&mut client)));
+    client.expect_closed();
+    assert!(started.elapsed() > Duration::from_millis(250));
 }
 
 /// A client with a small window that reads nothing.
@@ -114,7 +118,7 @@ fn a_rate_holds() {
     let file = vec![b'r'; 30_000];
     let files: &[(&str, &[u8])] = &[("html/file", &file)];
     let server = serve_files(
-        "location / { limit_rate 12k; } location /after/ { alias html/; limit_rate 12k; limit_rate_after 40k; }",
+        "location / { limit_rate 12k; } location /after/ { alias html/; limit_rate 1k; limit_rate_after 40k; }",
         files,
     );
     let time = |path: &str| {
@@ -126,7 +130,7 @@ fn a_rate_holds() {
     };
     // 12 KiB at once, the next ones after a second each.
     let took = time("/file");
-    assert!(took > Duration::from_millis(900) && took < Duration::from_secs(5), "{took:?}");
+    assert!(took > Duration::from_millis(900) && took < Duration::from_secs(20), "{took:?}");
     let took = time("/after/file");
-    assert!(took < Duration::from_millis(900), "{took:?}");
+    assert!(took < Duration::from_secs(20), "30 seconds would be needed otherwise: {took:?}");
 }

@@ -29,7 +29,9 @@ impl HttpModule for Charset {
         D::new("charset", HSL_IF, Arity::exactly(1), Set::Both(charset)),
         D::new("source_charset", HSL_IF, Arity::exactly(1), Set::Both(source_charset)),
         D::flag("override_charset", |loc| &mut loc.override_charset).within(HSL_IF),
-        D::loc("charset_types", Arity::at_least(1), |loc, args| set_types(&mut loc.types, args, &TYPES)),
+        D::loc("charset_types", Arity::at_least(1), |loc, args| {
+            set_types(&mut loc.types, args, &["text/html"])
+        }),
         D::new("charset_map", Contexts::HTTP, Arity::Block { min: 2, max: 2 }, Set::Main(map::set)),
     ];
     type Main = Main;

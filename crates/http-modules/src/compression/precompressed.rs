@@ -3,27 +3,58 @@
 use super::accepted;
 use moonrest_http::{core::map_path, gzip, open_file, prelude::*};
 use moonrest_proto::http1::Method;
+use std::marker::PhantomData;
 
-/// The words of the directives.
-pub(crate) const WORDS: &[&str] = &["off", "on", "always"];
+/// A coding in which files may lie beside those asked for.
+pub trait Coding: 'static {
+    /// The module's name in nginx.
+    const MODULE: &'static str;
+    const DIRECTIVE: &'static str;
+    /// The value of `Content-Encoding`.
+    const NAME: &'static [u8];
+    /// What the name of the compressed file ends with.
+    const SUFFIX: &'static [u8];
+}
+
+/// The module for one coding: a directive `off | on | always`.
+pub struct Beside<C>(PhantomData<fn() -> C>);
+
+const WORDS: &[&str] = &["off", "on", "always"];
 const ON: usize = 1;
 const ALWAYS: usize = 2;
 
+impl<C: Coding> HttpModule for Beside<C> {
+    const NAME: &'static str = C::MODULE;
+    const DIRECTIVES: &'static [Directive<Self>] = &[Directive::new(
+        C::DIRECTIVE,
+        Contexts::HSL,
+        Arity::exactly(1),
+        Set::Enum(WORDS, |loc: &mut Loc| &mut loc.enable),
+    )];
+    type Main = ();
+    type Loc = Loc;
+
+    fn attach((): &(), loc: &Arc<Loc>, to: &mut LocationBuilder<'_>) -> ConfResult {
+        if let Some(value @ (ON | ALWAYS)) = loc.enable {
+            to.on(Phase::Content, Precompressed { coding: C::NAME, suffix: C::SUFFIX, asks: value == ON });
+        }
+        Ok(())
+    }
+}
+
+/// What one block says.
+#[derive(Clone, Default)]
+pub struct Loc {
+    enable: Option<usize>,
+}
+inherit!(Loc { enable });
+
 /// Serves the compressed file in place of the one asked for.
-pub(crate) struct Precompressed {
-    /// The value of `Content-Encoding`.
+struct Precompressed {
     coding: &'static [u8],
-    /// What the name of the compressed file ends with.
     suffix: &'static [u8],
     /// Whether the client must accept it; `always` does not ask.
     asks: bool,
-}
-
-impl Precompressed {
-    /// The handler for a directive's value, a position in [`WORDS`].
-    pub(crate) fn new(value: Option<usize>, coding: &'static [u8], suffix: &'static [u8]) -> Option<Self> {
-        matches!(value, Some(ON | ALWAYS)).then_some(Self { coding, suffix, asks: value == Some(ON) })
-    }
 }
 
 impl PhaseHandler for Precompressed {

@@ -46,6 +46,7 @@ pub(super) const TABLE: &[D] = &[
         Set::Text(|c: &mut CoreLoc| &mut c.default_type),
     ),
     D::loc("error_page", Arity::at_least(2), error_page::set).within(HSL_IF),
+    D::loc("no_error_pages", Arity::exactly(0), error_page::set_none).within(HSL_IF),
     D::loc("error_log", Arity::at_least(1), error_log),
     D::loc("keepalive_timeout", Arity::between(1, 2), keepalive_timeout),
     D::msec("keepalive_min_timeout", |c| &mut c.keepalive_min_timeout),
@@ -65,6 +66,7 @@ pub(super) const TABLE: &[D] = &[
     ),
     D::size("client_body_buffer_size", |c| &mut c.client_body_buffer_size),
     D::msec("client_body_timeout", |c| &mut c.client_body_timeout),
+    D::size("client_body_min_rate", |c| &mut c.client_body_min_rate),
     D::new(
         "client_body_in_file_only",
         Contexts::HSL,

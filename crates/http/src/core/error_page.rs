@@ -48,6 +48,15 @@ pub(super) fn set(loc: &mut super::CoreLoc, args: &Args<'_>) -> ConfResult {
     Ok(())
 }
 
+/// Sets `no_error_pages`, which OpenResty adds: the pages of outer blocks are not in force here.
+pub(super) fn set_none(loc: &mut super::CoreLoc, _: &Args<'_>) -> ConfResult {
+    if loc.error_pages.is_some() {
+        return Err(Fault::directive("conflicts with \"error_page\""));
+    }
+    loc.error_pages = Some(Vec::new());
+    Ok(())
+}
+
 /// nginx's own statuses are answered as 400 unless the configuration says otherwise.
 fn implied(status: u16) -> Option<u16> {
     matches!(status, 494..=497).then_some(400)

@@ -23,6 +23,7 @@ pub struct CoreLoc {
     pub client_max_body_size: Option<u64>,
     pub client_body_buffer_size: Option<u64>,
     pub client_body_timeout: Option<u64>,
+    pub client_body_min_rate: Option<u64>,
     pub client_body_in_file_only: Option<usize>,
     pub client_body_in_single_buffer: Option<bool>,
     pub client_body_temp_path: Option<TempDir>,
@@ -203,6 +204,7 @@ inherit!(CoreLoc {
     client_max_body_size,
     client_body_buffer_size,
     client_body_timeout,
+    client_body_min_rate,
     client_body_in_file_only,
     client_body_in_single_buffer,
     client_body_temp_path,
@@ -285,6 +287,8 @@ pub struct Core {
     pub client_max_body_size: u64,
     pub client_body_buffer_size: u64,
     pub client_body_timeout: u64,
+    /// Bytes per second that a body must come with on average, behind its first `client_body_timeout`; 0 for any.
+    pub client_body_min_rate: u64,
     pub client_body_in_file_only: InFileOnly,
     pub client_body_in_single_buffer: bool,
     pub client_body_temp_path: TempDir,
@@ -367,6 +371,7 @@ impl Core {
             client_max_body_size: conf.client_max_body_size.unwrap_or(1 << 20),
             client_body_buffer_size: conf.client_body_buffer_size.unwrap_or(16 * 1024),
             client_body_timeout: conf.client_body_timeout.unwrap_or(60_000),
+            client_body_min_rate: conf.client_body_min_rate.unwrap_or(0),
             client_body_in_file_only: match conf.client_body_in_file_only {
                 Some(1) => InFileOnly::On,
                 Some(2) => InFileOnly::Clean,

@@ -85,6 +85,8 @@ pub struct Work {
     pub(super) sent_before: Cell<u64>,
     pub(super) delimited: Cell<Delimited>,
     pub(super) body: RefCell<BodyReader>,
+    /// When the wait for more of the body began, and the milliseconds that its slowness has used up: both monotonic.
+    pub(super) body_wait: Cell<(u64, u64)>,
     /// Bytes of the next request were there when the last one ended.
     pub(super) pipelined: Cell<bool>,
     /// When the first byte of the present request was seen, in monotonic milliseconds.

@@ -191,6 +191,14 @@ macro_rules! status_lines {
                 _ => return None,
             })
         }
+
+        /// Code and reason as nginx sends them.
+        pub(crate) fn reason(status: u16) -> Option<&'static str> {
+            Some(match status {
+                $($status => concat!($status, " ", $reason),)*
+                _ => return None,
+            })
+        }
     };
 }
 

@@ -241,6 +241,7 @@ fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
     h1.timeout.clear();
     r.framing.set(framed);
     r.keepalive.set(framed.keep_alive);
+    h1.body_wait.set((0, 0));
     match framed.body {
         // As new_request set it.
         Body::None | Body::Length(0) => {}

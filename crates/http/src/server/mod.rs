@@ -13,6 +13,7 @@ mod serve;
 mod write;
 
 pub use h1::Work;
+pub(crate) use head::reason;
 
 /// nginx's words when a client took too long.
 const TIMED_OUT: &str = "client timed out (110: Connection timed out)";

@@ -5,6 +5,7 @@ use super::write::Pace;
 use crate::{body::BodyState, exchange::BodyRead, phase::RequestError, request::Request};
 use bytes::Bytes;
 use moonrest_proto::http1::chunked::Chunk;
+use moonrest_sys::time::monotonic_ms;
 use std::task::{Context, Poll, ready};
 
 impl H1 {
@@ -28,11 +29,18 @@ impl H1 {
                 return Poll::Ready(Err(ended_in_body()));
             }
             if !self.timeout.is_armed() {
-                self.timeout.set(timeout);
+                self.timeout.set(timeout.min(self.body_patience(r)));
+                self.body_wait.set((monotonic_ms(), self.body_wait.get().1));
             }
             match ready!(self.poll_fill(cx)) {
                 Ok(0) => return Poll::Ready(Err(ended_in_body())),
-                Ok(_) => self.timeout.clear(),
+                Ok(n) => {
+                    self.timeout.clear();
+                    let (since, debt) = self.body_wait.get();
+                    let waited = monotonic_ms().saturating_sub(since);
+                    self.body_wait
+                        .set((since, debt.saturating_add(waited).saturating_sub(self.earned(r, n))));
+                }
                 Err(Fill::TimedOut) => {
                     self.timed_out.set(true);
                     return Poll::Ready(Err(RequestError::Gone {
@@ -46,6 +54,22 @@ impl H1 {
                 }
             }
         }
+    }
+
+    /// How much longer the body may be waited for so that it keeps to `client_body_min_rate`. What counts is only the
+    /// time in which the client was waited for, less that which the bytes received so far may take.
+    fn body_patience(&self, r: &Request) -> u64 {
+        let core = &r.loc().core;
+        match core.client_body_min_rate {
+            0 => u64::MAX,
+            _ => core.client_body_timeout.saturating_sub(self.body_wait.get().1),
+        }
+    }
+
+    /// The milliseconds that so many bytes may take.
+    fn earned(&self, r: &Request, bytes: usize) -> u64 {
+        let rate = r.loc().core.client_body_min_rate;
+        (bytes as u64).saturating_mul(1000).checked_div(rate).unwrap_or(u64::MAX)
     }
 
     /// Decodes body bytes from the buffer.

@@ -184,7 +184,7 @@ fn finished_coroutines_are_reused_with_clean_globals() {
             stack.keep(table)
         });
         coroutine.clear().unwrap();
-        coroutine.set_globals(&environment.unwrap()).unwrap();
+        coroutine.set_globals(environment.unwrap()).unwrap();
         let chunk = program(vm, "return loadstring('return leaked')()");
         coroutine.start(&chunk, ()).unwrap();
         assert_eq!(results(&coroutine), ["own"]);
@@ -371,5 +371,25 @@ fn the_standard_coroutine_library_works_as_before() {
             "local co = coroutine.wrap(function(...) return select('#', ...) end); return co(unpack({}, 1, 7000))",
             "7000",
         );
+    });
+}
+
+#[test]
+fn nothing_is_called_on_a_coroutine_that_waits_or_died() {
+    with_vm(|vm| {
+        let chunk = program(vm, "local mode = ...; if mode == 'wait' then wait('x') end; error('x')");
+        for mode in ["wait", "die"] {
+            let coroutine = vm.coroutine().unwrap();
+            coroutine.start(&chunk, mode).unwrap();
+            let error = coroutine.stack(|stack| {
+                let print = stack.globals()?.raw_get(stack, "print")?.as_function().unwrap();
+                let before = stack.len();
+                let error = stack.call(print, ()).map(|_| ()).unwrap_err();
+                assert_eq!(stack.len(), before);
+                Err::<(), _>(error)
+            });
+            assert_eq!(error.unwrap().unwrap_err().kind(), ErrorKind::Misuse);
+        }
+        check(vm, "return 'well'", "well");
     });
 }

@@ -108,6 +108,17 @@ fn entries_see_the_request_of_the_run() {
 }
 
 #[test]
+fn a_panic_below_compiled_code_is_reported_without_a_backtrace() {
+    // A process of its own, whose environment asks for backtraces.
+    let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+    again.args(["--exact", "entries::panics_become_codes_and_the_vm_cannot_be_used", "--nocapture"]);
+    let output = again.env("RUST_BACKTRACE", "1").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("which runs Lua code, panicked at") && text.contains("in an FFI entry"), "{text}");
+}
+
+#[test]
 fn panics_become_codes_and_the_vm_cannot_be_used() {
     with_vm(|vm| {
         check(

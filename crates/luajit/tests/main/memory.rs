@@ -18,8 +18,6 @@ fn lua_code_gets_an_error_at_the_limit_and_goes_on() {
             "local s = 'x' while true do s = s .. s end",
             "return ('x'):rep(1e9)",
             "local t = {} for i = 1, 1e9 do t[i] = coroutine.create(print) end",
-            // LuaJIT counts wrongly where this fails, and its assertions would notice when the VM is closed.
-            #[cfg(not(luajit_assert))]
             "local t = {} for i = 1, 1e9 do t[i] = function() return i end end",
             "local ffi = require 'ffi'; local t = {} for i = 1, 1e9 do t[i] = ffi.new('char[1000]') end",
             "return table.concat({ ('x'):rep(3e6), ('y'):rep(3e6) })",
@@ -118,6 +116,9 @@ fn coroutines_and_compiling_respect_the_limit() {
 
 #[test]
 fn a_vm_that_does_not_fit_is_refused_at_every_size() {
+    if cfg!(luajit_assert) {
+        return; // See `with_options`: here each failure closes a VM.
+    }
     let mut smallest = 0;
     for limit in (0..400_000).step_by(1009) {
         match Vm::new(&Options { memory_limit: Some(limit), ..Options::default() }) {

@@ -49,12 +49,8 @@ fn tables_can_be_built_and_walked() {
                 // Conversions and temporaries in the loop disturb nothing.
                 stack.push("temporary")?;
                 stack.push(value)?;
-                seen.push(format!(
-                    "{}",
-                    key.as_bytes().map_or(key.as_number().unwrap_or(0.0).to_string(), |k| {
-                        String::from_utf8_lossy(k).into_owned()
-                    })
-                ));
+                let name = key.as_bytes().map(|key| String::from_utf8_lossy(key).into_owned());
+                seen.push(name.unwrap_or_else(|| key.as_number().unwrap_or(0.0).to_string()));
                 Ok(())
             })?;
             seen.sort();

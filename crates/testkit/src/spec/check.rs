@@ -12,7 +12,7 @@ use crate::process::poll;
 use crate::response::Response;
 
 /// How long an expected log line may take to appear.
-const LINE_PATIENCE: Duration = Duration::from_millis(800);
+const LINE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long to wait for log lines that must not come: the log phase runs after the client has its answer.
 const SETTLE: Duration = Duration::from_millis(12);

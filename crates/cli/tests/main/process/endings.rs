@@ -38,8 +38,7 @@ fn titles_are_nginx_s() {
     let worker = server.worker();
     assert_eq!(title(worker), "nginx: worker process");
     let mut slow = server.connect();
-    slow.send("GET / HTTP/1.1\r\n");
-    std::thread::sleep(Duration::from_millis(100));
+    slow.send("GET / HTTP/1.1\r\n").wait_until_read();
     server.signal(Signal::QUIT);
     server.wait_until("the title", || title(worker) == "nginx: worker process is shutting down");
     drop(slow);
@@ -116,8 +115,7 @@ fn quit_waits_for_connections_and_takes_no_new_ones() {
     let server = Instance::start("", OK);
     let pid = server.pid();
     let mut slow = server.connect();
-    slow.send("GET / HTTP/1.1\r\nHost: local");
-    std::thread::sleep(Duration::from_millis(100));
+    slow.send("GET / HTTP/1.1\r\nHost: local").wait_until_read();
     server.signal(Signal::QUIT);
     server.wait_until("refusal", || TcpStream::connect(server.addr()).is_err());
     assert!(process::is_running(pid));
@@ -136,10 +134,9 @@ fn term_ends_everything_at_once() {
         let pid = server.pid();
         let workers = children(pid);
         let mut slow = server.connect();
-        slow.send("GET / HTTP/1.1\r\n");
-        std::thread::sleep(Duration::from_millis(100));
+        slow.send("GET / HTTP/1.1\r\n").wait_until_read();
         server.signal(Signal::TERM);
-        assert!(process::wait_until_gone(pid, Duration::from_secs(3)));
+        assert!(process::wait_until_gone(pid, instance::PATIENCE));
         assert!(workers.iter().all(|pid| !process::is_running(*pid)));
         assert!(!instance::exists(&server.path("logs/nginx.pid")));
         slow.expect_closed();

@@ -78,8 +78,6 @@ fn descriptors_that_run_out_come_back() {
     server.wait_for_log("accept4() failed (24: Too many open files)");
     let mut waiting = server.connect();
     waiting.send(REQUEST);
-    let start = std::time::Instant::now();
     drop(many);
     waiting.response().expect_body("ok!");
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }

@@ -6,7 +6,7 @@ use super::{
 };
 use moonrest_testkit::Port;
 use rustix::process::Signal;
-use std::{fs, net::TcpStream, time::Duration};
+use std::{fs, net::TcpStream};
 
 const ONE: &str = "location / { return 200 one!; }";
 const TWO: &str = "location / { return 200 two!; }";
@@ -92,8 +92,7 @@ fn idle_connections_close_at_once_and_requests_in_flight_finish() {
     let mut idle = server.connect();
     idle.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").response().expect_body("one!");
     let mut busy = server.connect();
-    busy.send("GET / HTTP/1.1\r\nHost: local");
-    std::thread::sleep(Duration::from_millis(200));
+    busy.send("GET / HTTP/1.1\r\nHost: local").wait_until_read();
     server.serve(TWO);
     server.signal(Signal::HUP);
     idle.expect_closed();
@@ -107,8 +106,7 @@ fn idle_connections_close_at_once_and_requests_in_flight_finish() {
 fn patience_with_old_connections_ends() {
     let server = Instance::start("worker_shutdown_timeout 500ms;", ONE);
     let mut slow = server.connect();
-    slow.send("GET / HTTP/1.1\r\n");
-    std::thread::sleep(Duration::from_millis(100));
+    slow.send("GET / HTTP/1.1\r\n").wait_until_read();
     server.signal(Signal::HUP);
     slow.expect_closed();
     server.wait_for_log("exiting");
@@ -124,8 +122,7 @@ fn a_listener_that_is_gone_is_closed_at_once() {
     server.wait_until("the sockets", || TcpStream::connect(port.addr()).is_ok() && instance::exists(&socket));
     // Held by a generation that drains.
     let mut slow = server.connect();
-    slow.send("GET / HTTP/1.1\r\n");
-    std::thread::sleep(Duration::from_millis(200));
+    slow.send("GET / HTTP/1.1\r\n").wait_until_read();
     server.serve(TWO);
     server.signal(Signal::HUP);
     server.wait_for_body("two!");

@@ -1,0 +1,64 @@
+//! The `ngx` table, a file per family.
+
+mod control;
+mod escape;
+mod log;
+mod output;
+mod req;
+mod time;
+mod var;
+
+use crate::host::Host;
+use moonrest_http::RequestRef;
+use moonrest_luajit::{Call, LuaError, LuaResult, Return, Stack, Table};
+
+/// A function of the API.
+pub(crate) type Function = fn(&mut Call<'_>) -> LuaResult<Return>;
+
+/// Makes the `ngx` table of a new VM.
+pub(crate) fn install(stack: &mut Stack<'_>) -> LuaResult<()> {
+    let ngx = stack.table(0, 96)?;
+    let globals = stack.globals()?;
+    globals.set(stack, "ngx", ngx)?;
+    let loaded = globals.get(stack, "package")?.as_table();
+    if let Some(loaded) = loaded {
+        if let Some(loaded) = loaded.get(stack, "loaded")?.as_table() {
+            loaded.set(stack, "ngx", ngx)?;
+        }
+    }
+    output::install(stack, ngx)?;
+    control::install(stack, ngx)?;
+    log::install(stack, ngx)?;
+    req::install(stack, ngx)?;
+    var::install(stack, ngx)?;
+    time::install(stack, ngx)?;
+    escape::install(stack, ngx)
+}
+
+/// A table of functions, as a new field of `parent`.
+fn subtable<'s>(stack: &Stack<'s>, parent: Table<'_>, name: &str) -> LuaResult<Table<'s>> {
+    let table = stack.table(0, 16)?;
+    parent.set(stack, name, table)?;
+    Ok(table)
+}
+
+/// Calls `f` with the request.
+///
+/// # Errors
+/// Upstream's `no request found` where there is none (`init*`).
+fn request<R>(call: &Call<'_>, f: impl FnOnce(&RequestRef, &Host) -> LuaResult<R>) -> LuaResult<R> {
+    let answer = call.host(|host: &Host| host.request.as_ref().map(|r| f(r, host)));
+    match answer.flatten() {
+        Some(answer) => answer,
+        None => Err(LuaError::new("no request found")),
+    }
+}
+
+/// Defines functions given by name.
+fn define(stack: &Stack<'_>, table: Table<'_>, rows: &[(&str, Function)]) -> LuaResult<()> {
+    for &(name, function) in rows {
+        let function = stack.function_with(function, |call, function| function(call))?;
+        table.set(stack, name, function)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,340 @@
+//! `ngx.say`, `ngx.print`, `ngx.flush`, `ngx.eof`, `ngx.send_headers`, `ngx.header`, `ngx.status`.
+//! <https://github.com/openresty/lua-nginx-module#ngxsay>
+
+use super::{define, request};
+use crate::scheduler::{Item, Operation, Values};
+use bytes::Bytes;
+use moonrest_http::{
+    RequestRef,
+    filter::{FilterStep, Piece},
+};
+use moonrest_luajit::{Call, LuaError, LuaResult, Return, Stack, Table, Value};
+
+pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
+    define(
+        stack,
+        ngx,
+        &[
+            ("say", |call| send(call, true)),
+            ("print", |call| send(call, false)),
+            ("flush", flush),
+            ("eof", eof),
+            ("send_headers", send_headers),
+        ],
+    )?;
+    header_table(stack, ngx)?;
+    status_field(stack, ngx)
+}
+
+/// Nesting of tables given to `ngx.say`.
+const MAX_DEPTH: usize = 32;
+
+fn append(stack: &mut Stack<'_>, n: u32, value: Value<'_>, depth: usize, out: &mut Vec<u8>) -> LuaResult<()> {
+    let bad = |what: &str| {
+        LuaError::argument(
+            n,
+            format!("string, number, boolean, nil, ngx.null, or array table expected, got {what}"),
+        )
+    };
+    match value {
+        Value::Nil => out.extend_from_slice(b"nil"),
+        Value::Boolean(true) => out.extend_from_slice(b"true"),
+        Value::Boolean(false) => out.extend_from_slice(b"false"),
+        Value::String(text) => out.extend_from_slice(text),
+        Value::Number(number) => out.extend_from_slice(number_text(number).as_bytes()),
+        Value::Light(0) => out.extend_from_slice(b"null"),
+        Value::Table(table) => {
+            if depth == MAX_DEPTH {
+                return Err(bad("a table nested too deeply"));
+            }
+            for index in 1..=table.raw_len(stack) {
+                let item = table.raw_index(stack, index)?;
+                if item.is_nil() {
+                    return Err(LuaError::argument(n, "non-array table found"));
+                }
+                append(stack, n, item, depth + 1, out)?;
+            }
+        }
+        other => return Err(bad(other.type_name())),
+    }
+    Ok(())
+}
+
+/// A number as Lua writes it (`%.14g`).
+pub(super) fn number_text(number: f64) -> String {
+    if number == number.trunc() && number.abs() < 1e15 {
+        return format!("{number:.0}");
+    }
+    let digits = format!("{number:.13e}");
+    let Some((mantissa, exponent)) = digits.split_once('e') else { return number.to_string() };
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (-5..14).contains(&exponent) {
+        let places = usize::try_from(13 - exponent).unwrap_or(0);
+        return trim(&format!("{number:.places$}")).to_owned();
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{}e{sign}{:02}", trim(mantissa), exponent.abs())
+}
+
+fn trim(digits: &str) -> &str {
+    if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { digits }
+}
+
+fn send(call: &mut Call<'_>, newline: bool) -> LuaResult<Return> {
+    let mut text = Vec::new();
+    for n in 1..=call.args_len() {
+        let value = call.value(n);
+        append(call, u32::try_from(n).unwrap_or(u32::MAX), value, 0, &mut text)?;
+    }
+    if newline {
+        text.push(b'\n');
+    }
+    let step = request(call, |r, host| {
+        host.responding.set(true);
+        if r.done.get() {
+            return Ok(None);
+        }
+        Ok(Some(output(r, Piece::Data(text.into()))))
+    })?;
+    match step {
+        None => call.ret((moonrest_luajit::Nil, "seen eof")),
+        Some(Ok(FilterStep::Now(()))) => call.ret(1),
+        Some(Ok(FilterStep::Wait(wait))) => suspend(call, wait),
+        Some(Err(_)) => call.ret((moonrest_luajit::Nil, "nginx output filter error")),
+    }
+}
+
+type Waited = moonrest_http::phase::LocalBoxFuture<Result<(), moonrest_http::RequestError>>;
+
+fn suspend(call: &Call<'_>, wait: Waited) -> LuaResult<Return> {
+    let wait = async move {
+        match wait.await {
+            Ok(()) => Values::one(Item::Number(1.0)),
+            Err(_) => Values::error("nginx output filter error"),
+        }
+    };
+    call.suspend(Operation::Wait(Box::pin(wait)), ())
+}
+
+/// Sends the head if it was not sent yet, then the piece.
+fn output(r: &RequestRef, piece: Piece) -> Result<FilterStep<()>, moonrest_http::RequestError> {
+    prepare(r);
+    match r.send_header()? {
+        FilterStep::Now(()) => r.output(piece),
+        FilterStep::Wait(wait) => {
+            let r = r.clone();
+            Ok(FilterStep::Wait(Box::pin(async move {
+                wait.await?;
+                r.send(piece).await
+            })))
+        }
+    }
+}
+
+fn prepare(r: &RequestRef) {
+    if !r.header_sent.get() {
+        if r.out().status == 0 {
+            r.out_mut().status = 200;
+        }
+        r.set_content_type();
+    }
+}
+
+/// `ngx.flush(wait?)`.
+fn flush(call: &mut Call<'_>) -> LuaResult<Return> {
+    let wait: Option<bool> = call.arg(1)?;
+    let (r, step) = request(call, |r, host| {
+        host.responding.set(true);
+        Ok((r.clone(), output(r, Piece::Flush)))
+    })?;
+    if step.is_err() {
+        return call.ret((moonrest_luajit::Nil, "nginx output filter error"));
+    }
+    if wait != Some(true) {
+        return call.ret(1);
+    }
+    suspend(call, Box::pin(async move { r.drained(0).await }))
+}
+
+/// `ngx.eof()`.
+fn eof(call: &mut Call<'_>) -> LuaResult<Return> {
+    let step = request(call, |r, host| {
+        host.responding.set(true);
+        Ok(if r.done.get() { None } else { Some(output(r, Piece::Last)) })
+    })?;
+    match step {
+        None => call.ret((moonrest_luajit::Nil, "seen eof")),
+        Some(Ok(FilterStep::Now(()))) => call.ret(1),
+        Some(Ok(FilterStep::Wait(wait))) => suspend(call, wait),
+        Some(Err(_)) => call.ret((moonrest_luajit::Nil, "nginx output filter error")),
+    }
+}
+
+/// `ngx.send_headers()`.
+fn send_headers(call: &mut Call<'_>) -> LuaResult<Return> {
+    let step = request(call, |r, host| {
+        host.responding.set(true);
+        prepare(r);
+        Ok(r.send_header())
+    })?;
+    match step {
+        Ok(FilterStep::Now(())) => call.ret(1),
+        Ok(FilterStep::Wait(wait)) => suspend(call, wait),
+        Err(_) => call.ret((moonrest_luajit::Nil, "nginx output filter error")),
+    }
+}
+
+fn header_table(stack: &Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
+    let header = super::subtable(stack, ngx, "header")?;
+    let meta = stack.table(0, 2)?;
+    define(stack, meta, &[("__index", get_header), ("__newindex", set_header)])?;
+    header.set_metatable(stack, Some(meta))
+}
+
+/// Underscores stand for dashes.
+fn dashed(name: &[u8]) -> Vec<u8> {
+    name.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte }).collect()
+}
+
+fn get_header(call: &mut Call<'_>) -> LuaResult<Return> {
+    let name = dashed(call.arg::<&[u8]>(2)?);
+    let value = request(call, |r, _| {
+        let out = r.out();
+        Ok(match name.to_ascii_lowercase().as_slice() {
+            b"content-type" if !out.content_type.is_empty() => Some(out.content_type.to_vec()),
+            b"content-length" => out.content_length.map(|length| length.to_string().into_bytes()),
+            b"location" => out.location.as_ref().map(|value| value.to_vec()),
+            lower => out.get(lower).map(<[u8]>::to_vec),
+        })
+    })?;
+    match value {
+        Some(value) => call.ret(value.as_slice()),
+        None => call.ret(moonrest_luajit::Nil),
+    }
+}
+
+fn set_header(call: &mut Call<'_>) -> LuaResult<Return> {
+    let name = dashed(call.arg::<&[u8]>(2)?);
+    let values = match call.value(3) {
+        Value::Nil => Vec::new(),
+        Value::Table(list) => {
+            let count = list.raw_len(call);
+            (1..=count).map(|n| header_text(list.raw_index(call, n)?)).collect::<LuaResult<Vec<_>>>()?
+        }
+        value => vec![header_text(value)?],
+    };
+    let sent = request(call, |r, _| {
+        if r.header_sent.get() {
+            return Ok(true);
+        }
+        put_header(r, &name, values);
+        Ok(false)
+    })?;
+    if sent {
+        request(call, |r, _| {
+            moonrest_http::error!(r, "attempt to set ngx.header.HEADER after sending out response headers");
+            Ok(())
+        })?;
+    }
+    call.ret(())
+}
+
+fn header_text(value: Value<'_>) -> LuaResult<Bytes> {
+    Ok(match value {
+        Value::String(text) => moonrest_http::response::checked(text.to_vec()),
+        Value::Number(number) => number_text(number).into(),
+        Value::Boolean(flag) => flag.to_string().into(),
+        other => return Err(LuaError::new(format!("invalid header value: {}", other.type_name()))),
+    })
+}
+
+fn put_header(r: &RequestRef, name: &[u8], mut values: Vec<Bytes>) {
+    let mut out = r.out_mut();
+    match name.to_ascii_lowercase().as_slice() {
+        b"content-type" => {
+            let value = values.pop().unwrap_or_default();
+            out.set_content_type(value);
+        }
+        b"content-length" => {
+            let length = values.first().and_then(|value| moonrest_proto::http1::framing::parse_length(value));
+            out.content_length = length;
+        }
+        b"location" => out.location = values.pop(),
+        b"server" => out.server = Some(values.pop().unwrap_or_default()),
+        _ => {
+            out.remove(name);
+            for value in values {
+                out.add(name.to_vec(), value);
+            }
+        }
+    }
+}
+
+/// `ngx.status`, `ngx.headers_sent` and other fields that are computed.
+fn status_field(stack: &Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
+    let meta = stack.table(0, 2)?;
+    define(stack, meta, &[("__index", get_field), ("__newindex", set_field)])?;
+    ngx.set_metatable(stack, Some(meta))
+}
+
+fn get_field(call: &mut Call<'_>) -> LuaResult<Return> {
+    match call.value(2).as_bytes() {
+        Some(b"status") => {
+            let status = request(call, |r, _| Ok(r.out().status))?;
+            call.ret(i32::from(status))
+        }
+        Some(b"headers_sent") => {
+            let sent = request(call, |r, _| Ok(r.header_sent.get()))?;
+            call.ret(sent)
+        }
+        Some(b"is_subrequest") => {
+            let sub = request(call, |r, _| Ok(r.is_subrequest()))?;
+            call.ret(sub)
+        }
+        _ => call.ret(moonrest_luajit::Nil),
+    }
+}
+
+fn set_field(call: &mut Call<'_>) -> LuaResult<Return> {
+    if call.value(2).as_bytes() == Some(b"status") {
+        let status: f64 = call.arg(3)?;
+        let status = if (0.0..1000.0).contains(&status) { status as u16 } else { 500 };
+        request(call, |r, _| {
+            if r.header_sent.get() {
+                moonrest_http::error!(r, "attempt to set ngx.status after sending out response headers");
+            } else {
+                let mut out = r.out_mut();
+                out.status = status;
+                out.status_line = None;
+            }
+            Ok(())
+        })?;
+        return call.ret(());
+    }
+    // Everything else is a plain field: programs put functions of their own here.
+    let Value::Table(ngx) = call.value(1) else { return call.ret(()) };
+    let (key, value) = (call.value(2), call.value(3));
+    ngx.raw_set(call, key, value)?;
+    call.ret(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number_text;
+
+    #[test]
+    fn numbers_look_as_in_lua() {
+        for (number, text) in [
+            (0.0, "0"),
+            (-3.0, "-3"),
+            (0.1, "0.1"),
+            (1e15, "1e+15"),
+            (1.5e300, "1.5e+300"),
+            (1e-7, "1e-07"),
+            (123_456.789, "123456.789"),
+            (1.0 / 3.0, "0.33333333333333"),
+        ] {
+            assert_eq!(number_text(number), text);
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! What Lua code runs for: lent to the VM for the length of one resume.
+
+use moonrest_http::{Request, RequestRef};
+use std::cell::Cell;
+
+/// The phases as Lua names them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LuaPhase {
+    Init,
+    InitWorker,
+    ServerRewrite,
+    Rewrite,
+    Access,
+    Precontent,
+    Content,
+    HeaderFilter,
+    Log,
+}
+
+impl LuaPhase {
+    /// What `ngx.get_phase` answers.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Init => "init",
+            Self::InitWorker => "init_worker",
+            Self::ServerRewrite => "server_rewrite",
+            Self::Rewrite => "rewrite",
+            Self::Access => "access",
+            Self::Precontent => "precontent",
+            Self::Content => "content",
+            Self::HeaderFilter => "header_filter",
+            Self::Log => "log",
+        }
+    }
+}
+
+/// The request (none in `init*`) and the phase.
+pub(crate) struct Host {
+    pub request: Option<RequestRef>,
+    pub phase: LuaPhase,
+    /// For log lines where there is no request.
+    pub log: std::sync::Arc<moonrest_core::Log>,
+    /// Lua has sent something, or means to: the response must be ended.
+    pub responding: Cell<bool>,
+}
+
+impl Host {
+    pub(crate) fn of(request: &RequestRef, phase: LuaPhase) -> Self {
+        Self {
+            request: Some(request.clone()),
+            phase,
+            log: request.log().clone(),
+            responding: Cell::new(false),
+        }
+    }
+
+    pub(crate) fn request(&self) -> Option<&Request> {
+        self.request.as_deref()
+    }
+}

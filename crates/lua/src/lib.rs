@@ -1,0 +1,22 @@
+//! OpenResty: Lua code in nginx's phases, and the `ngx` API it sees.
+//! <https://github.com/openresty/lua-nginx-module>
+//!
+//! ```text
+//! directives → Code (text, name) → Handler attached to a phase
+//!                                      │ runs a coroutine of the worker's VM
+//!                                      ▼
+//!                   scheduler: finished? → the phase goes on
+//!                              waits?    → the operation's future is awaited, the coroutine resumed with its results
+//! ```
+#![forbid(unsafe_code)]
+
+mod api;
+mod code;
+mod directives;
+mod filter;
+mod handler;
+mod host;
+mod scheduler;
+mod vm;
+
+pub use directives::HttpLua;
