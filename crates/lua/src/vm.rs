@@ -61,7 +61,7 @@ impl WorkerVm {
             let present = vm.package_cpath()?;
             vm.set_package_cpath(&search_path(path, &present, prefix))?;
         }
-        vm.with(|stack| api::install(stack))?;
+        vm.with(api::install)?;
         Ok(Self { vm, inline: RefCell::default(), files: RefCell::default() })
     }
 

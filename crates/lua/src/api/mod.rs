@@ -21,10 +21,10 @@ pub(crate) fn install(stack: &mut Stack<'_>) -> LuaResult<()> {
     let globals = stack.globals()?;
     globals.set(stack, "ngx", ngx)?;
     let loaded = globals.get(stack, "package")?.as_table();
-    if let Some(loaded) = loaded {
-        if let Some(loaded) = loaded.get(stack, "loaded")?.as_table() {
-            loaded.set(stack, "ngx", ngx)?;
-        }
+    if let Some(loaded) = loaded
+        && let Some(loaded) = loaded.get(stack, "loaded")?.as_table()
+    {
+        loaded.set(stack, "ngx", ngx)?;
     }
     output::install(stack, ngx)?;
     control::install(stack, ngx)?;
