@@ -1,8 +1,9 @@
 //! Browsers that need special treatment, told by `User-Agent` (`msie_padding`, `msie_refresh`, `keepalive_disable`).
 
 use crate::request::Request;
-use memchr::memmem::find;
+use memchr::memmem::{Finder, find};
 use moonrest_proto::http1::Known;
+use std::sync::LazyLock;
 
 /// What a `User-Agent` says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,6 +16,23 @@ pub struct Browser {
     pub safari: bool,
 }
 
+/// What is looked for in every agent, prepared once.
+struct Marks {
+    opera: Finder<'static>,
+    msie: Finder<'static>,
+    gecko: Finder<'static>,
+    chrome: Finder<'static>,
+    safari: Finder<'static>,
+}
+
+static MARKS: LazyLock<Marks> = LazyLock::new(|| Marks {
+    opera: Finder::new("Opera"),
+    msie: Finder::new("MSIE "),
+    gecko: Finder::new("Gecko/"),
+    chrome: Finder::new("Chrome/"),
+    safari: Finder::new("Safari/"),
+});
+
 impl Browser {
     /// The browser of a request.
     pub fn of(r: &Request) -> Self {
@@ -23,13 +41,14 @@ impl Browser {
     }
 
     fn from_agent(agent: &[u8]) -> Self {
-        let has = |text: &str| find(agent, text.as_bytes()).is_some();
-        if has("Opera") {
+        let marks = &*MARKS;
+        let has = |mark: &Finder<'_>| mark.find(agent).is_some();
+        if has(&marks.opera) {
             return Self::default();
         }
         // At least two characters of a version must follow.
         if let Some([version, dot, rest @ ..]) =
-            find(agent, b"MSIE ").and_then(|at| agent.get(at + 5..)).filter(|rest| rest.len() > 2)
+            marks.msie.find(agent).and_then(|at| agent.get(at + 5..)).filter(|rest| rest.len() > 2)
         {
             let msie6 = *dot == b'.'
                 && match version {
@@ -39,8 +58,9 @@ impl Browser {
                 };
             return Self { msie: true, msie6, ..Self::default() };
         }
-        let chrome = !has("Gecko/") && has("Chrome/");
-        let safari = !has("Gecko/") && !chrome && has("Safari/") && has("Mac OS X");
+        let gecko = has(&marks.gecko);
+        let chrome = !gecko && has(&marks.chrome);
+        let safari = !gecko && !chrome && has(&marks.safari) && find(agent, b"Mac OS X").is_some();
         Self { chrome, safari, ..Self::default() }
     }
 }

@@ -229,12 +229,13 @@ fn page(r: &Request, status: u16) -> Bytes {
                 .as_bytes(),
             );
         }
-        _ => body.extend_from_slice(
-            format!(
-                "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n"
-            )
-            .as_bytes(),
-        ),
+        _ => {
+            body.extend_from_slice(b"<html>\r\n<head><title>");
+            body.extend_from_slice(title.as_bytes());
+            body.extend_from_slice(b"</title></head>\r\n<body>\r\n<center><h1>");
+            body.extend_from_slice(title.as_bytes());
+            body.extend_from_slice(b"</h1></center>\r\n");
+        }
     }
     body.extend_from_slice(b"<hr><center>");
     match &r.loc().core.server_tokens {

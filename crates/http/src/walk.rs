@@ -380,3 +380,26 @@ fn early_body(r: &RequestRef, resumed: Option<Flow>) -> Option<Turn> {
         Ok(Flow::Next)
     })))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_phases_are_passed_over() {
+        for (at, expect) in At::ALL.into_iter().zip(0..) {
+            assert_eq!(at as usize, expect);
+        }
+        let empty = Phases::new(false, |_| false);
+        assert!(At::PostRead.or_later(empty) == At::Find);
+        assert!(At::Script.or_later(empty) == At::Content);
+        let full = Phases::new(true, |_| true);
+        for at in At::ALL.into_iter().filter(|at| !matches!(at, At::EarlyBody | At::Delayed | At::Answered)) {
+            assert!(at.or_later(full) == at);
+        }
+        let some = Phases::new(true, |phase| phase == Phase::Access);
+        assert!(At::PostRead.or_later(some) == At::ServerScript);
+        assert!(At::Rewrite.or_later(some) == At::Access);
+        assert!(At::Precontent.or_later(some) == At::Content);
+    }
+}

@@ -139,3 +139,23 @@ fn every_variable_may_be_asked_for_anywhere() {
         assert_eq!(responses(&client.read_to_end()).len(), 1, "{:?}", text.get(..3));
     }
 }
+
+#[test]
+fn a_rule_that_cannot_be_decided_is_not_passed() {
+    let mut server = builder().start(
+        r#"http {
+            map $arg_a $allowed { default yes; "~^((a|aa)+)*[^a]$" no; }
+            server { listen {{addr}}; location / { if ($allowed = no) { return 403; } return 200 passed; } }
+        }"#,
+    );
+    server.allow_log("pcre2_match() failed");
+    server.get("/?a=ab").expect_status(403);
+    server.get("/?a=aa").expect_status(200).expect_body("passed");
+    let text = "a".repeat(200) + "abaa";
+    let answers = responses(&{
+        let mut client = server.connect();
+        client.send(format!("GET /?a={text} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"));
+        client.read_to_end()
+    });
+    assert!(!answers.iter().any(|answer| answer.status == Some(200)), "{answers:?}");
+}

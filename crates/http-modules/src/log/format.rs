@@ -116,6 +116,10 @@ impl Escape {
             Self::None => return,
         };
         let value = line.get(start..).unwrap_or_default();
+        // Most values have nothing to escape, which is found out without a branch per byte.
+        if value.iter().fold(0, |seen, byte| seen | class(*byte)) & classes == 0 {
+            return;
+        }
         let Some(at) = value.iter().position(|byte| class(*byte) & classes != 0) else { return };
         let rest = line.split_off(start + at);
         match self {

@@ -9,6 +9,7 @@ mod sent;
 
 use crate::request::Request;
 use moonrest_core::var::VarDef;
+use moonrest_proto::http1::Known;
 
 pub use sent::nginx_version;
 
@@ -36,6 +37,9 @@ pub(crate) const TABLE: &[D] = &[
     D::get("request_length", sent::length),
     D::kept("request_id", sent::id),
     D::get("http_cookie", sent::cookies),
+    D::get("http_host", |r, out| sent::known(r, Known::Host, out, b',')),
+    D::get("http_user_agent", |r, out| sent::known(r, Known::UserAgent, out, b',')),
+    D::get("http_referer", |r, out| sent::known(r, Known::Referer, out, b',')),
     D::prefix("http_", sent::header),
     D::prefix("cookie_", sent::cookie),
     D::prefix("arg_", sent::argument),

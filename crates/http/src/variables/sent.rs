@@ -101,7 +101,7 @@ pub(super) fn cookies(r: &Request, out: &mut Vec<u8>) -> bool {
     known(r, Known::Cookie, out, b';')
 }
 
-fn known(r: &Request, known: Known, out: &mut Vec<u8>, separator: u8) -> bool {
+pub(super) fn known(r: &Request, known: Known, out: &mut Vec<u8>, separator: u8) -> bool {
     let (head, block) = (r.head.borrow(), r.block.borrow());
     join(out, head.fields.all(known).map(|field| field.value.of(&block)), separator)
 }

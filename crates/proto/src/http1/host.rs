@@ -175,3 +175,21 @@ fn parse_port(digits: &[u8]) -> Result<Option<u16>, InvalidHost> {
     }
     Ok(port)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_of_a_host_is_what_a_check_finds() {
+        let mut last = LastHost::default();
+        let long = [b'a'; LastHost::LONGEST + 1];
+        let hosts: [&[u8]; 7] =
+            [b"Example.com:80", b"example.com", b"", b"a..b", b"[::1]:8080", b"x.", &long];
+        for host in hosts.iter().flat_map(|host| [host, host]).chain(hosts.iter().rev()) {
+            let (mut got, mut expect) = (Vec::new(), Vec::new());
+            assert_eq!(last.validate(host, &mut got), validate(host, &mut expect), "{host:?}");
+            assert_eq!(got, expect);
+        }
+    }
+}
