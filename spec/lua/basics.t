@@ -1,3 +1,4 @@
+# Lua code in the phases of a request: output, waiting, errors, redirects, headers, variables, bodies.
 use Test::Nginx::Socket 'no_plan';
 run_tests();
 __DATA__
