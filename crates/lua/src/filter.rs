@@ -20,20 +20,19 @@ impl HeaderFilter for LuaHeaderFilter {
         match outcome {
             Outcome::Waits(running, wait) => {
                 let r = r.clone();
-                Ok(FilterStep::Wait(Box::pin(async move {
-                    let (mut running, mut wait) = (running, wait);
-                    loop {
-                        let values = wait.await;
-                        match running.resume(&values) {
-                            Outcome::Waits(next, again) => (running, wait) = (next, again),
-                            Outcome::Failed(error) => return Err(scheduler::failure(&r, &error)),
-                            Outcome::Finished | Outcome::Ended(_) => return Ok(None),
-                        }
-                    }
-                })))
+                Ok(FilterStep::Wait(Box::pin(
+                    async move { ended(&r, &scheduler::run_on(running, wait).await) },
+                )))
             }
-            Outcome::Failed(error) => Err(scheduler::failure(r, &error)),
-            Outcome::Finished | Outcome::Ended(_) => Ok(FilterStep::Now(None)),
+            settled => ended(r, &settled).map(FilterStep::Now),
         }
+    }
+}
+
+/// Lua code needs no body filter of its own; what failed fails the response.
+fn ended(r: &RequestRef, outcome: &Outcome) -> Result<Needed, RequestError> {
+    match outcome {
+        Outcome::Failed(error) => Err(scheduler::failure(r, error)),
+        Outcome::Finished | Outcome::Ended(_) | Outcome::Waits(..) => Ok(None),
     }
 }

@@ -30,14 +30,8 @@ impl PhaseHandler for LuaHandler {
             Outcome::Waits(running, wait) => {
                 let r = r.clone();
                 Step::wait(async move {
-                    let (mut running, mut wait) = (running, wait);
-                    loop {
-                        let values = wait.await;
-                        match running.resume(&values) {
-                            Outcome::Waits(next, again) => (running, wait) = (next, again),
-                            settled => return finish(&r, &host, settled)?.settled().await,
-                        }
-                    }
+                    let settled = scheduler::run_on(running, wait).await;
+                    finish(&r, &host, settled)?.settled().await
                 })
             }
             settled => finish(r, &host, settled),
@@ -105,16 +99,7 @@ impl LogHandler for LuaLog {
         match outcome {
             Outcome::Waits(running, wait) => {
                 let r = r.clone();
-                Some(Box::pin(async move {
-                    let (mut running, mut wait) = (running, wait);
-                    loop {
-                        let values = wait.await;
-                        match running.resume(&values) {
-                            Outcome::Waits(next, again) => (running, wait) = (next, again),
-                            settled => return note(&r, &settled),
-                        }
-                    }
-                }))
+                Some(Box::pin(async move { note(&r, &scheduler::run_on(running, wait).await) }))
             }
             settled => {
                 note(r, &settled);

@@ -120,6 +120,18 @@ impl Running {
     }
 }
 
+/// Goes on with code that waits until it has ended, however often it waits again.
+pub(crate) async fn run_on(running: Running, wait: LocalBoxFuture<Values>) -> Outcome {
+    let (mut running, mut wait) = (running, wait);
+    loop {
+        let values = wait.await;
+        match running.resume(&values) {
+            Outcome::Waits(next, again) => (running, wait) = (next, again),
+            settled => return settled,
+        }
+    }
+}
+
 fn settle(vm: Rc<WorkerVm>, host: Rc<Host>, coroutine: Coroutine, resumed: Resumed) -> Outcome {
     match resumed {
         Resumed::Finished => Outcome::Finished,

@@ -12,7 +12,6 @@ pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
     define(stack, meta, &[("__index", get), ("__newindex", set)])?;
     var.set_metatable(stack, Some(meta))?;
     // `ngx.ctx` is found through a table that stands for the present request's.
-    define(stack, ngx, &[("__ctx", ctx)])?;
     let proxy = subtable(stack, ngx, "ctx")?;
     let meta = stack.table(0, 2)?;
     define(stack, meta, &[("__index", ctx_get), ("__newindex", ctx_set)])?;
@@ -80,11 +79,6 @@ fn table(call: &Call<'_>) -> LuaResult<Ref> {
         Ok(())
     })?;
     Ok(made)
-}
-
-fn ctx(call: &mut Call<'_>) -> LuaResult<Return> {
-    let table = table(call)?;
-    call.ret(&table)
 }
 
 fn ctx_get(call: &mut Call<'_>) -> LuaResult<Return> {
