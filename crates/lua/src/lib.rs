@@ -17,6 +17,8 @@ mod filter;
 mod handler;
 mod host;
 mod scheduler;
+mod set;
+mod settings;
 mod vm;
 
 pub use directives::HttpLua;

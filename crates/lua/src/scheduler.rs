@@ -2,15 +2,15 @@
 //! given back to it.
 
 use crate::{
-    code::Code,
-    host::{Host, LuaPhase},
+    api::number_text,
+    host::{Host, PhaseIo},
     vm::WorkerVm,
 };
 use moonrest_http::{
     RequestRef,
     phase::{LocalBoxFuture, RequestError},
 };
-use moonrest_luajit::{Coroutine, LuaError, LuaResult, Resumed, Stack, With};
+use moonrest_luajit::{Coroutine, LuaError, LuaResult, Ref, Resumed, Stack, Value, With};
 use std::rc::Rc;
 
 /// What a waiting function of the API leaves for the scheduler.
@@ -84,21 +84,43 @@ pub(crate) struct Running {
 }
 
 /// Starts a handler's code for a request.
-pub(crate) fn start(vm: &Rc<WorkerVm>, code: &Code, r: &RequestRef, phase: LuaPhase) -> (Rc<Host>, Outcome) {
-    let host = Rc::new(Host::of(r, phase));
-    let started = begin(vm, code, &host);
-    let outcome = match started {
+pub(crate) fn start(vm: &Rc<WorkerVm>, function: &Ref, host: &Rc<Host>) -> Outcome {
+    match begin(vm, function, host) {
         Ok((coroutine, resumed)) => settle(vm.clone(), host.clone(), coroutine, resumed),
         Err(error) => Outcome::Failed(error),
-    };
-    (host, outcome)
+    }
 }
 
-fn begin(vm: &WorkerVm, code: &Code, host: &Rc<Host>) -> LuaResult<(Coroutine, Resumed)> {
-    let function = vm.function(code, host.request())?;
+fn begin(vm: &WorkerVm, function: &Ref, host: &Rc<Host>) -> LuaResult<(Coroutine, Resumed)> {
     let coroutine = vm.vm.coroutine()?;
-    let resumed = vm.vm.lend(&**host, token(host), || coroutine.start(&function, ()))?;
+    let args = With(|stack: &Stack<'_>| match &*host.io.borrow() {
+        PhaseIo::Set { args, .. } => args.iter().try_for_each(|arg| stack.push(arg.as_slice())),
+        _ => Ok(()),
+    });
+    let resumed = vm.vm.lend(&**host, token(host), || coroutine.start(function, args))?;
     Ok((coroutine, resumed))
+}
+
+/// Keeps what the code returned where that counts: for `set_by_lua*` a string or a number, anything else is nothing;
+/// for `body_filter_by_lua*` a number.
+fn keep_answer(host: &Host, coroutine: &Coroutine) -> LuaResult<()> {
+    match &mut *host.io.borrow_mut() {
+        PhaseIo::None => {}
+        PhaseIo::Set { answer, .. } => {
+            *answer = coroutine.stack(|stack| match stack.value(1) {
+                Value::String(text) => Some(text.to_vec()),
+                Value::Number(number) => Some(number_text(number).into_bytes()),
+                _ => None,
+            })?;
+        }
+        PhaseIo::Body(arg) => {
+            arg.answer = coroutine.stack(|stack| match stack.value(1) {
+                Value::Number(number) => Some(number),
+                _ => None,
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// What `thread.exdata()` shows: something that is not NULL while a request runs.
@@ -134,7 +156,10 @@ pub(crate) async fn run_on(running: Running, wait: LocalBoxFuture<Values>) -> Ou
 
 fn settle(vm: Rc<WorkerVm>, host: Rc<Host>, coroutine: Coroutine, resumed: Resumed) -> Outcome {
     match resumed {
-        Resumed::Finished => Outcome::Finished,
+        Resumed::Finished => match keep_answer(&host, &coroutine) {
+            Ok(()) => Outcome::Finished,
+            Err(error) => Outcome::Failed(error),
+        },
         Resumed::Failed(error) => Outcome::Failed(error),
         Resumed::Yielded(None) => {
             Outcome::Failed(LuaError::exactly("attempt to yield from the handler itself"))
@@ -150,10 +175,9 @@ fn settle(vm: Rc<WorkerVm>, host: Rc<Host>, coroutine: Coroutine, resumed: Resum
 }
 
 /// Runs code to its end; what would have to wait is an error.
-pub(crate) fn run_at_once(vm: &WorkerVm, code: &Code, host: &Host) -> LuaResult<()> {
-    let function = vm.function(code, None)?;
+pub(crate) fn run_at_once(vm: &WorkerVm, function: &Ref, host: &Host) -> LuaResult<()> {
     let coroutine = vm.vm.coroutine()?;
-    match vm.vm.lend(host, 0, || coroutine.start(&function, ()))? {
+    match vm.vm.lend(host, 0, || coroutine.start(function, ()))? {
         Resumed::Finished => Ok(()),
         Resumed::Failed(error) => Err(error),
         Resumed::Yielded(_) => Err(LuaError::exactly("waiting is not possible before the worker serves")),
@@ -169,8 +193,20 @@ pub(crate) fn describe(error: &LuaError) -> String {
     }
 }
 
+/// The same for code that upstream runs in a protected call: there is one coroutine.
+pub(crate) fn describe_call(error: &LuaError) -> String {
+    let message = String::from_utf8_lossy(error.message());
+    match error.traceback() {
+        Some(trace) => format!("{message}\nstack traceback:{trace}"),
+        None => message.into_owned(),
+    }
+}
+
 /// What a failed handler answers.
 pub(crate) fn failure(r: &RequestRef, error: &LuaError) -> RequestError {
-    moonrest_http::error!(r, "lua entry thread aborted: runtime error: {}", describe(error));
+    r.log_lines_at(
+        moonrest_core::Level::Error,
+        format_args!("lua entry thread aborted: runtime error: {}", describe(error)),
+    );
     RequestError::Internal { status: 500, level: moonrest_core::Level::Error, message: "".into() }
 }

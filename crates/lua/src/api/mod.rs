@@ -1,5 +1,7 @@
 //! The `ngx` table, a file per family.
 
+mod arg;
+mod args;
 mod control;
 mod escape;
 mod log;
@@ -8,7 +10,9 @@ mod req;
 mod time;
 mod var;
 
-use crate::host::Host;
+pub(crate) use output::number_text;
+
+use crate::host::{Host, LuaPhase};
 use moonrest_http::RequestRef;
 use moonrest_luajit::{Call, LuaError, LuaResult, Return, Stack, Table};
 
@@ -27,6 +31,7 @@ pub(crate) fn install(stack: &mut Stack<'_>) -> LuaResult<()> {
         loaded.set(stack, "ngx", ngx)?;
     }
     output::install(stack, ngx)?;
+    arg::install(stack, ngx)?;
     control::install(stack, ngx)?;
     log::install(stack, ngx)?;
     req::install(stack, ngx)?;
@@ -51,6 +56,18 @@ fn request<R>(call: &Call<'_>, f: impl FnOnce(&RequestRef, &Host) -> LuaResult<R
     match answer.flatten() {
         Some(answer) => answer,
         None => Err(LuaError::new("no request found")),
+    }
+}
+
+/// Refuses a call in phases where it makes no sense, in upstream's words.
+///
+/// # Errors
+/// `API disabled in the context of PHASE`, and as [`request`].
+fn only_in(call: &Call<'_>, makes_sense: fn(LuaPhase) -> bool) -> LuaResult<()> {
+    match call.host(|host: &Host| host.phase) {
+        Some(LuaPhase::Init) | None => Err(LuaError::new("no request found")),
+        Some(phase) if makes_sense(phase) => Ok(()),
+        Some(phase) => Err(LuaError::new(format!("API disabled in the context of {}", phase.directive()))),
     }
 }
 
