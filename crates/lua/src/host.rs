@@ -1,7 +1,12 @@
 //! What Lua code runs for: lent to the VM for the length of one resume.
 
+use crate::scheduler::{ENTRY, Key, Operation, Threads};
+use moonrest_core::{Level, Log};
 use moonrest_http::{Request, RequestRef};
-use std::cell::Cell;
+use std::{
+    cell::{Cell, RefCell},
+    sync::Arc,
+};
 
 /// The phases as Lua names them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,19 +44,48 @@ pub(crate) struct Host {
     pub request: Option<RequestRef>,
     pub phase: LuaPhase,
     /// For log lines where there is no request.
-    pub log: std::sync::Arc<moonrest_core::Log>,
+    pub log: Arc<Log>,
     /// Lua has sent something, or means to: the response must be ended.
     pub responding: Cell<bool>,
+    /// The thread that runs and its coroutine's number.
+    pub running: Cell<(Key, usize)>,
+    /// All threads, once one of them had to wait.
+    pub threads: RefCell<Option<Box<Threads>>>,
+    /// What an FFI entry asked for; `coroutine._yield()` then waits for it.
+    pub pending: RefCell<Option<Operation>>,
+    /// How often in a row threads gave way without waiting.
+    pub turns: Cell<u32>,
 }
 
 impl Host {
     pub(crate) fn of(request: &RequestRef, phase: LuaPhase) -> Self {
+        Self { request: Some(request.clone()), ..Self::without_request(phase, request.log().clone()) }
+    }
+
+    pub(crate) fn without_request(phase: LuaPhase, log: Arc<Log>) -> Self {
         Self {
-            request: Some(request.clone()),
+            request: None,
             phase,
-            log: request.log().clone(),
+            log,
             responding: Cell::new(false),
+            running: Cell::new((ENTRY, 0)),
+            threads: RefCell::new(None),
+            pending: RefCell::new(None),
+            turns: Cell::new(0),
         }
+    }
+
+    /// Writes to the error log.
+    pub(crate) fn log(&self, level: Level, message: std::fmt::Arguments<'_>) {
+        match &self.request {
+            Some(r) => r.log_at(level, message),
+            None => self.log.write(level, None, message),
+        }
+    }
+
+    /// Whether subrequests are under way, which keep `ngx.exit` and the like from ending the handler.
+    pub(crate) fn has_subrequests(&self) -> bool {
+        self.threads.borrow().as_ref().is_some_and(|threads| threads.has_subrequests())
     }
 
     pub(crate) fn request(&self) -> Option<&Request> {

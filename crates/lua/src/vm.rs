@@ -10,12 +10,7 @@ use crate::{
 use moonrest_core::Level;
 use moonrest_http::{Request, worker::Worker};
 use moonrest_luajit::{Form, LuaError, LuaResult, Options, Ref, Vm};
-use std::{
-    cell::{Cell, RefCell},
-    collections::HashMap,
-    os::unix::ffi::OsStrExt,
-    rc::Rc,
-};
+use std::{cell::RefCell, collections::HashMap, os::unix::ffi::OsStrExt, rc::Rc};
 
 /// The VM and what it has loaded.
 pub(crate) struct WorkerVm {
@@ -129,7 +124,7 @@ fn search_path(wanted: &[u8], present: &[u8], prefix: &[u8]) -> Vec<u8> {
 /// Runs code that belongs to no request (`init*`). It must not wait.
 pub(crate) fn run_outside_requests(code: &Code, phase: LuaPhase, worker: &Worker) {
     let Some(vm) = present() else { return };
-    let host = Host { request: None, phase, log: worker.log.clone(), responding: Cell::new(false) };
+    let host = Host::without_request(phase, worker.log.clone());
     if let Err(error) = scheduler::run_at_once(&vm, code, &host) {
         let error = scheduler::describe(&error);
         worker.log.write(Level::Error, None, format_args!("{} error: {error}", phase.name()));

@@ -90,7 +90,7 @@ unsafe fn state_of(l: *mut lua_State, co: *mut lua_State) -> &'static str {
             },
             ffi::OK if co == l => "running",
             ffi::OK if ffi::lua_getstack(co, 0, debug.as_mut_ptr()) != 0 => "normal",
-            ffi::OK if mark(co) == Some(ZOMBIE) => "zombie",
+            _ if mark(co) == Some(ZOMBIE) => "zombie",
             // Without frames it is fresh, with its function at the bottom, or it has finished.
             ffi::OK if ffi::lua_type(co, 1) == ffi::TFUNCTION => "suspended",
             _ => "dead",

@@ -5,6 +5,7 @@ mod escape;
 mod log;
 mod output;
 mod req;
+mod thread;
 mod time;
 mod var;
 
@@ -31,6 +32,7 @@ pub(crate) fn install(stack: &mut Stack<'_>) -> LuaResult<()> {
     log::install(stack, ngx)?;
     req::install(stack, ngx)?;
     var::install(stack, ngx)?;
+    thread::install(stack, ngx)?;
     time::install(stack, ngx)?;
     escape::install(stack, ngx)
 }
