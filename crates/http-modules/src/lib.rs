@@ -14,6 +14,7 @@ pub mod charset;
 mod compression;
 pub mod dav;
 pub mod degradation;
+pub mod echo;
 pub mod empty_gif;
 pub mod fastcgi;
 pub mod geo;
@@ -80,6 +81,7 @@ pub static MODULES: Registry = &[
     &Module::<static_files::StaticFiles>::NEW,
     &Module::<empty_gif::EmptyGif>::NEW,
     &Module::<stub_status::StubStatus>::NEW,
+    &Module::<echo::Echo>::NEW,
     &Module::<proxy::Proxy>::NEW,
     &Module::<fastcgi::FastCgi>::NEW,
     &Module::<uwsgi::Uwsgi>::NEW,

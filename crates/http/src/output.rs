@@ -155,6 +155,21 @@ impl Request {
         self.drained(LOW_WATER).await
     }
 
+    /// Passes pieces on in one go, so that subrequests among them run side by side, then waits as [`Request::send`] does.
+    ///
+    /// # Errors
+    /// What a filter or the exchange gives.
+    pub async fn send_together(self: &RequestRef, pieces: Pieces) -> Result<(), RequestError> {
+        if self.done.get() || self.header_only.get() {
+            return Ok(());
+        }
+        let chain = self.chain.borrow_mut().take().unwrap_or_default();
+        if let FilterStep::Wait(wait) = self.drive(chain, 0, pieces)? {
+            wait.await?;
+        }
+        self.drained(LOW_WATER).await
+    }
+
     /// Waits until at most `low_water` bytes are queued.
     ///
     /// # Errors
