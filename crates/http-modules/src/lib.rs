@@ -22,6 +22,7 @@ pub mod gunzip;
 pub mod gzip;
 pub mod gzip_static;
 pub mod headers;
+pub mod headers_more;
 pub mod index;
 mod lenient_base64;
 mod limit;
@@ -59,6 +60,7 @@ pub static MODULES: Registry = &[
     // post-read: realip
     &Module::<realip::RealIp>::NEW,
     &Module::<rewrite::Rewrite>::NEW,
+    &Module::<headers_more::HeadersMore>::NEW,
     // preaccess
     &Module::<degradation::Degradation>::NEW,
     &Module::<limit_req::LimitReq>::NEW,
