@@ -2,5 +2,7 @@
 
 pub mod addr;
 pub mod io;
+pub mod report;
+pub mod resolver;
 pub mod sleep;
 pub mod timer;
