@@ -97,13 +97,8 @@ pub(crate) fn start(vm: &Rc<WorkerVm>, code: &Code, r: &RequestRef, phase: LuaPh
 fn begin(vm: &WorkerVm, code: &Code, host: &Rc<Host>) -> LuaResult<(Coroutine, Resumed)> {
     let function = vm.function(code, host.request())?;
     let coroutine = vm.vm.coroutine()?;
-    let resumed = vm.vm.lend(&**host, token(host), || coroutine.start(&function, ()))?;
+    let resumed = vm.vm.lend(&**host, host.token(), || coroutine.start(&function, ()))?;
     Ok((coroutine, resumed))
-}
-
-/// What `thread.exdata()` shows: something that is not NULL while a request runs.
-fn token(host: &Rc<Host>) -> usize {
-    Rc::as_ptr(host) as usize
 }
 
 impl Running {
@@ -112,7 +107,7 @@ impl Running {
         let Self { vm, host, coroutine } = self;
         let resumed = vm
             .vm
-            .lend(&*host, token(&host), || coroutine.resume(With(|stack: &Stack<'_>| values.push(stack))));
+            .lend(&*host, host.token(), || coroutine.resume(With(|stack: &Stack<'_>| values.push(stack))));
         match resumed {
             Ok(resumed) => settle(vm, host, coroutine, resumed),
             Err(error) => Outcome::Failed(error),
@@ -153,7 +148,7 @@ fn settle(vm: Rc<WorkerVm>, host: Rc<Host>, coroutine: Coroutine, resumed: Resum
 pub(crate) fn run_at_once(vm: &WorkerVm, code: &Code, host: &Host) -> LuaResult<()> {
     let function = vm.function(code, None)?;
     let coroutine = vm.vm.coroutine()?;
-    match vm.vm.lend(host, 0, || coroutine.start(&function, ()))? {
+    match vm.vm.lend(host, host.token(), || coroutine.start(&function, ()))? {
         Resumed::Finished => Ok(()),
         Resumed::Failed(error) => Err(error),
         Resumed::Yielded(_) => Err(LuaError::exactly("waiting is not possible before the worker serves")),
