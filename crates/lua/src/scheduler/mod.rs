@@ -86,13 +86,8 @@ pub(crate) fn start(vm: &Rc<WorkerVm>, code: &Code, r: &RequestRef, phase: LuaPh
 fn begin(vm: &WorkerVm, code: &Code, host: &Rc<Host>) -> LuaResult<(Coroutine, Resumed)> {
     let function = vm.function(code, host.request())?;
     let coroutine = vm.vm.coroutine()?;
-    let resumed = vm.vm.lend(&**host, token(host), || coroutine.start(&function, ()))?;
+    let resumed = vm.vm.lend(&**host, host.token(), || coroutine.start(&function, ()))?;
     Ok((coroutine, resumed))
-}
-
-/// What `thread.exdata()` shows: something that is not NULL while a request runs.
-fn token(host: &Rc<Host>) -> usize {
-    Rc::as_ptr(host) as usize
 }
 
 impl Future for Running {
@@ -102,7 +97,7 @@ impl Future for Running {
         loop {
             let values = std::task::ready!(self.wait.as_mut().poll(cx));
             let Self { vm, host, coroutine, .. } = &*self;
-            let resumed = vm.vm.lend(&**host, token(host), || {
+            let resumed = vm.vm.lend(&**host, host.token(), || {
                 coroutine.resume(With(|stack: &Stack<'_>| values.push(stack)))
             });
             match resumed.map_or_else(Settled::Failed, Settled::of) {
@@ -153,7 +148,7 @@ impl Settled {
 pub(crate) fn run_at_once(vm: &WorkerVm, code: &Code, host: &Host) -> LuaResult<()> {
     let function = vm.function(code, None)?;
     let coroutine = vm.vm.coroutine()?;
-    match vm.vm.lend(host, 0, || coroutine.start(&function, ()))? {
+    match vm.vm.lend(host, host.token(), || coroutine.start(&function, ()))? {
         Resumed::Finished => Ok(()),
         Resumed::Failed(error) => Err(error),
         Resumed::Yielded(_) => Err(LuaError::exactly("waiting is not possible before the worker serves")),
