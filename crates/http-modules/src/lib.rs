@@ -15,6 +15,7 @@ mod compression;
 pub mod dav;
 pub mod degradation;
 pub mod empty_gif;
+pub mod fastcgi;
 pub mod geo;
 pub mod gunzip;
 pub mod gzip;
@@ -29,11 +30,13 @@ pub mod log;
 pub mod map;
 pub mod mirror;
 pub mod not_modified;
+pub mod proxy;
 pub mod random_index;
 pub mod range;
 pub mod realip;
 pub mod referer;
 pub mod rewrite;
+pub mod scgi;
 pub mod secure_link;
 pub mod split_clients;
 pub mod ssi;
@@ -42,6 +45,7 @@ pub mod stub_status;
 pub mod sub_filter;
 pub mod try_files;
 pub mod userid;
+pub mod uwsgi;
 pub mod zstd;
 pub mod zstd_static;
 
@@ -76,6 +80,10 @@ pub static MODULES: Registry = &[
     &Module::<static_files::StaticFiles>::NEW,
     &Module::<empty_gif::EmptyGif>::NEW,
     &Module::<stub_status::StubStatus>::NEW,
+    &Module::<proxy::Proxy>::NEW,
+    &Module::<fastcgi::FastCgi>::NEW,
+    &Module::<uwsgi::Uwsgi>::NEW,
+    &Module::<scgi::Scgi>::NEW,
     // variables only
     &Module::<map::Map>::NEW,
     &Module::<geo::Geo>::NEW,

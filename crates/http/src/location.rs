@@ -11,6 +11,7 @@ use crate::{
     script::ScriptOp,
     walk::Phases,
 };
+use moonrest_sys::temp::TempDir;
 use std::{collections::HashMap, sync::Arc};
 
 /// A location's number in its generation.
@@ -265,6 +266,20 @@ impl<'a> LocationBuilder<'a> {
                 _ => return false,
             }
         }
+    }
+
+    /// A directory for temporary files: the one given, or `default` below the prefix. It is made when the server
+    /// starts.
+    pub fn temp_dir(&self, given: Option<&TempDir>, default: &str) -> TempDir {
+        let dir = given.cloned().unwrap_or_else(|| TempDir {
+            path: self.compiler.env.prefix.join(default).as_os_str().as_encoded_bytes().to_vec(),
+            levels: [0; 3],
+        });
+        let mut dirs = self.compiler.temp_dirs.borrow_mut();
+        if !dirs.contains(&dir.path) {
+            dirs.push(dir.path.clone());
+        }
+        dir
     }
 
     /// Makes `handler` the one that answers here.

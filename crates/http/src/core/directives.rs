@@ -12,7 +12,6 @@ use crate::{
     types,
 };
 use moonrest_core::{Arity, ConfResult, Contexts, Fault, Template, set_once};
-use moonrest_sys::temp::TempDir;
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
@@ -282,16 +281,7 @@ fn client_body_early_read(loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
 }
 
 fn client_body_temp_path(loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
-    let mut levels = [0; 3];
-    for (n, level) in (1..args.len()).zip(&mut levels) {
-        // A file's number has ten digits to take names of directories from.
-        *level = match args.uint(n) {
-            Ok(width @ 1..=10) => width as u8,
-            _ => return Err(Fault::directive("invalid value")),
-        };
-    }
-    let path = args.path(0)?.into_os_string().into_encoded_bytes();
-    set_once(&mut loc.client_body_temp_path, TempDir { path, levels })
+    set_once(&mut loc.client_body_temp_path, args.temp_dir()?)
 }
 
 /// The number and size of buffers.
