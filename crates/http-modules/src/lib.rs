@@ -14,6 +14,7 @@ pub mod charset;
 mod compression;
 pub mod dav;
 pub mod degradation;
+pub mod echo;
 pub mod empty_gif;
 pub mod fastcgi;
 pub mod geo;
@@ -79,6 +80,7 @@ pub static MODULES: Registry = &[
     &Module::<gzip_static::GzipStatic>::NEW,
     &Module::<static_files::StaticFiles>::NEW,
     &Module::<empty_gif::EmptyGif>::NEW,
+    &Module::<echo::Echo>::NEW,
     &Module::<stub_status::StubStatus>::NEW,
     &Module::<proxy::Proxy>::NEW,
     &Module::<fastcgi::FastCgi>::NEW,
