@@ -1,6 +1,10 @@
 //! Runs Lua code for a request: a coroutine from the pool, resumed at once; what it waits for is awaited and its results
 //! given back to it.
 
+mod values;
+
+pub(crate) use values::{Item, Values};
+
 use crate::{
     code::Code,
     host::{Host, LuaPhase},
@@ -11,12 +15,22 @@ use moonrest_http::{
     phase::{LocalBoxFuture, RequestError},
 };
 use moonrest_luajit::{Coroutine, LuaError, LuaResult, Resumed, Stack, With};
-use std::rc::Rc;
+use std::{
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
 
-/// What a waiting function of the API leaves for the scheduler.
+/// What a waiting function of the API leaves for the scheduler: `call.suspend(Operation::Wait(future), ())`.
+///
+/// The future runs outside Lua, with nothing lent. It is dropped in the middle when its light thread is killed, when
+/// another one ends the handler (`ngx.exit`), or when the client has left: whatever it holds must be fine with that.
 pub(crate) enum Operation {
-    /// Wait for this; its values are what the function returns in Lua.
+    /// Wait for this; its values are what the function returns in Lua. See [`Item`] for what values there are.
     Wait(LocalBoxFuture<Values>),
+    /// As `Wait`, for subrequests: their thread cannot be killed meanwhile, nor may `ngx.exit` and the like end the handler.
+    Subrequests(LocalBoxFuture<Values>),
     /// The handler ends (`ngx.exit`, `ngx.redirect`, `ngx.exec`): nothing of it runs any more.
     End(Ending),
 }
@@ -35,52 +49,22 @@ pub(crate) enum Ending {
     Redirected,
 }
 
-/// Values for Lua that outlive the place where they were made.
-#[derive(Default)]
-pub(crate) struct Values(pub Vec<Item>);
-
-/// One of them.
-pub(crate) enum Item {
-    Nil,
-    Number(f64),
-    Text(Vec<u8>),
-}
-
-impl Values {
-    /// `true`, or `1` where upstream says so.
-    pub(crate) fn one(item: Item) -> Self {
-        Self(vec![item])
-    }
-
-    /// `nil, message`.
-    pub(crate) fn error(message: &str) -> Self {
-        Self(vec![Item::Nil, Item::Text(message.as_bytes().to_vec())])
-    }
-
-    fn push(&self, stack: &Stack<'_>) -> LuaResult<()> {
-        self.0.iter().try_for_each(|item| match item {
-            Item::Nil => stack.push(moonrest_luajit::Nil),
-            Item::Number(number) => stack.push(*number),
-            Item::Text(text) => stack.push(text.as_slice()),
-        })
-    }
-}
-
 /// How a run ended.
 pub(crate) enum Outcome {
     /// The code returned.
     Finished,
     Ended(Ending),
-    /// It waits; go on with [`Running::resume`].
-    Waits(Running, LocalBoxFuture<Values>),
+    /// It waits: await it, and it comes to one of the other ends.
+    Waits(Running),
     Failed(LuaError),
 }
 
-/// A handler's code while it waits.
+/// A handler's code while it waits. As a future it runs on to its end, however often it waits again.
 pub(crate) struct Running {
     vm: Rc<WorkerVm>,
     host: Rc<Host>,
     coroutine: Coroutine,
+    wait: LocalBoxFuture<Values>,
 }
 
 /// Starts a handler's code for a request.
@@ -88,7 +72,12 @@ pub(crate) fn start(vm: &Rc<WorkerVm>, code: &Code, r: &RequestRef, phase: LuaPh
     let host = Rc::new(Host::of(r, phase));
     let started = begin(vm, code, &host);
     let outcome = match started {
-        Ok((coroutine, resumed)) => settle(vm.clone(), host.clone(), coroutine, resumed),
+        Ok((coroutine, resumed)) => match Settled::of(resumed) {
+            Settled::Waits(wait) => {
+                Outcome::Waits(Running { vm: vm.clone(), host: host.clone(), coroutine, wait })
+            }
+            settled => settled.outcome(),
+        },
         Err(error) => Outcome::Failed(error),
     };
     (host, outcome)
@@ -106,46 +95,57 @@ fn token(host: &Rc<Host>) -> usize {
     Rc::as_ptr(host) as usize
 }
 
-impl Running {
-    /// Gives the code what it waited for.
-    pub(crate) fn resume(self, values: &Values) -> Outcome {
-        let Self { vm, host, coroutine } = self;
-        let resumed = vm
-            .vm
-            .lend(&*host, token(&host), || coroutine.resume(With(|stack: &Stack<'_>| values.push(stack))));
+impl Future for Running {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        loop {
+            let values = std::task::ready!(self.wait.as_mut().poll(cx));
+            let Self { vm, host, coroutine, .. } = &*self;
+            let resumed = vm.vm.lend(&**host, token(host), || {
+                coroutine.resume(With(|stack: &Stack<'_>| values.push(stack)))
+            });
+            match resumed.map_or_else(Settled::Failed, Settled::of) {
+                Settled::Waits(wait) => self.wait = wait,
+                settled => return Poll::Ready(settled.outcome()),
+            }
+        }
+    }
+}
+
+/// What became of a resume.
+enum Settled {
+    Finished,
+    Ended(Ending),
+    Waits(LocalBoxFuture<Values>),
+    Failed(LuaError),
+}
+
+impl Settled {
+    fn of(resumed: Resumed) -> Self {
         match resumed {
-            Ok(resumed) => settle(vm, host, coroutine, resumed),
-            Err(error) => Outcome::Failed(error),
-        }
-    }
-}
-
-/// Goes on with code that waits until it has ended, however often it waits again.
-pub(crate) async fn run_on(running: Running, wait: LocalBoxFuture<Values>) -> Outcome {
-    let (mut running, mut wait) = (running, wait);
-    loop {
-        let values = wait.await;
-        match running.resume(&values) {
-            Outcome::Waits(next, again) => (running, wait) = (next, again),
-            settled => return settled,
-        }
-    }
-}
-
-fn settle(vm: Rc<WorkerVm>, host: Rc<Host>, coroutine: Coroutine, resumed: Resumed) -> Outcome {
-    match resumed {
-        Resumed::Finished => Outcome::Finished,
-        Resumed::Failed(error) => Outcome::Failed(error),
-        Resumed::Yielded(None) => {
-            Outcome::Failed(LuaError::exactly("attempt to yield from the handler itself"))
-        }
-        Resumed::Yielded(Some(operation)) => match operation.downcast::<Operation>() {
-            Ok(operation) => match *operation {
-                Operation::Wait(wait) => Outcome::Waits(Running { vm, host, coroutine }, wait),
-                Operation::End(ending) => Outcome::Ended(ending),
+            Resumed::Finished => Self::Finished,
+            Resumed::Failed(error) => Self::Failed(error),
+            Resumed::Yielded(None) => {
+                Self::Failed(LuaError::exactly("attempt to yield from the handler itself"))
+            }
+            Resumed::Yielded(Some(operation)) => match operation.downcast::<Operation>() {
+                Ok(operation) => match *operation {
+                    Operation::Wait(wait) | Operation::Subrequests(wait) => Self::Waits(wait),
+                    Operation::End(ending) => Self::Ended(ending),
+                },
+                Err(_) => Self::Failed(LuaError::exactly("an operation that nobody knows")),
             },
-            Err(_) => Outcome::Failed(LuaError::exactly("an operation that nobody knows")),
-        },
+        }
+    }
+
+    fn outcome(self) -> Outcome {
+        match self {
+            Self::Finished => Outcome::Finished,
+            Self::Ended(ending) => Outcome::Ended(ending),
+            Self::Failed(error) => Outcome::Failed(error),
+            Self::Waits(_) => Outcome::Failed(LuaError::exactly("a wait that nobody awaits")),
+        }
     }
 }
 
