@@ -58,7 +58,12 @@ impl Request {
         mut needed: Vec<(BodyOrder, Box<dyn BodyFilter>)>,
     ) -> Result<FilterStep<()>, RequestError> {
         let location = self.loc();
-        for (index, filter) in location.header_filters.iter().enumerate().skip(from) {
+        let count = if subrequest::is_captured(self) {
+            location.captured_filters
+        } else {
+            location.header_filters.len()
+        };
+        for (index, filter) in location.header_filters.iter().enumerate().take(count).skip(from) {
             match filter.filter(self)? {
                 FilterStep::Now(None) => {}
                 FilterStep::Now(Some(stage)) => needed.push(stage),
@@ -155,11 +160,11 @@ impl Request {
         self.drained(LOW_WATER).await
     }
 
-    /// Passes pieces on in one go, so that subrequests among them run side by side, then waits as [`Request::send`] does.
+    /// Sends pieces one behind the other; subrequests among them begin at once and run side by side.
     ///
     /// # Errors
     /// What a filter or the exchange gives.
-    pub async fn send_together(self: &RequestRef, pieces: Pieces) -> Result<(), RequestError> {
+    pub async fn send_pieces(self: &RequestRef, pieces: Pieces) -> Result<(), RequestError> {
         if self.done.get() || self.header_only.get() {
             return Ok(());
         }

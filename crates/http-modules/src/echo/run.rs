@@ -229,7 +229,7 @@ impl Run {
         }
         let pieces = std::mem::take(&mut self.pending);
         self.head().await?;
-        self.r.send_together(pieces).await
+        self.r.send_pieces(pieces).await
     }
 
     fn body(&mut self) -> Result<(), RequestError> {

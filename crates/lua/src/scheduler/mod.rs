@@ -121,6 +121,7 @@ impl Settled {
         match resumed {
             Resumed::Finished => Self::Finished,
             Resumed::Failed(error) => Self::Failed(error),
+            Resumed::Parked => Self::Failed(LuaError::exactly("nothing would ever resume it")),
             Resumed::Yielded(None) => {
                 Self::Failed(LuaError::exactly("attempt to yield from the handler itself"))
             }
@@ -151,7 +152,7 @@ pub(crate) fn run_at_once(vm: &WorkerVm, code: &Code, host: &Host) -> LuaResult<
     match vm.vm.lend(host, host.token(), || coroutine.start(&function, ()))? {
         Resumed::Finished => Ok(()),
         Resumed::Failed(error) => Err(error),
-        Resumed::Yielded(_) => Err(LuaError::exactly("waiting is not possible before the worker serves")),
+        Resumed::Yielded(_) | Resumed::Parked => Err(LuaError::exactly("waiting is not possible before the worker serves")),
     }
 }
 
