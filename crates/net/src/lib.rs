@@ -4,3 +4,4 @@ pub mod addr;
 pub mod io;
 pub mod sleep;
 pub mod timer;
+pub mod tls;
