@@ -106,7 +106,7 @@ impl<'c> Call<'c> {
     /// As `suspend`, with an operation that is boxed already.
     pub fn suspend_boxed(&self, operation: Box<dyn Any>, values: impl IntoLuaMulti) -> LuaResult<Return> {
         if !self.can_suspend() {
-            return Err(LuaError::new("attempt to yield across C-call boundary"));
+            return Err(LuaError::exactly("attempt to yield across C-call boundary"));
         }
         coroutines::push_marks(&self.stack, false)?;
         let count = values.push_all(&self.stack)?;
@@ -116,7 +116,7 @@ impl<'c> Call<'c> {
     /// Yields these values without an operation, as `coroutine.yield` does.
     pub fn yield_values(&self, values: impl IntoLuaMulti) -> LuaResult<Return> {
         if !self.can_suspend() {
-            return Err(LuaError::new("attempt to yield across C-call boundary"));
+            return Err(LuaError::exactly("attempt to yield across C-call boundary"));
         }
         Ok(Return { count: values.push_all(&self.stack)?, operation: None, suspends: true })
     }

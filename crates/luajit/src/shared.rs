@@ -67,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) traceback: RefCell<Option<String>>,
     /// Lua modules that `require` finds without a file.
     pub(crate) modules: RefCell<HashMap<&'static str, &'static [u8]>>,
+    /// The same, found when there is no file.
+    pub(crate) defaults: RefCell<HashMap<&'static str, &'static [u8]>>,
 }
 
 /// Lua's turn, until dropped.
@@ -106,6 +108,7 @@ impl Shared {
             stop: Stop::default(),
             traceback: RefCell::default(),
             modules: RefCell::default(),
+            defaults: RefCell::default(),
         })
     }
 

@@ -6,3 +6,4 @@ pub mod report;
 pub mod resolver;
 pub mod sleep;
 pub mod timer;
+pub mod tls;

@@ -111,7 +111,7 @@ pub(crate) fn start(vm: &Rc<WorkerVm>, code: &Code, r: &RequestRef, phase: LuaPh
 pub(crate) fn run(vm: &Rc<WorkerVm>, host: &Rc<Host>, function: &Ref, args: impl IntoLuaMulti) -> Outcome {
     let started = vm.vm.coroutine().and_then(|coroutine| {
         host.running.set((ENTRY, coroutine.id()));
-        let resumed = vm.vm.lend(&**host, token(host), || coroutine.start(function, args))?;
+        let resumed = vm.vm.lend(&**host, host.token(), || coroutine.start(function, args))?;
         Ok((coroutine, resumed))
     });
     let (coroutine, resumed) = match started {
@@ -127,11 +127,6 @@ pub(crate) fn run(vm: &Rc<WorkerVm>, host: &Rc<Host>, function: &Ref, args: impl
         Some(outcome) => outcome,
         None => Outcome::Waits(running),
     }
-}
-
-/// What `thread.exdata()` shows: something that is not NULL while a request runs.
-fn token(host: &Rc<Host>) -> usize {
-    Rc::as_ptr(host) as usize
 }
 
 /// How the run loop goes on.
@@ -196,7 +191,7 @@ impl Running {
         };
         self.host.running.set((key, coroutine.id()));
         let Self { vm, host } = self;
-        let resumed = vm.vm.lend(&**host, token(host), || match values {
+        let resumed = vm.vm.lend(&**host, host.token(), || match values {
             None => coroutine.run(),
             Some(values) => coroutine.resume(With(|stack: &Stack<'_>| values.push(stack))),
         });

@@ -46,7 +46,7 @@ impl System {
                         words.map(domain).filter(|word| !word.is_empty()).take(MAX_SEARCH).collect();
                 }
                 Some("options") => {
-                    let dots = words.filter_map(|word| word.strip_prefix("ndots:")?.parse().ok()).last();
+                    let dots = words.filter_map(|word| word.strip_prefix("ndots:")?.parse().ok()).next_back();
                     system.dots = dots.unwrap_or(system.dots).min(15);
                 }
                 _ => {}
