@@ -52,6 +52,8 @@ pub struct Location {
     pub content: Option<Arc<dyn PhaseHandler>>,
     /// In execution order.
     pub header_filters: Box<[Arc<dyn HeaderFilter>]>,
+    /// How many of them see the head of an answer that a program captures.
+    pub(crate) captured_filters: usize,
     pub log: Box<[Arc<dyn LogHandler>]>,
     pub children: Matcher,
     /// Methods that `limit_except` lets pass (bits of `Method::bit`), and the location for all others.
@@ -331,8 +333,10 @@ impl<'a> LocationBuilder<'a> {
         before.extend(script);
         let script = before;
         let phases = Phases::new(!script.is_empty(), |phase| !self.handlers[phase as usize].is_empty());
+        let captured_filters = self.header_filters.partition_point(|(order, _)| *order <= HeaderOrder::Lua);
         Location {
             phases,
+            captured_filters,
             kind: self.kind,
             name: self.name.into(),
             core: self.core,

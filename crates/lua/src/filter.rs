@@ -4,7 +4,8 @@
 use crate::{
     code::Code,
     handler::note,
-    host::{BodyArg, Host, LuaPhase, PhaseIo},
+    host::{Host, LuaPhase},
+    phase_io::{BodyArg, PhaseIo},
     scheduler::{self, Ending, Outcome},
     settings::Loc,
     vm,
@@ -41,10 +42,10 @@ impl HeaderFilter for LuaFilters {
         let Some(code) = &self.header else { return Ok(FilterStep::Now(needed)) };
         let host = Rc::new(Host::of(r, LuaPhase::HeaderFilter));
         match run(code, self.cached, r, &host)? {
-            Outcome::Waits(running, wait) => {
+            Outcome::Waits(running) => {
                 let r = r.clone();
                 Ok(FilterStep::Wait(Box::pin(async move {
-                    header_ended(&r, &scheduler::run_on(running, wait).await)?;
+                    header_ended(&r, &running.await)?;
                     Ok(needed)
                 })))
             }
@@ -56,7 +57,7 @@ impl HeaderFilter for LuaFilters {
 fn run(code: &Code, cached: bool, r: &RequestRef, host: &Rc<Host>) -> Result<Outcome, RequestError> {
     let vm = vm::of(r, cached).map_err(|error| RequestError::internal(error.to_string()))?;
     match vm.function(code, Some(r)) {
-        Ok(function) => Ok(scheduler::start(&vm, &function, host)),
+        Ok(function) => Ok(scheduler::run(&vm, host, &function)),
         Err(error) => {
             r.log_lines_at(Level::Error, format_args!("{}", error.message));
             Err(refuse(r, 444))
@@ -135,11 +136,11 @@ impl BodyFilter for LuaBodyFilter {
         };
         let host = Rc::new(Host::with(r, LuaPhase::BodyFilter, PhaseIo::Body(arg)));
         match run(&self.code, self.cached, r, &host)? {
-            Outcome::Waits(running, wait) => {
+            Outcome::Waits(running) => {
                 let (r, late) = (r.clone(), self.late.clone());
                 late.borrow_mut().waiting = true;
                 Ok(FilterStep::Wait(Box::pin(async move {
-                    let outcome = scheduler::run_on(running, wait).await;
+                    let outcome = running.await;
                     late.borrow_mut().arg = body_ended(&r, &host, &outcome)?;
                     Ok(())
                 })))

@@ -56,11 +56,11 @@ fn run(code: &Code, phase: LuaPhase, cached: bool, r: &RequestRef) -> Result<Ste
         }
     };
     let host = Rc::new(Host::of(r, phase));
-    match scheduler::start(&vm, &function, &host) {
-        Outcome::Waits(running, wait) => {
+    match scheduler::run(&vm, &host, &function) {
+        Outcome::Waits(running) => {
             let r = r.clone();
             Step::wait(async move {
-                let settled = scheduler::run_on(running, wait).await;
+                let settled = running.await;
                 finish(&r, &host, settled)?.settled().await
             })
         }
@@ -179,12 +179,10 @@ impl LogHandler for LuaLog {
             }
         };
         let host = Rc::new(Host::of(r, LuaPhase::Log));
-        match scheduler::start(&vm, &function, &host) {
-            Outcome::Waits(running, wait) => {
+        match scheduler::run(&vm, &host, &function) {
+            Outcome::Waits(running) => {
                 let r = r.clone();
-                Some(Box::pin(
-                    async move { note(&r, LuaPhase::Log, &scheduler::run_on(running, wait).await) },
-                ))
+                Some(Box::pin(async move { note(&r, LuaPhase::Log, &running.await) }))
             }
             settled => {
                 note(r, LuaPhase::Log, &settled);

@@ -1,7 +1,15 @@
 //! What Lua code runs for: lent to the VM for the length of one resume.
 
+use crate::{
+    phase_io::PhaseIo,
+    scheduler::{ENTRY, Key, Operation, Threads},
+};
+use moonrest_core::{Level, Log};
 use moonrest_http::{Request, RequestRef};
-use std::cell::{Cell, RefCell};
+use std::{
+    cell::{Cell, RefCell},
+    sync::Arc,
+};
 
 /// The phases as Lua names them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,48 +76,36 @@ pub(crate) struct Host {
     pub request: Option<RequestRef>,
     pub phase: LuaPhase,
     /// For log lines where there is no request.
-    pub log: std::sync::Arc<moonrest_core::Log>,
+    pub log: Arc<Log>,
     /// Lua has sent something, or means to: the response must be ended.
     pub responding: Cell<bool>,
+    /// The thread that runs and its coroutine's number.
+    pub running: Cell<(Key, usize)>,
+    /// All threads, once one of them had to wait.
+    pub threads: RefCell<Option<Box<Threads>>>,
+    /// What an FFI entry asked for; `coroutine._yield()` then waits for it.
+    pub pending: RefCell<Option<Operation>>,
+    /// How often in a row threads gave way without waiting.
+    pub turns: Cell<u32>,
+    /// What the phase hands to its code and gets back.
     pub io: RefCell<PhaseIo>,
-}
-
-/// What a phase hands to its code and gets back, besides the request.
-#[derive(Default)]
-pub(crate) enum PhaseIo {
-    #[default]
-    None,
-    /// `set_by_lua*`: the arguments, and what the code returned.
-    Set { args: Vec<Vec<u8>>, answer: Option<Vec<u8>> },
-    /// `body_filter_by_lua*`: `ngx.arg`.
-    Body(BodyArg),
-}
-
-/// A part of a response body as `ngx.arg` shows it.
-#[derive(Default)]
-pub(crate) struct BodyArg {
-    pub data: bytes::Bytes,
-    pub eof: bool,
-    /// A flush goes with it.
-    pub flush: bool,
-    /// What the code returned, if that was a number.
-    pub answer: Option<f64>,
-}
-
-impl BodyArg {
-    /// Whether the code's result says that the response cannot go on.
-    pub(crate) fn fails(&self) -> bool {
-        self.answer.is_some_and(|answer| answer == -1.0 || answer >= 300.0)
-    }
 }
 
 impl Host {
     pub(crate) fn of(request: &RequestRef, phase: LuaPhase) -> Self {
+        Self { request: Some(request.clone()), ..Self::without_request(phase, request.log().clone()) }
+    }
+
+    pub(crate) fn without_request(phase: LuaPhase, log: Arc<Log>) -> Self {
         Self {
-            request: Some(request.clone()),
+            request: None,
             phase,
-            log: request.log().clone(),
+            log,
             responding: Cell::new(false),
+            running: Cell::new((ENTRY, 0)),
+            threads: RefCell::new(None),
+            pending: RefCell::new(None),
+            turns: Cell::new(0),
             io: RefCell::default(),
         }
     }
@@ -119,11 +115,34 @@ impl Host {
         Self { io: RefCell::new(io), ..Self::of(request, phase) }
     }
 
-    /// The log in force.
-    pub(crate) fn log(&self) -> &std::sync::Arc<moonrest_core::Log> {
+    /// Writes to the error log; a message of several lines keeps them.
+    pub(crate) fn log(&self, level: Level, message: std::fmt::Arguments<'_>) {
         match &self.request {
-            Some(r) => r.log(),
-            None => &self.log,
+            Some(r) => r.log_lines_at(level, message),
+            None => self.log.write_lines(level, None, message),
+        }
+    }
+
+    /// Whether anybody listens to lines of this level.
+    pub(crate) fn listens(&self, level: Level) -> bool {
+        match &self.request {
+            Some(r) => r.log().enabled(level),
+            None => self.log.enabled(level),
+        }
+    }
+
+    /// Whether subrequests are under way, which keep `ngx.exit` and the like from ending the handler.
+    pub(crate) fn has_subrequests(&self) -> bool {
+        self.threads.borrow().as_ref().is_some_and(|threads| threads.has_subrequests())
+    }
+
+    /// What `thread.exdata()` shows: the request's address, the same until it ends. Where there is none, something else
+    /// that is not NULL; NULL in `init_by_lua*`.
+    pub(crate) fn token(&self) -> usize {
+        match &self.request {
+            Some(r) => std::rc::Rc::as_ptr(r) as usize,
+            None if self.phase == LuaPhase::Init => 0,
+            None => std::ptr::from_ref(self) as usize,
         }
     }
 

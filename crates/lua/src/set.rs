@@ -4,7 +4,8 @@
 use crate::{
     code::Code,
     directives::code_in,
-    host::{Host, LuaPhase, PhaseIo},
+    host::{Host, LuaPhase},
+    phase_io::PhaseIo,
     scheduler::{self, Outcome},
     settings::{Loc, Main},
     vm,
@@ -61,11 +62,11 @@ impl ScriptOp for SetByLua {
         };
         let args = self.args.iter().map(|arg| arg.eval(&**r).into_owned()).collect();
         let host = Rc::new(Host::with(r, LuaPhase::Set, PhaseIo::Set { args, answer: None }));
-        match scheduler::start(&vm, &function, &host) {
-            Outcome::Waits(running, wait) => {
+        match scheduler::run(&vm, &host, &function) {
+            Outcome::Waits(running) => {
                 let (r, variable) = (r.clone(), self.variable);
                 Ok(ScriptStep::Wait(Box::pin(async move {
-                    let outcome = scheduler::run_on(running, wait).await;
+                    let outcome = running.await;
                     assign(&r, variable, &host, &outcome)
                 })))
             }

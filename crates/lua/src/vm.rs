@@ -4,20 +4,13 @@ use crate::{
     api,
     code::{Code, Source},
     host::{Host, LuaPhase},
-    scheduler,
+    library, scheduler,
     settings::Main,
 };
 use moonrest_core::Level;
 use moonrest_http::{Request, RequestRef, worker::Worker};
 use moonrest_luajit::{Form, LuaError, LuaResult, Options, Ref, Vm};
-use std::{
-    cell::{Cell, RefCell},
-    collections::HashMap,
-    os::unix::ffi::OsStrExt,
-    path::PathBuf,
-    rc::Rc,
-    sync::Arc,
-};
+use std::{cell::RefCell, collections::HashMap, os::unix::ffi::OsStrExt, path::PathBuf, rc::Rc, sync::Arc};
 
 /// The VM and what it has loaded.
 pub(crate) struct WorkerVm {
@@ -47,7 +40,7 @@ pub(crate) fn of(r: &RequestRef, cached: bool) -> LuaResult<Rc<WorkerVm>> {
     if let Some(vm) = &*own.0.borrow() {
         return Ok(vm.clone());
     }
-    let fresh = Rc::new(WorkerVm::new(shared.main.clone(), shared.prefix.clone())?);
+    let fresh = Rc::new(WorkerVm::new(shared.main.clone(), shared.prefix.clone(), r.log())?);
     fresh.init(r.log())?;
     *own.0.borrow_mut() = Some(fresh.clone());
     Ok(fresh)
@@ -62,10 +55,9 @@ struct OwnVm(RefCell<Option<Rc<WorkerVm>>>);
 /// # Errors
 /// Why the worker cannot serve.
 pub(crate) fn start(main: &Arc<Main>, worker: &Worker) -> Result<(), String> {
-    let made = WorkerVm::new(main.clone(), worker.http.prefix.clone()).map_err(|error| {
-        format!("failed to initialize Lua VM: {}", String::from_utf8_lossy(error.message()))
-    })?;
-    made.init(&worker.log).map_err(|error| String::from_utf8_lossy(error.message()).into_owned())?;
+    let made = WorkerVm::new(main.clone(), worker.http.prefix.clone(), &worker.log)
+        .map_err(|error| lossy(&error))?;
+    made.init(&worker.log).map_err(|error| lossy(&error))?;
     PRESENT.set(Some(Rc::new(made)));
     Ok(())
 }
@@ -107,7 +99,7 @@ pub(crate) struct LoadError {
 const GLOBAL_GUARD: &[u8] = include_bytes!("global_guard.lua");
 
 impl WorkerVm {
-    fn new(main: Arc<Main>, prefix: PathBuf) -> LuaResult<Self> {
+    fn new(main: Arc<Main>, prefix: PathBuf, log: &Arc<moonrest_core::Log>) -> LuaResult<Self> {
         let vm = Vm::new(&Options::default())?;
         let shown = prefix.as_os_str().as_bytes();
         if let Some(path) = &main.package_path {
@@ -118,7 +110,9 @@ impl WorkerVm {
             let present = vm.package_cpath()?;
             vm.set_package_cpath(&search_path(path, &present, shown))?;
         }
-        vm.with(api::install)?;
+        vm.embed_defaults(library::MODULES);
+        vm.with(|stack| api::install(stack, shown))?;
+        library::start(&vm, log)?;
         Ok(Self { vm, main, prefix, inline: RefCell::default(), files: RefCell::default() })
     }
 
@@ -243,8 +237,7 @@ pub(crate) fn run_outside_requests(
     log: &Arc<moonrest_core::Log>,
 ) -> Result<(), String> {
     let function = vm.function(code, None).map_err(|error| error.message)?;
-    let host =
-        Host { request: None, phase, log: log.clone(), responding: Cell::new(false), io: RefCell::default() };
+    let host = Host::without_request(phase, log.clone());
     scheduler::run_at_once(vm, &function, &host).map_err(|error| scheduler::describe_call(&error))
 }
 

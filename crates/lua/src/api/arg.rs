@@ -2,7 +2,7 @@
 //! <https://github.com/openresty/lua-nginx-module#ngxarg>
 
 use super::{number_text, output};
-use crate::host::{Host, PhaseIo};
+use crate::{host::Host, phase_io::PhaseIo};
 use moonrest_luajit::{Call, LuaError, LuaResult, Nil, Return, Stack, Table, Value};
 
 pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {

@@ -44,7 +44,7 @@ fn print(call: &mut Call<'_>) -> LuaResult<Return> {
 }
 
 fn write(call: &mut Call<'_>, level: Option<Level>, first: usize) -> LuaResult<Return> {
-    let wanted = call.host(|host: &Host| host.log().enabled(level.unwrap_or(Level::Emerg)));
+    let wanted = call.host(|host: &Host| host.listens(level.unwrap_or(Level::Emerg)));
     if wanted != Some(true) {
         return call.ret(());
     }
@@ -58,9 +58,8 @@ fn write(call: &mut Call<'_>, level: Option<Level>, first: usize) -> LuaResult<R
     }
     let text = String::from_utf8_lossy(&text);
     call.host(|host: &Host| match (&host.request, level) {
-        (Some(r), Some(level)) => r.log_lines_at(level, format_args!("{text}")),
+        (_, Some(level)) => host.log(level, format_args!("{text}")),
         (Some(r), None) => r.log_nameless(format_args!("{text}")),
-        (None, Some(level)) => host.log.write_lines(level, None, format_args!("{text}")),
         (None, None) => host.log.write_nameless(None, format_args!("{text}")),
     });
     call.ret(())
@@ -102,7 +101,7 @@ fn to_string(call: &mut Call<'_>, table: Table<'_>) -> LuaResult<Option<Vec<u8>>
     let Some(meta) = table.metatable(call)? else { return Ok(None) };
     let Value::Function(function) = meta.raw_get(call, "__tostring")? else { return Ok(None) };
     let results = call.call(function, table)?;
-    Ok(Some(match results.value(call, 1) {
+    Ok(Some(match results.value(call, 0) {
         Value::String(text) => text.to_vec(),
         Value::Number(number) => number_text(number).into_bytes(),
         _ => Vec::new(),

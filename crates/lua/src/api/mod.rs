@@ -2,11 +2,13 @@
 
 mod arg;
 mod args;
+mod config;
 mod control;
 mod escape;
 mod log;
 mod output;
 mod req;
+mod thread;
 mod time;
 mod var;
 
@@ -20,7 +22,7 @@ use moonrest_luajit::{Call, LuaError, LuaResult, Return, Stack, Table};
 pub(crate) type Function = fn(&mut Call<'_>) -> LuaResult<Return>;
 
 /// Makes the `ngx` table of a new VM.
-pub(crate) fn install(stack: &mut Stack<'_>) -> LuaResult<()> {
+pub(crate) fn install(stack: &mut Stack<'_>, prefix: &[u8]) -> LuaResult<()> {
     let ngx = stack.table(0, 96)?;
     let globals = stack.globals()?;
     globals.set(stack, "ngx", ngx)?;
@@ -30,12 +32,14 @@ pub(crate) fn install(stack: &mut Stack<'_>) -> LuaResult<()> {
     {
         loaded.set(stack, "ngx", ngx)?;
     }
+    config::install(stack, ngx, prefix)?;
     output::install(stack, ngx)?;
     arg::install(stack, ngx)?;
     control::install(stack, ngx)?;
     log::install(stack, ngx)?;
     req::install(stack, ngx)?;
     var::install(stack, ngx)?;
+    thread::install(stack, ngx)?;
     time::install(stack, ngx)?;
     escape::install(stack, ngx)
 }
