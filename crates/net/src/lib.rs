@@ -2,5 +2,8 @@
 
 pub mod addr;
 pub mod io;
+pub mod report;
+pub mod resolver;
 pub mod sleep;
 pub mod timer;
+pub mod tls;
