@@ -57,6 +57,8 @@ pub struct Location {
     pub limit_except: Option<(u32, LocId)>,
     /// A request for the name without its final slash is redirected to the name.
     pub auto_redirect: bool,
+    /// How TLS is spoken for the server, if this is its implicit location.
+    pub tls: Option<Arc<ServerTls>>,
     /// Merged settings of every module, in the registry's order.
     pub confs: Box<[SharedConf]>,
 }
@@ -219,6 +221,7 @@ pub struct LocationBuilder<'a> {
     pub(crate) header_filters: Vec<(HeaderOrder, Arc<dyn HeaderFilter>)>,
     pub(crate) log: Vec<Arc<dyn LogHandler>>,
     pub(crate) auto_redirect: bool,
+    tls: Option<Arc<ServerTls>>,
 }
 
 impl<'a> LocationBuilder<'a> {
@@ -240,7 +243,13 @@ impl<'a> LocationBuilder<'a> {
             header_filters: Vec::new(),
             log: Vec::new(),
             auto_redirect: false,
+            tls: None,
         }
+    }
+
+    /// Says how TLS is spoken here, if this is a server's location.
+    pub fn tls(&mut self, tls: ServerTls) {
+        self.tls = Some(Arc::new(tls));
     }
 
     /// Adds a handler; modules attach in the registry's order, which is the order of execution.
@@ -309,6 +318,7 @@ impl<'a> LocationBuilder<'a> {
             children,
             limit_except,
             auto_redirect: self.auto_redirect,
+            tls: self.tls,
             confs: confs.into(),
         }
     }
