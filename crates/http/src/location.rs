@@ -9,6 +9,7 @@ use crate::{
     regex::CapturingRegex,
     request::Request,
     script::ScriptOp,
+    tls::ServerTls,
     walk::Phases,
 };
 use std::{collections::HashMap, sync::Arc};

@@ -3,14 +3,17 @@
 
 mod asn1;
 pub mod certificate;
+pub mod ciphers;
 pub mod failure;
 pub mod info;
 mod key;
 pub mod names;
 pub mod pem;
 mod revocation;
+pub mod server;
 pub mod session;
 pub mod stream;
+pub mod ticket;
 pub mod verify;
 pub mod x509;
 

@@ -226,7 +226,7 @@ pub fn signature_is_good(signer: &Certificate, message: &[u8], algorithm: &[u8],
 }
 
 /// An algorithm may lack the NULL of its parameters.
-fn same_algorithm(known: &[u8], given: &[u8]) -> bool {
+pub(super) fn same_algorithm(known: &[u8], given: &[u8]) -> bool {
     known == given || known.strip_suffix(&[5, 0]).unwrap_or(known) == given
 }
 
