@@ -13,10 +13,12 @@ pub mod inherit;
 pub mod log;
 pub mod map;
 pub mod regex;
+pub mod resolver;
 pub mod split_clients;
 pub mod syslog;
 pub mod template;
 pub mod thread_pool;
+pub mod upstream;
 pub mod var;
 pub mod zone;
 

@@ -14,12 +14,15 @@ pub mod charset;
 mod compression;
 pub mod dav;
 pub mod degradation;
+pub mod echo;
 pub mod empty_gif;
+pub mod fastcgi;
 pub mod geo;
 pub mod gunzip;
 pub mod gzip;
 pub mod gzip_static;
 pub mod headers;
+pub mod headers_more;
 pub mod index;
 mod lenient_base64;
 mod limit;
@@ -29,11 +32,13 @@ pub mod log;
 pub mod map;
 pub mod mirror;
 pub mod not_modified;
+pub mod proxy;
 pub mod random_index;
 pub mod range;
 pub mod realip;
 pub mod referer;
 pub mod rewrite;
+pub mod scgi;
 pub mod secure_link;
 pub mod split_clients;
 pub mod ssi;
@@ -42,6 +47,7 @@ pub mod stub_status;
 pub mod sub_filter;
 pub mod try_files;
 pub mod userid;
+pub mod uwsgi;
 pub mod zstd;
 pub mod zstd_static;
 
@@ -54,6 +60,7 @@ pub static MODULES: Registry = &[
     // post-read: realip
     &Module::<realip::RealIp>::NEW,
     &Module::<rewrite::Rewrite>::NEW,
+    &Module::<headers_more::HeadersMore>::NEW,
     // preaccess
     &Module::<degradation::Degradation>::NEW,
     &Module::<limit_req::LimitReq>::NEW,
@@ -75,7 +82,12 @@ pub static MODULES: Registry = &[
     &Module::<gzip_static::GzipStatic>::NEW,
     &Module::<static_files::StaticFiles>::NEW,
     &Module::<empty_gif::EmptyGif>::NEW,
+    &Module::<echo::Echo>::NEW,
     &Module::<stub_status::StubStatus>::NEW,
+    &Module::<proxy::Proxy>::NEW,
+    &Module::<fastcgi::FastCgi>::NEW,
+    &Module::<uwsgi::Uwsgi>::NEW,
+    &Module::<scgi::Scgi>::NEW,
     // variables only
     &Module::<map::Map>::NEW,
     &Module::<geo::Geo>::NEW,

@@ -6,6 +6,7 @@ use crate::{
     script::ScriptOp,
 };
 use moonrest_core::{ConfResult, Contexts, Fault, conf};
+use moonrest_sys::temp::TempDir;
 use std::ops::Deref;
 
 /// Arguments with nginx's conversions ([`moonrest_core::Args`]) and the block the directive stands in.
@@ -48,6 +49,22 @@ impl<'a> Args<'a> {
             .iter()
             .position(|word| word.as_bytes().eq_ignore_ascii_case(text))
             .ok_or_else(|| self.invalid_value(n))
+    }
+
+    /// A directory for temporary files, and the lengths of the levels of directories in it.
+    ///
+    /// # Errors
+    /// nginx's `directive invalid value`.
+    pub fn temp_dir(&self) -> ConfResult<TempDir> {
+        let mut levels = [0; 3];
+        for (n, level) in (1..self.len()).zip(&mut levels) {
+            // A file's number has ten digits to take names of directories from.
+            *level = match self.uint(n) {
+                Ok(width @ 1..=10) => width as u8,
+                _ => return Err(Fault::directive("invalid value")),
+            };
+        }
+        Ok(TempDir { path: self.path(0)?.into_os_string().into_encoded_bytes(), levels })
     }
 
     /// Adds a step to the rewrite script of this block, in the order of the directives (`set`, `rewrite`, `if`, and

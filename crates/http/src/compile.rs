@@ -94,6 +94,8 @@ pub struct Compiler<'a> {
     foreign: RefCell<HashMap<&'static str, Contexts>>,
     mains: RefCell<Vec<Option<AnyConf>>>,
     pub(crate) blocks: RefCell<Vec<Block>>,
+    /// Directories for temporary files that modules need.
+    pub(crate) temp_dirs: RefCell<Vec<Vec<u8>>>,
     /// The `error_log` of the main level.
     pub main_log: Arc<Log>,
 }
@@ -121,6 +123,7 @@ impl<'a> Compiler<'a> {
             foreign: RefCell::default(),
             mains: RefCell::new(mains),
             blocks: RefCell::default(),
+            temp_dirs: RefCell::default(),
             main_log,
         }
     }
@@ -413,10 +416,12 @@ impl<'a> Compiler<'a> {
         Ok(builder.finish(script, matcher, limit_except, merged[index].clone()))
     }
 
-    /// Makes the directories that request bodies are written to.
+    /// Makes the directories that bodies are written to.
     fn make_dirs(&self, locations: &[Location]) {
         let mut made: Vec<&[u8]> = Vec::new();
-        for path in locations.iter().map(|location| &*location.core.client_body_temp_path.path) {
+        let others = self.temp_dirs.borrow();
+        let bodies = locations.iter().map(|location| &*location.core.client_body_temp_path.path);
+        for path in bodies.chain(others.iter().map(|path| &**path)) {
             if made.contains(&path) {
                 continue;
             }

@@ -9,6 +9,7 @@ pub mod compile;
 pub mod context;
 pub mod core;
 pub mod decimal;
+mod edit;
 pub mod engine;
 pub mod entity;
 pub mod exchange;

@@ -12,6 +12,7 @@ use crate::{
     tls::ServerTls,
     walk::Phases,
 };
+use moonrest_sys::temp::TempDir;
 use std::{collections::HashMap, sync::Arc};
 
 /// A location's number in its generation.
@@ -52,6 +53,8 @@ pub struct Location {
     pub content: Option<Arc<dyn PhaseHandler>>,
     /// In execution order.
     pub header_filters: Box<[Arc<dyn HeaderFilter>]>,
+    /// How many of them see the head of an answer that a program captures.
+    pub(crate) captured_filters: usize,
     pub log: Box<[Arc<dyn LogHandler>]>,
     pub children: Matcher,
     /// Methods that `limit_except` lets pass (bits of `Method::bit`), and the location for all others.
@@ -277,6 +280,20 @@ impl<'a> LocationBuilder<'a> {
         }
     }
 
+    /// A directory for temporary files: the one given, or `default` below the prefix. It is made when the server
+    /// starts.
+    pub fn temp_dir(&self, given: Option<&TempDir>, default: &str) -> TempDir {
+        let dir = given.cloned().unwrap_or_else(|| TempDir {
+            path: self.compiler.env.prefix.join(default).as_os_str().as_encoded_bytes().to_vec(),
+            levels: [0; 3],
+        });
+        let mut dirs = self.compiler.temp_dirs.borrow_mut();
+        if !dirs.contains(&dir.path) {
+            dirs.push(dir.path.clone());
+        }
+        dir
+    }
+
     /// Makes `handler` the one that answers here.
     pub fn content(&mut self, handler: impl PhaseHandler + 'static) {
         self.content = Some(Arc::new(handler));
@@ -306,8 +323,10 @@ impl<'a> LocationBuilder<'a> {
     ) -> Location {
         self.header_filters.sort_by_key(|(order, _)| *order);
         let phases = Phases::new(!script.is_empty(), |phase| !self.handlers[phase as usize].is_empty());
+        let captured_filters = self.header_filters.partition_point(|(order, _)| *order <= HeaderOrder::Lua);
         Location {
             phases,
+            captured_filters,
             kind: self.kind,
             name: self.name.into(),
             core: self.core,

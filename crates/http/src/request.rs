@@ -97,6 +97,8 @@ pub struct Request {
     /// Set by `limit_rate` or `$limit_rate`; bytes per second, 0 for no limit.
     pub limit_rate: Cell<Option<u64>>,
     pub limit_rate_after: Cell<Option<u64>>,
+    /// This subrequest does not share its parent's variables.
+    pub own_variables: Cell<bool>,
     /// This subrequest's output is kept for `auth_request`, mirrors and the like, or thrown away.
     pub background: Cell<bool>,
 }
@@ -404,8 +406,11 @@ impl Subject for Request {
     }
 
     fn slots(&self) -> &RefCell<Slots> {
-        // nginx: subrequests share their main request's variables.
-        &self.main().slots
+        // nginx: subrequests share their parent's variables, unless a program wants it otherwise.
+        match &self.parent {
+            Some(parent) if !self.own_variables.get() => parent.slots(),
+            _ => &self.slots,
+        }
     }
 
     fn capture(&self, n: usize, out: &mut Vec<u8>) -> bool {
@@ -501,6 +506,7 @@ impl Request {
             action: Cell::new(""),
             limit_rate: Cell::new(None),
             limit_rate_after: Cell::new(None),
+            own_variables: Cell::new(false),
             background: Cell::new(false),
         })
     }

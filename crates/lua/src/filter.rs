@@ -18,11 +18,9 @@ impl HeaderFilter for LuaHeaderFilter {
         };
         let (_, outcome) = scheduler::start(&vm, &self.0, r, LuaPhase::HeaderFilter);
         match outcome {
-            Outcome::Waits(running, wait) => {
+            Outcome::Waits(running) => {
                 let r = r.clone();
-                Ok(FilterStep::Wait(Box::pin(
-                    async move { ended(&r, &scheduler::run_on(running, wait).await) },
-                )))
+                Ok(FilterStep::Wait(Box::pin(async move { ended(&r, &running.await) })))
             }
             settled => ended(r, &settled).map(FilterStep::Now),
         }

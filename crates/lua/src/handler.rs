@@ -27,10 +27,10 @@ impl PhaseHandler for LuaHandler {
         };
         let (host, outcome) = scheduler::start(&vm, &self.code, r, self.phase);
         match outcome {
-            Outcome::Waits(running, wait) => {
+            Outcome::Waits(running) => {
                 let r = r.clone();
                 Step::wait(async move {
-                    let settled = scheduler::run_on(running, wait).await;
+                    let settled = running.await;
                     finish(&r, &host, settled)?.settled().await
                 })
             }
@@ -97,9 +97,9 @@ impl LogHandler for LuaLog {
         let vm = vm::present()?;
         let (_, outcome) = scheduler::start(&vm, &self.0, r, LuaPhase::Log);
         match outcome {
-            Outcome::Waits(running, wait) => {
+            Outcome::Waits(running) => {
                 let r = r.clone();
-                Some(Box::pin(async move { note(&r, &scheduler::run_on(running, wait).await) }))
+                Some(Box::pin(async move { note(&r, &running.await) }))
             }
             settled => {
                 note(r, &settled);

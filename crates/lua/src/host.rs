@@ -54,6 +54,16 @@ impl Host {
         }
     }
 
+    /// What `thread.exdata()` shows: the request's address, the same until it ends. Where there is none, something else
+    /// that is not NULL; NULL in `init_by_lua*`.
+    pub(crate) fn token(&self) -> usize {
+        match &self.request {
+            Some(r) => std::rc::Rc::as_ptr(r) as usize,
+            None if self.phase == LuaPhase::Init => 0,
+            None => std::ptr::from_ref(self) as usize,
+        }
+    }
+
     pub(crate) fn request(&self) -> Option<&Request> {
         self.request.as_deref()
     }

@@ -5,7 +5,7 @@ use crate::{
     code::{Code, Source},
     directives::Main,
     host::{Host, LuaPhase},
-    scheduler,
+    library, scheduler,
 };
 use moonrest_core::Level;
 use moonrest_http::{Request, worker::Worker};
@@ -61,7 +61,9 @@ impl WorkerVm {
             let present = vm.package_cpath()?;
             vm.set_package_cpath(&search_path(path, &present, prefix))?;
         }
-        vm.with(api::install)?;
+        vm.embed_defaults(library::MODULES);
+        vm.with(|stack| api::install(stack, prefix))?;
+        library::start(&vm, &worker.log)?;
         Ok(Self { vm, inline: RefCell::default(), files: RefCell::default() })
     }
 

@@ -89,6 +89,7 @@ mod call;
 mod chunk;
 mod convert;
 mod coroutine;
+mod coroutines;
 mod error;
 mod extras;
 mod ffi;

@@ -1,5 +1,6 @@
 //! The `ngx` table, a file per family.
 
+mod config;
 mod control;
 mod escape;
 mod log;
@@ -16,7 +17,7 @@ use moonrest_luajit::{Call, LuaError, LuaResult, Return, Stack, Table};
 pub(crate) type Function = fn(&mut Call<'_>) -> LuaResult<Return>;
 
 /// Makes the `ngx` table of a new VM.
-pub(crate) fn install(stack: &mut Stack<'_>) -> LuaResult<()> {
+pub(crate) fn install(stack: &mut Stack<'_>, prefix: &[u8]) -> LuaResult<()> {
     let ngx = stack.table(0, 96)?;
     let globals = stack.globals()?;
     globals.set(stack, "ngx", ngx)?;
@@ -26,6 +27,7 @@ pub(crate) fn install(stack: &mut Stack<'_>) -> LuaResult<()> {
     {
         loaded.set(stack, "ngx", ngx)?;
     }
+    config::install(stack, ngx, prefix)?;
     output::install(stack, ngx)?;
     control::install(stack, ngx)?;
     log::install(stack, ngx)?;
