@@ -1,6 +1,9 @@
 //! What Lua code runs for: lent to the VM for the length of one resume.
 
-use crate::scheduler::{ENTRY, Key, Operation, Threads};
+use crate::{
+    phase_io::PhaseIo,
+    scheduler::{ENTRY, Key, Operation, Threads},
+};
 use moonrest_core::{Level, Log};
 use moonrest_http::{Request, RequestRef};
 use std::{
@@ -13,12 +16,15 @@ use std::{
 pub(crate) enum LuaPhase {
     Init,
     InitWorker,
+    ExitWorker,
+    Set,
     ServerRewrite,
     Rewrite,
     Access,
     Precontent,
     Content,
     HeaderFilter,
+    BodyFilter,
     Log,
 }
 
@@ -28,14 +34,40 @@ impl LuaPhase {
         match self {
             Self::Init => "init",
             Self::InitWorker => "init_worker",
+            Self::ExitWorker => "exit_worker",
+            Self::Set => "set",
             Self::ServerRewrite => "server_rewrite",
             Self::Rewrite => "rewrite",
             Self::Access => "access",
             Self::Precontent => "precontent",
             Self::Content => "content",
             Self::HeaderFilter => "header_filter",
+            Self::BodyFilter => "body_filter",
             Self::Log => "log",
         }
+    }
+
+    /// How error messages call it.
+    pub(crate) const fn directive(self) -> &'static str {
+        match self {
+            Self::Init => "init_by_lua*",
+            Self::InitWorker => "init_worker_by_lua*",
+            Self::ExitWorker => "exit_worker_by_lua*",
+            Self::Set => "set_by_lua*",
+            Self::ServerRewrite => "server_rewrite_by_lua*",
+            Self::Rewrite => "rewrite_by_lua*",
+            Self::Access => "access_by_lua*",
+            Self::Precontent => "precontent_by_lua*",
+            Self::Content => "content_by_lua*",
+            Self::HeaderFilter => "header_filter_by_lua*",
+            Self::BodyFilter => "body_filter_by_lua*",
+            Self::Log => "log_by_lua*",
+        }
+    }
+
+    /// Whether it is one of the phases that make a response, where the request's course may still be changed.
+    pub(crate) const fn makes_response(self) -> bool {
+        matches!(self, Self::ServerRewrite | Self::Rewrite | Self::Access | Self::Precontent | Self::Content)
     }
 }
 
@@ -55,6 +87,8 @@ pub(crate) struct Host {
     pub pending: RefCell<Option<Operation>>,
     /// How often in a row threads gave way without waiting.
     pub turns: Cell<u32>,
+    /// What the phase hands to its code and gets back.
+    pub io: RefCell<PhaseIo>,
 }
 
 impl Host {
@@ -72,14 +106,28 @@ impl Host {
             threads: RefCell::new(None),
             pending: RefCell::new(None),
             turns: Cell::new(0),
+            io: RefCell::default(),
         }
     }
 
-    /// Writes to the error log.
+    /// The same with what the phase hands over.
+    pub(crate) fn with(request: &RequestRef, phase: LuaPhase, io: PhaseIo) -> Self {
+        Self { io: RefCell::new(io), ..Self::of(request, phase) }
+    }
+
+    /// Writes to the error log; a message of several lines keeps them.
     pub(crate) fn log(&self, level: Level, message: std::fmt::Arguments<'_>) {
         match &self.request {
-            Some(r) => r.log_at(level, message),
-            None => self.log.write(level, None, message),
+            Some(r) => r.log_lines_at(level, message),
+            None => self.log.write_lines(level, None, message),
+        }
+    }
+
+    /// Whether anybody listens to lines of this level.
+    pub(crate) fn listens(&self, level: Level) -> bool {
+        match &self.request {
+            Some(r) => r.log().enabled(level),
+            None => self.log.enabled(level),
         }
     }
 

@@ -90,6 +90,12 @@ impl<'c> Call<'c> {
         Return { count: count.try_into().unwrap_or(0), operation: None, suspends: false }
     }
 
+    /// Where the function stands that called.
+    pub fn caller(&self) -> Option<traceback::Place> {
+        // SAFETY: a live state in Rust's turn.
+        unsafe { traceback::place(self.stack.l, 1) }
+    }
+
     /// Whether this call may suspend: no C function, and no call from Rust, is between here and the resume.
     pub fn can_suspend(&self) -> bool {
         // SAFETY: reads the state of a live coroutine.

@@ -18,19 +18,13 @@ mod values;
 pub(crate) use threads::{Doing, Parent, Thread, Threads};
 pub(crate) use values::{Item, Values};
 
-use crate::{
-    code::Code,
-    host::{Host, LuaPhase},
-    vm::WorkerVm,
-};
+use crate::{host::Host, vm::WorkerVm};
 use moonrest_core::Level;
 use moonrest_http::{
     RequestRef,
     phase::{LocalBoxFuture, RequestError},
 };
-use moonrest_luajit::{
-    Coroutine, IntoLuaMulti, LuaError, LuaResult, Ref, Resumed, Stack, With, format_coroutines,
-};
+use moonrest_luajit::{Coroutine, LuaError, LuaResult, Ref, Resumed, Stack, With, format_coroutines};
 use std::{
     future::Future,
     pin::Pin,
@@ -97,26 +91,17 @@ pub(crate) struct Running {
     host: Rc<Host>,
 }
 
-/// Starts a handler's code for a request.
-pub(crate) fn start(vm: &Rc<WorkerVm>, code: &Code, r: &RequestRef, phase: LuaPhase) -> (Rc<Host>, Outcome) {
-    let host = Rc::new(Host::of(r, phase));
-    let outcome = match vm.function(code, host.request()) {
-        Ok(function) => run(vm, &host, &function, ()),
-        Err(error) => Outcome::Failed(error),
-    };
-    (host, outcome)
-}
-
-/// Runs a function as the entry thread of a handler.
-pub(crate) fn run(vm: &Rc<WorkerVm>, host: &Rc<Host>, function: &Ref, args: impl IntoLuaMulti) -> Outcome {
+/// Runs a function as the entry thread of a handler, with the arguments its phase has.
+pub(crate) fn run(vm: &Rc<WorkerVm>, host: &Rc<Host>, function: &Ref) -> Outcome {
     let started = vm.vm.coroutine().and_then(|coroutine| {
         host.running.set((ENTRY, coroutine.id()));
+        let args = With(|stack: &Stack<'_>| host.io.borrow().push_args(stack));
         let resumed = vm.vm.lend(&**host, host.token(), || coroutine.start(function, args))?;
         Ok((coroutine, resumed))
     });
     let (coroutine, resumed) = match started {
         // Most code ends here.
-        Ok((_, Resumed::Finished)) => return Outcome::Finished,
+        Ok((coroutine, Resumed::Finished)) => return finished(host, &coroutine),
         Ok((_, Resumed::Failed(error))) | Err(error) => return Outcome::Failed(error),
         Ok(waits) => waits,
     };
@@ -126,6 +111,14 @@ pub(crate) fn run(vm: &Rc<WorkerVm>, host: &Rc<Host>, function: &Ref, args: impl
     match running.drive(next) {
         Some(outcome) => outcome,
         None => Outcome::Waits(running),
+    }
+}
+
+/// The entry thread has returned, its results on the stack.
+fn finished(host: &Host, coroutine: &Coroutine) -> Outcome {
+    match host.io.borrow_mut().keep_answer(coroutine) {
+        Ok(()) => Outcome::Finished,
+        Err(error) => Outcome::Failed(error),
     }
 }
 
@@ -268,8 +261,15 @@ impl Running {
             return match error {
                 Some(error) => Next::End(Outcome::Failed(error)),
                 None => {
-                    self.threads(|threads| threads.get(ENTRY).map(|entry| entry.doing = Doing::Over));
-                    Next::Posted
+                    let kept = self.threads(|threads| {
+                        let entry = threads.get(ENTRY)?;
+                        entry.doing = Doing::Over;
+                        entry.coroutine.as_ref().map(|entry| self.host.io.borrow_mut().keep_answer(entry))
+                    });
+                    match kept.flatten() {
+                        Some(Err(error)) => Next::End(Outcome::Failed(error)),
+                        _ => Next::Posted,
+                    }
                 }
             };
         }
@@ -304,7 +304,10 @@ impl Running {
         if retired.is_err() || orphan || joiner.is_some() {
             let coroutine = threads.remove(key)?.coroutine?;
             match joiner {
-                Some(joiner) => return Some((joiner, coroutine)),
+                Some(joiner) => {
+                    threads.get(joiner)?.doing = Doing::Runs;
+                    return Some((joiner, coroutine));
+                }
                 // It can no longer be waited for, which is what the mark is for.
                 None => drop(coroutine.end()),
             }
@@ -343,10 +346,9 @@ pub(crate) async fn give_way() -> Values {
 }
 
 /// Runs code to its end; what would have to wait is an error.
-pub(crate) fn run_at_once(vm: &WorkerVm, code: &Code, host: &Host) -> LuaResult<()> {
-    let function = vm.function(code, None)?;
+pub(crate) fn run_at_once(vm: &WorkerVm, function: &Ref, host: &Host) -> LuaResult<()> {
     let coroutine = vm.vm.coroutine()?;
-    match vm.vm.lend(host, 0, || coroutine.start(&function, ()))? {
+    match vm.vm.lend(host, host.token(), || coroutine.start(function, ()))? {
         Resumed::Finished => Ok(()),
         Resumed::Failed(error) => Err(error),
         Resumed::Yielded(_) | Resumed::Parked => {
@@ -367,8 +369,23 @@ pub(crate) fn describe(error: &LuaError) -> String {
     }
 }
 
+/// The same for code that upstream runs in a protected call: there is one coroutine.
+pub(crate) fn describe_call(error: &LuaError) -> String {
+    let message = match error.value() {
+        Some(_) => "unknown reason".into(),
+        None => String::from_utf8_lossy(error.message()),
+    };
+    match error.traceback() {
+        Some(trace) => format!("{message}\nstack traceback:{trace}"),
+        None => message.into_owned(),
+    }
+}
+
 /// What a failed handler answers.
 pub(crate) fn failure(r: &RequestRef, error: &LuaError) -> RequestError {
-    moonrest_http::error!(r, "lua entry thread aborted: runtime error: {}", describe(error));
+    r.log_lines_at(
+        Level::Error,
+        format_args!("lua entry thread aborted: runtime error: {}", describe(error)),
+    );
     RequestError::Internal { status: 500, level: moonrest_core::Level::Error, message: "".into() }
 }
