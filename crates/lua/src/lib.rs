@@ -21,6 +21,7 @@ mod scheduler;
 mod set;
 mod settings;
 mod semaphore;
+mod timers;
 mod vm;
 
 pub use directives::HttpLua;

@@ -3,12 +3,17 @@
 use crate::{
     api,
     code::{Code, Source},
-    host::{Host, LuaPhase},
-    library, scheduler,
+    host::{Host, LuaPhase, Origin},
+    library,
+    scheduler::{self, Outcome},
     settings::Main,
 };
 use moonrest_core::Level;
-use moonrest_http::{Request, RequestRef, worker::Worker};
+use moonrest_http::{
+    Request, RequestRef,
+    phase::LocalBoxFuture,
+    worker::{Task, Worker},
+};
 use moonrest_luajit::{Form, LuaError, LuaResult, Options, Ref, Vm};
 use std::{cell::RefCell, collections::HashMap, os::unix::ffi::OsStrExt, path::PathBuf, rc::Rc, sync::Arc};
 
@@ -54,7 +59,7 @@ struct OwnVm(RefCell<Option<Rc<WorkerVm>>>);
 ///
 /// # Errors
 /// Why the worker cannot serve.
-pub(crate) fn start(main: &Arc<Main>, worker: &Worker) -> Result<(), String> {
+pub(crate) fn start(main: &Arc<Main>, worker: &Rc<Worker>) -> Result<(), String> {
     let made = WorkerVm::new(main.clone(), worker.http.prefix.clone(), &worker.log)
         .map_err(|error| lossy(&error))?;
     made.init(&worker.log).map_err(|error| lossy(&error))?;
@@ -62,22 +67,42 @@ pub(crate) fn start(main: &Arc<Main>, worker: &Worker) -> Result<(), String> {
     Ok(())
 }
 
-/// Runs `init_worker_by_lua*`.
-pub(crate) fn init_worker(main: &Main, worker: &Worker) {
-    run_for_worker(main.init_worker.as_deref(), LuaPhase::InitWorker, worker);
+/// Runs `init_worker_by_lua*`. While it waits the worker serves.
+pub(crate) fn init_worker(main: &Main, worker: &Rc<Worker>) {
+    if let Some(wait) = run_for_worker(main.init_worker.as_deref(), LuaPhase::InitWorker, worker) {
+        let task = Task::new(worker);
+        tokio::task::spawn_local(async move {
+            wait.await;
+            drop(task);
+        });
+    }
 }
 
 /// Runs `exit_worker_by_lua*`.
-pub(crate) fn exit_worker(main: &Main, worker: &Worker) {
-    run_for_worker(main.exit_worker.as_deref(), LuaPhase::ExitWorker, worker);
+pub(crate) fn exit_worker(main: &Main, worker: &Rc<Worker>) -> Option<LocalBoxFuture<()>> {
+    run_for_worker(main.exit_worker.as_deref(), LuaPhase::ExitWorker, worker)
 }
 
-fn run_for_worker(code: Option<&Code>, phase: LuaPhase, worker: &Worker) {
-    if let (Some(code), Some(vm)) = (code, present())
-        && let Err(message) = run_outside_requests(&vm, code, phase, &worker.log)
-    {
+fn run_for_worker(code: Option<&Code>, phase: LuaPhase, worker: &Rc<Worker>) -> Option<LocalBoxFuture<()>> {
+    let (code, vm) = (code?, present()?);
+    let log = worker.log.clone();
+    let complain = move |message: &str| {
         let name = phase.directive().trim_end_matches('*');
-        worker.log.write_lines(Level::Error, None, format_args!("{name} error: {message}"));
+        log.write_lines(Level::Error, None, format_args!("{name} error: {message}"));
+    };
+    let function = vm.function(code, None).inspect_err(|error| complain(&error.message)).ok()?;
+    let host = Rc::new(Host::detached(phase, worker, Origin::default()));
+    let ended = move |outcome: Outcome| {
+        if let Outcome::Failed(error) = outcome {
+            complain(&scheduler::describe_call(&error));
+        }
+    };
+    match scheduler::run(&vm, &host, &function) {
+        Outcome::Waits(running) => Some(Box::pin(async move { ended(running.await) })),
+        settled => {
+            ended(settled);
+            None
+        }
     }
 }
 
