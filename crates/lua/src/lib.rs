@@ -20,6 +20,7 @@ mod phase_io;
 mod scheduler;
 mod set;
 mod settings;
+mod semaphore;
 mod vm;
 
 pub use directives::HttpLua;
