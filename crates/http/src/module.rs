@@ -10,6 +10,8 @@ pub trait HttpModule: Sized + Send + Sync + 'static {
     const NAME: &'static str;
     const DIRECTIVES: &'static [Directive<Self>] = &[];
     const VARIABLES: &'static [VarDef<Request>] = &[];
+    /// Functions of one value.
+    const VALUE_FUNCTIONS: &'static [ValueFunction] = &[];
     /// Settings of the whole `http` block.
     type Main: Default + Send + Sync;
     /// Settings of one block, inherited inwards.
@@ -44,6 +46,15 @@ pub trait HttpModule: Sized + Send + Sync + 'static {
     fn stop_worker(_main: &Arc<Self::Main>, _worker: &Rc<Worker>) -> Option<LocalBoxFuture<()>> {
         None
     }
+}
+
+/// A function of one value, which scripts may call: in Lua `ndk.set_var.NAME(value)`.
+#[derive(Clone, Copy)]
+pub struct ValueFunction {
+    /// As the directive of that name: `set_escape_uri`.
+    pub name: &'static str,
+    /// Appends the result; `false` when there is none for this value. There is no request in a timer.
+    pub call: fn(Option<&Request>, &[u8], &mut Vec<u8>) -> bool,
 }
 
 /// A row of a module's directive table.
@@ -149,6 +160,7 @@ pub trait ErasedModule: Send + Sync {
     fn name(&self) -> &'static str;
     fn directives(&self) -> Vec<DirectiveInfo>;
     fn variables(&self) -> &'static [VarDef<Request>];
+    fn value_functions(&self) -> &'static [ValueFunction];
     fn new_main(&self) -> AnyConf;
     fn new_loc(&self) -> AnyConf;
     /// The setter of row `index`, if it compiles a block and so runs without settings at hand.
@@ -190,6 +202,10 @@ impl<M: HttpModule> ErasedModule for Module<M> {
 
     fn variables(&self) -> &'static [VarDef<Request>] {
         M::VARIABLES
+    }
+
+    fn value_functions(&self) -> &'static [ValueFunction] {
+        M::VALUE_FUNCTIONS
     }
 
     fn new_main(&self) -> AnyConf {

@@ -18,6 +18,7 @@ mod host;
 mod library;
 mod phase_io;
 mod scheduler;
+mod semaphore;
 mod set;
 mod settings;
 mod semaphore;

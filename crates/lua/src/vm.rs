@@ -11,11 +11,19 @@ use crate::{
 use moonrest_core::Level;
 use moonrest_http::{
     Request, RequestRef,
+    compile::Registry,
     phase::LocalBoxFuture,
     worker::{Task, Worker},
 };
 use moonrest_luajit::{Form, LuaError, LuaResult, Options, Ref, Vm};
-use std::{cell::RefCell, collections::HashMap, os::unix::ffi::OsStrExt, path::PathBuf, rc::Rc, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    os::unix::ffi::OsStrExt,
+    path::PathBuf,
+    rc::Rc,
+    sync::Arc,
+};
 
 /// The VM and what it has loaded.
 pub(crate) struct WorkerVm {
@@ -28,6 +36,12 @@ pub(crate) struct WorkerVm {
 
 thread_local! {
     static PRESENT: RefCell<Option<Rc<WorkerVm>>> = const { RefCell::new(None) };
+    static MODULES: Cell<Registry> = const { Cell::new(&[]) };
+}
+
+/// All modules of this worker's generation.
+pub(crate) fn registry() -> Registry {
+    MODULES.get()
 }
 
 /// The VM of this worker.
@@ -60,6 +74,7 @@ struct OwnVm(RefCell<Option<Rc<WorkerVm>>>);
 /// # Errors
 /// Why the worker cannot serve.
 pub(crate) fn start(main: &Arc<Main>, worker: &Rc<Worker>) -> Result<(), String> {
+    MODULES.set(worker.http.registry);
     let made = WorkerVm::new(main.clone(), worker.http.prefix.clone(), &worker.log)
         .map_err(|error| lossy(&error))?;
     made.init(&worker.log).map_err(|error| lossy(&error))?;
