@@ -19,9 +19,9 @@ mod library;
 mod phase_io;
 mod scheduler;
 mod semaphore;
+mod semaphore;
 mod set;
 mod settings;
-mod semaphore;
 mod timers;
 mod vm;
 
