@@ -19,7 +19,6 @@ mod library;
 mod phase_io;
 mod scheduler;
 mod semaphore;
-mod semaphore;
 mod set;
 mod settings;
 mod timers;
