@@ -21,7 +21,6 @@ mod scheduler;
 mod semaphore;
 mod set;
 mod settings;
-mod semaphore;
 mod timers;
 mod vm;
 
