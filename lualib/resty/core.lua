@@ -3,5 +3,7 @@ local base = require "resty.core.base"
 
 require "resty.core.misc"
 require "resty.core.base64"
+require "resty.core.regex"
+require "resty.core.shdict"
 
 return { version = base.version }

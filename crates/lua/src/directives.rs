@@ -6,8 +6,9 @@ use crate::{
     filter::LuaHeaderFilter,
     handler::{LuaHandler, LuaLog},
     host::LuaPhase,
-    vm,
+    shdict, vm,
 };
+use moonrest_core::zone::dict::Dict;
 use moonrest_http::prelude::*;
 
 /// Lua in every phase.
@@ -18,6 +19,8 @@ pub struct HttpLua;
 pub struct Main {
     pub(crate) package_path: Option<Box<[u8]>>,
     pub(crate) package_cpath: Option<Box<[u8]>>,
+    /// `lua_shared_dict`
+    pub(crate) dicts: Vec<Arc<Dict>>,
     init: Option<Arc<Code>>,
     init_worker: Option<Arc<Code>>,
     /// Something in the configuration needs a VM.
@@ -61,6 +64,7 @@ macro_rules! phase_rows {
         &[
             both("lua_package_path", Contexts::HTTP, ONE, |m, _, a| set_once(&mut m.package_path, a.bytes(0)?.into())),
             both("lua_package_cpath", Contexts::HTTP, ONE, |m, _, a| set_once(&mut m.package_cpath, a.bytes(0)?.into())),
+            D::main("lua_shared_dict", Arity::exactly(2), shdict::lua_shared_dict),
             both("init_by_lua", Contexts::HTTP, ONE, |m, _, a| m.once(a, |m| &mut m.init)),
             both("init_by_lua_block", Contexts::HTTP, LUA, |m, _, a| m.once(a, |m| &mut m.init)),
             both("init_by_lua_file", Contexts::HTTP, ONE, |m, _, a| m.once(a, |m| &mut m.init)),

@@ -16,7 +16,9 @@ mod filter;
 mod handler;
 mod host;
 mod library;
+mod regex;
 mod scheduler;
+mod shdict;
 mod vm;
 
 pub use directives::HttpLua;

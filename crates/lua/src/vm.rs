@@ -5,7 +5,7 @@ use crate::{
     code::{Code, Source},
     directives::Main,
     host::{Host, LuaPhase},
-    library, scheduler,
+    library, scheduler, shdict,
 };
 use moonrest_core::Level;
 use moonrest_http::{Request, worker::Worker};
@@ -63,6 +63,7 @@ impl WorkerVm {
         }
         vm.embed_defaults(library::MODULES);
         vm.with(|stack| api::install(stack, prefix))?;
+        vm.with(|stack| shdict::install(stack, &main.dicts))?;
         library::start(&vm, &worker.log)?;
         Ok(Self { vm, inline: RefCell::default(), files: RefCell::default() })
     }

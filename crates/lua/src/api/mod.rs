@@ -57,7 +57,7 @@ fn request<R>(call: &Call<'_>, f: impl FnOnce(&RequestRef, &Host) -> LuaResult<R
 }
 
 /// Defines functions given by name.
-fn define(stack: &Stack<'_>, table: Table<'_>, rows: &[(&str, Function)]) -> LuaResult<()> {
+pub(crate) fn define(stack: &Stack<'_>, table: Table<'_>, rows: &[(&str, Function)]) -> LuaResult<()> {
     for &(name, function) in rows {
         let function = stack.function_with(function, |call, function| function(call))?;
         table.set(stack, name, function)?;

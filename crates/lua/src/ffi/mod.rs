@@ -17,6 +17,8 @@
 mod base64;
 mod misc;
 mod phase;
+pub(crate) mod regex;
+pub(crate) mod shdict;
 
 use crate::host::Host;
 use moonrest_http::RequestRef;
