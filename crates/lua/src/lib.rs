@@ -16,8 +16,12 @@ mod filter;
 mod handler;
 mod host;
 mod library;
+mod phase_io;
 mod regex;
 mod scheduler;
+mod semaphore;
+mod set;
+mod settings;
 mod shdict;
 mod vm;
 

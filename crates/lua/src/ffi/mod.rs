@@ -19,6 +19,7 @@ mod misc;
 mod phase;
 pub(crate) mod regex;
 pub(crate) mod shdict;
+mod semaphore;
 
 use crate::host::Host;
 use moonrest_http::RequestRef;
@@ -30,6 +31,7 @@ use std::{
 
 pub(crate) const OK: c_int = 0;
 pub(crate) const ERROR: c_int = -1;
+pub(crate) const AGAIN: c_int = -2;
 pub(crate) const DECLINED: c_int = -5;
 /// No Lua code runs for a request.
 pub(crate) const NO_REQ_CTX: c_int = -100;

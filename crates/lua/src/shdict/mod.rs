@@ -2,7 +2,7 @@
 //! functions is here.
 //! <https://github.com/openresty/lua-nginx-module#lua_shared_dict>
 
-use crate::{api, directives::Main};
+use crate::{api, settings::Main};
 use moonrest_core::zone::dict::{Dict, Element, End, Value as Stored};
 use moonrest_http::prelude::*;
 use moonrest_luajit::{Call, LuaError, LuaResult, Nil, Return, Stack, Value};
