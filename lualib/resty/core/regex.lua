@@ -249,10 +249,10 @@ function re.match(subject, regex, opts, ctx, res)
     if not keep then
         destroy(compiled)
     end
-    if count then
-        return res
+    if err then
+        return nil, err
     end
-    return nil, err
+    return count and res or nil
 end
 
 -- Where a group of the last match is, in Lua's numbers.
@@ -311,7 +311,10 @@ function iterator.__call(self)
     local count, err = exec(compiled, flags, subject, pos)
     if not count then
         end_iteration(self)
-        return nil, err
+        if err then
+            return nil, err
+        end
+        return nil
     end
     local from, to = compiled.captures[0], compiled.captures[1]
     local res = collect(compiled, subject, flags)
