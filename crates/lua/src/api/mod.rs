@@ -82,7 +82,7 @@ fn only_in(call: &Call<'_>, makes_sense: fn(LuaPhase) -> bool) -> LuaResult<()> 
 }
 
 /// Defines functions given by name.
-fn define(stack: &Stack<'_>, table: Table<'_>, rows: &[(&str, Function)]) -> LuaResult<()> {
+pub(crate) fn define(stack: &Stack<'_>, table: Table<'_>, rows: &[(&str, Function)]) -> LuaResult<()> {
     for &(name, function) in rows {
         let function = stack.function_with(function, |call, function| function(call))?;
         table.set(stack, name, function)?;

@@ -20,6 +20,8 @@ mod misc;
 mod ndk;
 mod param;
 mod phase;
+pub(crate) mod regex;
+pub(crate) mod shdict;
 mod semaphore;
 
 use crate::host::Host;
