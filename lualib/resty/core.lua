@@ -3,5 +3,6 @@ local base = require "resty.core.base"
 
 require "resty.core.misc"
 require "resty.core.base64"
+require "resty.core.socket"
 
 return { version = base.version }

@@ -1,7 +1,7 @@
 //! What Lua code runs for: lent to the VM for the length of one resume.
 
 use moonrest_http::{Request, RequestRef};
-use std::cell::Cell;
+use std::{cell::Cell, rc::Rc};
 
 /// The phases as Lua names them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,6 +42,8 @@ pub(crate) struct Host {
     pub log: std::sync::Arc<moonrest_core::Log>,
     /// Lua has sent something, or means to: the response must be ended.
     pub responding: Cell<bool>,
+    /// Sockets that are closed with it, where there is no request that they belong to.
+    pub sockets: Rc<crate::api::socket::Owned>,
 }
 
 impl Host {
@@ -51,6 +53,7 @@ impl Host {
             phase,
             log: request.log().clone(),
             responding: Cell::new(false),
+            sockets: Rc::default(),
         }
     }
 

@@ -36,7 +36,10 @@ pub(crate) fn present() -> Option<Rc<WorkerVm>> {
 /// Makes this worker's VM.
 pub(crate) fn start(main: &Main, worker: &Worker) {
     match WorkerVm::new(main, worker) {
-        Ok(vm) => PRESENT.set(Some(Rc::new(vm))),
+        Ok(vm) => {
+            api::socket::start(worker.quitting.clone());
+            PRESENT.set(Some(Rc::new(vm)));
+        }
         Err(error) => {
             let message = String::from_utf8_lossy(error.message()).into_owned();
             worker.log.write(Level::Alert, None, format_args!("failed to create the Lua VM: {message}"));
@@ -47,6 +50,7 @@ pub(crate) fn start(main: &Main, worker: &Worker) {
 /// Closes this worker's VM.
 pub(crate) fn stop() {
     PRESENT.set(None);
+    api::socket::stop();
 }
 
 impl WorkerVm {
@@ -131,7 +135,13 @@ fn search_path(wanted: &[u8], present: &[u8], prefix: &[u8]) -> Vec<u8> {
 /// Runs code that belongs to no request (`init*`). It must not wait.
 pub(crate) fn run_outside_requests(code: &Code, phase: LuaPhase, worker: &Worker) {
     let Some(vm) = present() else { return };
-    let host = Host { request: None, phase, log: worker.log.clone(), responding: Cell::new(false) };
+    let host = Host {
+        request: None,
+        phase,
+        log: worker.log.clone(),
+        responding: Cell::new(false),
+        sockets: Rc::default(),
+    };
     if let Err(error) = scheduler::run_at_once(&vm, code, &host) {
         let error = scheduler::describe(&error);
         worker.log.write(Level::Error, None, format_args!("{} error: {error}", phase.name()));

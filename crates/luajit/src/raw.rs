@@ -110,3 +110,14 @@ pub unsafe fn fill(buffer: *mut u8, size: usize, bytes: &[u8]) -> usize {
     unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), buffer, count) };
     count
 }
+
+/// The Rust value in a userdata that Lua passed as a pointer, if it is a `T`.
+///
+/// # Safety
+/// `block` is null or the block of a userdata that lives while the answer is used: Lua keeps it for the length of the
+/// call it is passed to.
+#[inline]
+pub unsafe fn userdata<'a, T: 'static>(block: *const c_void) -> Option<&'a T> {
+    // SAFETY: the caller's promise.
+    unsafe { crate::userdata::value_of(block) }
+}

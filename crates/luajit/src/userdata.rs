@@ -76,6 +76,20 @@ pub(crate) unsafe fn borrow<'s, T: 'static>(l: *mut lua_State, index: c_int) -> 
     }
 }
 
+/// The `T` in a block, if its identity says that there is one.
+///
+/// # Safety
+/// `block` is null or the block of a live userdata of any kind, which all are larger than an identity.
+#[inline]
+pub(crate) unsafe fn value_of<'a, T: 'static>(block: *const std::ffi::c_void) -> Option<&'a T> {
+    let block = NonNull::new(block.cast_mut().cast::<Block<T>>())?;
+    // SAFETY: by contract there are bytes enough for an identity; with ours the block is a `Block<T>`.
+    unsafe {
+        let found = (&raw const (*block.as_ptr()).identity).cast::<Identity>().read_unaligned();
+        (found == identity::<T>()).then(|| &block.as_ref().value)
+    }
+}
+
 impl<'s> Userdata<'s> {
     /// The Rust value inside, if it is a `T`.
     #[inline]

@@ -6,6 +6,7 @@ mod escape;
 mod log;
 mod output;
 mod req;
+pub(crate) mod socket;
 mod time;
 mod var;
 
@@ -32,6 +33,7 @@ pub(crate) fn install(stack: &mut Stack<'_>, prefix: &[u8]) -> LuaResult<()> {
     control::install(stack, ngx)?;
     log::install(stack, ngx)?;
     req::install(stack, ngx)?;
+    socket::install(stack, ngx)?;
     var::install(stack, ngx)?;
     time::install(stack, ngx)?;
     escape::install(stack, ngx)

@@ -60,7 +60,7 @@ fn append(stack: &mut Stack<'_>, n: u32, value: Value<'_>, depth: usize, out: &m
 }
 
 /// A number as Lua writes it (`%.14g`).
-pub(super) fn number_text(number: f64) -> String {
+pub(crate) fn number_text(number: f64) -> String {
     if number == number.trunc() && number.abs() < 1e15 {
         return format!("{number:.0}");
     }

@@ -17,6 +17,7 @@
 mod base64;
 mod misc;
 mod phase;
+mod socket;
 
 use crate::host::Host;
 use moonrest_http::RequestRef;

@@ -1,0 +1,75 @@
+//! The settings a socket works with: `lua_socket_*` of the location, and what the program sets over them.
+//! <https://github.com/openresty/lua-nginx-module#lua_socket_connect_timeout>
+
+use crate::host::Host;
+use moonrest_luajit::Call;
+use std::cell::Cell;
+
+/// `lua_socket_*` in force where the socket is used. Times in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Settings {
+    pub connect_timeout: u64,
+    pub send_timeout: u64,
+    pub read_timeout: u64,
+    pub keepalive_timeout: u64,
+    pub buffer_size: usize,
+    pub pool_size: i64,
+    pub log_errors: bool,
+    pub nodelay: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            connect_timeout: 60_000,
+            send_timeout: 60_000,
+            read_timeout: 60_000,
+            keepalive_timeout: 60_000,
+            buffer_size: 4096,
+            pool_size: 30,
+            log_errors: true,
+            nodelay: true,
+        }
+    }
+}
+
+thread_local! {
+    /// The last ones looked up, with the location's settings they came from.
+    static LAST: Cell<(usize, Settings)> = Cell::new((0, Settings::default()));
+}
+
+impl Settings {
+    /// Those of the place where Lua runs now.
+    pub(super) fn here(call: &Call<'_>) -> Self {
+        call.host(Self::of).unwrap_or_default()
+    }
+
+    pub(super) fn of(host: &Host) -> Self {
+        let Some(r) = &host.request else { return Self::default() };
+        let location = r.loc();
+        let key = std::ptr::from_ref(location).addr();
+        let (known, settings) = LAST.get();
+        if known == key {
+            return settings;
+        }
+        let settings = Self { nodelay: location.core.tcp_nodelay, ..Self::default() };
+        LAST.set((key, settings));
+        settings
+    }
+}
+
+/// Timeouts that the program sets; 0 stands for the location's. Milliseconds.
+#[derive(Debug, Default)]
+pub(super) struct Timeouts {
+    pub connect: Cell<u64>,
+    pub send: Cell<u64>,
+    pub read: Cell<u64>,
+}
+
+impl Timeouts {
+    pub(super) fn set(&self, connect: u64, send: u64, read: u64) {
+        self.connect.set(connect);
+        self.send.set(send);
+        self.read.set(read);
+    }
+}
