@@ -221,6 +221,11 @@ impl Request {
         self.conn.tls.get().is_some()
     }
 
+    /// What is known of the client's TLS session.
+    pub fn tls(&self) -> Option<&moonrest_net::tls::Info> {
+        self.conn.tls.get().map(|info| &**info)
+    }
+
     /// The normalised path.
     pub fn uri(&self) -> Ref<'_, Vec<u8>> {
         self.uri.borrow()
@@ -371,6 +376,18 @@ impl Request {
     #[cold]
     pub fn log_at(&self, level: Level, message: std::fmt::Arguments<'_>) {
         crate::context::log(self, level, message);
+    }
+
+    /// The same for a message of several lines, such as a traceback. What a client sent must not be in it as it came.
+    #[cold]
+    pub fn log_lines_at(&self, level: Level, message: std::fmt::Arguments<'_>) {
+        crate::context::log_lines(self, level, message);
+    }
+
+    /// The same above all levels, whatever `error_log` says.
+    #[cold]
+    pub fn log_nameless(&self, message: std::fmt::Arguments<'_>) {
+        crate::context::log_nameless(self, message);
     }
 
     /// Sleeps, failing when the client leaves meanwhile.

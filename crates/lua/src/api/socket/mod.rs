@@ -174,7 +174,7 @@ impl Owned {
     }
 
     fn of(host: &Host) -> Rc<Self> {
-        let Some(r) = &host.request else { return host.sockets.clone() };
+        let Some(r) = &host.request else { return host.sockets.get_or_init(Rc::default).clone() };
         r.find_ctx::<Self>().unwrap_or_else(|| {
             let list = r.lasting_ctx::<Self>();
             let close = list.clone();

@@ -1,7 +1,7 @@
 //! The settings a socket works with: `lua_socket_*` of the location, and what the program sets over them.
 //! <https://github.com/openresty/lua-nginx-module#lua_socket_connect_timeout>
 
-use crate::host::Host;
+use crate::{host::Host, settings::Loc};
 use moonrest_luajit::Call;
 use std::cell::Cell;
 
@@ -52,7 +52,19 @@ impl Settings {
         if known == key {
             return settings;
         }
-        let settings = Self { nodelay: location.core.tcp_nodelay, ..Self::default() };
+        let settings = match location.conf::<Loc>() {
+            Some(loc) => Self {
+                connect_timeout: loc.socket_connect_timeout(),
+                send_timeout: loc.socket_send_timeout(),
+                read_timeout: loc.socket_read_timeout(),
+                keepalive_timeout: loc.socket_keepalive_timeout(),
+                buffer_size: usize::try_from(loc.socket_buffer_size()).unwrap_or(4096).clamp(1, 1 << 30),
+                pool_size: i64::try_from(loc.socket_pool_size()).unwrap_or(i64::MAX),
+                log_errors: loc.socket_log_errors(),
+                nodelay: location.core.tcp_nodelay,
+            },
+            None => Self::default(),
+        };
         LAST.set((key, settings));
         settings
     }
