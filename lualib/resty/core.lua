@@ -3,6 +3,7 @@ local base = require "resty.core.base"
 
 require "resty.core.misc"
 require "resty.core.base64"
+require "resty.core.ndk"
 require "resty.core.socket"
 
 return { version = base.version }

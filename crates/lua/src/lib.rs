@@ -18,9 +18,10 @@ mod host;
 mod library;
 mod phase_io;
 mod scheduler;
+mod semaphore;
 mod set;
 mod settings;
-mod semaphore;
+mod timers;
 mod vm;
 
 pub use directives::HttpLua;

@@ -11,8 +11,10 @@ mod req;
 pub(crate) mod socket;
 mod thread;
 mod time;
+mod timer;
 mod var;
 
+pub(crate) use control::exit_status;
 pub(crate) use output::number_text;
 
 use crate::host::{Host, LuaPhase};
@@ -27,11 +29,14 @@ pub(crate) fn install(stack: &mut Stack<'_>, prefix: &[u8]) -> LuaResult<()> {
     let ngx = stack.table(0, 96)?;
     let globals = stack.globals()?;
     globals.set(stack, "ngx", ngx)?;
-    let loaded = globals.get(stack, "package")?.as_table();
-    if let Some(loaded) = loaded
-        && let Some(loaded) = loaded.get(stack, "loaded")?.as_table()
+    let ndk = stack.table(0, 1)?;
+    globals.set(stack, "ndk", ndk)?;
+    subtable(stack, ndk, "set_var")?;
+    if let Some(package) = globals.get(stack, "package")?.as_table()
+        && let Some(loaded) = package.get(stack, "loaded")?.as_table()
     {
         loaded.set(stack, "ngx", ngx)?;
+        loaded.set(stack, "ndk", ndk)?;
     }
     config::install(stack, ngx, prefix)?;
     output::install(stack, ngx)?;
@@ -43,6 +48,7 @@ pub(crate) fn install(stack: &mut Stack<'_>, prefix: &[u8]) -> LuaResult<()> {
     var::install(stack, ngx)?;
     thread::install(stack, ngx)?;
     time::install(stack, ngx)?;
+    timer::install(stack, ngx)?;
     escape::install(stack, ngx)
 }
 

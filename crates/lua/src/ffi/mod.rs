@@ -15,7 +15,10 @@
 #![allow(clippy::not_unsafe_ptr_arg_deref, reason = "entries are called by the FFI, which knows no `unsafe`")]
 
 mod base64;
+mod control;
 mod misc;
+mod ndk;
+mod param;
 mod phase;
 mod socket;
 mod semaphore;

@@ -4,12 +4,11 @@ use super::{
     Journal, TRANSPARENT,
     connection::{Connection, Peer},
     fail,
-    options::Settings,
+    options::{self, Settings},
     pool::{self, Entry, InLine, Pool, Seat},
     stream::{self, Failure, Side, Stream},
 };
 use crate::{
-    host::Host,
     scheduler::{Item, Operation, Values},
 };
 use moonrest_core::{Level, env::os_error};
@@ -197,11 +196,7 @@ impl Plan {
             let addr = Addr::Inet(SocketAddr::new(ip, port));
             return Ok(Self::Address(Peer { host: name.into(), addr }));
         }
-        let found = call.host(|host: &Host| {
-            let core = &host.request.as_ref()?.loc().core;
-            Some((core.resolver.as_ref()?.here(), core.resolver_timeout))
-        });
-        match found.flatten() {
+        match options::resolver(call) {
             Some((resolver, timeout)) => match resolver.at_hand(name, port) {
                 Some(Ok(addrs)) => Ok(Self::Address(Peer { host: name.into(), addr: first(&addrs) })),
                 Some(Err(error)) => Err(error.line(name)),

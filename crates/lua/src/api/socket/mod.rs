@@ -118,18 +118,30 @@ fn owner(call: &Call<'_>) -> LuaResult<usize> {
 pub(super) struct Journal {
     r: Option<RequestRef>,
     log: Arc<Log>,
+    /// The number and context of code that runs for no request.
+    detached: Option<(u64, String)>,
 }
 
 impl Journal {
     pub(super) fn of(call: &Call<'_>) -> LuaResult<Self> {
-        let journal = call.host(|host: &Host| Self { r: host.request.clone(), log: host.log.clone() });
+        let journal = call.host(|host: &Host| {
+            let detached = host.detached.as_ref();
+            Self {
+                r: host.request.clone(),
+                log: host.log.clone(),
+                detached: detached.map(|detached| (detached.number, detached.context(host.phase))),
+            }
+        });
         journal.ok_or_else(|| LuaError::new("no request found"))
     }
 
     pub(super) fn write(&self, level: Level, line: fmt::Arguments<'_>) {
-        match &self.r {
-            Some(r) => r.log_at(level, line),
-            None => self.log.write(level, None, line),
+        match (&self.r, &self.detached) {
+            (Some(r), _) => r.log_at(level, line),
+            (None, Some((number, context))) => {
+                self.log.write(level, Some(*number), format_args!("{line}{context}"));
+            }
+            (None, None) => self.log.write(level, None, line),
         }
     }
 

@@ -2,8 +2,10 @@
 //! <https://github.com/openresty/lua-nginx-module#lua_socket_connect_timeout>
 
 use crate::{host::Host, settings::Loc};
+use moonrest_http::location::Location;
 use moonrest_luajit::Call;
-use std::cell::Cell;
+use moonrest_net::resolver::Resolver;
+use std::{cell::Cell, rc::Rc};
 
 /// `lua_socket_*` in force where the socket is used. Times in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +47,7 @@ impl Settings {
     }
 
     pub(super) fn of(host: &Host) -> Self {
-        let Some(r) = &host.request else { return Self::default() };
-        let location = r.loc();
+        let Some(location) = location(host) else { return Self::default() };
         let key = std::ptr::from_ref(location).addr();
         let (known, settings) = LAST.get();
         if known == key {
@@ -68,6 +69,23 @@ impl Settings {
         LAST.set((key, settings));
         settings
     }
+}
+
+/// Where the settings are. Code that belongs to no location takes those of the first server.
+fn location(host: &Host) -> Option<&Location> {
+    host.location().or_else(|| {
+        let http = &host.worker()?.http;
+        http.servers.first().map(|server| http.location(server.location))
+    })
+}
+
+/// Who resolves names here, and how long that may take in milliseconds.
+pub(super) fn resolver(call: &Call<'_>) -> Option<(Rc<Resolver>, u64)> {
+    let found = call.host(|host: &Host| {
+        let core = &location(host)?.core;
+        Some((core.resolver.as_ref()?.here(), core.resolver_timeout))
+    });
+    found.flatten()
 }
 
 /// Timeouts that the program sets; 0 stands for the location's. Milliseconds.

@@ -1,10 +1,9 @@
 //! `ngx.socket.udp`. <https://github.com/openresty/lua-nginx-module#ngxsocketudp>
 
 use super::{
-    Close, Journal, Owned, connect::split_port, connection::Peer, fail, options::Settings, send::gather,
+    Close, Journal, Owned, connect::split_port, connection::Peer, fail, options::{self, Settings}, send::gather,
 };
 use crate::{
-    host::Host,
     scheduler::{Item, Operation, Values},
 };
 use moonrest_core::{Level, env::os_error};
@@ -166,11 +165,7 @@ fn set_peer_name(call: &mut Call<'_>) -> LuaResult<Return> {
         let addr = Addr::Inet(SocketAddr::new(ip, port));
         return open_now(call, &socket, &journal, Peer { host: name.into(), addr });
     }
-    let found = call.host(|host: &Host| {
-        let core = &host.request.as_ref()?.loc().core;
-        Some((core.resolver.as_ref()?.here(), core.resolver_timeout))
-    });
-    let Some((resolver, timeout)) = found.flatten() else {
+    let Some((resolver, timeout)) = options::resolver(call) else {
         return fail(call, &format!("no resolver defined to resolve \"{}\"", String::from_utf8_lossy(name)));
     };
     let name = name.to_vec();
