@@ -6,5 +6,6 @@ require "resty.core.base64"
 require "resty.core.ndk"
 require "resty.core.regex"
 require "resty.core.shdict"
+require "resty.core.socket"
 
 return { version = base.version }

@@ -81,6 +81,7 @@ pub(crate) fn start(main: &Arc<Main>, worker: &Rc<Worker>) -> Result<(), String>
     let made = WorkerVm::new(main.clone(), worker.http.prefix.clone(), &worker.log)
         .map_err(|error| lossy(&error))?;
     made.init(&worker.log).map_err(|error| lossy(&error))?;
+    api::socket::start(worker.quitting.clone());
     PRESENT.set(Some(Rc::new(made)));
     Ok(())
 }
@@ -127,6 +128,7 @@ fn run_for_worker(code: Option<&Code>, phase: LuaPhase, worker: &Rc<Worker>) -> 
 /// Closes this worker's VM.
 pub(crate) fn stop() {
     PRESENT.set(None);
+    api::socket::stop();
 }
 
 /// Why code could not be loaded.

@@ -8,6 +8,7 @@ mod escape;
 mod log;
 mod output;
 mod req;
+pub(crate) mod socket;
 mod thread;
 mod time;
 mod timer;
@@ -43,6 +44,7 @@ pub(crate) fn install(stack: &mut Stack<'_>, prefix: &[u8]) -> LuaResult<()> {
     control::install(stack, ngx)?;
     log::install(stack, ngx)?;
     req::install(stack, ngx)?;
+    socket::install(stack, ngx)?;
     var::install(stack, ngx)?;
     thread::install(stack, ngx)?;
     time::install(stack, ngx)?;

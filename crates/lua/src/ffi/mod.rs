@@ -22,6 +22,7 @@ mod param;
 mod phase;
 pub(crate) mod regex;
 pub(crate) mod shdict;
+mod socket;
 mod semaphore;
 
 use crate::host::Host;
