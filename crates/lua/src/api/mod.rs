@@ -1,15 +1,18 @@
 //! The `ngx` table, a file per family.
 
+mod args;
+mod capture;
 mod config;
 mod control;
 mod escape;
 mod log;
 mod output;
 mod req;
+mod req_body;
 mod time;
 mod var;
 
-use crate::host::Host;
+use crate::host::{Host, LuaPhase};
 use moonrest_http::RequestRef;
 use moonrest_luajit::{Call, LuaError, LuaResult, Return, Stack, Table};
 
@@ -32,6 +35,7 @@ pub(crate) fn install(stack: &mut Stack<'_>, prefix: &[u8]) -> LuaResult<()> {
     control::install(stack, ngx)?;
     log::install(stack, ngx)?;
     req::install(stack, ngx)?;
+    capture::install(stack, ngx)?;
     var::install(stack, ngx)?;
     time::install(stack, ngx)?;
     escape::install(stack, ngx)
@@ -54,6 +58,25 @@ fn request<R>(call: &Call<'_>, f: impl FnOnce(&RequestRef, &Host) -> LuaResult<R
         Some(answer) => answer,
         None => Err(LuaError::new("no request found")),
     }
+}
+
+/// Refuses a function in phases where it makes no sense.
+///
+/// # Errors
+/// Upstream's `API disabled in the context of access_by_lua*`.
+fn allow(call: &Call<'_>, wanted: fn(LuaPhase) -> bool) -> LuaResult<()> {
+    match call.host(|host: &Host| host.phase) {
+        Some(phase) if !wanted(phase) => {
+            Err(LuaError::new(format!("API disabled in the context of {}_by_lua*", phase.name())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The phases in which the response can still be made.
+fn responding(phase: LuaPhase) -> bool {
+    use LuaPhase::{Access, Content, Precontent, Rewrite, ServerRewrite};
+    matches!(phase, ServerRewrite | Rewrite | Access | Precontent | Content)
 }
 
 /// Defines functions given by name.

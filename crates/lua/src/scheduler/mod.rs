@@ -96,6 +96,9 @@ impl Future for Running {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         loop {
             let values = std::task::ready!(self.wait.as_mut().poll(cx));
+            if let Some(ending) = values.ending() {
+                return Poll::Ready(Outcome::Ended(ending));
+            }
             let Self { vm, host, coroutine, .. } = &*self;
             let resumed = vm.vm.lend(&**host, host.token(), || {
                 coroutine.resume(With(|stack: &Stack<'_>| values.push(stack)))
@@ -152,7 +155,9 @@ pub(crate) fn run_at_once(vm: &WorkerVm, code: &Code, host: &Host) -> LuaResult<
     match vm.vm.lend(host, host.token(), || coroutine.start(&function, ()))? {
         Resumed::Finished => Ok(()),
         Resumed::Failed(error) => Err(error),
-        Resumed::Yielded(_) | Resumed::Parked => Err(LuaError::exactly("waiting is not possible before the worker serves")),
+        Resumed::Yielded(_) | Resumed::Parked => {
+            Err(LuaError::exactly("waiting is not possible before the worker serves"))
+        }
     }
 }
 
