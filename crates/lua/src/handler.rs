@@ -4,7 +4,7 @@ use crate::{
     code::Code,
     host::{Host, LuaPhase},
     scheduler::{self, Ending, Outcome},
-    vm,
+    sending, vm,
 };
 use moonrest_http::{phase::LocalBoxFuture, prelude::*};
 
@@ -77,16 +77,13 @@ fn finish(r: &RequestRef, host: &Host, outcome: Outcome) -> Result<Step, Request
 
 /// Ends the response; an empty one if nothing was sent.
 fn complete(r: &RequestRef) -> Result<Step, RequestError> {
-    if !r.header_sent.get() {
-        {
-            let mut out = r.out_mut();
-            if out.status == 0 {
-                out.status = 200;
-            }
-        }
-        r.set_content_type();
+    match sending::end(r)? {
+        FilterStep::Now(()) => Step::responded(),
+        FilterStep::Wait(wait) => Step::wait(async move {
+            wait.await?;
+            Ok(Flow::Responded)
+        }),
     }
-    r.respond_pieces(Vec::new())
 }
 
 /// `log_by_lua*`.

@@ -17,6 +17,7 @@ mod handler;
 mod host;
 mod library;
 mod scheduler;
+mod sending;
 mod vm;
 
 pub use directives::HttpLua;

@@ -7,10 +7,13 @@ use crate::{
     scheduler::{Ending, Operation},
 };
 use moonrest_luajit::{Call, LuaError, LuaResult, Return, Stack, Table, Value};
-use moonrest_proto::http1::Version;
+use moonrest_proto::http1::{Method, Version};
 use moonrest_sys::time;
 
 pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
+    for method in Method::NAMED.into_iter().filter(|method| *method != Method::Connect) {
+        ngx.set(stack, format!("HTTP_{}", method.name()), method.bit())?;
+    }
     let req = subtable(stack, ngx, "req")?;
     define(
         stack,
