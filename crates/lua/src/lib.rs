@@ -16,8 +16,12 @@ mod filter;
 mod handler;
 mod host;
 mod library;
+mod phase_io;
 mod scheduler;
+mod semaphore;
 mod sending;
+mod set;
+mod settings;
 mod vm;
 
 pub use directives::HttpLua;

@@ -1,6 +1,7 @@
 //! Sends what Lua makes of a response: piece by piece, or gathered and with its length for a client of HTTP/1.0.
 //! <https://github.com/openresty/lua-nginx-module#lua_http10_buffering>
 
+use crate::settings::Loc;
 use bytes::Bytes;
 use moonrest_http::{
     RequestError, RequestRef,
@@ -33,7 +34,9 @@ fn prepare(r: &RequestRef) {
         if r.out().status == 0 {
             r.out_mut().status = 200;
         }
-        r.set_content_type();
+        if Loc::of(r).is_none_or(Loc::use_default_type) {
+            r.set_content_type();
+        }
     }
 }
 
@@ -66,7 +69,7 @@ fn gathers(r: &RequestRef, sending: &Sending) -> bool {
         && !r.header_sent.get()
         && r.out().content_length.is_none()
         && r.method.get() != moonrest_proto::http1::Method::Head
-        && true;
+        && Loc::of(r).is_none_or(Loc::http10_buffering);
     if wanted {
         *sending.gathered.borrow_mut() = Some(Vec::new());
     }

@@ -1,10 +1,13 @@
-//! Arguments of URIs and form bodies: from tables, and into tables.
+//! Arguments of URIs and form bodies: made of Lua tables, and made into them.
 
-use super::escape::decode;
+use super::{escape::decode, number_text};
 use moonrest_luajit::{LuaError, LuaResult, Stack, Table, Value};
-use moonrest_proto::escape::{Kind, escape};
+use moonrest_proto::escape::{self, Kind};
 
-/// `a=b&c` of a table: values are texts, numbers, `true` for a name alone, or lists of these.
+/// `key=value&…` of a table: a list is its key several times, `true` a key without value, `false` nothing.
+///
+/// # Errors
+/// Upstream's, for keys and values that cannot be written.
 pub(super) fn encode(stack: &mut Stack<'_>, table: Table<'_>) -> LuaResult<Vec<u8>> {
     let mut out = Vec::new();
     table.for_each(stack, |stack, key, value| {
@@ -12,23 +15,19 @@ pub(super) fn encode(stack: &mut Stack<'_>, table: Table<'_>) -> LuaResult<Vec<u
             return Err(LuaError::new("attempt to use a non-string key in the \"args\" option table"));
         };
         match value {
-            Value::Table(list) => list.for_each(stack, |_, _, value| pair(&mut out, key, value)),
-            value => pair(&mut out, key, value),
+            Value::Table(list) => list.for_each(stack, |_, _, value| pair(key, value, &mut out)),
+            value => pair(key, value, &mut out),
         }
     })?;
     Ok(out)
 }
 
-fn pair(out: &mut Vec<u8>, key: &[u8], value: Value<'_>) -> LuaResult<()> {
-    let number;
-    let value = match value {
+fn pair(key: &[u8], value: Value<'_>, out: &mut Vec<u8>) -> LuaResult<()> {
+    let text = match value {
         Value::Boolean(false) => return Ok(()),
         Value::Boolean(true) => None,
-        Value::String(text) => Some(text),
-        Value::Number(n) => {
-            number = super::output::number_text(n);
-            Some(number.as_bytes())
-        }
+        Value::String(text) => Some(text.to_vec()),
+        Value::Number(number) => Some(number_text(number).into_bytes()),
         other => {
             return Err(LuaError::new(format!("attempt to use {} as query arg value", other.type_name())));
         }
@@ -36,10 +35,10 @@ fn pair(out: &mut Vec<u8>, key: &[u8], value: Value<'_>) -> LuaResult<()> {
     if !out.is_empty() {
         out.push(b'&');
     }
-    escape(Kind::UriComponent, key, out);
-    if let Some(value) = value {
+    escape::escape(Kind::UriComponent, key, out);
+    if let Some(text) = text {
         out.push(b'=');
-        escape(Kind::UriComponent, value, out);
+        escape::escape(Kind::UriComponent, &text, out);
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The `ngx` table, a file per family.
 
+mod arg;
 mod args;
 mod capture;
 mod config;
@@ -9,8 +10,11 @@ mod log;
 mod output;
 mod req;
 mod req_body;
+mod thread;
 mod time;
 mod var;
+
+pub(crate) use output::number_text;
 
 use crate::host::{Host, LuaPhase};
 use moonrest_http::RequestRef;
@@ -32,11 +36,13 @@ pub(crate) fn install(stack: &mut Stack<'_>, prefix: &[u8]) -> LuaResult<()> {
     }
     config::install(stack, ngx, prefix)?;
     output::install(stack, ngx)?;
+    arg::install(stack, ngx)?;
     control::install(stack, ngx)?;
     log::install(stack, ngx)?;
     req::install(stack, ngx)?;
     capture::install(stack, ngx)?;
     var::install(stack, ngx)?;
+    thread::install(stack, ngx)?;
     time::install(stack, ngx)?;
     escape::install(stack, ngx)
 }
@@ -60,23 +66,16 @@ fn request<R>(call: &Call<'_>, f: impl FnOnce(&RequestRef, &Host) -> LuaResult<R
     }
 }
 
-/// Refuses a function in phases where it makes no sense.
+/// Refuses a call in phases where it makes no sense, in upstream's words.
 ///
 /// # Errors
-/// Upstream's `API disabled in the context of access_by_lua*`.
-fn allow(call: &Call<'_>, wanted: fn(LuaPhase) -> bool) -> LuaResult<()> {
+/// `API disabled in the context of PHASE`, and as [`request`].
+fn only_in(call: &Call<'_>, makes_sense: fn(LuaPhase) -> bool) -> LuaResult<()> {
     match call.host(|host: &Host| host.phase) {
-        Some(phase) if !wanted(phase) => {
-            Err(LuaError::new(format!("API disabled in the context of {}_by_lua*", phase.name())))
-        }
-        _ => Ok(()),
+        Some(LuaPhase::Init) | None => Err(LuaError::new("no request found")),
+        Some(phase) if makes_sense(phase) => Ok(()),
+        Some(phase) => Err(LuaError::new(format!("API disabled in the context of {}", phase.directive()))),
     }
-}
-
-/// The phases in which the response can still be made.
-fn responding(phase: LuaPhase) -> bool {
-    use LuaPhase::{Access, Content, Precontent, Rewrite, ServerRewrite};
-    matches!(phase, ServerRewrite | Rewrite | Access | Precontent | Content)
 }
 
 /// Defines functions given by name.

@@ -3,6 +3,7 @@
 
 use super::{define, request};
 use crate::{
+    host::LuaPhase,
     scheduler::{Item, Operation, Values},
     sending,
 };
@@ -28,7 +29,14 @@ pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
 /// Nesting of tables given to `ngx.say`.
 const MAX_DEPTH: usize = 32;
 
-fn append(stack: &mut Stack<'_>, n: u32, value: Value<'_>, depth: usize, out: &mut Vec<u8>) -> LuaResult<()> {
+/// Appends a value as `ngx.say` writes it; the `n`th argument of the function that is called.
+pub(super) fn append(
+    stack: &mut Stack<'_>,
+    n: u32,
+    value: Value<'_>,
+    depth: usize,
+    out: &mut Vec<u8>,
+) -> LuaResult<()> {
     let bad = |what: &str| {
         LuaError::argument(
             n,
@@ -60,7 +68,7 @@ fn append(stack: &mut Stack<'_>, n: u32, value: Value<'_>, depth: usize, out: &m
 }
 
 /// A number as Lua writes it (`%.14g`).
-pub(super) fn number_text(number: f64) -> String {
+pub(crate) fn number_text(number: f64) -> String {
     if number == number.trunc() && number.abs() < 1e15 {
         return format!("{number:.0}");
     }
@@ -80,7 +88,7 @@ fn trim(digits: &str) -> &str {
 }
 
 fn send(call: &mut Call<'_>, newline: bool) -> LuaResult<Return> {
-    super::allow(call, super::responding)?;
+    super::only_in(call, LuaPhase::makes_response)?;
     if let Some(reason) = request(call, |r, _| Ok(sending::refused(r)))? {
         return call.ret((Nil, reason));
     }
@@ -128,7 +136,7 @@ fn flush(call: &mut Call<'_>) -> LuaResult<Return> {
     }
     let r = request(call, |r, _| Ok(r.clone()))?;
     let wait = !r.is_subrequest() && super::req::flag(call, 1)?;
-    super::allow(call, super::responding)?;
+    super::only_in(call, LuaPhase::makes_response)?;
     let step = match sending::flush(&r, wait) {
         Err(reason) => return call.ret((Nil, reason)),
         Ok(step) if !wait => return answer(call, step),
@@ -161,7 +169,7 @@ fn eof(call: &mut Call<'_>) -> LuaResult<Return> {
     if request(call, |r, _| Ok(r.done.get()))? {
         return call.ret((Nil, "seen eof"));
     }
-    super::allow(call, super::responding)?;
+    super::only_in(call, LuaPhase::makes_response)?;
     let step = request(call, |r, host| {
         host.responding.set(true);
         Ok(sending::end(r))
@@ -171,7 +179,7 @@ fn eof(call: &mut Call<'_>) -> LuaResult<Return> {
 
 /// `ngx.send_headers()`.
 fn send_headers(call: &mut Call<'_>) -> LuaResult<Return> {
-    super::allow(call, super::responding)?;
+    super::only_in(call, LuaPhase::makes_response)?;
     let step = request(call, |r, host| {
         host.responding.set(true);
         Ok(sending::head(r))

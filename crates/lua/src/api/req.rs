@@ -175,7 +175,7 @@ fn set_uri(call: &mut Call<'_>) -> LuaResult<Return> {
         )));
     }
     if jump {
-        super::allow(call, |phase| matches!(phase, LuaPhase::Rewrite | LuaPhase::ServerRewrite))?;
+        super::only_in(call, |phase| matches!(phase, LuaPhase::Rewrite | LuaPhase::ServerRewrite))?;
     }
     request(call, |r, _| {
         *r.uri.borrow_mut() = uri;

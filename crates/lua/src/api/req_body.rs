@@ -6,7 +6,10 @@ use super::{
     req::{count, flag},
     request,
 };
-use crate::scheduler::{Ending, Operation, Values};
+use crate::{
+    host::LuaPhase,
+    scheduler::{Ending, Operation, Values},
+};
 use moonrest_http::{
     Request,
     body::{self, BodyFile, BodyState},
@@ -43,7 +46,7 @@ pub(super) fn install(stack: &Stack<'_>, req: Table<'_>) -> LuaResult<()> {
 /// `ngx.req.read_body()`
 fn read_body(call: &mut Call<'_>) -> LuaResult<Return> {
     count(call, 0, 0, "0 arguments")?;
-    super::allow(call, super::responding)?;
+    super::only_in(call, LuaPhase::makes_response)?;
     let r = request(call, |r, _| Ok(r.clone()))?;
     if r.is_subrequest() || r.body.borrow().state != BodyState::Unread {
         return call.ret(());
