@@ -24,6 +24,7 @@ mod set;
 mod settings;
 mod timers;
 mod shdict;
+mod sending;
 mod vm;
 
 pub use directives::HttpLua;

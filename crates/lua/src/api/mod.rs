@@ -2,6 +2,7 @@
 
 mod arg;
 mod args;
+mod capture;
 mod config;
 mod control;
 mod escape;
@@ -9,6 +10,7 @@ mod log;
 mod output;
 mod req;
 pub(crate) mod socket;
+mod req_body;
 mod thread;
 mod time;
 mod timer;
@@ -45,6 +47,7 @@ pub(crate) fn install(stack: &mut Stack<'_>, prefix: &[u8]) -> LuaResult<()> {
     log::install(stack, ngx)?;
     req::install(stack, ngx)?;
     socket::install(stack, ngx)?;
+    capture::install(stack, ngx)?;
     var::install(stack, ngx)?;
     thread::install(stack, ngx)?;
     time::install(stack, ngx)?;
