@@ -20,6 +20,9 @@ mod misc;
 mod ndk;
 mod param;
 mod phase;
+pub(crate) mod regex;
+pub(crate) mod shdict;
+mod socket;
 mod semaphore;
 
 use crate::host::Host;
