@@ -2,7 +2,8 @@
 
 use crate::{
     phase_io::PhaseIo,
-    scheduler::{ENTRY, Key, Operation, Threads},
+    scheduler::{ENTRY, Key, Operation, Parent, Threads},
+    settings::Loc,
     vm::WorkerVm,
 };
 use moonrest_core::{Level, Log};
@@ -12,6 +13,7 @@ use moonrest_http::{
     location::{LocId, Location},
     worker::Worker,
 };
+use moonrest_luajit::Ref;
 use std::{
     cell::{Cell, OnceCell, RefCell},
     fmt::Write as _,
@@ -102,10 +104,20 @@ pub(crate) struct Host {
     pub turns: Cell<u32>,
     /// What the phase hands to its code and gets back.
     pub io: RefCell<PhaseIo>,
+    /// What runs when the client leaves early.
+    pub on_abort: RefCell<Option<OnAbort>>,
     /// The VM, once code runs in it.
     pub vm: OnceCell<Rc<WorkerVm>>,
     /// What there is instead of a request.
     pub detached: Option<Box<Detached>>,
+}
+
+/// A handler's `ngx.on_abort`.
+pub(crate) enum OnAbort {
+    /// The function, and who gave it.
+    Waits(Ref, Parent),
+    /// It was called.
+    Called,
 }
 
 /// What code that runs for no request has in common with requests.
@@ -142,6 +154,7 @@ impl Host {
             pending: RefCell::new(None),
             turns: Cell::new(0),
             io: RefCell::default(),
+            on_abort: RefCell::new(None),
             vm: OnceCell::new(),
             detached: None,
         }
@@ -219,6 +232,15 @@ impl Host {
             Some(r) => r.log().enabled(level),
             None => self.log.enabled(level),
         }
+    }
+
+    /// Whether this handler is to know when the client leaves.
+    pub(crate) fn watches_client(&self) -> bool {
+        self.phase.makes_response()
+            && self
+                .request
+                .as_ref()
+                .is_some_and(|r| !r.is_subrequest() && Loc::of(r).is_some_and(Loc::check_client_abort))
     }
 
     /// Whether subrequests are under way, which keep `ngx.exit` and the like from ending the handler.

@@ -20,11 +20,11 @@ mod phase_io;
 mod regex;
 mod scheduler;
 mod semaphore;
+mod sending;
 mod set;
 mod settings;
-mod timers;
 mod shdict;
-mod sending;
+mod timers;
 mod vm;
 
 pub use directives::HttpLua;

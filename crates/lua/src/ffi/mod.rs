@@ -21,9 +21,9 @@ mod ndk;
 mod param;
 mod phase;
 pub(crate) mod regex;
+mod semaphore;
 pub(crate) mod shdict;
 mod socket;
-mod semaphore;
 
 use crate::host::Host;
 use moonrest_http::RequestRef;
