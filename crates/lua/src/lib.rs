@@ -26,5 +26,6 @@ mod settings;
 mod shdict;
 mod timers;
 mod vm;
+mod worker_threads;
 
 pub use directives::HttpLua;

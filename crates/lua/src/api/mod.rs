@@ -16,6 +16,7 @@ mod thread;
 mod time;
 mod timer;
 mod var;
+mod worker_thread;
 
 pub(crate) use control::exit_status;
 pub(crate) use output::number_text;
@@ -51,6 +52,7 @@ pub(crate) fn install(stack: &mut Stack<'_>, prefix: &[u8]) -> LuaResult<()> {
     capture::install(stack, ngx)?;
     var::install(stack, ngx)?;
     thread::install(stack, ngx)?;
+    worker_thread::install(stack, ngx)?;
     on_abort::install(stack, ngx)?;
     time::install(stack, ngx)?;
     timer::install(stack, ngx)?;
