@@ -30,6 +30,7 @@ pub mod server;
 pub mod special;
 pub mod subrequest;
 pub mod types;
+pub mod upstream;
 pub mod variables;
 mod walk;
 pub mod worker;

@@ -14,6 +14,7 @@ mod write;
 
 pub use h1::Work;
 pub(crate) use head::reason;
+pub(crate) use queue::Queue;
 
 /// nginx's words when a client took too long.
 const TIMED_OUT: &str = "client timed out (110: Connection timed out)";
