@@ -13,6 +13,7 @@ pub mod inherit;
 pub mod log;
 pub mod map;
 pub mod regex;
+pub mod resolver;
 pub mod split_clients;
 pub mod syslog;
 pub mod template;

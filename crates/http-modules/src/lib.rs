@@ -14,6 +14,7 @@ pub mod charset;
 mod compression;
 pub mod dav;
 pub mod degradation;
+pub mod echo;
 pub mod empty_gif;
 pub mod fastcgi;
 pub mod geo;
@@ -21,6 +22,7 @@ pub mod gunzip;
 pub mod gzip;
 pub mod gzip_static;
 pub mod headers;
+pub mod headers_more;
 pub mod index;
 mod lenient_base64;
 mod limit;
@@ -58,6 +60,7 @@ pub static MODULES: Registry = &[
     // post-read: realip
     &Module::<realip::RealIp>::NEW,
     &Module::<rewrite::Rewrite>::NEW,
+    &Module::<headers_more::HeadersMore>::NEW,
     // preaccess
     &Module::<degradation::Degradation>::NEW,
     &Module::<limit_req::LimitReq>::NEW,
@@ -79,6 +82,7 @@ pub static MODULES: Registry = &[
     &Module::<gzip_static::GzipStatic>::NEW,
     &Module::<static_files::StaticFiles>::NEW,
     &Module::<empty_gif::EmptyGif>::NEW,
+    &Module::<echo::Echo>::NEW,
     &Module::<stub_status::StubStatus>::NEW,
     &Module::<proxy::Proxy>::NEW,
     &Module::<fastcgi::FastCgi>::NEW,

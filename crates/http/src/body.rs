@@ -35,6 +35,13 @@ pub struct BodyFile {
     clean: bool,
 }
 
+impl BodyFile {
+    /// A file that is to be a body; with `clean` its name is removed in the end.
+    pub fn new(file: std::fs::File, path: Vec<u8>, len: u64, clean: bool) -> Self {
+        Self { file: Arc::new(file), path, len: len.into(), clean }
+    }
+}
+
 impl Drop for BodyFile {
     fn drop(&mut self) {
         if self.clean {
@@ -59,11 +66,16 @@ pub enum BodyState {
 }
 
 impl RequestBody {
-    /// The same body for a subrequest: complete, or none as far as that one is concerned.
+    /// Whether it was read, or made by a program.
+    pub fn is_read(&self) -> bool {
+        matches!(self.state, BodyState::Reading | BodyState::Complete)
+    }
+
+    /// The same body for a subrequest: what was read of it, or none as far as that one is concerned.
     pub fn share(&self) -> Self {
         let known = self.state == BodyState::Complete;
         Self {
-            state: BodyState::Complete,
+            state: self.state,
             memory: if known { self.memory.clone() } else { Vec::new() },
             memory_len: if known { self.memory_len } else { 0 },
             file: if known { self.file.clone() } else { None },
@@ -130,7 +142,9 @@ impl Request {
 
     /// Whether the request has a body that was not read yet.
     pub fn has_unread_body(&self) -> bool {
-        self.framing.get().body != Framed::None && self.body.borrow().state == BodyState::Unread
+        self.framing.get().body != Framed::None
+            && !self.is_subrequest()
+            && self.body.borrow().state == BodyState::Unread
     }
 }
 
@@ -140,9 +154,9 @@ impl Request {
 /// # Errors
 /// As [`read`].
 pub async fn read_to_file(r: &RequestRef) -> Result<Option<Rc<BodyFile>>, RequestError> {
-    r.main().body.borrow_mut().to_file = true;
+    r.body.borrow_mut().to_file = true;
     read(r).await?;
-    Ok(r.main().body.borrow().file.clone())
+    Ok(r.body.borrow().file.clone())
 }
 
 /// Reads the whole body as the location's settings say: in memory up to `client_body_buffer_size`, in a temporary file
@@ -152,8 +166,10 @@ pub async fn read_to_file(r: &RequestRef) -> Result<Option<Rc<BodyFile>>, Reques
 /// 413 when it is larger than `client_max_body_size` (chunked bodies), 408 on `client_body_timeout`, 400 for broken
 /// chunks, 499 when the client left, 500 when the file cannot be written.
 pub async fn read(r: &RequestRef) -> Result<(), RequestError> {
-    let main = r.main.clone().unwrap_or_else(|| r.clone());
-    let r = &main;
+    if r.is_subrequest() {
+        // nginx: it has what its parent had read, or nothing.
+        return Ok(());
+    }
     {
         let mut body = r.body.borrow_mut();
         match body.state {
@@ -274,6 +290,9 @@ fn file_error(call: &str, path: &[u8], error: &io::Error) -> RequestError {
 /// # Errors
 /// As [`read`].
 pub async fn discard(r: &RequestRef) -> Result<(), RequestError> {
+    if r.is_subrequest() {
+        return Ok(());
+    }
     {
         let mut body = r.body.borrow_mut();
         match body.state {

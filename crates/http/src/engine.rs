@@ -6,7 +6,7 @@ use crate::{
     location::{Found, LocId, LocationKind},
     phase::{Flow, LocalBoxFuture, RequestError},
     request::{Redirect, Request, RequestRef},
-    special,
+    special, subrequest,
     walk::{Resumed, Turn, Walk},
 };
 use moonrest_proto::http1::Body;
@@ -283,6 +283,9 @@ async fn process_from(
             },
             // Something else stands for this answer.
             Flow::Finish(_) if !r.header_sent.get() && crate::subrequest::has_stub(r) => return Ok(()),
+            Flow::Finish(status) if !matches!(status, 408 | 444 | 499) && subrequest::is_captured(r) => {
+                return subrequest::settle(r, status).await;
+            }
             Flow::Finish(status) => match special::respond(r, status).await? {
                 special::Answer::Done => return Ok(()),
                 special::Answer::Redirected(entry) => entry,

@@ -9,6 +9,7 @@ use crate::{
     regex::CapturingRegex,
     request::Request,
     script::ScriptOp,
+    tls::ServerTls,
     walk::Phases,
 };
 use moonrest_sys::temp::TempDir;
@@ -52,12 +53,16 @@ pub struct Location {
     pub content: Option<Arc<dyn PhaseHandler>>,
     /// In execution order.
     pub header_filters: Box<[Arc<dyn HeaderFilter>]>,
+    /// How many of them see the head of an answer that a program captures.
+    pub(crate) captured_filters: usize,
     pub log: Box<[Arc<dyn LogHandler>]>,
     pub children: Matcher,
     /// Methods that `limit_except` lets pass (bits of `Method::bit`), and the location for all others.
     pub limit_except: Option<(u32, LocId)>,
     /// A request for the name without its final slash is redirected to the name.
     pub auto_redirect: bool,
+    /// How TLS is spoken for the server, if this is its implicit location.
+    pub tls: Option<Arc<ServerTls>>,
     /// Merged settings of every module, in the registry's order.
     pub confs: Box<[SharedConf]>,
 }
@@ -219,7 +224,9 @@ pub struct LocationBuilder<'a> {
     pub(crate) content: Option<Arc<dyn PhaseHandler>>,
     pub(crate) header_filters: Vec<(HeaderOrder, Arc<dyn HeaderFilter>)>,
     pub(crate) log: Vec<Arc<dyn LogHandler>>,
+    before_script: Vec<Box<dyn ScriptOp>>,
     pub(crate) auto_redirect: bool,
+    tls: Option<Arc<ServerTls>>,
 }
 
 impl<'a> LocationBuilder<'a> {
@@ -240,13 +247,30 @@ impl<'a> LocationBuilder<'a> {
             content: None,
             header_filters: Vec::new(),
             log: Vec::new(),
+            before_script: Vec::new(),
             auto_redirect: false,
+            tls: None,
         }
+    }
+
+    /// Says how TLS is spoken here, if this is a server's location.
+    pub fn tls(&mut self, tls: ServerTls) {
+        self.tls = Some(Arc::new(tls));
     }
 
     /// Adds a handler; modules attach in the registry's order, which is the order of execution.
     pub fn on(&mut self, phase: Phase, handler: impl PhaseHandler + 'static) {
         self.handlers[phase as usize].push(Arc::new(handler));
+    }
+
+    /// Adds a handler before those that are there.
+    pub fn first(&mut self, phase: Phase, handler: impl PhaseHandler + 'static) {
+        self.handlers[phase as usize].insert(0, Arc::new(handler));
+    }
+
+    /// Adds a step before the rewrite script of this location.
+    pub fn before_script(&mut self, op: impl ScriptOp + 'static) {
+        self.before_script.push(Box::new(op));
     }
 
     /// Whether a setting written in `block` is this block's own. An `if` or `limit_except` has what the block around
@@ -297,6 +321,11 @@ impl<'a> LocationBuilder<'a> {
         self.log.push(Arc::new(handler));
     }
 
+    /// Adds a handler of the log phase before those that are there.
+    pub fn log_first(&mut self, handler: impl LogHandler + 'static) {
+        self.log.insert(0, Arc::new(handler));
+    }
+
     /// Redirects requests for this location's name without its final slash.
     pub fn auto_redirect(&mut self) {
         self.auto_redirect = self.name.ends_with(b"/");
@@ -310,9 +339,14 @@ impl<'a> LocationBuilder<'a> {
         confs: Vec<SharedConf>,
     ) -> Location {
         self.header_filters.sort_by_key(|(order, _)| *order);
+        let mut before = std::mem::take(&mut self.before_script);
+        before.extend(script);
+        let script = before;
         let phases = Phases::new(!script.is_empty(), |phase| !self.handlers[phase as usize].is_empty());
+        let captured_filters = self.header_filters.partition_point(|(order, _)| *order <= HeaderOrder::Lua);
         Location {
             phases,
+            captured_filters,
             kind: self.kind,
             name: self.name.into(),
             core: self.core,
@@ -324,6 +358,7 @@ impl<'a> LocationBuilder<'a> {
             children,
             limit_except,
             auto_redirect: self.auto_redirect,
+            tls: self.tls,
             confs: confs.into(),
         }
     }

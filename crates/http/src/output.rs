@@ -58,7 +58,12 @@ impl Request {
         mut needed: Vec<(BodyOrder, Box<dyn BodyFilter>)>,
     ) -> Result<FilterStep<()>, RequestError> {
         let location = self.loc();
-        for (index, filter) in location.header_filters.iter().enumerate().skip(from) {
+        let count = if subrequest::is_captured(self) {
+            location.captured_filters
+        } else {
+            location.header_filters.len()
+        };
+        for (index, filter) in location.header_filters.iter().enumerate().take(count).skip(from) {
             match filter.filter(self)? {
                 FilterStep::Now(None) => {}
                 FilterStep::Now(Some(stage)) => needed.push(stage),
@@ -150,6 +155,21 @@ impl Request {
     /// What a filter or the exchange gives.
     pub async fn send(self: &RequestRef, piece: Piece) -> Result<(), RequestError> {
         if let FilterStep::Wait(wait) = self.output(piece)? {
+            wait.await?;
+        }
+        self.drained(LOW_WATER).await
+    }
+
+    /// Sends pieces one behind the other; subrequests among them begin at once and run side by side.
+    ///
+    /// # Errors
+    /// What a filter or the exchange gives.
+    pub async fn send_pieces(self: &RequestRef, pieces: Pieces) -> Result<(), RequestError> {
+        if self.done.get() || self.header_only.get() {
+            return Ok(());
+        }
+        let chain = self.chain.borrow_mut().take().unwrap_or_default();
+        if let FilterStep::Wait(wait) = self.drive(chain, 0, pieces)? {
             wait.await?;
         }
         self.drained(LOW_WATER).await

@@ -97,6 +97,8 @@ pub struct Request {
     /// Set by `limit_rate` or `$limit_rate`; bytes per second, 0 for no limit.
     pub limit_rate: Cell<Option<u64>>,
     pub limit_rate_after: Cell<Option<u64>>,
+    /// This subrequest does not share its parent's variables.
+    pub own_variables: Cell<bool>,
     /// This subrequest's output is kept for `auth_request`, mirrors and the like, or thrown away.
     pub background: Cell<bool>,
 }
@@ -217,6 +219,11 @@ impl Request {
     /// Whether the client's connection is encrypted.
     pub fn is_tls(&self) -> bool {
         self.conn.tls.get().is_some()
+    }
+
+    /// What is known of the client's TLS session.
+    pub fn tls(&self) -> Option<&moonrest_net::tls::Info> {
+        self.conn.tls.get().map(|info| &**info)
     }
 
     /// The normalised path.
@@ -371,6 +378,18 @@ impl Request {
         crate::context::log(self, level, message);
     }
 
+    /// The same for a message of several lines, such as a traceback. What a client sent must not be in it as it came.
+    #[cold]
+    pub fn log_lines_at(&self, level: Level, message: std::fmt::Arguments<'_>) {
+        crate::context::log_lines(self, level, message);
+    }
+
+    /// The same above all levels, whatever `error_log` says.
+    #[cold]
+    pub fn log_nameless(&self, message: std::fmt::Arguments<'_>) {
+        crate::context::log_nameless(self, message);
+    }
+
     /// Sleeps, failing when the client leaves meanwhile.
     ///
     /// # Errors
@@ -399,8 +418,11 @@ impl Subject for Request {
     }
 
     fn slots(&self) -> &RefCell<Slots> {
-        // nginx: subrequests share their main request's variables.
-        &self.main().slots
+        // nginx: subrequests share their parent's variables, unless a program wants it otherwise.
+        match &self.parent {
+            Some(parent) if !self.own_variables.get() => parent.slots(),
+            _ => &self.slots,
+        }
     }
 
     fn capture(&self, n: usize, out: &mut Vec<u8>) -> bool {
@@ -496,6 +518,7 @@ impl Request {
             action: Cell::new(""),
             limit_rate: Cell::new(None),
             limit_rate_after: Cell::new(None),
+            own_variables: Cell::new(false),
             background: Cell::new(false),
         })
     }

@@ -63,6 +63,19 @@ pub fn checked(mut value: Vec<u8>) -> Bytes {
     value.into()
 }
 
+/// The fields that have a place of their own.
+const SPECIAL: [&[u8]; 9] = [
+    b"content-type",
+    b"content-length",
+    b"location",
+    b"server",
+    b"date",
+    b"etag",
+    b"content-encoding",
+    b"last-modified",
+    b"accept-ranges",
+];
+
 impl HeadersOut {
     /// Empties it for the next response, keeping its memory. Written out, because most of it is empty already.
     pub fn clear(&mut self) {
@@ -126,6 +139,55 @@ impl HeadersOut {
     /// Removes all fields of that name from the list of others.
     pub fn remove(&mut self, name: &[u8]) {
         self.fields.retain(|field| !field.name.eq_ignore_ascii_case(name));
+    }
+
+    /// Sets a field whatever its name is: those kept apart in their own place, all others as [`HeadersOut::set`] does.
+    pub fn put(&mut self, name: &[u8], value: Bytes) {
+        match name.to_ascii_lowercase().as_slice() {
+            b"content-type" => self.set_content_type(value),
+            b"content-length" => {
+                self.content_length = moonrest_proto::http1::framing::parse_length(&value);
+            }
+            b"location" => self.location = Some(value),
+            b"server" => self.server = Some(value),
+            b"date" => self.date = Some(value),
+            b"etag" => self.etag = Some(value),
+            b"content-encoding" => self.content_encoding = Some(value),
+            b"last-modified" => match moonrest_proto::date::parse_http(&value) {
+                Some(seconds) => self.last_modified = Some(seconds),
+                None => self.set(name.to_vec(), value),
+            },
+            _ => self.set(name.to_vec(), value),
+        }
+    }
+
+    /// Removes a field whatever its name is; a name with `*` at its end stands for all that begin so.
+    pub fn clear_field(&mut self, name: &[u8]) {
+        if let Some(prefix) = name.strip_suffix(b"*") {
+            let begins = |field: &[u8]| {
+                field.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+            };
+            for name in SPECIAL {
+                if begins(name) {
+                    self.clear_field(name);
+                }
+            }
+            self.fields.retain(|field| !begins(&field.name));
+            return;
+        }
+        match name.to_ascii_lowercase().as_slice() {
+            b"content-type" => self.set_content_type(Bytes::new()),
+            b"content-length" => self.content_length = None,
+            b"location" => self.location = None,
+            b"server" => self.server = Some(Bytes::new()),
+            b"date" => self.date = Some(Bytes::new()),
+            b"etag" => self.etag = None,
+            b"content-encoding" => self.content_encoding = None,
+            b"last-modified" => self.last_modified = None,
+            b"accept-ranges" => self.allow_ranges = false,
+            _ => {}
+        }
+        self.remove(name);
     }
 
     /// Adds a field whose value comes from a variable or another party: what would end the line is made a space.

@@ -157,12 +157,21 @@ pub fn child(
     uri: &[u8],
     exchange: Rc<dyn Exchange>,
 ) -> Result<RequestRef, RequestError> {
+    let (path, args) = match memchr::memchr(b'?', uri) {
+        Some(at) => (uri.get(..at).unwrap_or_default(), uri.get(at + 1..).unwrap_or_default()),
+        None => (uri, &[][..]),
+    };
+    child_of(parent, path, args, exchange).ok_or_else(|| {
+        let uri = String::from_utf8_lossy(uri);
+        RequestError::internal(format!("subrequests cycle while processing \"{uri}\""))
+    })
+}
+
+/// The same for a path and its arguments; `None` when subrequests are nested too deeply.
+fn child_of(parent: &RequestRef, path: &[u8], args: &[u8], exchange: Rc<dyn Exchange>) -> Option<RequestRef> {
     let depth = parent.subrequest_depth.get() + 1;
     if depth > MAX_DEPTH {
-        return Err(RequestError::internal(format!(
-            "subrequests cycle while processing \"{}\"",
-            String::from_utf8_lossy(uri)
-        )));
+        return None;
     }
     let server = parent.server.get();
     let child = Request::start(NewRequest {
@@ -173,10 +182,6 @@ pub fn child(
         location: parent.srv().location,
         parent: Some(parent.clone()),
     });
-    let (path, args) = match memchr::memchr(b'?', uri) {
-        Some(at) => (uri.get(..at).unwrap_or_default(), uri.get(at + 1..).unwrap_or_default()),
-        None => (uri, &[][..]),
-    };
     child.uri.borrow_mut().extend_from_slice(path);
     child.args.borrow_mut().extend_from_slice(args);
     child.block.borrow_mut().extend_from_slice(&parent.block.borrow());
@@ -193,7 +198,7 @@ pub fn child(
     child.subrequest_depth.set(depth);
     // The body, if read, is its parent's; it is not read again for the child.
     *child.body.borrow_mut() = parent.body.borrow().share();
-    Ok(child)
+    Some(child)
 }
 
 /// Output that joins its parent's: held back until the place in the parent's body is reached.
@@ -298,6 +303,10 @@ macro_rules! child_exchange {
         }
     };
 }
+
+mod capture;
+pub use capture::{Answer, Variables, Wanted, capture};
+pub(crate) use capture::{is_captured, settle};
 
 impl Exchange for Inline {
     child_exchange!(Self, |it| &it.parent.exchange);

@@ -92,6 +92,8 @@ impl Worker {
         max_connections: usize,
     ) -> Rc<Self> {
         let counters = Arc::new(Counters::default());
+        let journal = log.clone();
+        moonrest_net::report::set(move |line| journal.write(Level::Error, None, line));
         process.counters.lock().push(counters.clone());
         Rc::new(Self {
             id,

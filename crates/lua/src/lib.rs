@@ -8,15 +8,19 @@
 //!                   scheduler: finished? → the phase goes on
 //!                              waits?    → the operation's future is awaited, the coroutine resumed with its results
 //! ```
-#![forbid(unsafe_code)]
-
 mod api;
 mod code;
 mod directives;
+mod ffi;
 mod filter;
 mod handler;
 mod host;
+mod library;
+mod phase_io;
 mod scheduler;
+mod set;
+mod settings;
+mod semaphore;
 mod vm;
 
 pub use directives::HttpLua;

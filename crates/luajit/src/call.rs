@@ -15,7 +15,7 @@ use crate::ffi::{self, lua_State};
 use crate::shared::Shared;
 use crate::stack::{Function, Stack};
 use crate::userdata;
-use crate::{host, traceback};
+use crate::{coroutines, host, traceback};
 
 /// One call of a Rust function: its arguments (the stack's first slots) and the stack to work on.
 pub struct Call<'c> {
@@ -90,14 +90,21 @@ impl<'c> Call<'c> {
         Return { count: count.try_into().unwrap_or(0), operation: None, suspends: false }
     }
 
+    /// Where the function stands that called.
+    pub fn caller(&self) -> Option<traceback::Place> {
+        // SAFETY: a live state in Rust's turn.
+        unsafe { traceback::place(self.stack.l, 1) }
+    }
+
     /// Whether this call may suspend: no C function, and no call from Rust, is between here and the resume.
     pub fn can_suspend(&self) -> bool {
         // SAFETY: reads the state of a live coroutine.
         unsafe { ffi::lua_isyieldable(self.stack.l) != 0 }
     }
 
-    /// Yields these values to whoever resumed, and leaves the operation for it to find. What it resumes with is
-    /// what this call returns in Lua.
+    /// Yields, through all coroutines that Lua code has resumed, to Rust, and leaves the operation for it to find. What it
+    /// resumes with is what this call returns in Lua. The values are on the stack of the coroutine that called, after two
+    /// of our own.
     pub fn suspend<O: Any>(&self, operation: O, values: impl IntoLuaMulti) -> LuaResult<Return> {
         self.suspend_boxed(Box::new(operation), values)
     }
@@ -105,16 +112,17 @@ impl<'c> Call<'c> {
     /// As `suspend`, with an operation that is boxed already.
     pub fn suspend_boxed(&self, operation: Box<dyn Any>, values: impl IntoLuaMulti) -> LuaResult<Return> {
         if !self.can_suspend() {
-            return Err(LuaError::new("attempt to yield across C-call boundary"));
+            return Err(LuaError::exactly("attempt to yield across C-call boundary"));
         }
+        coroutines::push_marks(&self.stack, false)?;
         let count = values.push_all(&self.stack)?;
-        Ok(Return { count, operation: Some(operation), suspends: true })
+        Ok(Return { count: count + 2, operation: Some(operation), suspends: true })
     }
 
     /// Yields these values without an operation, as `coroutine.yield` does.
     pub fn yield_values(&self, values: impl IntoLuaMulti) -> LuaResult<Return> {
         if !self.can_suspend() {
-            return Err(LuaError::new("attempt to yield across C-call boundary"));
+            return Err(LuaError::exactly("attempt to yield across C-call boundary"));
         }
         Ok(Return { count: values.push_all(&self.stack)?, operation: None, suspends: true })
     }
@@ -240,7 +248,7 @@ pub(crate) unsafe fn answer<'c>(
 
 fn suspend(call: &Call<'_>, given: Return) -> c_int {
     let count = given.count.min(call.stack.top());
-    *call.stack.shared.wanted.borrow_mut() = given.operation.map(|operation| (call.stack.l, operation));
+    *call.stack.shared.wanted.borrow_mut() = given.operation;
     YIELD - count
 }
 
@@ -278,7 +286,7 @@ fn raise_panic(call: &Call<'_>, panic: Box<dyn Any + Send>) -> c_int {
 fn raise_memory(call: &Call<'_>) -> c_int {
     call.stack.shared.heap.settle();
     // A yield that is not going to happen waits for nothing.
-    call.stack.shared.wanted.borrow_mut().take_if(|(l, _)| *l == call.stack.l);
+    call.stack.shared.wanted.borrow_mut().take();
     // SAFETY: spare slots are there, and lenient, so this raises nothing. LuaJIT keeps this string for ever, so that
     // it takes no memory either.
     unsafe {

@@ -14,7 +14,8 @@ use std::ffi::c_int;
 use std::mem::MaybeUninit;
 use std::rc::Rc;
 
-use crate::convert::{IntoLua, IntoLuaMulti};
+use crate::convert::{IntoLua, IntoLuaMulti, Light};
+use crate::coroutines;
 use crate::error::{ErrorKind, LuaError, LuaResult};
 use crate::ffi::{self, lua_State};
 use crate::shared::{Idle, Shared};
@@ -34,9 +35,11 @@ pub struct Coroutine {
 /// How a coroutine stopped.
 #[derive(Debug)]
 pub enum Resumed {
-    /// It waits to be resumed. The operation is what `Call::suspend` left; none when plain Lua code yielded. The values
-    /// yielded are on its stack.
+    /// It waits to be resumed. The operation is what `Call::suspend` left, here or in a coroutine that this one resumed;
+    /// none when plain Lua code yielded, and the values yielded are on its stack.
     Yielded(Option<Box<dyn Any>>),
+    /// `coroutine._yield()`: it waits for something that it has asked for in another way.
+    Parked,
     /// It returned; the results are on its stack.
     Finished,
     /// It is dead. The error comes with the traceback of this coroutine; its value is on the stack.
@@ -124,6 +127,56 @@ impl Coroutine {
         Ok(())
     }
 
+    /// Marks a suspended coroutine as one that waits, so that Lua code sees it running and cannot resume it.
+    pub fn park(&self) -> LuaResult<()> {
+        self.clear()?;
+        self.push(|stack| coroutines::push_marks(stack, false).map(|()| 2))
+    }
+
+    /// Marks a coroutine that has finished as one whose results are still to be fetched, with `Stack::push_results`.
+    pub fn retire(&self) -> LuaResult<()> {
+        self.mark_below(coroutines::ZOMBIE, true)
+    }
+
+    /// As `retire`, for a coroutine that failed: its result is the error.
+    pub fn retire_failed(&self, error: &LuaError) -> LuaResult<()> {
+        self.clear()?;
+        self.push(|stack| {
+            match error.value() {
+                Some(value) => stack.push(value)?,
+                None => stack.push(error.message())?,
+            }
+            Ok(1)
+        })?;
+        self.mark_below(coroutines::ZOMBIE, false)
+    }
+
+    /// Marks a coroutine as one that will not run any more, whatever it is doing.
+    pub fn end(&self) -> LuaResult<()> {
+        self.clear()?;
+        self.mark_below(coroutines::OVER, false)
+    }
+
+    /// Whether `end` was called.
+    pub fn is_over(&self) -> bool {
+        // SAFETY: an open VM's coroutine.
+        !self.shared.main.get().is_null() && unsafe { coroutines::mark(self.l) } == Some(coroutines::OVER)
+    }
+
+    fn mark_below(&self, mark: usize, flag: bool) -> LuaResult<()> {
+        self.usable()?;
+        self.push(|stack| {
+            stack.push(Light(mark))?;
+            stack.push(flag)?;
+            // SAFETY: both are on top of a stack that nobody else looks at.
+            unsafe {
+                ffi::lua_insert(stack.l, 1);
+                ffi::lua_insert(stack.l, 1);
+            }
+            Ok(2)
+        })
+    }
+
     /// Lends its stack: to read what it yielded, returned or failed with, or to push what it is resumed with.
     pub fn stack<R>(&self, work: impl for<'s> FnOnce(&mut Stack<'s>) -> R) -> LuaResult<R> {
         self.usable()?;
@@ -195,8 +248,14 @@ impl Coroutine {
         Ok(match status {
             ffi::OK => Resumed::Finished,
             ffi::YIELD => {
+                // Also when nobody waits: it is that of a coroutine that could not wait.
                 let wanted = self.shared.wanted.borrow_mut().take();
-                Resumed::Yielded(wanted.and_then(|(l, operation)| (l == self.l).then_some(operation)))
+                // SAFETY: it is suspended.
+                match (unsafe { coroutines::mark(self.l) }, wanted) {
+                    (Some(coroutines::WAITS), Some(wanted)) => Resumed::Yielded(Some(wanted)),
+                    (Some(coroutines::WAITS), None) => Resumed::Parked,
+                    _ => Resumed::Yielded(None),
+                }
             }
             status => Resumed::Failed(self.failure(status)),
         })
@@ -215,7 +274,12 @@ impl Coroutine {
             };
             // The hook that stops a run leaves no line number behind.
             let place = if error.kind() == ErrorKind::Interrupted { self.shared.stop.place() } else { None };
-            error.with_traceback(place.unwrap_or_else(|| traceback::frames(self.l, 0)))
+            let own = place.unwrap_or_else(|| traceback::frames(self.l, 0));
+            let mut inner = self.shared.take_failure(error.message()).into_iter();
+            let Some(innermost) = inner.next() else { return error.with_traceback(own) };
+            let mut error = error.with_traceback(innermost);
+            inner.chain([own]).for_each(|frames| error.add_traceback(frames));
+            error
         }
     }
 
@@ -308,6 +372,13 @@ impl<'s> Stack<'s> {
             let anchor = self.shared.refer(self.l);
             Ok(Coroutine { shared: self.shared.handle(), l, anchor, pooled: false })
         }
+    }
+
+    /// Pushes what a retired coroutine has to give: whether it succeeded, then its results or the error.
+    pub fn push_results(&self, retired: &Coroutine) -> LuaResult<()> {
+        let l = self.l;
+        self.reserve_many(0)?;
+        retired.stack(|stack| copy(stack, 2, stack.len(), l))?
     }
 
     /// The coroutine this stack belongs to; nothing for the main state.

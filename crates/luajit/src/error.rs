@@ -30,6 +30,8 @@ struct Inner {
     kind: ErrorKind,
     message: Vec<u8>,
     traceback: Option<String>,
+    /// The call stacks of the coroutines outside.
+    outer: Vec<String>,
     /// The error value when it is not a string.
     object: Option<Ref>,
     /// Whether raising puts `chunk:line:` before the message.
@@ -40,7 +42,14 @@ pub type LuaResult<T> = Result<T, LuaError>;
 
 impl LuaError {
     pub(crate) fn of(kind: ErrorKind, message: impl Into<Vec<u8>>) -> Self {
-        Self(Box::new(Inner { kind, message: message.into(), traceback: None, object: None, located: false }))
+        Self(Box::new(Inner {
+            kind,
+            message: message.into(),
+            traceback: None,
+            outer: Vec::new(),
+            object: None,
+            located: false,
+        }))
     }
 
     /// An error whose message gets the position of the Lua code that called (`chunk:line: message`), as C functions do.
@@ -102,6 +111,16 @@ impl LuaError {
     /// The call stack at the point of the error: `\n\tframe` per frame, without a heading.
     pub fn traceback(&self) -> Option<&str> {
         self.0.traceback.as_deref()
+    }
+
+    /// `traceback`, and those of the coroutines through which the error came and of those added; for `format_coroutines`.
+    pub fn tracebacks(&self) -> impl Iterator<Item = &str> {
+        self.traceback().into_iter().chain(self.0.outer.iter().map(String::as_str))
+    }
+
+    /// Adds the call stack of a coroutine outside.
+    pub fn add_traceback(&mut self, frames: String) {
+        self.0.outer.push(frames);
     }
 
     pub(crate) fn is_located(&self) -> bool {

@@ -48,8 +48,10 @@ pub(crate) struct Shared {
     /// References dropped since the registry was last tidied.
     dead: RefCell<Vec<c_int>>,
     has_dead: Cell<bool>,
-    /// What the coroutine that yields waits for.
-    pub(crate) wanted: RefCell<Option<(*mut lua_State, Box<dyn Any>)>>,
+    /// What the coroutine that yields the mark waits for.
+    pub(crate) wanted: RefCell<Option<Box<dyn Any>>>,
+    /// The call stacks of wrapped coroutines through which the error with this message has passed, innermost first.
+    failed: RefCell<Option<(Vec<u8>, Vec<String>)>>,
     /// Coroutines whose stack is lent to a closure, and so must not run.
     pub(crate) lent: RefCell<Vec<*mut lua_State>>,
     pub(crate) pool: RefCell<Vec<Idle>>,
@@ -65,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) traceback: RefCell<Option<String>>,
     /// Lua modules that `require` finds without a file.
     pub(crate) modules: RefCell<HashMap<&'static str, &'static [u8]>>,
+    /// The same, found when there is no file.
+    pub(crate) defaults: RefCell<HashMap<&'static str, &'static [u8]>>,
 }
 
 /// Lua's turn, until dropped.
@@ -93,6 +97,7 @@ impl Shared {
             dead: RefCell::default(),
             has_dead: Cell::new(false),
             wanted: RefCell::default(),
+            failed: RefCell::default(),
             lent: RefCell::default(),
             pool: RefCell::default(),
             pool_size: Cell::new(128),
@@ -103,6 +108,7 @@ impl Shared {
             stop: Stop::default(),
             traceback: RefCell::default(),
             modules: RefCell::default(),
+            defaults: RefCell::default(),
         })
     }
 
@@ -200,6 +206,21 @@ impl Shared {
     pub(crate) unsafe fn refer(&self, l: *mut lua_State) -> c_int {
         // SAFETY: the caller's promise; while lenient it raises nothing.
         unsafe { ffi::luaL_ref(l, ffi::REGISTRY) }
+    }
+
+    /// An error leaves a wrapped coroutine, whose call stack is this.
+    pub(crate) fn note_failure(&self, message: &[u8], frames: String) {
+        let mut failed = self.failed.borrow_mut();
+        match &mut *failed {
+            Some((known, stacks)) if known == message => stacks.push(frames),
+            other => *other = Some((message.to_vec(), vec![frames])),
+        }
+    }
+
+    /// The call stacks that the error with this message has left behind.
+    pub(crate) fn take_failure(&self, message: &[u8]) -> Vec<String> {
+        let failed = self.failed.borrow_mut().take();
+        failed.filter(|(known, _)| known == message).map(|(_, stacks)| stacks).unwrap_or_default()
     }
 
     pub(crate) fn is_lent(&self, l: *mut lua_State) -> bool {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use crate::call;
 use crate::coroutine::Coroutine;
+use crate::coroutines;
 use crate::error::{LuaError, LuaResult};
 use crate::ffi::{self, lua_State};
 use crate::interrupt::Interrupter;
@@ -100,6 +101,7 @@ impl Vm {
                 ffi::pop(stack.l, 1);
             }
             guards::install(stack)?;
+            coroutines::install(stack)?;
             modules::install(stack)?;
             extras::install(stack)
         })?;

@@ -1,6 +1,6 @@
-//! A client's stream: TCP or unix socket, later TLS over one of them.
+//! A client's stream: TCP or unix socket, or TLS over one of them.
 
-use crate::addr::Addr;
+use crate::{addr::Addr, tls};
 use std::{
     io::{self, IoSlice},
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
@@ -15,6 +15,8 @@ use tokio::{
 pub enum Io {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// What arrived at a socket for TLS.
+    Tls(Box<tls::Stream>),
 }
 
 impl From<TcpStream> for Io {
@@ -35,6 +37,7 @@ impl Io {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
             Self::Unix(stream) => stream.poll_read_ready(cx),
+            Self::Tls(stream) => stream.io().poll_readable(cx),
         }
     }
 
@@ -43,6 +46,7 @@ impl Io {
         match self {
             Self::Tcp(stream) => stream.poll_write_ready(cx),
             Self::Unix(stream) => stream.poll_write_ready(cx),
+            Self::Tls(stream) => stream.io().poll_writable(cx),
         }
     }
 
@@ -51,6 +55,9 @@ impl Io {
     /// A read that does not fill the room tells the event loop that the socket is empty, which saves the read that
     /// would find out.
     pub fn poll_read(&self, buffer: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if let Self::Tls(stream) = self {
+            return stream.poll_read(buffer, cx);
+        }
         loop {
             ready!(self.poll_readable(cx))?;
             let room = buffer.capacity() - buffer.len();
@@ -81,10 +88,46 @@ impl Io {
     /// # Errors
     /// `WouldBlock`, or the system's.
     pub fn try_write(&self, slices: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
+        if let Self::Tls(stream) = self {
+            return stream.try_write(slices, more);
+        }
         self.try_io(Interest::WRITABLE, |fd| moonrest_sys::socket::send(fd, slices, more))
     }
 
-    /// Sends a range of a file; `offset` moves by what was taken.
+    /// Whether files must be read to be sent, as what is encrypted cannot go from file to socket.
+    pub fn is_encrypted(&self) -> bool {
+        matches!(self, Self::Tls(stream) if stream.is_encrypted())
+    }
+
+    /// Whether something that was taken by [`Io::try_write`] has not left yet.
+    pub fn has_pending(&self) -> bool {
+        matches!(self, Self::Tls(stream) if stream.has_pending())
+    }
+
+    /// Sends what [`Io::try_write`] has taken. Ready when all of it has left.
+    pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tls(stream) => stream.poll_flush(cx),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Says that nothing more will be sent, where the protocol has words for that. Never waits.
+    pub fn close(&self) {
+        if let Self::Tls(stream) = self {
+            stream.close();
+        }
+    }
+
+    /// The encrypted stream, if it is one or could have become one.
+    pub fn tls(&self) -> Option<&tls::Stream> {
+        match self {
+            Self::Tls(stream) => Some(stream),
+            _ => None,
+        }
+    }
+
+    /// Sends a range of a file as it is; `offset` moves by what was taken.
     ///
     /// # Errors
     /// `WouldBlock`, or the system's.
@@ -100,6 +143,7 @@ impl Io {
         match self {
             Self::Tcp(stream) => stream.try_io(interest, || f(stream.as_fd())),
             Self::Unix(stream) => stream.try_io(interest, || f(stream.as_fd())),
+            Self::Tls(stream) => stream.io().try_io(interest, f),
         }
     }
 
@@ -117,6 +161,7 @@ impl Io {
                     addr.as_pathname().map(|p| p.as_os_str().as_bytes().into()).unwrap_or_default(),
                 ))
             }
+            Self::Tls(stream) => stream.io().local_addr(),
         }
     }
 
@@ -125,6 +170,7 @@ impl Io {
     /// # Errors
     /// The system's.
     pub fn shutdown_write(&self) -> io::Result<()> {
+        self.close();
         self.with_fd(|fd| socket2::SockRef::from(&fd).shutdown(std::net::Shutdown::Write))
     }
 
@@ -133,6 +179,7 @@ impl Io {
         match self {
             Self::Tcp(stream) => stream.as_raw_fd(),
             Self::Unix(stream) => stream.as_raw_fd(),
+            Self::Tls(stream) => stream.io().raw_fd(),
         }
     }
 
@@ -141,6 +188,7 @@ impl Io {
         match self {
             Self::Tcp(stream) => f(stream.as_fd()),
             Self::Unix(stream) => f(stream.as_fd()),
+            Self::Tls(stream) => stream.io().with_fd(f),
         }
     }
 }

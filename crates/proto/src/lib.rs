@@ -13,6 +13,7 @@ pub mod proxy_protocol;
 pub mod query;
 pub mod range;
 mod span;
+pub mod tls;
 pub mod uri;
 
 pub use span::Span;

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::escape::hex_value;
+use crate::escape::{Unescape, hex_value, unescape};
 
 /// The target breaks the grammar, climbs above the root, or has a wrong escape: 400, "client sent invalid request".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,6 +175,23 @@ pub fn extension(path: &[u8]) -> Option<&[u8]> {
     }
 }
 
+/// Splits and decodes the target of a request that the server makes of itself (nginx's `ngx_http_parse_unsafe_uri`): the
+/// path, decoded, and the arguments. A path that is empty, holds a zero byte or leads upwards is refused.
+pub fn split_internal(target: &[u8]) -> Result<(Vec<u8>, &[u8]), InvalidUri> {
+    let (path, args) = cut(target, b'?');
+    let mut decoded = Vec::with_capacity(path.len());
+    unescape(Unescape::All, path, &mut decoded);
+    if is_unsafe(path) || is_unsafe(&decoded) {
+        return Err(InvalidUri);
+    }
+    Ok((decoded, args.unwrap_or_default()))
+}
+
+/// Whether a path is empty, holds a zero byte or leads upwards.
+pub fn is_unsafe(path: &[u8]) -> bool {
+    path.is_empty() || path.contains(&0) || path.split(|b| *b == b'/').any(|part| part == b"..")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -281,5 +298,18 @@ mod tests {
         for target in [&b""[..], b"a", b"/ ", b"/\x7f", b"/\0", b"?a", b"*"] {
             assert_eq!(split(target), Err(InvalidUri));
         }
+    }
+
+    #[test]
+    fn ways_upwards_are_unsafe() {
+        for path in ["", "..", "../x", "/a/..", "/a/../b", "/a\0b"] {
+            assert!(is_unsafe(path.as_bytes()), "{path}");
+        }
+        for path in ["/", "/a", "/..a/b", "/a..", "a/.../b", "/a/./b"] {
+            assert!(!is_unsafe(path.as_bytes()), "{path}");
+        }
+        assert_eq!(split_internal(b"/a%20b?c=%20"), Ok((b"/a b".to_vec(), &b"c=%20"[..])));
+        assert_eq!(split_internal(b"/a/%2e%2e/b"), Err(InvalidUri));
+        assert_eq!(split_internal(b"?a"), Err(InvalidUri));
     }
 }

@@ -12,7 +12,10 @@ use crate::{
     types,
 };
 use moonrest_core::{Arity, ConfResult, Contexts, Fault, Template, set_once};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 type D = Directive<HttpCore>;
 
@@ -165,6 +168,8 @@ pub(super) const TABLE: &[D] = &[
     D::loc("disable_symlinks", Arity::between(1, 2), disable_symlinks),
     D::new("post_action", HSL_IF, Arity::exactly(1), Set::Loc(post_action)),
     D::loc("early_hints", Arity::at_least(1), early_hints),
+    D::loc("resolver", Arity::at_least(1), resolver),
+    D::msec("resolver_timeout", |c| &mut c.resolver_timeout),
     D::new("connection_pool_size", HS, Arity::exactly(1), Set::Accepted(accepted_pool_size)),
     D::new("request_pool_size", HS, Arity::exactly(1), Set::Accepted(accepted_pool_size)),
     D::new("server_names_hash_max_size", Contexts::HTTP, Arity::exactly(1), Set::Accepted(accepted_uint)),
@@ -174,6 +179,14 @@ pub(super) const TABLE: &[D] = &[
     D::new("variables_hash_max_size", Contexts::HTTP, Arity::exactly(1), Set::Accepted(accepted_uint)),
     D::new("variables_hash_bucket_size", Contexts::HTTP, Arity::exactly(1), Set::Accepted(accepted_uint)),
 ];
+
+fn resolver(loc: &mut CoreLoc, args: &Args<'_>) -> ConfResult {
+    if loc.resolver.is_some() {
+        return Err(Fault::DUPLICATE);
+    }
+    loc.resolver = Some(Arc::new(moonrest_core::resolver::parse(args)?));
+    Ok(())
+}
 
 /// The size of a memory pool of nginx's, which there is none of here.
 fn accepted_pool_size(args: &Args<'_>) -> ConfResult {

@@ -71,6 +71,7 @@ pub struct CoreLoc {
     pub disable_symlinks: Option<DisableSymlinks>,
     pub post_action: Option<Template>,
     pub early_hints: Option<Vec<Template>>,
+    pub resolver: Option<Arc<moonrest_net::resolver::Settings>>,
     pub resolver_timeout: Option<u64>,
     pub gzip_vary: Option<bool>,
     pub gzip_http_version: Option<usize>,
@@ -251,6 +252,7 @@ inherit!(CoreLoc {
     disable_symlinks,
     post_action,
     early_hints,
+    resolver,
     resolver_timeout,
     gzip_vary,
     gzip_http_version,
@@ -338,6 +340,9 @@ pub struct Core {
     pub disable_symlinks: DisableSymlinks,
     pub post_action: Option<Template>,
     pub early_hints: Vec<Template>,
+    /// Who resolves names at run time.
+    pub resolver: Option<Arc<moonrest_net::resolver::Settings>>,
+    /// Milliseconds.
     pub resolver_timeout: u64,
     /// Who gets compressed answers.
     pub gzip: gzip::Rules,
@@ -432,6 +437,7 @@ impl Core {
             disable_symlinks: conf.disable_symlinks.clone().unwrap_or_default(),
             post_action: conf.post_action.clone(),
             early_hints: conf.early_hints.clone().unwrap_or_default(),
+            resolver: conf.resolver.clone(),
             resolver_timeout: conf.resolver_timeout.unwrap_or(30_000),
             gzip: gzip::Rules::new(
                 conf.gzip_vary,

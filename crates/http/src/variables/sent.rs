@@ -129,7 +129,7 @@ pub(super) fn remote_user(r: &Request, out: &mut Vec<u8>) -> bool {
 
 /// The body, if it was read and is in memory.
 pub(super) fn body(r: &Request, out: &mut Vec<u8>) -> bool {
-    let body = r.main().body.borrow();
+    let body = r.body.borrow();
     if body.file.is_some() || body.memory.is_empty() {
         return false;
     }
@@ -138,7 +138,7 @@ pub(super) fn body(r: &Request, out: &mut Vec<u8>) -> bool {
 }
 
 pub(super) fn body_file(r: &Request, out: &mut Vec<u8>) -> bool {
-    r.main().body.borrow().file.as_ref().is_some_and(|file| bytes(out, &file.path))
+    r.body.borrow().file.as_ref().is_some_and(|file| bytes(out, &file.path))
 }
 
 pub(super) fn length(r: &Request, out: &mut Vec<u8>) -> bool {

@@ -1,4 +1,4 @@
-//! `ngx.say`, `ngx.print`, `ngx.flush`, `ngx.eof`, `ngx.send_headers`, `ngx.header`, `ngx.status`.
+//! `ngx.say`, `ngx.print`, `ngx.flush`, `ngx.eof`, `ngx.send_headers`, `ngx.header`.
 //! <https://github.com/openresty/lua-nginx-module#ngxsay>
 
 use super::{define, request};
@@ -22,14 +22,20 @@ pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
             ("send_headers", send_headers),
         ],
     )?;
-    header_table(stack, ngx)?;
-    status_field(stack, ngx)
+    header_table(stack, ngx)
 }
 
 /// Nesting of tables given to `ngx.say`.
 const MAX_DEPTH: usize = 32;
 
-fn append(stack: &mut Stack<'_>, n: u32, value: Value<'_>, depth: usize, out: &mut Vec<u8>) -> LuaResult<()> {
+/// Appends a value as `ngx.say` writes it; the `n`th argument of the function that is called.
+pub(super) fn append(
+    stack: &mut Stack<'_>,
+    n: u32,
+    value: Value<'_>,
+    depth: usize,
+    out: &mut Vec<u8>,
+) -> LuaResult<()> {
     let bad = |what: &str| {
         LuaError::argument(
             n,
@@ -61,7 +67,7 @@ fn append(stack: &mut Stack<'_>, n: u32, value: Value<'_>, depth: usize, out: &m
 }
 
 /// A number as Lua writes it (`%.14g`).
-pub(super) fn number_text(number: f64) -> String {
+pub(crate) fn number_text(number: f64) -> String {
     if number == number.trunc() && number.abs() < 1e15 {
         return format!("{number:.0}");
     }
@@ -268,54 +274,6 @@ fn put_header(r: &RequestRef, name: &[u8], mut values: Vec<Bytes>) {
             }
         }
     }
-}
-
-/// `ngx.status`, `ngx.headers_sent` and other fields that are computed.
-fn status_field(stack: &Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
-    let meta = stack.table(0, 2)?;
-    define(stack, meta, &[("__index", get_field), ("__newindex", set_field)])?;
-    ngx.set_metatable(stack, Some(meta))
-}
-
-fn get_field(call: &mut Call<'_>) -> LuaResult<Return> {
-    match call.value(2).as_bytes() {
-        Some(b"status") => {
-            let status = request(call, |r, _| Ok(r.out().status))?;
-            call.ret(i32::from(status))
-        }
-        Some(b"headers_sent") => {
-            let sent = request(call, |r, _| Ok(r.header_sent.get()))?;
-            call.ret(sent)
-        }
-        Some(b"is_subrequest") => {
-            let sub = request(call, |r, _| Ok(r.is_subrequest()))?;
-            call.ret(sub)
-        }
-        _ => call.ret(moonrest_luajit::Nil),
-    }
-}
-
-fn set_field(call: &mut Call<'_>) -> LuaResult<Return> {
-    if call.value(2).as_bytes() == Some(b"status") {
-        let status: f64 = call.arg(3)?;
-        let status = if (0.0..1000.0).contains(&status) { status as u16 } else { 500 };
-        request(call, |r, _| {
-            if r.header_sent.get() {
-                moonrest_http::error!(r, "attempt to set ngx.status after sending out response headers");
-            } else {
-                let mut out = r.out_mut();
-                out.status = status;
-                out.status_line = None;
-            }
-            Ok(())
-        })?;
-        return call.ret(());
-    }
-    // Everything else is a plain field: programs put functions of their own here.
-    let Value::Table(ngx) = call.value(1) else { return call.ret(()) };
-    let (key, value) = (call.value(2), call.value(3));
-    ngx.raw_set(call, key, value)?;
-    call.ret(())
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ fn embedded_modules_are_found_before_files() {
         fails(
             vm,
             "require 'resty.absent'",
-            "module 'resty.absent' not found:\n\tno field package.preload['resty.absent']\n\tno embedded module 'resty.absent'\n\tno file ",
+            "module 'resty.absent' not found:\n\tno field package.preload['resty.absent']\n\tno file ",
         );
         check(
             vm,

@@ -1,6 +1,6 @@
 //! Changing the fields of a head after it was parsed: what programs do with request headers.
 
-use super::{field::Field, field::Known, head::RequestHead};
+use super::{field::Field, field::Known, head::RequestHead, method::Method};
 use crate::Span;
 
 impl RequestHead {
@@ -45,6 +45,14 @@ impl RequestHead {
         let mut list = self.fields.take();
         list.push(made);
         self.fields.rebuild(list);
+    }
+
+    /// Replaces the method; its name is appended to `buf`.
+    pub fn set_method(&mut self, buf: &mut Vec<u8>, method: Method) {
+        let start = buf.len();
+        buf.extend_from_slice(method.name().as_bytes());
+        self.method = method;
+        self.method_name = Span::new(start, buf.len());
     }
 
     /// Removes all fields of that name.

@@ -1,0 +1,91 @@
+//! The Lua libraries in the executable, and resty.core, which every VM loads when it starts.
+//! <https://github.com/openresty/lua-nginx-module#lua_load_resty_core>
+
+use crate::host::{Host, LuaPhase};
+use moonrest_core::Log;
+use moonrest_luajit::{LuaError, LuaResult, Stack, Table, Value, Vm};
+use std::sync::Arc;
+
+/// `lualib/`, as `require` names the modules. Files on `package.path` come first.
+pub(crate) static MODULES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/lualib.rs"));
+
+/// What `ngx.config.ngx_lua_version` answers.
+pub(crate) const VERSION: u32 = 10_032;
+/// The oldest lua-resty-core whose entries have the signatures of ours says that it needs this.
+const OLDEST: u32 = 10_030;
+
+/// Loads resty.core: the one on `package.path`, or ours.
+///
+/// # Errors
+/// Upstream's words when it cannot be loaded.
+pub(crate) fn start(vm: &Vm, log: &Arc<Log>) -> LuaResult<()> {
+    let host = Host::without_request(LuaPhase::Init, log.clone());
+    let loaded = vm.lend(&host, host.token(), || vm.with(load));
+    loaded.map_err(|error| {
+        LuaError::exactly(format!(
+            "failed to load the 'resty.core' module (https://github.com/openresty/lua-resty-core); ensure you are using \
+             an OpenResty release from https://openresty.org/en/download.html (reason: {})",
+            String::from_utf8_lossy(error.message())
+        ))
+    })
+}
+
+fn load(stack: &mut Stack<'_>) -> LuaResult<()> {
+    // lua-resty-core insists on one version. Those that fit see the one they ask for while they are loaded.
+    if let Some(version) = wanted_version(stack)?.filter(|version| (OLDEST..VERSION).contains(version)) {
+        set_version(stack, version)?;
+    }
+    let require = stack.globals()?.get(stack, "require")?;
+    let Value::Function(require) = require else { return Err(LuaError::exactly("require is no function")) };
+    stack.call(require, "resty.core")?;
+    set_version(stack, VERSION)
+}
+
+/// The version that a `resty.core.base` on `package.path` asks for.
+fn wanted_version(stack: &Stack<'_>) -> LuaResult<Option<u32>> {
+    let Some(package) = field(stack, stack.globals()?, "package")? else { return Ok(None) };
+    let (Value::Function(search), path) = (package.get(stack, "searchpath")?, package.get(stack, "path")?)
+    else {
+        return Ok(None);
+    };
+    let found = stack.call(search, ("resty.core.base", path))?;
+    let Some(path) = found.value(stack, 0).as_bytes() else { return Ok(None) };
+    let text = std::fs::read(std::path::Path::new(&*String::from_utf8_lossy(path))).unwrap_or_default();
+    Ok(version_asked_for(&text))
+}
+
+fn version_asked_for(text: &[u8]) -> Option<u32> {
+    let marker = b"ngx_lua_version ~= ";
+    let at = memchr::memmem::find(text, marker)? + marker.len();
+    let digits: Vec<u8> = text.get(at..)?.iter().copied().take_while(u8::is_ascii_digit).take(9).collect();
+    std::str::from_utf8(&digits).ok()?.parse().ok()
+}
+
+fn set_version(stack: &Stack<'_>, version: u32) -> LuaResult<()> {
+    let Some(ngx) = field(stack, stack.globals()?, "ngx")? else { return Ok(()) };
+    match field(stack, ngx, "config")? {
+        Some(config) => config.raw_set(stack, "ngx_lua_version", version),
+        None => Ok(()),
+    }
+}
+
+fn field<'s>(stack: &Stack<'s>, table: Table<'_>, name: &str) -> LuaResult<Option<Table<'s>>> {
+    Ok(table.raw_get(stack, name)?.as_table())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_a_library_asks_for_is_found() {
+        let text = b"if not ngx.config or ngx.config.ngx_lua_version ~= 10030\nthen";
+        assert_eq!(version_asked_for(text), Some(10_030));
+        assert_eq!(version_asked_for(b"return {}"), None);
+    }
+
+    #[test]
+    fn the_core_of_the_library_is_embedded() {
+        assert!(MODULES.iter().any(|(name, _)| *name == "resty.core.base"));
+    }
+}

@@ -1,0 +1,50 @@
+//! What a waiting function of the API gives back to Lua when its wait is over.
+
+use moonrest_luajit::{LuaResult, Ref, Stack};
+
+/// Values for Lua that outlive the place where they were made.
+#[derive(Default)]
+pub(crate) struct Values(pub Vec<Item>);
+
+/// One of them.
+pub(crate) enum Item {
+    Nil,
+    Bool(bool),
+    Number(f64),
+    Integer(i64),
+    Text(Vec<u8>),
+    /// A Lua value that was kept.
+    Kept(Ref),
+    /// For tables and the like: all that the closure leaves on the stack, none or many values. It runs when Lua is about
+    /// to go on.
+    Made(Box<dyn FnOnce(&Stack<'_>) -> LuaResult<()>>),
+}
+
+impl Values {
+    /// `true`, or `1` where upstream says so.
+    pub(crate) fn one(item: Item) -> Self {
+        Self(vec![item])
+    }
+
+    /// `nil, message`.
+    pub(crate) fn error(message: &str) -> Self {
+        Self(vec![Item::Nil, Item::Text(message.as_bytes().to_vec())])
+    }
+
+    /// Whatever the closure pushes.
+    pub(crate) fn made(make: impl FnOnce(&Stack<'_>) -> LuaResult<()> + 'static) -> Self {
+        Self(vec![Item::Made(Box::new(make))])
+    }
+
+    pub(super) fn push(self, stack: &Stack<'_>) -> LuaResult<()> {
+        self.0.into_iter().try_for_each(|item| match item {
+            Item::Nil => stack.push(moonrest_luajit::Nil),
+            Item::Bool(flag) => stack.push(flag),
+            Item::Number(number) => stack.push(number),
+            Item::Integer(number) => stack.push(number),
+            Item::Text(text) => stack.push(text),
+            Item::Kept(value) => stack.push(value),
+            Item::Made(make) => make(stack),
+        })
+    }
+}

@@ -1,0 +1,7 @@
+-- The part of the `ngx` API that is Lua over FFI entries. Loaded when a VM starts; each module defines its functions.
+local base = require "resty.core.base"
+
+require "resty.core.misc"
+require "resty.core.base64"
+
+return { version = base.version }
