@@ -6,6 +6,7 @@ use moonrest_core::{
     ConfResult, ConfigError, Contexts, Fault, Span, Template,
     upstream::{Method, Peer, Peers, Server, Supports, Target, Url},
 };
+use moonrest_net::resolver;
 use std::sync::Arc;
 
 /// An upstream's number in its generation.
@@ -38,6 +39,10 @@ pub struct Definition {
     /// The zone that holds the state, which all workers share then.
     pub zone: Option<String>,
     pub sticky: Option<Sticky>,
+    /// The resolver for names of servers, and its timeout in milliseconds: those of `http` unless given here.
+    pub resolver: Option<(Arc<resolver::Settings>, u64)>,
+    /// `resolver` and `resolver_timeout` of this block.
+    pub own_resolver: (Option<Arc<resolver::Settings>>, Option<u64>),
     /// Ready when the configuration is complete.
     pub peers: Option<Arc<Peers>>,
 }
@@ -77,6 +82,8 @@ impl Definition {
             keepalive: Keepalive::default(),
             zone: None,
             sticky: None,
+            resolver: None,
+            own_resolver: (None, None),
             peers: None,
         }
     }
@@ -205,18 +212,33 @@ impl Main {
 }
 
 impl Definition {
+    fn choose_resolver(&mut self, cx: &Compiler<'_>) -> ConfResult {
+        let name = String::from_utf8_lossy(&self.name);
+        let refuse = |message: String| Err(ConfigError::emerg(message).with_span(self.span).into());
+        if self.zone.is_none() {
+            return refuse(format!(
+                "resolving names at run time requires upstream \"{name}\" to be in shared memory"
+            ));
+        }
+        let (settings, timeout) = cx.http_resolver();
+        let (own, own_timeout) = self.own_resolver.clone();
+        let Some(settings) = own.or(settings) else {
+            return refuse(format!(
+                "no resolver defined to resolve names at run time in upstream \"{name}\""
+            ));
+        };
+        self.resolver = Some((settings, own_timeout.or(timeout).unwrap_or(30_000)));
+        Ok(())
+    }
+
     fn finish(&mut self, cx: &Compiler<'_>) -> ConfResult {
         let keepalive = &mut self.keepalive;
         if self.explicit && keepalive.connections.is_none() {
             keepalive.connections = Some(32);
             keepalive.local = true;
         }
-        let resolves = self.servers.iter().any(|server| matches!(server.target, Target::Resolve { .. }));
-        if resolves && self.zone.is_none() {
-            let name = String::from_utf8_lossy(&self.name);
-            let message =
-                format!("resolving names at run time requires upstream \"{name}\" to be in shared memory");
-            return Err(ConfigError::emerg(message).with_span(self.span).into());
+        if self.resolves() {
+            self.choose_resolver(cx)?;
         }
         if !self.servers.iter().any(|server| !server.backup) {
             return Err(self.error("no servers"));

@@ -34,6 +34,7 @@ pub use bind::Bind;
 pub use conf::{Conf, Hidden, Loc, Store, directive, mask};
 pub use define::{Definition, GroupId, HashKey, Keepalive, Main, StateZone, block};
 pub use protocol::{BodyStep, Framing, HeadStep, Protocol, RequestLength};
+pub use resolve::start as start_resolving;
 pub use run::{Destination, Job, run};
 pub(crate) use state::append_context;
 pub use state::{Answer, States};
