@@ -47,6 +47,7 @@ pub mod static_files;
 pub mod stub_status;
 pub mod sub_filter;
 pub mod try_files;
+pub mod upstream;
 pub mod userid;
 pub mod uwsgi;
 pub mod zstd;
@@ -85,6 +86,7 @@ pub static MODULES: Registry = &[
     &Module::<empty_gif::EmptyGif>::NEW,
     &Module::<echo::Echo>::NEW,
     &Module::<stub_status::StubStatus>::NEW,
+    &Module::<upstream::Upstream>::NEW,
     &Module::<proxy::Proxy>::NEW,
     &Module::<fastcgi::FastCgi>::NEW,
     &Module::<uwsgi::Uwsgi>::NEW,

@@ -71,6 +71,7 @@ pub struct Worker {
     #[expect(clippy::vec_box, reason = "as above")]
     works: RefCell<Vec<Box<Work>>>,
     pub(crate) file_caches: crate::open_file::Caches,
+    upstreams: std::cell::OnceCell<Rc<crate::upstream::Local>>,
     date: Cell<(i64, [u8; 37])>,
     local_times: Cell<LocalTimes>,
     stopping: tokio::sync::Notify,
@@ -131,6 +132,7 @@ impl Worker {
             memories: RefCell::default(),
             works: RefCell::default(),
             file_caches: crate::open_file::Caches::default(),
+            upstreams: std::cell::OnceCell::new(),
             date: Cell::new((i64::MIN, [0; 37])),
             local_times: Cell::new(LocalTimes { at: i64::MIN, log: [0; 26], iso8601: [0; 25] }),
             stopping: tokio::sync::Notify::new(),
@@ -210,6 +212,11 @@ impl Worker {
     /// Resolves when draining begins.
     pub fn stopping(&self) -> tokio::sync::futures::Notified<'_> {
         self.stopping.notified()
+    }
+
+    /// Its upstreams' state and connections.
+    pub(crate) fn upstreams(&self) -> Rc<crate::upstream::Local> {
+        self.upstreams.get_or_init(|| crate::upstream::Local::new(&self.http, &self.quitting)).clone()
     }
 
     pub(crate) fn take_work(&self) -> Box<Work> {
