@@ -16,7 +16,11 @@ mod filter;
 mod handler;
 mod host;
 mod library;
+mod phase_io;
 mod scheduler;
+mod set;
+mod settings;
+mod semaphore;
 mod vm;
 
 pub use directives::HttpLua;

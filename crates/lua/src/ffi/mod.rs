@@ -17,6 +17,7 @@
 mod base64;
 mod misc;
 mod phase;
+mod semaphore;
 
 use crate::host::Host;
 use moonrest_http::RequestRef;
@@ -28,6 +29,7 @@ use std::{
 
 pub(crate) const OK: c_int = 0;
 pub(crate) const ERROR: c_int = -1;
+pub(crate) const AGAIN: c_int = -2;
 pub(crate) const DECLINED: c_int = -5;
 /// No Lua code runs for a request.
 pub(crate) const NO_REQ_CTX: c_int = -100;
