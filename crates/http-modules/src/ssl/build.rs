@@ -156,10 +156,15 @@ fn configs(
     for (name, value) in loc.commands.as_deref().unwrap_or_default() {
         offer.command(name, value, env)?;
     }
+    let loaded = overridden(loaded, &offer, loc, env)?;
     let timeout = loc.session_timeout.unwrap_or(300);
     let lifetime = u32::try_from(timeout).unwrap_or(u32::MAX);
-    let tickets = loc.tickets.unwrap_or(true) && offer.tickets;
-    let tickets = match tickets {
+    let tickets = offer.tickets;
+    // What may be replayed must be known not to have been played before: clients' tickets cannot tell.
+    let early_data = loc.early_data.unwrap_or(false);
+    let cache = loc.session_cache.clone().unwrap_or_default();
+    let cache = if early_data { cache.or_builtin() } else { cache };
+    let tickets = match tickets && !early_data {
         true => Some(Arc::new(Ticketer::new(ticket_keys(loc, env)?, context.to_vec(), lifetime)) as Arc<_>),
         false => None,
     };
@@ -183,15 +188,31 @@ fn configs(
         certificates: Certificates(loaded),
         client_authorities: authorities,
         tickets,
-        sessions: loc.session_cache.as_ref().and_then(|cache| cache.store(context, timeout)),
+        sessions: cache.store(context, timeout),
         record_size: usize::try_from(buffer).unwrap_or(usize::MAX),
-        early_data: loc.early_data.unwrap_or(false),
+        early_data,
         protocols: HTTP1.iter().map(|name| name.to_vec()).collect(),
     };
     let config = settings.build().map_err(|error| format!("SSL_CTX_new() failed ({error})"))?;
     let mut http2 = config.clone();
     http2.alpn_protocols.insert(0, b"h2".to_vec());
     Ok([Arc::new(config), Arc::new(http2)])
+}
+
+/// `Certificate` and `PrivateKey` of `ssl_conf_command` take the place of the certificate of the same kind.
+fn overridden(
+    mut loaded: Vec<Arc<CertifiedKey>>,
+    offer: &Offer,
+    loc: &Loc,
+    env: &Env<'_>,
+) -> Result<Vec<Arc<CertifiedKey>>, String> {
+    let Some(certificate) = &offer.certificate else { return Ok(loaded) };
+    let key = offer.key.as_ref().unwrap_or(certificate);
+    let passwords = loc.passwords.as_ref().map_or(&[][..], |passwords| passwords);
+    let pair = load::pair(certificate.as_bytes(), key.as_bytes(), passwords, env)?;
+    loaded.retain(|known| known.key.algorithm() != pair.key.algorithm());
+    loaded.push(Arc::new(pair));
+    Ok(loaded)
 }
 
 fn ticket_keys(loc: &Loc, env: &Env<'_>) -> Result<Vec<Arc<TicketKey>>, String> {
@@ -217,6 +238,9 @@ struct Offer {
     groups: Vec<&'static dyn SupportedKxGroup>,
     prefer_server_ciphers: bool,
     tickets: bool,
+    /// Files that `ssl_conf_command` names.
+    certificate: Option<String>,
+    key: Option<String>,
 }
 
 impl Offer {
@@ -228,7 +252,9 @@ impl Offer {
             tls13_suites: ciphers::tls13_default(),
             groups: Vec::new(),
             prefer_server_ciphers: loc.prefer_server_ciphers.unwrap_or(false),
-            tickets: true,
+            tickets: loc.tickets.unwrap_or(true),
+            certificate: None,
+            key: None,
         };
         let list = String::from_utf8_lossy(list);
         offer.ciphers(&list, "ssl_ciphers", env).map_err(|()| {
@@ -320,6 +346,8 @@ impl Offer {
                     }
                 }
             }
+            "certificate" => self.certificate = Some(value.to_owned()),
+            "privatekey" => self.key = Some(value.to_owned()),
             "options" => value.split(',').try_for_each(|word| self.option(word, env).map_err(|()| bad_value()))?,
             "signaturealgorithms" | "clientsignaturealgorithms" | "dhparameters" | "ecdhparameters"
             | "recordpadding" | "verifymode" | "verifycafile" | "clientcafile" | "numtickets"

@@ -92,7 +92,8 @@ impl Dynamic {
         let loaded = Arc::new(load::pair(certificate, key, &self.passwords, self)?);
         let mut entries = cache.entries.lock();
         entries.retain(|_, entry| seconds(now - entry.used.min(now)) < cache.limits.inactive);
-        if entries.len() as u64 >= cache.limits.max
+        // A certificate and its key count as two.
+        if entries.len() as u64 * 2 >= cache.limits.max
             && let Some(oldest) =
                 entries.iter().min_by_key(|(_, entry)| entry.used).map(|(name, _)| name.clone())
         {

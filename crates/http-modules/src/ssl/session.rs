@@ -63,6 +63,14 @@ pub(super) fn set_cache(loc: &mut Loc, args: &Args<'_>) -> ConfResult {
 }
 
 impl SessionCache {
+    /// Itself, or memory of its own where there is none.
+    pub(super) fn or_builtin(self) -> Self {
+        match self {
+            Self::None => Self::Builtin(BUILTIN / 4),
+            other => other,
+        }
+    }
+
     /// The store of a server whose sessions have this context; `timeout` in seconds.
     pub(super) fn store(&self, context: &[u8], timeout: u64) -> Option<Arc<dyn StoresServerSessions>> {
         let zone = match self {

@@ -57,7 +57,7 @@ pub(super) const ALL: &[VarDef<Request>] = &[
         })
     }),
     variable("ssl_client_raw_cert", |r, out| {
-        certificate(r, |certificate| text(out, Some(certificate.pem().trim_end())))
+        certificate(r, |certificate| text(out, Some(&certificate.pem())))
     }),
     variable("ssl_client_escaped_cert", |r, out| {
         certificate(r, |certificate| {
