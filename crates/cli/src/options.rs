@@ -177,6 +177,8 @@ fn show_version(given: &Given) {
         error_line(&help());
     }
     if given.configure {
+        error_line("built with rustls on aws-lc, names and errors compatible with OpenSSL 3.5");
+        error_line("TLS SNI support enabled");
         let arguments = crate::features::configure_arguments(crate::modules::registry());
         error_line(&format!("configure arguments: {arguments}"));
     }
