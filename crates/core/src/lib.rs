@@ -11,6 +11,7 @@ pub mod geo;
 pub mod hostnames;
 pub mod inherit;
 pub mod log;
+pub mod log_capture;
 pub mod map;
 pub mod regex;
 pub mod resolver;

@@ -9,13 +9,16 @@
 //!                              waits?    → the operation's future is awaited, the coroutine resumed with its results
 //! ```
 mod api;
+mod clock;
 mod code;
 mod directives;
+mod escape;
 mod ffi;
 mod filter;
 mod handler;
 mod host;
 mod library;
+mod response_fields;
 mod scheduler;
 mod vm;
 

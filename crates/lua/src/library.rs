@@ -4,7 +4,7 @@
 use crate::host::{Host, LuaPhase};
 use moonrest_core::Log;
 use moonrest_luajit::{LuaError, LuaResult, Stack, Table, Value, Vm};
-use std::{cell::Cell, sync::Arc};
+use std::sync::Arc;
 
 /// `lualib/`, as `require` names the modules. Files on `package.path` come first.
 pub(crate) static MODULES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/lualib.rs"));
@@ -19,7 +19,7 @@ const OLDEST: u32 = 10_030;
 /// # Errors
 /// Upstream's words when it cannot be loaded.
 pub(crate) fn start(vm: &Vm, log: &Arc<Log>) -> LuaResult<()> {
-    let host = Host { request: None, phase: LuaPhase::Init, log: log.clone(), responding: Cell::new(false) };
+    let host = Host::without_request(LuaPhase::Init, log.clone());
     let loaded = vm.lend(&host, host.token(), || vm.with(load));
     loaded.map_err(|error| {
         LuaError::exactly(format!(

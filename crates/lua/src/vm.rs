@@ -4,22 +4,20 @@ use crate::{
     api,
     code::{Code, Source},
     directives::Main,
+    ffi::{self, ctx},
     host::{Host, LuaPhase},
     library, scheduler,
 };
 use moonrest_core::Level;
 use moonrest_http::{Request, worker::Worker};
 use moonrest_luajit::{Form, LuaError, LuaResult, Options, Ref, Vm};
-use std::{
-    cell::{Cell, RefCell},
-    collections::HashMap,
-    os::unix::ffi::OsStrExt,
-    rc::Rc,
-};
+use std::{cell::RefCell, collections::HashMap, os::unix::ffi::OsStrExt, rc::Rc};
 
 /// The VM and what it has loaded.
 pub(crate) struct WorkerVm {
     pub vm: Vm,
+    /// resty.core's table of `ngx.ctx` tables.
+    pub ctx_tables: Option<Ref>,
     inline: RefCell<HashMap<usize, Ref>>,
     files: RefCell<HashMap<Vec<u8>, Ref>>,
 }
@@ -35,6 +33,7 @@ pub(crate) fn present() -> Option<Rc<WorkerVm>> {
 
 /// Makes this worker's VM.
 pub(crate) fn start(main: &Main, worker: &Worker) {
+    ffi::worker::start(worker);
     match WorkerVm::new(main, worker) {
         Ok(vm) => PRESENT.set(Some(Rc::new(vm))),
         Err(error) => {
@@ -46,6 +45,7 @@ pub(crate) fn start(main: &Main, worker: &Worker) {
 
 /// Closes this worker's VM.
 pub(crate) fn stop() {
+    ffi::worker::stop();
     PRESENT.set(None);
 }
 
@@ -64,7 +64,8 @@ impl WorkerVm {
         vm.embed_defaults(library::MODULES);
         vm.with(|stack| api::install(stack, prefix))?;
         library::start(&vm, &worker.log)?;
-        Ok(Self { vm, inline: RefCell::default(), files: RefCell::default() })
+        let ctx_tables = vm.with(|stack| ctx::find_tables(stack))?;
+        Ok(Self { vm, ctx_tables, inline: RefCell::default(), files: RefCell::default() })
     }
 
     /// The function of a piece of code, compiled on first use.
@@ -131,7 +132,7 @@ fn search_path(wanted: &[u8], present: &[u8], prefix: &[u8]) -> Vec<u8> {
 /// Runs code that belongs to no request (`init*`). It must not wait.
 pub(crate) fn run_outside_requests(code: &Code, phase: LuaPhase, worker: &Worker) {
     let Some(vm) = present() else { return };
-    let host = Host { request: None, phase, log: worker.log.clone(), responding: Cell::new(false) };
+    let host = Host::without_request(phase, worker.log.clone());
     if let Err(error) = scheduler::run_at_once(&vm, code, &host) {
         let error = scheduler::describe(&error);
         worker.log.write(Level::Error, None, format_args!("{} error: {error}", phase.name()));

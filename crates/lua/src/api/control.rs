@@ -63,14 +63,20 @@ fn end(call: &Call<'_>, ending: Ending) -> LuaResult<Return> {
 
 fn exit(call: &mut Call<'_>) -> LuaResult<Return> {
     let status: f64 = call.arg(1)?;
-    let ending = match status as i64 {
+    let ending = request(call, |_, host| Ok(ending_of(host, status as i32)))?;
+    end(call, ending)
+}
+
+/// How a handler ends by `ngx.exit(status)`.
+pub(crate) fn ending_of(host: &Host, status: i32) -> Ending {
+    let ending = match status {
         0 => Ending::Ok,
         -5 => Ending::Declined,
-        i64::MIN..=-1 => Ending::Error,
+        i32::MIN..=-1 => Ending::Error,
         status => Ending::Status(u16::try_from(status).ok().filter(|status| *status <= 999).unwrap_or(500)),
     };
-    if let Ending::Status(status) = ending {
-        request(call, |r, _| {
+    if let (Ending::Status(status), Some(r)) = (ending, &host.request) {
+        {
             if r.header_sent.get() {
                 if status >= 300 {
                     moonrest_http::error!(
@@ -82,10 +88,9 @@ fn exit(call: &mut Call<'_>) -> LuaResult<Return> {
             } else if r.out().status == 0 || status >= 300 {
                 r.out_mut().status = status;
             }
-            Ok(())
-        })?;
+        }
     }
-    end(call, ending)
+    ending
 }
 
 /// `ngx.redirect(uri, status?)`.

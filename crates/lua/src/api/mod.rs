@@ -2,12 +2,16 @@
 
 mod config;
 mod control;
+mod digest;
 mod escape;
 mod log;
 mod output;
+mod pending;
 mod req;
+mod resp;
 mod time;
-mod var;
+
+pub(crate) use control::ending_of;
 
 use crate::host::Host;
 use moonrest_http::RequestRef;
@@ -32,7 +36,9 @@ pub(crate) fn install(stack: &mut Stack<'_>, prefix: &[u8]) -> LuaResult<()> {
     control::install(stack, ngx)?;
     log::install(stack, ngx)?;
     req::install(stack, ngx)?;
-    var::install(stack, ngx)?;
+    resp::install(stack, ngx)?;
+    digest::install(stack, ngx)?;
+    pending::install(stack)?;
     time::install(stack, ngx)?;
     escape::install(stack, ngx)
 }

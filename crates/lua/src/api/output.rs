@@ -1,9 +1,11 @@
-//! `ngx.say`, `ngx.print`, `ngx.flush`, `ngx.eof`, `ngx.send_headers`, `ngx.header`.
+//! `ngx.say`, `ngx.print`, `ngx.flush`, `ngx.eof`, `ngx.send_headers`.
 //! <https://github.com/openresty/lua-nginx-module#ngxsay>
 
 use super::{define, request};
-use crate::scheduler::{Item, Operation, Values};
-use bytes::Bytes;
+use crate::{
+    host::Host,
+    scheduler::{Item, Operation, Values},
+};
 use moonrest_http::{
     RequestRef,
     filter::{FilterStep, Piece},
@@ -21,8 +23,7 @@ pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
             ("eof", eof),
             ("send_headers", send_headers),
         ],
-    )?;
-    header_table(stack, ngx)
+    )
 }
 
 /// Nesting of tables given to `ngx.say`.
@@ -93,7 +94,7 @@ fn send(call: &mut Call<'_>, newline: bool) -> LuaResult<Return> {
         if r.done.get() {
             return Ok(None);
         }
-        Ok(Some(output(r, Piece::Data(text.into()))))
+        Ok(Some(output(r, host, Piece::Data(text.into()))))
     })?;
     match step {
         None => call.ret((moonrest_luajit::Nil, "seen eof")),
@@ -116,8 +117,8 @@ fn suspend(call: &Call<'_>, wait: Waited) -> LuaResult<Return> {
 }
 
 /// Sends the head if it was not sent yet, then the piece.
-fn output(r: &RequestRef, piece: Piece) -> Result<FilterStep<()>, moonrest_http::RequestError> {
-    prepare(r);
+fn output(r: &RequestRef, host: &Host, piece: Piece) -> Result<FilterStep<()>, moonrest_http::RequestError> {
+    prepare(r, host);
     match r.send_header()? {
         FilterStep::Now(()) => r.output(piece),
         FilterStep::Wait(wait) => {
@@ -130,12 +131,14 @@ fn output(r: &RequestRef, piece: Piece) -> Result<FilterStep<()>, moonrest_http:
     }
 }
 
-fn prepare(r: &RequestRef) {
+fn prepare(r: &RequestRef, host: &Host) {
     if !r.header_sent.get() {
         if r.out().status == 0 {
             r.out_mut().status = 200;
         }
-        r.set_content_type();
+        if !host.state().type_set.get() {
+            r.set_content_type();
+        }
     }
 }
 
@@ -144,7 +147,7 @@ fn flush(call: &mut Call<'_>) -> LuaResult<Return> {
     let wait: Option<bool> = call.arg(1)?;
     let (r, step) = request(call, |r, host| {
         host.responding.set(true);
-        Ok((r.clone(), output(r, Piece::Flush)))
+        Ok((r.clone(), output(r, host, Piece::Flush)))
     })?;
     if step.is_err() {
         return call.ret((moonrest_luajit::Nil, "nginx output filter error"));
@@ -159,7 +162,7 @@ fn flush(call: &mut Call<'_>) -> LuaResult<Return> {
 fn eof(call: &mut Call<'_>) -> LuaResult<Return> {
     let step = request(call, |r, host| {
         host.responding.set(true);
-        Ok(if r.done.get() { None } else { Some(output(r, Piece::Last)) })
+        Ok(if r.done.get() { None } else { Some(output(r, host, Piece::Last)) })
     })?;
     match step {
         None => call.ret((moonrest_luajit::Nil, "seen eof")),
@@ -173,99 +176,13 @@ fn eof(call: &mut Call<'_>) -> LuaResult<Return> {
 fn send_headers(call: &mut Call<'_>) -> LuaResult<Return> {
     let step = request(call, |r, host| {
         host.responding.set(true);
-        prepare(r);
+        prepare(r, host);
         Ok(r.send_header())
     })?;
     match step {
         Ok(FilterStep::Now(())) => call.ret(1),
         Ok(FilterStep::Wait(wait)) => suspend(call, wait),
         Err(_) => call.ret((moonrest_luajit::Nil, "nginx output filter error")),
-    }
-}
-
-fn header_table(stack: &Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
-    let header = super::subtable(stack, ngx, "header")?;
-    let meta = stack.table(0, 2)?;
-    define(stack, meta, &[("__index", get_header), ("__newindex", set_header)])?;
-    header.set_metatable(stack, Some(meta))
-}
-
-/// Underscores stand for dashes.
-fn dashed(name: &[u8]) -> Vec<u8> {
-    name.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte }).collect()
-}
-
-fn get_header(call: &mut Call<'_>) -> LuaResult<Return> {
-    let name = dashed(call.arg::<&[u8]>(2)?);
-    let value = request(call, |r, _| {
-        let out = r.out();
-        Ok(match name.to_ascii_lowercase().as_slice() {
-            b"content-type" if !out.content_type.is_empty() => Some(out.content_type.to_vec()),
-            b"content-length" => out.content_length.map(|length| length.to_string().into_bytes()),
-            b"location" => out.location.as_ref().map(|value| value.to_vec()),
-            lower => out.get(lower).map(<[u8]>::to_vec),
-        })
-    })?;
-    match value {
-        Some(value) => call.ret(value.as_slice()),
-        None => call.ret(moonrest_luajit::Nil),
-    }
-}
-
-fn set_header(call: &mut Call<'_>) -> LuaResult<Return> {
-    let name = dashed(call.arg::<&[u8]>(2)?);
-    let values = match call.value(3) {
-        Value::Nil => Vec::new(),
-        Value::Table(list) => {
-            let count = list.raw_len(call);
-            (1..=count).map(|n| header_text(list.raw_index(call, n)?)).collect::<LuaResult<Vec<_>>>()?
-        }
-        value => vec![header_text(value)?],
-    };
-    let sent = request(call, |r, _| {
-        if r.header_sent.get() {
-            return Ok(true);
-        }
-        put_header(r, &name, values);
-        Ok(false)
-    })?;
-    if sent {
-        request(call, |r, _| {
-            moonrest_http::error!(r, "attempt to set ngx.header.HEADER after sending out response headers");
-            Ok(())
-        })?;
-    }
-    call.ret(())
-}
-
-fn header_text(value: Value<'_>) -> LuaResult<Bytes> {
-    Ok(match value {
-        Value::String(text) => moonrest_http::response::checked(text.to_vec()),
-        Value::Number(number) => number_text(number).into(),
-        Value::Boolean(flag) => flag.to_string().into(),
-        other => return Err(LuaError::new(format!("invalid header value: {}", other.type_name()))),
-    })
-}
-
-fn put_header(r: &RequestRef, name: &[u8], mut values: Vec<Bytes>) {
-    let mut out = r.out_mut();
-    match name.to_ascii_lowercase().as_slice() {
-        b"content-type" => {
-            let value = values.pop().unwrap_or_default();
-            out.set_content_type(value);
-        }
-        b"content-length" => {
-            let length = values.first().and_then(|value| moonrest_proto::http1::framing::parse_length(value));
-            out.content_length = length;
-        }
-        b"location" => out.location = values.pop(),
-        b"server" => out.server = Some(values.pop().unwrap_or_default()),
-        _ => {
-            out.remove(name);
-            for value in values {
-                out.add(name.to_vec(), value);
-            }
-        }
     }
 }
 

@@ -15,8 +15,19 @@
 #![allow(clippy::not_unsafe_ptr_arg_deref, reason = "entries are called by the FFI, which knows no `unsafe`")]
 
 mod base64;
+pub(crate) mod ctx;
+mod errlog;
+mod exit;
+mod hash;
 mod misc;
+mod ndk;
 mod phase;
+mod request;
+mod response;
+mod time;
+mod uri;
+mod var;
+pub(crate) mod worker;
 
 use crate::host::Host;
 use moonrest_http::RequestRef;
@@ -78,6 +89,11 @@ pub(crate) fn with_request(token: Token, f: impl FnOnce(&RequestRef, &Host) -> c
         None => BAD_CONTEXT,
     });
     answer.unwrap_or(NO_REQ_CTX)
+}
+
+/// What `f` makes of the request, or `none` where there is none.
+pub(crate) fn with_request_or<R: Copy>(token: Token, none: R, f: impl FnOnce(&RequestRef) -> R) -> R {
+    raw::host(token, |host: &Host| host.request.as_ref().map_or(none, f)).unwrap_or(none)
 }
 
 /// Fails with a text, as `char **err` takes it.

@@ -152,7 +152,9 @@ pub(crate) fn run_at_once(vm: &WorkerVm, code: &Code, host: &Host) -> LuaResult<
     match vm.vm.lend(host, host.token(), || coroutine.start(&function, ()))? {
         Resumed::Finished => Ok(()),
         Resumed::Failed(error) => Err(error),
-        Resumed::Yielded(_) | Resumed::Parked => Err(LuaError::exactly("waiting is not possible before the worker serves")),
+        Resumed::Yielded(_) | Resumed::Parked => {
+            Err(LuaError::exactly("waiting is not possible before the worker serves"))
+        }
     }
 }
 
