@@ -19,6 +19,7 @@ pub mod split_clients;
 pub mod syslog;
 pub mod template;
 pub mod thread_pool;
+pub mod upstream;
 pub mod var;
 pub mod zone;
 

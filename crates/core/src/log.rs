@@ -217,6 +217,15 @@ impl fmt::Debug for Log {
     }
 }
 
+/// Makes spaces of line ends.
+fn one_line(text: &mut [u8]) {
+    for byte in text {
+        if *byte == b'\n' {
+            *byte = b' ';
+        }
+    }
+}
+
 /// nginx cuts lines at the same length.
 const MAX_LINE: usize = 2048;
 
@@ -245,12 +254,32 @@ impl Log {
     /// Writes `message`, which carries its own context, with time, level, process and connection number.
     pub fn write(&self, level: Level, connection: Option<u64>, message: fmt::Arguments<'_>) {
         if self.enabled(level) {
-            self.write_line(level, connection, message);
+            self.write_entry(level, level.name(), connection, message, false);
         }
     }
 
+    /// The same for a message of several lines, such as a traceback: its line ends stay. What a client sent must not
+    /// be in it as it came.
+    pub fn write_lines(&self, level: Level, connection: Option<u64>, message: fmt::Arguments<'_>) {
+        if self.enabled(level) {
+            self.write_entry(level, level.name(), connection, message, true);
+        }
+    }
+
+    /// The same for what is above all levels (nginx's `NGX_LOG_STDERR`, which has no name).
+    pub fn write_nameless(&self, connection: Option<u64>, message: fmt::Arguments<'_>) {
+        self.write_entry(Level::Emerg, "", connection, message, true);
+    }
+
     #[cold]
-    fn write_line(&self, level: Level, connection: Option<u64>, message: fmt::Arguments<'_>) {
+    fn write_entry(
+        &self,
+        level: Level,
+        name: &str,
+        connection: Option<u64>,
+        message: fmt::Arguments<'_>,
+        lines: bool,
+    ) {
         let mut line = Vec::with_capacity(256);
         let now = time::wall();
         let local = time::local(now.secs);
@@ -263,7 +292,7 @@ impl Log {
             local.hour,
             local.minute,
             local.second,
-            level.name(),
+            name,
             process::pid(),
             process::tid()
         );
@@ -272,11 +301,9 @@ impl Log {
         }
         let _ = line.write_fmt(message);
         line.truncate(MAX_LINE - 1);
-        for byte in &mut line {
+        if !lines {
             // One line per message, whatever a client sent.
-            if *byte == b'\n' {
-                *byte = b' ';
-            }
+            one_line(&mut line);
         }
         crate::log_capture::push(level, now, &line);
         line.push(b'\n');

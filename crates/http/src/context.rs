@@ -16,6 +16,29 @@ pub(crate) fn log(r: &Request, level: Level, message: fmt::Arguments<'_>) {
     r.log().write(level, Some(r.conn.number), format_args!("{line}"));
 }
 
+/// The same for a message of several lines. The context, in which a client's bytes are, stays one line.
+#[cold]
+pub(crate) fn log_lines(r: &Request, level: Level, message: fmt::Arguments<'_>) {
+    if !r.log().enabled(level) {
+        return;
+    }
+    let context = one_line(r);
+    r.log().write_lines(level, Some(r.conn.number), format_args!("{message}{context}"));
+}
+
+/// The same above all levels.
+#[cold]
+pub(crate) fn log_nameless(r: &Request, message: fmt::Arguments<'_>) {
+    let context = one_line(r);
+    r.log().write_nameless(Some(r.conn.number), format_args!("{message}{context}"));
+}
+
+fn one_line(r: &Request) -> String {
+    let mut context = String::with_capacity(256);
+    append(r, &mut context);
+    context.replace('\n', " ")
+}
+
 fn append(r: &Request, line: &mut String) {
     let main = r.main();
     let action = main.action.get();

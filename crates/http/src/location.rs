@@ -221,6 +221,7 @@ pub struct LocationBuilder<'a> {
     pub(crate) content: Option<Arc<dyn PhaseHandler>>,
     pub(crate) header_filters: Vec<(HeaderOrder, Arc<dyn HeaderFilter>)>,
     pub(crate) log: Vec<Arc<dyn LogHandler>>,
+    before_script: Vec<Box<dyn ScriptOp>>,
     pub(crate) auto_redirect: bool,
 }
 
@@ -242,6 +243,7 @@ impl<'a> LocationBuilder<'a> {
             content: None,
             header_filters: Vec::new(),
             log: Vec::new(),
+            before_script: Vec::new(),
             auto_redirect: false,
         }
     }
@@ -249,6 +251,16 @@ impl<'a> LocationBuilder<'a> {
     /// Adds a handler; modules attach in the registry's order, which is the order of execution.
     pub fn on(&mut self, phase: Phase, handler: impl PhaseHandler + 'static) {
         self.handlers[phase as usize].push(Arc::new(handler));
+    }
+
+    /// Adds a handler before those that are there.
+    pub fn first(&mut self, phase: Phase, handler: impl PhaseHandler + 'static) {
+        self.handlers[phase as usize].insert(0, Arc::new(handler));
+    }
+
+    /// Adds a step before the rewrite script of this location.
+    pub fn before_script(&mut self, op: impl ScriptOp + 'static) {
+        self.before_script.push(Box::new(op));
     }
 
     /// Whether a setting written in `block` is this block's own. An `if` or `limit_except` has what the block around
@@ -299,6 +311,11 @@ impl<'a> LocationBuilder<'a> {
         self.log.push(Arc::new(handler));
     }
 
+    /// Adds a handler of the log phase before those that are there.
+    pub fn log_first(&mut self, handler: impl LogHandler + 'static) {
+        self.log.insert(0, Arc::new(handler));
+    }
+
     /// Redirects requests for this location's name without its final slash.
     pub fn auto_redirect(&mut self) {
         self.auto_redirect = self.name.ends_with(b"/");
@@ -312,6 +329,9 @@ impl<'a> LocationBuilder<'a> {
         confs: Vec<SharedConf>,
     ) -> Location {
         self.header_filters.sort_by_key(|(order, _)| *order);
+        let mut before = std::mem::take(&mut self.before_script);
+        before.extend(script);
+        let script = before;
         let phases = Phases::new(!script.is_empty(), |phase| !self.handlers[phase as usize].is_empty());
         let captured_filters = self.header_filters.partition_point(|(order, _)| *order <= HeaderOrder::Lua);
         Location {

@@ -33,7 +33,12 @@ pub trait HttpModule: Sized + Send + Sync + 'static {
     }
 
     /// Called in each worker's thread before it accepts.
-    fn start_worker(_main: &Arc<Self::Main>, _worker: &Worker) {}
+    ///
+    /// # Errors
+    /// Why the worker cannot serve; a generation that is starting is given up.
+    fn start_worker(_main: &Arc<Self::Main>, _worker: &Worker) -> Result<(), String> {
+        Ok(())
+    }
 
     /// Called in each worker's thread when it has drained (flush buffers).
     fn stop_worker(_main: &Arc<Self::Main>, _worker: &Worker) {}
@@ -155,7 +160,9 @@ pub trait ErasedModule: Send + Sync {
     fn finish(&self, main: &mut AnyConf, cx: &crate::compile::Compiler<'_>) -> ConfResult;
     fn share_main(&self, main: AnyConf) -> SharedConf;
     fn attach(&self, main: &SharedConf, loc: &SharedConf, to: &mut LocationBuilder<'_>) -> ConfResult;
-    fn start_worker(&self, main: &SharedConf, worker: &Worker);
+    /// # Errors
+    /// As [`HttpModule::start_worker`].
+    fn start_worker(&self, main: &SharedConf, worker: &Worker) -> Result<(), String>;
     fn stop_worker(&self, main: &SharedConf, worker: &Worker);
 }
 
@@ -248,8 +255,8 @@ impl<M: HttpModule> ErasedModule for Module<M> {
         M::attach(main, &loc, to)
     }
 
-    fn start_worker(&self, main: &SharedConf, worker: &Worker) {
-        M::start_worker(&main.clone().downcast::<M::Main>().expect(WRONG_TYPE), worker);
+    fn start_worker(&self, main: &SharedConf, worker: &Worker) -> Result<(), String> {
+        M::start_worker(&main.clone().downcast::<M::Main>().expect(WRONG_TYPE), worker)
     }
 
     fn stop_worker(&self, main: &SharedConf, worker: &Worker) {

@@ -379,6 +379,18 @@ impl Request {
         crate::context::log(self, level, message);
     }
 
+    /// The same for a message of several lines, such as a traceback. What a client sent must not be in it as it came.
+    #[cold]
+    pub fn log_lines_at(&self, level: Level, message: std::fmt::Arguments<'_>) {
+        crate::context::log_lines(self, level, message);
+    }
+
+    /// The same above all levels, whatever `error_log` says.
+    #[cold]
+    pub fn log_nameless(&self, message: std::fmt::Arguments<'_>) {
+        crate::context::log_nameless(self, message);
+    }
+
     /// Sleeps, failing when the client leaves meanwhile.
     ///
     /// # Errors

@@ -21,6 +21,8 @@ pub enum ScriptFlow {
     Finish(u16),
     /// The response is complete.
     Responded,
+    /// The request was redirected internally: start over there.
+    Redirected,
 }
 
 /// What a step answers: at once, or after waiting (Lua).

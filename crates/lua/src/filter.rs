@@ -1,36 +1,190 @@
-//! `header_filter_by_lua*`. Code that waits is waited for.
+//! `header_filter_by_lua*` and `body_filter_by_lua*`. Code that waits is waited for.
+//! <https://github.com/openresty/lua-nginx-module#header_filter_by_lua_block>
 
 use crate::{
     code::Code,
-    host::LuaPhase,
-    scheduler::{self, Outcome},
+    handler::note,
+    host::{Host, LuaPhase},
+    phase_io::{BodyArg, PhaseIo},
+    scheduler::{self, Ending, Outcome},
+    settings::Loc,
     vm,
 };
 use moonrest_http::prelude::*;
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
 
-/// Lua code that edits response heads.
-pub(crate) struct LuaHeaderFilter(pub Arc<Code>);
+/// Lua code that edits responses of one location.
+pub(crate) struct LuaFilters {
+    header: Option<Arc<Code>>,
+    body: Option<Arc<Code>>,
+    cached: bool,
+}
 
-impl HeaderFilter for LuaHeaderFilter {
+impl LuaFilters {
+    pub(crate) fn new(loc: &Loc) -> Self {
+        Self { header: loc.header_filter.clone(), body: loc.body_filter.clone(), cached: loc.code_cache() }
+    }
+
+    /// The body filter of one response.
+    fn needed(&self) -> Needed {
+        let code = self.body.clone()?;
+        let filter = LuaBodyFilter { code, cached: self.cached, ended: false, late: Rc::default() };
+        Some((BodyOrder::Lua, Box::new(filter)))
+    }
+}
+
+impl HeaderFilter for LuaFilters {
     fn filter(&self, r: &RequestRef) -> Result<FilterStep<Needed>, RequestError> {
-        let Some(vm) = vm::present() else {
-            return Err(RequestError::internal("the Lua VM is missing"));
-        };
-        let (_, outcome) = scheduler::start(&vm, &self.0, r, LuaPhase::HeaderFilter);
-        match outcome {
+        let needed = self.needed();
+        let Some(code) = &self.header else { return Ok(FilterStep::Now(needed)) };
+        let host = Rc::new(Host::of(r, LuaPhase::HeaderFilter));
+        match run(code, self.cached, r, &host)? {
             Outcome::Waits(running) => {
                 let r = r.clone();
-                Ok(FilterStep::Wait(Box::pin(async move { ended(&r, &running.await) })))
+                Ok(FilterStep::Wait(Box::pin(async move {
+                    header_ended(&r, &running.await)?;
+                    Ok(needed)
+                })))
             }
-            settled => ended(r, &settled).map(FilterStep::Now),
+            settled => header_ended(r, &settled).map(|()| FilterStep::Now(needed)),
         }
     }
 }
 
-/// Lua code needs no body filter of its own; what failed fails the response.
-fn ended(r: &RequestRef, outcome: &Outcome) -> Result<Needed, RequestError> {
-    match outcome {
-        Outcome::Failed(error) => Err(scheduler::failure(r, error)),
-        Outcome::Finished | Outcome::Ended(_) | Outcome::Waits(..) => Ok(None),
+fn run(code: &Code, cached: bool, r: &RequestRef, host: &Rc<Host>) -> Result<Outcome, RequestError> {
+    let vm = vm::of(r, cached).map_err(|error| RequestError::internal(error.to_string()))?;
+    match vm.function(code, Some(r)) {
+        Ok(function) => Ok(scheduler::run(&vm, host, &function)),
+        Err(error) => {
+            r.log_lines_at(Level::Error, format_args!("{}", error.message));
+            Err(refuse(r, 444))
+        }
+    }
+}
+
+/// A header filter's own answer in place of the response it was shown.
+#[derive(Default)]
+struct Refusal {
+    status: Cell<Option<u16>>,
+    /// The answer is under way: the filters see it, and the same verdict counts no more.
+    taken: Cell<bool>,
+}
+
+/// The answer that a header filter gave in place of the response, if it was not given yet.
+pub(crate) fn refused(r: &Request) -> Option<u16> {
+    let refusal = r.find_ctx::<Refusal>()?;
+    let status = refusal.status.get()?;
+    (!r.header_sent.get() && !refusal.taken.replace(true)).then_some(status)
+}
+
+fn refuse(r: &Request, status: u16) -> RequestError {
+    let refusal = r.lasting_ctx::<Refusal>();
+    refusal.status.set(Some(status));
+    RequestError::Internal { status, level: Level::Error, message: "".into() }
+}
+
+/// What becomes of a response whose header filter has ended: `ngx.exit` answers something else.
+fn header_ended(r: &RequestRef, outcome: &Outcome) -> Result<(), RequestError> {
+    note(r, LuaPhase::HeaderFilter, outcome);
+    let status = match outcome {
+        Outcome::Failed(_) | Outcome::Ended(Ending::Error) => 444,
+        Outcome::Ended(Ending::Status(status)) => *status,
+        Outcome::Finished | Outcome::Ended(_) | Outcome::Waits(..) => return Ok(()),
+    };
+    let known = r.find_ctx::<Refusal>().and_then(|refusal| refusal.status.get());
+    if known == Some(status) && status != 444 {
+        return Ok(());
+    }
+    Err(refuse(r, status))
+}
+
+/// Lua code that edits one response's body.
+struct LuaBodyFilter {
+    code: Arc<Code>,
+    cached: bool,
+    /// The code has ended the body early: what follows is dropped.
+    ended: bool,
+    /// What code that waited has put out.
+    late: Rc<RefCell<Late>>,
+}
+
+#[derive(Default)]
+struct Late {
+    waiting: bool,
+    arg: BodyArg,
+}
+
+impl BodyFilter for LuaBodyFilter {
+    fn filter(
+        &mut self,
+        r: &RequestRef,
+        piece: Piece,
+        out: &mut Pieces,
+    ) -> Result<FilterStep<()>, RequestError> {
+        let arg = match piece {
+            _ if self.ended => return Ok(FilterStep::Now(())),
+            Piece::Data(data) => BodyArg { data, ..BodyArg::default() },
+            Piece::Flush => BodyArg { flush: true, ..BodyArg::default() },
+            Piece::Last => BodyArg { eof: true, ..BodyArg::default() },
+            other => {
+                out.push(other);
+                return Ok(FilterStep::Now(()));
+            }
+        };
+        let host = Rc::new(Host::with(r, LuaPhase::BodyFilter, PhaseIo::Body(arg)));
+        match run(&self.code, self.cached, r, &host)? {
+            Outcome::Waits(running) => {
+                let (r, late) = (r.clone(), self.late.clone());
+                late.borrow_mut().waiting = true;
+                Ok(FilterStep::Wait(Box::pin(async move {
+                    let outcome = running.await;
+                    late.borrow_mut().arg = body_ended(&r, &host, &outcome)?;
+                    Ok(())
+                })))
+            }
+            settled => {
+                self.put(body_ended(r, &host, &settled)?, out);
+                Ok(FilterStep::Now(()))
+            }
+        }
+    }
+
+    fn pending(&self) -> bool {
+        self.late.borrow().waiting
+    }
+
+    fn more(&mut self, _r: &RequestRef, out: &mut Pieces) -> Result<(), RequestError> {
+        let late = std::mem::take(&mut *self.late.borrow_mut());
+        self.put(late.arg, out);
+        Ok(())
+    }
+}
+
+impl LuaBodyFilter {
+    fn put(&mut self, arg: BodyArg, out: &mut Pieces) {
+        if !arg.data.is_empty() {
+            out.push(Piece::Data(arg.data));
+        }
+        if arg.flush {
+            out.push(Piece::Flush);
+        }
+        if arg.eof {
+            self.ended = true;
+            out.push(Piece::Last);
+        }
+    }
+}
+
+/// What `ngx.arg` holds when the code has ended. A failure, or a result that says so, cuts the response.
+fn body_ended(r: &RequestRef, host: &Host, outcome: &Outcome) -> Result<BodyArg, RequestError> {
+    note(r, LuaPhase::BodyFilter, outcome);
+    match (&mut *host.io.borrow_mut(), outcome) {
+        (_, Outcome::Failed(_) | Outcome::Ended(_)) => Err(RequestError::Cut("".into())),
+        (PhaseIo::Body(arg), _) if arg.fails() => Err(RequestError::Cut("".into())),
+        (PhaseIo::Body(arg), _) => Ok(std::mem::take(arg)),
+        _ => Ok(BodyArg::default()),
     }
 }

@@ -2,40 +2,91 @@
 
 use crate::{
     code::Code,
+    filter,
     host::{Host, LuaPhase},
     scheduler::{self, Ending, Outcome},
+    settings::Loc,
     vm,
 };
-use moonrest_http::{phase::LocalBoxFuture, prelude::*};
+use moonrest_http::{
+    phase::LocalBoxFuture,
+    prelude::*,
+    script::{ScriptFlow, ScriptOp, ScriptStep},
+};
+use std::rc::Rc;
 
 /// `*_by_lua*` of one location and phase.
 pub(crate) struct LuaHandler {
     code: Arc<Code>,
     phase: LuaPhase,
+    cached: bool,
+    need_body: bool,
 }
 
 impl LuaHandler {
-    pub(crate) fn new(code: Arc<Code>, phase: LuaPhase) -> Self {
-        Self { code, phase }
+    pub(crate) fn new(code: Arc<Code>, phase: LuaPhase, loc: &Loc) -> Self {
+        Self { code, phase, cached: loc.code_cache(), need_body: loc.need_request_body() }
+    }
+
+    fn run(&self, r: &RequestRef) -> Result<Step, RequestError> {
+        run(&self.code, self.phase, self.cached, r)
     }
 }
 
 impl PhaseHandler for LuaHandler {
     fn handle(&self, r: &RequestRef) -> Result<Step, RequestError> {
-        let Some(vm) = vm::present() else {
-            return Err(RequestError::internal("the Lua VM is missing"));
-        };
-        let (host, outcome) = scheduler::start(&vm, &self.code, r, self.phase);
-        match outcome {
-            Outcome::Waits(running) => {
-                let r = r.clone();
-                Step::wait(async move {
-                    let settled = running.await;
-                    finish(&r, &host, settled)?.settled().await
-                })
-            }
-            settled => finish(r, &host, settled),
+        if !self.need_body {
+            return self.run(r);
         }
+        let (r, code, phase, cached) = (r.clone(), self.code.clone(), self.phase, self.cached);
+        Step::wait(async move {
+            moonrest_http::body::read(&r).await?;
+            run(&code, phase, cached, &r)?.settled().await
+        })
+    }
+}
+
+fn run(code: &Code, phase: LuaPhase, cached: bool, r: &RequestRef) -> Result<Step, RequestError> {
+    let vm = vm::of(r, cached).map_err(|error| RequestError::internal(error.to_string()))?;
+    let function = match vm.function(code, Some(r)) {
+        Ok(function) => function,
+        Err(error) => {
+            r.log_lines_at(Level::Error, format_args!("{}", error.message));
+            return Step::finish(error.status);
+        }
+    };
+    let host = Rc::new(Host::of(r, phase));
+    match scheduler::run(&vm, &host, &function) {
+        Outcome::Waits(running) => {
+            let r = r.clone();
+            Step::wait(async move {
+                let settled = running.await;
+                finish(&r, &host, settled)?.settled().await
+            })
+        }
+        settled => finish(r, &host, settled),
+    }
+}
+
+/// Lua code that runs before the rewrite script of its location: `server_rewrite_by_lua*`, and `rewrite_by_lua*` that
+/// is not postponed.
+pub(crate) struct BeforeScript(pub LuaHandler);
+
+impl ScriptOp for BeforeScript {
+    fn run(&self, r: &RequestRef) -> Result<ScriptStep, RequestError> {
+        Ok(match self.0.handle(r)? {
+            Step::Now(flow) => ScriptStep::Now(in_script(flow)),
+            Step::Wait(wait) => ScriptStep::Wait(Box::pin(async move { wait.await.map(in_script) })),
+        })
+    }
+}
+
+fn in_script(flow: Flow) -> ScriptFlow {
+    match flow {
+        Flow::Next | Flow::PhaseDone => ScriptFlow::Next,
+        Flow::Finish(status) => ScriptFlow::Finish(status),
+        Flow::Responded => ScriptFlow::Responded,
+        Flow::Redirected => ScriptFlow::Redirected,
     }
 }
 
@@ -55,6 +106,9 @@ impl Settled for Step {
 
 /// What the phase does when the code has ended.
 fn finish(r: &RequestRef, host: &Host, outcome: Outcome) -> Result<Step, RequestError> {
+    if let Some(status) = filter::refused(r) {
+        return Step::finish(status);
+    }
     let ending = match outcome {
         Outcome::Finished => None,
         Outcome::Ended(ending) => Some(ending),
@@ -64,15 +118,21 @@ fn finish(r: &RequestRef, host: &Host, outcome: Outcome) -> Result<Step, Request
     match ending {
         Some(Ending::Redirected) => Ok(Step::Now(Flow::Redirected)),
         Some(Ending::Error) => Step::finish(444),
-        Some(Ending::Status(status)) if !r.header_sent.get() && !(200..300).contains(&status) => {
-            Step::finish(status)
-        }
+        // These end the request even in the middle of a response.
+        Some(Ending::Status(status @ (408 | 444 | 499))) => Step::finish(status),
+        Some(Ending::Status(status)) if !r.header_sent.get() && needs_page(status) => Step::finish(status),
         Some(Ending::Status(_)) => complete(r),
+        Some(Ending::Declined) if !r.header_sent.get() => Step::next(),
         _ if host.responding.get() || r.header_sent.get() => complete(r),
         _ if host.phase == LuaPhase::Content => complete(r),
-        Some(Ending::Ok) if host.phase == LuaPhase::Access => Step::done(),
+        Some(Ending::Ok) | None if host.phase == LuaPhase::Access => Step::done(),
         _ => Step::next(),
     }
+}
+
+/// Whether the server answers for itself with this status.
+fn needs_page(status: u16) -> bool {
+    status == 204 || !(200..300).contains(&status)
 }
 
 /// Ends the response; an empty one if nothing was sent.
@@ -84,25 +144,48 @@ fn complete(r: &RequestRef) -> Result<Step, RequestError> {
                 out.status = 200;
             }
         }
-        r.set_content_type();
+        if Loc::of(r).is_none_or(Loc::use_default_type) {
+            r.set_content_type();
+        }
     }
-    r.respond_pieces(Vec::new())
+    let step = r.respond_pieces(Vec::new());
+    // A header filter may have refused this answer.
+    match filter::refused(r) {
+        Some(status) => Step::finish(status),
+        None => step,
+    }
 }
 
 /// `log_by_lua*`.
-pub(crate) struct LuaLog(pub Arc<Code>);
+pub(crate) struct LuaLog {
+    pub code: Arc<Code>,
+    pub cached: bool,
+}
 
 impl LogHandler for LuaLog {
     fn log(&self, r: &RequestRef) -> Option<LocalBoxFuture<()>> {
-        let vm = vm::present()?;
-        let (_, outcome) = scheduler::start(&vm, &self.0, r, LuaPhase::Log);
-        match outcome {
+        let vm = match vm::of(r, self.cached) {
+            Ok(vm) => vm,
+            Err(error) => {
+                moonrest_http::error!(r, "{error}");
+                return None;
+            }
+        };
+        let function = match vm.function(&self.code, Some(r)) {
+            Ok(function) => function,
+            Err(error) => {
+                r.log_lines_at(Level::Error, format_args!("{}", error.message));
+                return None;
+            }
+        };
+        let host = Rc::new(Host::of(r, LuaPhase::Log));
+        match scheduler::run(&vm, &host, &function) {
             Outcome::Waits(running) => {
                 let r = r.clone();
-                Some(Box::pin(async move { note(&r, &running.await) }))
+                Some(Box::pin(async move { note(&r, LuaPhase::Log, &running.await) }))
             }
             settled => {
-                note(r, &settled);
+                note(r, LuaPhase::Log, &settled);
                 None
             }
         }
@@ -110,8 +193,9 @@ impl LogHandler for LuaLog {
 }
 
 /// In phases that answer nothing, an error is only logged.
-pub(crate) fn note(r: &RequestRef, outcome: &Outcome) {
+pub(crate) fn note(r: &RequestRef, phase: LuaPhase, outcome: &Outcome) {
     if let Outcome::Failed(error) = outcome {
-        moonrest_http::error!(r, "failed to run log_by_lua*: {}", scheduler::describe(error));
+        let error = scheduler::describe_call(error);
+        r.log_lines_at(Level::Error, format_args!("failed to run {}: {error}", phase.directive()));
     }
 }

@@ -1,7 +1,11 @@
 //! What Lua code runs for: lent to the VM for the length of one resume.
 
-use crate::{ffi::ctx, scheduler::Operation};
-use moonrest_core::Log;
+use crate::{
+    ffi::ctx,
+    phase_io::PhaseIo,
+    scheduler::{ENTRY, Key, Operation, Threads},
+};
+use moonrest_core::{Level, Log};
 use moonrest_http::{Request, RequestRef};
 use std::{
     cell::{Cell, OnceCell, RefCell},
@@ -15,12 +19,15 @@ use std::{
 pub(crate) enum LuaPhase {
     Init,
     InitWorker,
+    ExitWorker,
+    Set,
     ServerRewrite,
     Rewrite,
     Access,
     Precontent,
     Content,
     HeaderFilter,
+    BodyFilter,
     Log,
 }
 
@@ -30,14 +37,40 @@ impl LuaPhase {
         match self {
             Self::Init => "init",
             Self::InitWorker => "init_worker",
+            Self::ExitWorker => "exit_worker",
+            Self::Set => "set",
             Self::ServerRewrite => "server_rewrite",
             Self::Rewrite => "rewrite",
             Self::Access => "access",
             Self::Precontent => "precontent",
             Self::Content => "content",
             Self::HeaderFilter => "header_filter",
+            Self::BodyFilter => "body_filter",
             Self::Log => "log",
         }
+    }
+
+    /// How error messages call it.
+    pub(crate) const fn directive(self) -> &'static str {
+        match self {
+            Self::Init => "init_by_lua*",
+            Self::InitWorker => "init_worker_by_lua*",
+            Self::ExitWorker => "exit_worker_by_lua*",
+            Self::Set => "set_by_lua*",
+            Self::ServerRewrite => "server_rewrite_by_lua*",
+            Self::Rewrite => "rewrite_by_lua*",
+            Self::Access => "access_by_lua*",
+            Self::Precontent => "precontent_by_lua*",
+            Self::Content => "content_by_lua*",
+            Self::HeaderFilter => "header_filter_by_lua*",
+            Self::BodyFilter => "body_filter_by_lua*",
+            Self::Log => "log_by_lua*",
+        }
+    }
+
+    /// Whether it is one of the phases that make a response, where the request's course may still be changed.
+    pub(crate) const fn makes_response(self) -> bool {
+        matches!(self, Self::ServerRewrite | Self::Rewrite | Self::Access | Self::Precontent | Self::Content)
     }
 }
 
@@ -49,9 +82,17 @@ pub(crate) struct Host {
     pub log: Arc<Log>,
     /// Lua has sent something, or means to: the response must be ended.
     pub responding: Cell<bool>,
-    state: OnceCell<Rc<State>>,
-    /// What the next `coroutine._yield` waits for: an FFI entry, which cannot wait itself, has left it.
+    /// The thread that runs and its coroutine's number.
+    pub running: Cell<(Key, usize)>,
+    /// All threads, once one of them had to wait.
+    pub threads: RefCell<Option<Box<Threads>>>,
+    /// What an FFI entry asked for; `coroutine._yield()` then waits for it.
     pub pending: RefCell<Option<Operation>>,
+    /// How often in a row threads gave way without waiting.
+    pub turns: Cell<u32>,
+    /// What the phase hands to its code and gets back.
+    pub io: RefCell<PhaseIo>,
+    state: OnceCell<Rc<State>>,
 }
 
 /// What Lua code knows of a request from phase to phase. An internal redirect forgets it.
@@ -78,26 +119,48 @@ impl Drop for State {
 
 impl Host {
     pub(crate) fn of(request: &RequestRef, phase: LuaPhase) -> Self {
-        Self {
-            request: Some(request.clone()),
-            phase,
-            log: request.log().clone(),
-            responding: Cell::new(false),
-            state: OnceCell::new(),
-            pending: RefCell::new(None),
-        }
+        Self { request: Some(request.clone()), ..Self::without_request(phase, request.log().clone()) }
     }
 
-    /// For code that runs for no request.
     pub(crate) fn without_request(phase: LuaPhase, log: Arc<Log>) -> Self {
         Self {
             request: None,
             phase,
             log,
             responding: Cell::new(false),
-            state: OnceCell::new(),
+            running: Cell::new((ENTRY, 0)),
+            threads: RefCell::new(None),
             pending: RefCell::new(None),
+            turns: Cell::new(0),
+            io: RefCell::default(),
+            state: OnceCell::new(),
         }
+    }
+
+    /// The same with what the phase hands over.
+    pub(crate) fn with(request: &RequestRef, phase: LuaPhase, io: PhaseIo) -> Self {
+        Self { io: RefCell::new(io), ..Self::of(request, phase) }
+    }
+
+    /// Writes to the error log; a message of several lines keeps them.
+    pub(crate) fn log(&self, level: Level, message: std::fmt::Arguments<'_>) {
+        match &self.request {
+            Some(r) => r.log_lines_at(level, message),
+            None => self.log.write_lines(level, None, message),
+        }
+    }
+
+    /// Whether anybody listens to lines of this level.
+    pub(crate) fn listens(&self, level: Level) -> bool {
+        match &self.request {
+            Some(r) => r.log().enabled(level),
+            None => self.log.enabled(level),
+        }
+    }
+
+    /// Whether subrequests are under way, which keep `ngx.exit` and the like from ending the handler.
+    pub(crate) fn has_subrequests(&self) -> bool {
+        self.threads.borrow().as_ref().is_some_and(|threads| threads.has_subrequests())
     }
 
     /// What `thread.exdata()` shows: the request's address, the same until it ends. Where there is none, something else

@@ -18,8 +18,12 @@ mod filter;
 mod handler;
 mod host;
 mod library;
+mod phase_io;
 mod response_fields;
 mod scheduler;
+mod semaphore;
+mod set;
+mod settings;
 mod vm;
 
 pub use directives::HttpLua;

@@ -3,21 +3,23 @@
 use crate::{
     api,
     code::{Code, Source},
-    directives::Main,
     ffi::{self, ctx},
     host::{Host, LuaPhase},
     library, scheduler,
+    settings::Main,
 };
 use moonrest_core::Level;
-use moonrest_http::{Request, worker::Worker};
+use moonrest_http::{Request, RequestRef, worker::Worker};
 use moonrest_luajit::{Form, LuaError, LuaResult, Options, Ref, Vm};
-use std::{cell::RefCell, collections::HashMap, os::unix::ffi::OsStrExt, rc::Rc};
+use std::{cell::RefCell, collections::HashMap, os::unix::ffi::OsStrExt, path::PathBuf, rc::Rc, sync::Arc};
 
 /// The VM and what it has loaded.
 pub(crate) struct WorkerVm {
     pub vm: Vm,
     /// resty.core's table of `ngx.ctx` tables.
     pub ctx_tables: Option<Ref>,
+    main: Arc<Main>,
+    prefix: PathBuf,
     inline: RefCell<HashMap<usize, Ref>>,
     files: RefCell<HashMap<Vec<u8>, Ref>>,
 }
@@ -31,15 +33,55 @@ pub(crate) fn present() -> Option<Rc<WorkerVm>> {
     PRESENT.with_borrow(Clone::clone)
 }
 
-/// Makes this worker's VM.
-pub(crate) fn start(main: &Main, worker: &Worker) {
+/// The VM that runs code for a request: the worker's, or one of its own where `lua_code_cache` is off.
+pub(crate) fn of(r: &RequestRef, cached: bool) -> LuaResult<Rc<WorkerVm>> {
+    let shared = present().ok_or_else(|| LuaError::exactly("the worker has no Lua VM"))?;
+    if cached {
+        return Ok(shared);
+    }
+    let own = r.ctx::<OwnVm>();
+    if let Some(vm) = &*own.0.borrow() {
+        return Ok(vm.clone());
+    }
+    let fresh = Rc::new(WorkerVm::new(shared.main.clone(), shared.prefix.clone(), r.log())?);
+    fresh.init(r.log())?;
+    *own.0.borrow_mut() = Some(fresh.clone());
+    Ok(fresh)
+}
+
+/// A request's own VM.
+#[derive(Default)]
+struct OwnVm(RefCell<Option<Rc<WorkerVm>>>);
+
+/// Makes this worker's VM and runs `init_by_lua*` in it.
+///
+/// # Errors
+/// Why the worker cannot serve.
+pub(crate) fn start(main: &Arc<Main>, worker: &Worker) -> Result<(), String> {
     ffi::worker::start(worker);
-    match WorkerVm::new(main, worker) {
-        Ok(vm) => PRESENT.set(Some(Rc::new(vm))),
-        Err(error) => {
-            let message = String::from_utf8_lossy(error.message()).into_owned();
-            worker.log.write(Level::Alert, None, format_args!("failed to create the Lua VM: {message}"));
-        }
+    let made = WorkerVm::new(main.clone(), worker.http.prefix.clone(), &worker.log)
+        .map_err(|error| lossy(&error))?;
+    made.init(&worker.log).map_err(|error| lossy(&error))?;
+    PRESENT.set(Some(Rc::new(made)));
+    Ok(())
+}
+
+/// Runs `init_worker_by_lua*`.
+pub(crate) fn init_worker(main: &Main, worker: &Worker) {
+    run_for_worker(main.init_worker.as_deref(), LuaPhase::InitWorker, worker);
+}
+
+/// Runs `exit_worker_by_lua*`.
+pub(crate) fn exit_worker(main: &Main, worker: &Worker) {
+    run_for_worker(main.exit_worker.as_deref(), LuaPhase::ExitWorker, worker);
+}
+
+fn run_for_worker(code: Option<&Code>, phase: LuaPhase, worker: &Worker) {
+    if let (Some(code), Some(vm)) = (code, present())
+        && let Err(message) = run_outside_requests(&vm, code, phase, &worker.log)
+    {
+        let name = phase.directive().trim_end_matches('*');
+        worker.log.write_lines(Level::Error, None, format_args!("{name} error: {message}"));
     }
 }
 
@@ -49,55 +91,96 @@ pub(crate) fn stop() {
     PRESENT.set(None);
 }
 
+/// Why code could not be loaded.
+#[derive(Debug)]
+pub(crate) struct LoadError {
+    /// The line for the error log.
+    pub message: String,
+    /// What a phase that can answer answers.
+    pub status: u16,
+}
+
+/// What tells of new global variables; comes after `init_by_lua*`, which may make them.
+const GLOBAL_GUARD: &[u8] = include_bytes!("global_guard.lua");
+
 impl WorkerVm {
-    fn new(main: &Main, worker: &Worker) -> LuaResult<Self> {
+    fn new(main: Arc<Main>, prefix: PathBuf, log: &Arc<moonrest_core::Log>) -> LuaResult<Self> {
         let vm = Vm::new(&Options::default())?;
-        let prefix = worker.http.prefix.as_os_str().as_bytes();
+        let shown = prefix.as_os_str().as_bytes();
         if let Some(path) = &main.package_path {
             let present = vm.package_path()?;
-            vm.set_package_path(&search_path(path, &present, prefix))?;
+            vm.set_package_path(&search_path(path, &present, shown))?;
         }
         if let Some(path) = &main.package_cpath {
             let present = vm.package_cpath()?;
-            vm.set_package_cpath(&search_path(path, &present, prefix))?;
+            vm.set_package_cpath(&search_path(path, &present, shown))?;
         }
         vm.embed_defaults(library::MODULES);
-        vm.with(|stack| api::install(stack, prefix))?;
-        library::start(&vm, &worker.log)?;
+        vm.with(|stack| api::install(stack, shown))?;
+        library::start(&vm, log)?;
         let ctx_tables = vm.with(|stack| ctx::find_tables(stack))?;
-        Ok(Self { vm, ctx_tables, inline: RefCell::default(), files: RefCell::default() })
+        Ok(Self { vm, ctx_tables, main, prefix, inline: RefCell::default(), files: RefCell::default() })
+    }
+
+    /// Runs `init_by_lua*`, then has writes to new globals reported. What fails is logged.
+    fn init(&self, log: &Arc<moonrest_core::Log>) -> LuaResult<()> {
+        if let Some(code) = &self.main.init {
+            let name = match &code.source {
+                Source::Inline { .. } => "init_by_lua",
+                Source::File(_) => "init_by_lua_file",
+            };
+            run_outside_requests(self, code, LuaPhase::Init, log).map_err(|message| {
+                log.write_lines(Level::Error, None, format_args!("{name} error: {message}"));
+                LuaError::exactly(format!("{name} failed"))
+            })?;
+        }
+        self.vm.with(|stack| {
+            let guard = stack.load(GLOBAL_GUARD, "=_G write guard", Form::Text)?;
+            stack.call(guard, ()).map(|_| ())
+        })
     }
 
     /// The function of a piece of code, compiled on first use.
-    pub(crate) fn function(&self, code: &Code, r: Option<&Request>) -> LuaResult<Ref> {
+    pub(crate) fn function(&self, code: &Code, r: Option<&Request>) -> Result<Ref, LoadError> {
         match &code.source {
             Source::Inline { name, text } => {
                 if let Some(known) = self.inline.borrow().get(&code.id) {
                     return Ok(known.clone());
                 }
-                let function = self.load(text, &format!("={name}"))?;
+                let function = self.load(text, &format!("={name}")).map_err(|error| LoadError {
+                    message: format!("failed to load inlined Lua code: {}", lossy(&error)),
+                    status: 500,
+                })?;
                 self.inline.borrow_mut().insert(code.id, function.clone());
                 Ok(function)
             }
-            Source::File(path) => {
-                let path = match (path.as_static(), r) {
-                    (Some(path), _) => path.to_vec(),
-                    (None, Some(r)) => path.eval(r).into_owned(),
-                    (None, None) => return Err(LuaError::exactly("the file's name has variables")),
+            Source::File(file) => {
+                let path = match r {
+                    Some(r) => file.eval(r),
+                    None => file.fixed().unwrap_or_default(),
                 };
-                if let Some(known) = self.files.borrow().get(&path) {
+                if let Some(known) = self.files.borrow().get(&*path) {
                     return Ok(known.clone());
                 }
-                let shown = String::from_utf8_lossy(&path).into_owned();
-                let text = std::fs::read(std::ffi::OsStr::from_bytes(&path)).map_err(|error| {
-                    let error = moonrest_core::env::os_error(&error);
-                    LuaError::exactly(format!("cannot open {shown} ({error})"))
-                })?;
-                let function = self.load(&text, &format!("@{shown}"))?;
-                self.files.borrow_mut().insert(path, function.clone());
+                let function = self.load_file(&path)?;
+                self.files.borrow_mut().insert(path.into_owned(), function.clone());
                 Ok(function)
             }
         }
+    }
+
+    fn load_file(&self, path: &[u8]) -> Result<Ref, LoadError> {
+        let shown = String::from_utf8_lossy(path);
+        let failed = |why: String, status| LoadError {
+            message: format!("failed to load external Lua file \"{shown}\": {why}"),
+            status,
+        };
+        let text = std::fs::read(std::ffi::OsStr::from_bytes(path)).map_err(|error| {
+            let status = if error.kind() == std::io::ErrorKind::NotFound { 404 } else { 503 };
+            failed(cannot_open(&shown, &error), status)
+        })?;
+        self.load(without_first_comment(&text), &format!("@{shown}"))
+            .map_err(|error| failed(lossy(&error), 500))
     }
 
     fn load(&self, text: &[u8], name: &str) -> LuaResult<Ref> {
@@ -106,6 +189,26 @@ impl WorkerVm {
             stack.keep(function)
         })
     }
+}
+
+fn lossy(error: &LuaError) -> String {
+    String::from_utf8_lossy(error.message()).into_owned()
+}
+
+/// As Lua words it.
+pub(crate) fn cannot_open(name: &str, error: &std::io::Error) -> String {
+    let text = moonrest_core::env::os_error(error);
+    let text = text.split_once(": ").map_or(&*text, |(_, text)| text);
+    format!("cannot open {name}: {text}")
+}
+
+/// The text of a file without a first line that begins with `#`, whose end stays, so that lines keep their numbers.
+pub(crate) fn without_first_comment(text: &[u8]) -> &[u8] {
+    if !text.starts_with(b"#") {
+        return text;
+    }
+    let end = text.iter().position(|byte| *byte == b'\n').unwrap_or(text.len());
+    text.get(end..).unwrap_or_default()
 }
 
 /// `;;` stands for the present path, `$prefix` for the server's prefix.
@@ -130,13 +233,18 @@ fn search_path(wanted: &[u8], present: &[u8], prefix: &[u8]) -> Vec<u8> {
 }
 
 /// Runs code that belongs to no request (`init*`). It must not wait.
-pub(crate) fn run_outside_requests(code: &Code, phase: LuaPhase, worker: &Worker) {
-    let Some(vm) = present() else { return };
-    let host = Host::without_request(phase, worker.log.clone());
-    if let Err(error) = scheduler::run_at_once(&vm, code, &host) {
-        let error = scheduler::describe(&error);
-        worker.log.write(Level::Error, None, format_args!("{} error: {error}", phase.name()));
-    }
+///
+/// # Errors
+/// What went wrong, with the traceback.
+pub(crate) fn run_outside_requests(
+    vm: &WorkerVm,
+    code: &Code,
+    phase: LuaPhase,
+    log: &Arc<moonrest_core::Log>,
+) -> Result<(), String> {
+    let function = vm.function(code, None).map_err(|error| error.message)?;
+    let host = Host::without_request(phase, log.clone());
+    scheduler::run_at_once(vm, &function, &host).map_err(|error| scheduler::describe_call(&error))
 }
 
 thread_local! {
@@ -144,14 +252,14 @@ thread_local! {
     static CHECKER: RefCell<Option<Vm>> = const { RefCell::new(None) };
 }
 
-/// Compiles a text without running it.
+/// Compiles a text, or the contents of a file, without running it. `name` as `Stack::load` takes it.
 pub(crate) fn check(name: &str, text: &[u8]) -> LuaResult<()> {
     CHECKER.with_borrow_mut(|checker| {
         let vm = match checker {
             Some(vm) => vm,
             none => none.insert(Vm::new(&Options::default())?),
         };
-        vm.with(|stack| stack.load(text, &format!("={name}"), Form::Text).map(|_| ()))
+        vm.with(|stack| stack.load(text, name, Form::TextOrBytecode).map(|_| ()))
     })
 }
 
@@ -167,7 +275,7 @@ mod tests {
 
     #[test]
     fn syntax_errors_name_the_place() {
-        let error = check("content_by_lua(nginx.conf:3)", b"\nreturn +").unwrap_err();
+        let error = check("=content_by_lua(nginx.conf:3)", b"\nreturn +").unwrap_err();
         let text = String::from_utf8_lossy(error.message()).into_owned();
         assert!(text.starts_with("content_by_lua(nginx.conf:3):2: unexpected symbol"), "{text}");
     }

@@ -90,6 +90,12 @@ impl<'c> Call<'c> {
         Return { count: count.try_into().unwrap_or(0), operation: None, suspends: false }
     }
 
+    /// Where the function stands that called.
+    pub fn caller(&self) -> Option<traceback::Place> {
+        // SAFETY: a live state in Rust's turn.
+        unsafe { traceback::place(self.stack.l, 1) }
+    }
+
     /// Whether this call may suspend: no C function, and no call from Rust, is between here and the resume.
     pub fn can_suspend(&self) -> bool {
         // SAFETY: reads the state of a live coroutine.
@@ -106,7 +112,7 @@ impl<'c> Call<'c> {
     /// As `suspend`, with an operation that is boxed already.
     pub fn suspend_boxed(&self, operation: Box<dyn Any>, values: impl IntoLuaMulti) -> LuaResult<Return> {
         if !self.can_suspend() {
-            return Err(LuaError::new("attempt to yield across C-call boundary"));
+            return Err(LuaError::exactly("attempt to yield across C-call boundary"));
         }
         coroutines::push_marks(&self.stack, false)?;
         let count = values.push_all(&self.stack)?;
@@ -116,7 +122,7 @@ impl<'c> Call<'c> {
     /// Yields these values without an operation, as `coroutine.yield` does.
     pub fn yield_values(&self, values: impl IntoLuaMulti) -> LuaResult<Return> {
         if !self.can_suspend() {
-            return Err(LuaError::new("attempt to yield across C-call boundary"));
+            return Err(LuaError::exactly("attempt to yield across C-call boundary"));
         }
         Ok(Return { count: values.push_all(&self.stack)?, operation: None, suspends: true })
     }

@@ -133,9 +133,22 @@ impl Coroutine {
         self.push(|stack| coroutines::push_marks(stack, false).map(|()| 2))
     }
 
-    /// Marks a coroutine that has finished as one whose results are still to be fetched. They follow two slots.
-    pub fn retire(&self, succeeded: bool) -> LuaResult<()> {
-        self.mark_below(coroutines::ZOMBIE, succeeded)
+    /// Marks a coroutine that has finished as one whose results are still to be fetched, with `Stack::push_results`.
+    pub fn retire(&self) -> LuaResult<()> {
+        self.mark_below(coroutines::ZOMBIE, true)
+    }
+
+    /// As `retire`, for a coroutine that failed: its result is the error.
+    pub fn retire_failed(&self, error: &LuaError) -> LuaResult<()> {
+        self.clear()?;
+        self.push(|stack| {
+            match error.value() {
+                Some(value) => stack.push(value)?,
+                None => stack.push(error.message())?,
+            }
+            Ok(1)
+        })?;
+        self.mark_below(coroutines::ZOMBIE, false)
     }
 
     /// Marks a coroutine as one that will not run any more, whatever it is doing.
@@ -359,6 +372,13 @@ impl<'s> Stack<'s> {
             let anchor = self.shared.refer(self.l);
             Ok(Coroutine { shared: self.shared.handle(), l, anchor, pooled: false })
         }
+    }
+
+    /// Pushes what a retired coroutine has to give: whether it succeeded, then its results or the error.
+    pub fn push_results(&self, retired: &Coroutine) -> LuaResult<()> {
+        let l = self.l;
+        self.reserve_many(0)?;
+        retired.stack(|stack| copy(stack, 2, stack.len(), l))?
     }
 
     /// The coroutine this stack belongs to; nothing for the main state.

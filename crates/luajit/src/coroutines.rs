@@ -51,10 +51,13 @@ pub(crate) fn install(stack: &Stack<'_>) -> LuaResult<()> {
     })?;
     let chunk = stack.load(include_bytes!("lua/coroutines.lua"), "=coroutine", Form::Text)?;
     stack.call(chunk, (Light(WAITS), coroutine, resume, go_on, fail))?;
-    // Upstream's names for the originals; these are as good.
-    for name in ["create", "resume", "wrap", "status"] {
+    // Upstream has LuaJIT's own under one prefix and its scheduler's under the other; these do for both.
+    for name in ["create", "resume", "wrap", "status", "yield"] {
         let function = coroutine.raw_get(stack, name)?;
-        coroutine.raw_set(stack, format!("_{name}"), function)?;
+        coroutine.raw_set(stack, format!("__{name}"), function)?;
+        if name != "yield" {
+            coroutine.raw_set(stack, format!("_{name}"), coroutine.raw_get(stack, name)?)?;
+        }
     }
     Ok(())
 }
@@ -90,7 +93,7 @@ unsafe fn state_of(l: *mut lua_State, co: *mut lua_State) -> &'static str {
             },
             ffi::OK if co == l => "running",
             ffi::OK if ffi::lua_getstack(co, 0, debug.as_mut_ptr()) != 0 => "normal",
-            ffi::OK if mark(co) == Some(ZOMBIE) => "zombie",
+            _ if mark(co) == Some(ZOMBIE) => "zombie",
             // Without frames it is fresh, with its function at the bottom, or it has finished.
             ffi::OK if ffi::lua_type(co, 1) == ffi::TFUNCTION => "suspended",
             _ => "dead",

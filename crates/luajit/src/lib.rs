@@ -118,6 +118,6 @@ pub use interrupt::Interrupter;
 pub use panics::is_running_lua;
 pub use reference::Ref;
 pub use stack::{Function, Results, Slot, Stack, Table, Thread, Userdata, Value};
-pub use traceback::format_coroutines;
+pub use traceback::{Place, format_coroutines};
 pub use userdata::Borrowed;
 pub use vm::{Lua, Options, Vm};

@@ -64,6 +64,34 @@ pub(crate) unsafe fn frames(l: *mut lua_State, level: c_int) -> String {
     out
 }
 
+/// Where a function stood when it called another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The chunk as tracebacks show it.
+    pub source: String,
+    /// The present line; of a C function -1.
+    pub line: i32,
+    /// What the function was called by, if it is a Lua function and that is known.
+    pub function: Option<String>,
+}
+
+/// The place of the function at `level`.
+///
+/// # Safety
+/// A live state in Rust's turn.
+pub(crate) unsafe fn place(l: *mut lua_State, level: c_int) -> Option<Place> {
+    // SAFETY: the caller's promise; the strings are copied at once.
+    unsafe {
+        let debug = frame(l, level, c"Snl")?;
+        let named = !text(debug.namewhat).is_empty() && text(debug.what).starts_with(b"L");
+        Some(Place {
+            source: String::from_utf8_lossy(text(debug.short_src.as_ptr())).into_owned(),
+            line: if debug.currentline > 0 { debug.currentline } else { debug.linedefined },
+            function: named.then(|| String::from_utf8_lossy(text(debug.name)).into_owned()),
+        })
+    }
+}
+
 /// `chunk:line: ` of the function at `level`; empty for a C function.
 ///
 /// # Safety

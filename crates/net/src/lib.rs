@@ -1,6 +1,7 @@
 //! Listeners, connectors, TLS, resolver, connection pools and timers.
 
 pub mod addr;
+pub mod connect;
 pub mod io;
 pub mod report;
 pub mod resolver;

@@ -189,7 +189,7 @@ async fn serve(
     // A socket is closed when nobody accepts from it any more.
     drop(shares);
     for (module, main) in http.registry.iter().zip(&http.mains) {
-        module.start_worker(main, worker);
+        module.start_worker(main, worker)?;
     }
     ready();
     // An error means that the serving process has gone.

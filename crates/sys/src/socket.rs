@@ -243,6 +243,24 @@ pub fn set_transparent(fd: impl AsFd, ipv6: bool) -> io::Result<()> {
     }
 }
 
+/// Gives a unix socket an abstract name that nobody else has, so that datagrams to its peer can be answered.
+///
+/// # Errors
+/// Those of `bind`.
+pub fn bind_any_name(fd: impl AsFd) -> io::Result<()> {
+    let family = libc::AF_UNIX as libc::sa_family_t;
+    // SAFETY: an address of a unix socket that is nothing but its family asks the kernel for a name; the kernel only
+    // reads the two bytes.
+    unsafe {
+        check(libc::bind(
+            fd.as_fd().as_raw_fd(),
+            (&raw const family).cast(),
+            size_of::<libc::sa_family_t>() as libc::socklen_t,
+        ))?;
+    }
+    Ok(())
+}
+
 /// Chooses the port only when connecting, so that many connections to different peers can share one.
 ///
 /// # Errors

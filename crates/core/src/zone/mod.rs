@@ -1,6 +1,7 @@
 //! Shared zones: named memory common to all workers, found again after a reload by name, size and type.
 
 mod arena;
+pub mod dict;
 mod lru;
 mod shard;
 

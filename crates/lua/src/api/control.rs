@@ -1,12 +1,14 @@
 //! `ngx.exit`, `ngx.redirect`, `ngx.exec`, `ngx.get_phase` and the constants they take.
 //! <https://github.com/openresty/lua-nginx-module#ngxexit>
 
-use super::{define, request};
+use super::{define, number_text, only_in, request};
 use crate::{
-    host::Host,
+    host::{Host, LuaPhase},
     scheduler::{Ending, Operation},
 };
-use moonrest_luajit::{Call, Light, LuaError, LuaResult, Return, Stack, Table};
+use moonrest_http::Request;
+use moonrest_luajit::{Call, Light, LuaError, LuaResult, Return, Stack, Table, Value};
+use moonrest_proto::escape::{Unescape, unescape};
 
 pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
     define(stack, ngx, &[("exit", exit), ("redirect", redirect), ("exec", exec), ("get_phase", get_phase)])?;
@@ -61,95 +63,206 @@ fn end(call: &Call<'_>, ending: Ending) -> LuaResult<Return> {
     call.suspend(Operation::End(ending), ())
 }
 
+/// `ngx.exit(status)`.
 fn exit(call: &mut Call<'_>) -> LuaResult<Return> {
     let status: f64 = call.arg(1)?;
-    let ending = request(call, |_, host| Ok(ending_of(host, status as i32)))?;
+    let status = status as i64;
+    if matches!(status, AGAIN | DONE) {
+        return Err(LuaError::exactly(EXIT_REFUSES));
+    }
+    only_in(call, may_exit)?;
+    let ending = request(call, |r, host| Ok(settle_status(r, host, status)))?;
     end(call, ending)
 }
 
-/// How a handler ends by `ngx.exit(status)`.
-pub(crate) fn ending_of(host: &Host, status: i32) -> Ending {
-    let ending = match status {
-        0 => Ending::Ok,
-        -5 => Ending::Declined,
-        i32::MIN..=-1 => Ending::Error,
-        status => Ending::Status(u16::try_from(status).ok().filter(|status| *status <= 999).unwrap_or(500)),
-    };
-    if let (Ending::Status(status), Some(r)) = (ending, &host.request) {
-        {
-            if r.header_sent.get() {
-                if status >= 300 {
-                    moonrest_http::error!(
-                        r,
-                        "attempt to set status {status} via ngx.exit after sending out the response status {}",
-                        r.out().status
-                    );
-                }
-            } else if r.out().status == 0 || status >= 300 {
-                r.out_mut().status = status;
-            }
-        }
+/// The same for an FFI entry.
+///
+/// # Errors
+/// What the caller is to raise.
+pub(crate) fn exit_asked(r: &Request, host: &Host, status: i64) -> Result<Ending, String> {
+    if matches!(status, AGAIN | DONE) {
+        return Err(EXIT_REFUSES.to_owned());
     }
-    ending
+    if !may_exit(host.phase) {
+        return Err(format!("API disabled in the context of {}", host.phase.directive()));
+    }
+    Ok(settle_status(r, host, status))
+}
+
+const EXIT_REFUSES: &str = "bad argument to 'ngx.exit': does not accept NGX_AGAIN or NGX_DONE";
+
+fn may_exit(phase: LuaPhase) -> bool {
+    phase.makes_response() || phase == LuaPhase::HeaderFilter
+}
+
+const AGAIN: i64 = -2;
+const DONE: i64 = -4;
+const DECLINED: i64 = -5;
+
+/// What an exit with this status comes to: a response that is under way keeps its own.
+fn settle_status(r: &Request, host: &Host, status: i64) -> Ending {
+    let status = match status {
+        0 => return Ending::Ok,
+        DECLINED => return Ending::Declined,
+        i64::MIN..=-1 => return Ending::Error,
+        status => u16::try_from(status).ok().filter(|status| *status <= 999).unwrap_or(500),
+    };
+    let sent = r.header_sent.get();
+    let known = r.out().status;
+    if sent && status >= 300 && !matches!(status, 408 | 444 | 499) {
+        if status != known {
+            moonrest_http::error!(
+                r,
+                "attempt to set status {status} via ngx.exit after sending out the response status {known}"
+            );
+        }
+        return Ending::Status(200);
+    }
+    if !sent && known == 0 && status >= 200 && host.phase != LuaPhase::HeaderFilter {
+        r.out_mut().status = status;
+    }
+    Ending::Status(status)
 }
 
 /// `ngx.redirect(uri, status?)`.
 fn redirect(call: &mut Call<'_>) -> LuaResult<Return> {
-    let (uri, status): (&[u8], Option<f64>) = call.args()?;
-    let status = status.map_or(302, |status| status as u16);
-    if !matches!(status, 301 | 302 | 303 | 307 | 308) {
-        return Err(LuaError::new(
-            "only ngx.HTTP_MOVED_TEMPORARILY, ngx.HTTP_MOVED_PERMANENTLY, ngx.HTTP_PERMANENT_REDIRECT, \
-             ngx.HTTP_SEE_OTHER, and ngx.HTTP_TEMPORARY_REDIRECT are allowed",
-        ));
+    if !matches!(call.args_len(), 1 | 2) {
+        return Err(LuaError::new("expecting one or two arguments"));
     }
-    if uri.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
-        return Err(LuaError::new("unsafe byte in redirect uri"));
-    }
-    let uri = uri.to_vec();
+    let uri = call.arg::<&[u8]>(1)?.to_vec();
+    let status = if call.args_len() == 2 { call.arg::<f64>(2)? as i64 } else { 302 };
+    let status = match status {
+        301 | 302 | 303 | 307 | 308 => status as u16,
+        _ => {
+            return Err(LuaError::new(
+                "only ngx.HTTP_MOVED_TEMPORARILY, ngx.HTTP_MOVED_PERMANENTLY, ngx.HTTP_SEE_OTHER, \
+                 ngx.HTTP_PERMANENT_REDIRECT, and ngx.HTTP_TEMPORARY_REDIRECT are allowed",
+            ));
+        }
+    };
+    only_in(call, LuaPhase::makes_response)?;
     request(call, |r, _| {
         if r.header_sent.get() {
             return Err(LuaError::new("attempt to call ngx.redirect after sending out the headers"));
         }
-        r.out_mut().location = Some(uri.into());
+        if let Some(byte) = uri.iter().find(|byte| byte.is_ascii_control() && **byte != b'\t') {
+            let shown = escaped_for_log(&uri);
+            return Err(LuaError::new(format!("unsafe byte \"0x{byte:02x}\" in redirect uri \"{shown}\"")));
+        }
+        let mut out = r.out_mut();
+        // nginx: Lua redirects to a path as it was given, not to an absolute URL.
+        if uri.starts_with(b"/") {
+            out.add("Location", uri);
+        } else {
+            out.location = Some(uri.into());
+        }
+        out.status = status;
         Ok(())
     })?;
     end(call, Ending::Status(status))
 }
 
-/// `ngx.exec(uri, args?)` or `ngx.exec("@name")`; `args` is a string.
+/// Bytes that no log line should have as they are become `\xHH`.
+fn escaped_for_log(text: &[u8]) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text {
+        match byte {
+            0x20..=0x7e if !matches!(byte, b'"' | b'\\') => out.push(char::from(*byte)),
+            byte => out.push_str(&format!("\\x{byte:02X}")),
+        }
+    }
+    out
+}
+
+/// `ngx.exec(uri, args?)` or `ngx.exec("@name")`.
 fn exec(call: &mut Call<'_>) -> LuaResult<Return> {
-    let (uri, args): (&[u8], Option<&[u8]>) = call.args()?;
+    if !matches!(call.args_len(), 1 | 2) {
+        let given = call.args_len();
+        return Err(LuaError::new(format!("expecting one or two arguments, but got {given}")));
+    }
+    let uri = call.arg::<&[u8]>(1)?.to_vec();
     if uri.is_empty() {
         return Err(LuaError::new("The uri argument is empty"));
     }
-    let (uri, args) = (uri.to_vec(), args.unwrap_or_default().to_vec());
+    only_in(call, LuaPhase::makes_response)?;
+    let (path, query) = exec_target(&uri)?;
+    let more = match call.value(2) {
+        Value::Nil => Vec::new(),
+        Value::String(text) => text.to_vec(),
+        Value::Number(number) => number_text(number).into_bytes(),
+        Value::Table(table) => super::args::encode(call, table)?,
+        other => {
+            let given = other.type_name();
+            return Err(LuaError::argument(2, format!("string, number, or table expected, but got {given}")));
+        }
+    };
+    let args = match (query.is_empty(), more.is_empty()) {
+        (true, _) => more,
+        (false, true) => query,
+        (false, false) => [&*query, b"&", &more].concat(),
+    };
     request(call, |r, _| {
         if r.header_sent.get() {
             return Err(LuaError::new("attempt to call ngx.exec after sending out response headers"));
         }
-        if uri.starts_with(b"@") {
-            r.redirect_to_named(&uri);
-            return Ok(());
+        if path.starts_with(b"@") {
+            if !args.is_empty() {
+                moonrest_http::warn!(
+                    r,
+                    "query strings {} ignored when exec'ing named location {}",
+                    String::from_utf8_lossy(&args),
+                    String::from_utf8_lossy(&path)
+                );
+            }
+            r.redirect_to_named(&path);
+        } else {
+            r.redirect_internally(&path, &args);
         }
-        let (path, query) = match uri.iter().position(|byte| *byte == b'?') {
-            Some(at) => (uri.get(..at).unwrap_or_default(), uri.get(at + 1..).unwrap_or_default()),
-            None => (uri.as_slice(), &[][..]),
-        };
-        let args = match (query.is_empty(), args.is_empty()) {
-            (true, _) => args,
-            (false, true) => query.to_vec(),
-            (false, false) => [query, b"&", &args].concat(),
-        };
-        r.redirect_internally(path, &args);
         Ok(())
     })?;
     end(call, Ending::Redirected)
 }
 
+/// The path, decoded, and the query of what `ngx.exec` is given.
+///
+/// # Errors
+/// A path that leads out of the root.
+fn exec_target(uri: &[u8]) -> LuaResult<(Vec<u8>, Vec<u8>)> {
+    let (path, query) = match uri.iter().position(|byte| *byte == b'?') {
+        Some(at) => (uri.get(..at).unwrap_or_default(), uri.get(at + 1..).unwrap_or_default()),
+        None => (uri, &[][..]),
+    };
+    let mut decoded = Vec::with_capacity(path.len());
+    unescape(Unescape::All, path, &mut decoded);
+    let climbs = decoded.split(|byte| *byte == b'/').any(|part| part == b"..");
+    if path.is_empty() || climbs || decoded.contains(&0) {
+        return Err(LuaError::new("unsafe uri"));
+    }
+    Ok((decoded, query.to_vec()))
+}
+
 fn get_phase(call: &mut Call<'_>) -> LuaResult<Return> {
     match call.host(|host: &Host| host.phase.name()) {
         Some(name) => call.ret(name),
-        None => Err(LuaError::new("no phase")),
+        None => Err(LuaError::new("no request ctx found")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exec_takes_paths_with_their_query() {
+        assert_eq!(exec_target(b"/a/b?c=d&e").unwrap(), (b"/a/b".to_vec(), b"c=d&e".to_vec()));
+        assert_eq!(exec_target(b"@named").unwrap(), (b"@named".to_vec(), Vec::new()));
+        for bad in [&b"/a/../b"[..], b"?x", b"..", b"/a\0", b"/%2e%2e/x"] {
+            assert!(exec_target(bad).is_err());
+        }
+    }
+
+    #[test]
+    fn what_could_forge_a_log_line_is_escaped() {
+        assert_eq!(escaped_for_log(b"/a\r\n\"b\\"), r"/a\x0D\x0A\x22b\x5C");
     }
 }

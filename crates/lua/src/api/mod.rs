@@ -1,5 +1,7 @@
 //! The `ngx` table, a file per family.
 
+mod arg;
+mod args;
 mod config;
 mod control;
 mod digest;
@@ -9,11 +11,13 @@ mod output;
 mod pending;
 mod req;
 mod resp;
+mod thread;
 mod time;
 
-pub(crate) use control::ending_of;
+pub(crate) use control::exit_asked;
+pub(crate) use output::number_text;
 
-use crate::host::Host;
+use crate::host::{Host, LuaPhase};
 use moonrest_http::RequestRef;
 use moonrest_luajit::{Call, LuaError, LuaResult, Return, Stack, Table};
 
@@ -33,12 +37,14 @@ pub(crate) fn install(stack: &mut Stack<'_>, prefix: &[u8]) -> LuaResult<()> {
     }
     config::install(stack, ngx, prefix)?;
     output::install(stack, ngx)?;
+    arg::install(stack, ngx)?;
     control::install(stack, ngx)?;
     log::install(stack, ngx)?;
     req::install(stack, ngx)?;
     resp::install(stack, ngx)?;
     digest::install(stack, ngx)?;
     pending::install(stack)?;
+    thread::install(stack, ngx)?;
     time::install(stack, ngx)?;
     escape::install(stack, ngx)
 }
@@ -59,6 +65,18 @@ fn request<R>(call: &Call<'_>, f: impl FnOnce(&RequestRef, &Host) -> LuaResult<R
     match answer.flatten() {
         Some(answer) => answer,
         None => Err(LuaError::new("no request found")),
+    }
+}
+
+/// Refuses a call in phases where it makes no sense, in upstream's words.
+///
+/// # Errors
+/// `API disabled in the context of PHASE`, and as [`request`].
+fn only_in(call: &Call<'_>, makes_sense: fn(LuaPhase) -> bool) -> LuaResult<()> {
+    match call.host(|host: &Host| host.phase) {
+        Some(LuaPhase::Init) | None => Err(LuaError::new("no request found")),
+        Some(phase) if makes_sense(phase) => Ok(()),
+        Some(phase) => Err(LuaError::new(format!("API disabled in the context of {}", phase.directive()))),
     }
 }
 

@@ -29,7 +29,14 @@ pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
 /// Nesting of tables given to `ngx.say`.
 const MAX_DEPTH: usize = 32;
 
-fn append(stack: &mut Stack<'_>, n: u32, value: Value<'_>, depth: usize, out: &mut Vec<u8>) -> LuaResult<()> {
+/// Appends a value as `ngx.say` writes it; the `n`th argument of the function that is called.
+pub(super) fn append(
+    stack: &mut Stack<'_>,
+    n: u32,
+    value: Value<'_>,
+    depth: usize,
+    out: &mut Vec<u8>,
+) -> LuaResult<()> {
     let bad = |what: &str| {
         LuaError::argument(
             n,
@@ -61,7 +68,7 @@ fn append(stack: &mut Stack<'_>, n: u32, value: Value<'_>, depth: usize, out: &m
 }
 
 /// A number as Lua writes it (`%.14g`).
-pub(super) fn number_text(number: f64) -> String {
+pub(crate) fn number_text(number: f64) -> String {
     if number == number.trunc() && number.abs() < 1e15 {
         return format!("{number:.0}");
     }

@@ -21,9 +21,11 @@ mod exit;
 mod hash;
 mod misc;
 mod ndk;
+mod param;
 mod phase;
 mod request;
 mod response;
+mod semaphore;
 mod time;
 mod uri;
 mod var;
@@ -39,6 +41,7 @@ use std::{
 
 pub(crate) const OK: c_int = 0;
 pub(crate) const ERROR: c_int = -1;
+pub(crate) const AGAIN: c_int = -2;
 pub(crate) const DECLINED: c_int = -5;
 /// No Lua code runs for a request.
 pub(crate) const NO_REQ_CTX: c_int = -100;

@@ -10,12 +10,15 @@ use std::ffi::{c_char, c_int};
 const fn bit(phase: LuaPhase) -> c_int {
     match phase {
         LuaPhase::Init => 0,
+        LuaPhase::Set => 0x1,
         LuaPhase::Rewrite => 0x2,
         LuaPhase::Access => 0x4,
         LuaPhase::Content => 0x8,
         LuaPhase::Log => 0x10,
         LuaPhase::HeaderFilter => 0x20,
+        LuaPhase::BodyFilter => 0x40,
         LuaPhase::InitWorker => 0x100,
+        LuaPhase::ExitWorker => 0x2000,
         LuaPhase::ServerRewrite => 0x8000,
         LuaPhase::Precontent => 0x20000,
     }

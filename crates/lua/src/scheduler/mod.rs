@@ -1,25 +1,35 @@
 //! Runs Lua code for a request: a coroutine from the pool, resumed at once; what it waits for is awaited and its results
 //! given back to it.
+//!
+//! ```text
+//! run ── finished ──▶ Outcome; no future ever existed
+//!  │ waits
+//!  ▼
+//! Running, a future over the handler's threads:
+//!     poll a waiting thread's operation ──▶ resume it with the values ──▶ run posted threads ──▶ all wait: Pending
+//! ```
+//!
+//! The entry thread and the light threads of a handler are coroutines side by side. Coroutines that Lua code makes and
+//! resumes run inside them, natively; what these wait for reaches the thread (see `moonrest_luajit`).
 
+mod threads;
 mod values;
 
+pub(crate) use threads::{Doing, Parent, Thread, Threads};
 pub(crate) use values::{Item, Values};
 
-use crate::{
-    code::Code,
-    host::{Host, LuaPhase},
-    vm::WorkerVm,
-};
+use crate::{host::Host, vm::WorkerVm};
+use moonrest_core::Level;
 use moonrest_http::{
     RequestRef,
     phase::{LocalBoxFuture, RequestError},
 };
-use moonrest_luajit::{Coroutine, LuaError, LuaResult, Resumed, Stack, With};
+use moonrest_luajit::{Coroutine, LuaError, LuaResult, Ref, Resumed, Stack, With, format_coroutines};
 use std::{
     future::Future,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 /// What a waiting function of the API leaves for the scheduler: `call.suspend(Operation::Wait(future), ())`.
@@ -33,6 +43,18 @@ pub(crate) enum Operation {
     Subrequests(LocalBoxFuture<Values>),
     /// The handler ends (`ngx.exit`, `ngx.redirect`, `ngx.exec`): nothing of it runs any more.
     End(Ending),
+    /// `ngx.thread.spawn`: a light thread that is ready to run. Gives the thread.
+    Spawn(Box<Spawned>),
+    /// `ngx.thread.wait`: one of these has to end. Gives its results.
+    Join(Vec<Key>),
+}
+
+/// A new light thread: its coroutine, with function and arguments on the stack.
+pub(crate) struct Spawned {
+    pub coroutine: Coroutine,
+    /// The same, for Lua.
+    pub value: Ref,
+    pub parent: Parent,
 }
 
 /// How a handler ends before its code does.
@@ -59,97 +81,274 @@ pub(crate) enum Outcome {
     Failed(LuaError),
 }
 
-/// A handler's code while it waits. As a future it runs on to its end, however often it waits again.
+/// Which thread of a handler: `ENTRY`, or the number of a light thread's coroutine.
+pub(crate) type Key = usize;
+pub(crate) const ENTRY: Key = 0;
+
+/// A handler's code while it waits: all its threads. As a future it runs on to its end, however often it waits again.
 pub(crate) struct Running {
     vm: Rc<WorkerVm>,
     host: Rc<Host>,
-    coroutine: Coroutine,
-    wait: LocalBoxFuture<Values>,
 }
 
-/// Starts a handler's code for a request.
-pub(crate) fn start(vm: &Rc<WorkerVm>, code: &Code, r: &RequestRef, phase: LuaPhase) -> (Rc<Host>, Outcome) {
-    let host = Rc::new(Host::of(r, phase));
-    let started = begin(vm, code, &host);
-    let outcome = match started {
-        Ok((coroutine, resumed)) => match Settled::of(resumed) {
-            Settled::Waits(wait) => {
-                Outcome::Waits(Running { vm: vm.clone(), host: host.clone(), coroutine, wait })
-            }
-            settled => settled.outcome(),
-        },
-        Err(error) => Outcome::Failed(error),
+/// Runs a function as the entry thread of a handler, with the arguments its phase has.
+pub(crate) fn run(vm: &Rc<WorkerVm>, host: &Rc<Host>, function: &Ref) -> Outcome {
+    let started = vm.vm.coroutine().and_then(|coroutine| {
+        host.running.set((ENTRY, coroutine.id()));
+        let args = With(|stack: &Stack<'_>| host.io.borrow().push_args(stack));
+        let resumed = vm.vm.lend(&**host, host.token(), || coroutine.start(function, args))?;
+        Ok((coroutine, resumed))
+    });
+    let (coroutine, resumed) = match started {
+        // Most code ends here.
+        Ok((coroutine, Resumed::Finished)) => return finished(host, &coroutine),
+        Ok((_, Resumed::Failed(error))) | Err(error) => return Outcome::Failed(error),
+        Ok(waits) => waits,
     };
-    (host, outcome)
+    let running = Running { vm: vm.clone(), host: host.clone() };
+    *host.threads.borrow_mut() = Some(Box::new(Threads::new(Thread::new(coroutine, None))));
+    let next = running.settle(ENTRY, resumed);
+    match running.drive(next) {
+        Some(outcome) => outcome,
+        None => Outcome::Waits(running),
+    }
 }
 
-fn begin(vm: &WorkerVm, code: &Code, host: &Rc<Host>) -> LuaResult<(Coroutine, Resumed)> {
-    let function = vm.function(code, host.request())?;
-    let coroutine = vm.vm.coroutine()?;
-    let resumed = vm.vm.lend(&**host, host.token(), || coroutine.start(&function, ()))?;
-    Ok((coroutine, resumed))
+/// The entry thread has returned, its results on the stack.
+fn finished(host: &Host, coroutine: &Coroutine) -> Outcome {
+    match host.io.borrow_mut().keep_answer(coroutine) {
+        Ok(()) => Outcome::Finished,
+        Err(error) => Outcome::Failed(error),
+    }
+}
+
+/// How the run loop goes on.
+enum Next {
+    /// With this thread, which gets these values; none when it starts.
+    Run(Key, Option<Values>),
+    /// With a posted thread, if there is one.
+    Posted,
+    /// Not at all.
+    End(Outcome),
 }
 
 impl Future for Running {
     type Output = Outcome;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         loop {
-            let values = std::task::ready!(self.wait.as_mut().poll(cx));
-            let Self { vm, host, coroutine, .. } = &*self;
-            let resumed = vm.vm.lend(&**host, host.token(), || {
-                coroutine.resume(With(|stack: &Stack<'_>| values.push(stack)))
-            });
-            match resumed.map_or_else(Settled::Failed, Settled::of) {
-                Settled::Waits(wait) => self.wait = wait,
-                settled => return Poll::Ready(settled.outcome()),
+            let (key, values) =
+                ready!(self.threads(|threads| threads.poll_ready(cx)).unwrap_or(Poll::Pending));
+            if let Some(outcome) = self.drive(Next::Run(key, Some(values))) {
+                return Poll::Ready(outcome);
             }
         }
     }
 }
 
-/// What became of a resume.
-enum Settled {
-    Finished,
-    Ended(Ending),
-    Waits(LocalBoxFuture<Values>),
-    Failed(LuaError),
+impl Drop for Running {
+    fn drop(&mut self) {
+        let threads = self.host.threads.take();
+        drop(threads);
+    }
 }
 
-impl Settled {
-    fn of(resumed: Resumed) -> Self {
-        match resumed {
-            Resumed::Finished => Self::Finished,
-            Resumed::Failed(error) => Self::Failed(error),
-            Resumed::Parked => Self::Failed(LuaError::exactly("nothing would ever resume it")),
-            Resumed::Yielded(None) => {
-                Self::Failed(LuaError::exactly("attempt to yield from the handler itself"))
-            }
-            Resumed::Yielded(Some(operation)) => match operation.downcast::<Operation>() {
-                Ok(operation) => match *operation {
-                    Operation::Wait(wait) | Operation::Subrequests(wait) => Self::Waits(wait),
-                    Operation::End(ending) => Self::Ended(ending),
+/// After so many `coroutine.yield()` in a row with nobody else to run, other handlers get a turn.
+const TURNS: u32 = 1000;
+
+impl Running {
+    fn threads<R>(&self, work: impl FnOnce(&mut Threads) -> R) -> Option<R> {
+        self.host.threads.borrow_mut().as_mut().map(|threads| work(threads))
+    }
+
+    /// Runs threads until all wait, or the handler has ended.
+    fn drive(&self, first: Next) -> Option<Outcome> {
+        let mut next = first;
+        loop {
+            next = match next {
+                Next::Run(key, values) => self.resume(key, values),
+                Next::End(outcome) => return Some(outcome),
+                Next::Posted => match self.threads(|threads| threads.posted.pop_front())? {
+                    Some((key, values)) => Next::Run(key, Some(values)),
+                    None if self.threads(|threads| threads.any_alive())? => return None,
+                    None => Next::End(Outcome::Finished),
                 },
-                Err(_) => Self::Failed(LuaError::exactly("an operation that nobody knows")),
+            }
+        }
+    }
+
+    /// Runs a thread until it waits or ends.
+    fn resume(&self, key: Key, values: Option<Values>) -> Next {
+        let Some(coroutine) = self.threads(|threads| threads.get(key)?.coroutine.take()).flatten() else {
+            return Next::Posted;
+        };
+        self.host.running.set((key, coroutine.id()));
+        let Self { vm, host } = self;
+        let resumed = vm.vm.lend(&**host, host.token(), || match values {
+            None => coroutine.run(),
+            Some(values) => coroutine.resume(With(|stack: &Stack<'_>| values.push(stack))),
+        });
+        let back = self.threads(|threads| threads.get(key).map(|thread| thread.coroutine = Some(coroutine)));
+        match (back.flatten(), resumed) {
+            (Some(()), Ok(resumed)) => self.settle(key, resumed),
+            (Some(()), Err(error)) => self.settle(key, Resumed::Failed(error)),
+            (None, _) => Next::Posted,
+        }
+    }
+
+    /// What follows when a thread has stopped.
+    fn settle(&self, key: Key, resumed: Resumed) -> Next {
+        match resumed {
+            Resumed::Finished => self.ended(key, None),
+            Resumed::Failed(error) => self.ended(key, Some(error)),
+            Resumed::Yielded(None) => self.gave_way(key),
+            Resumed::Yielded(Some(operation)) => match operation.downcast::<Operation>() {
+                Ok(operation) => self.begin(key, *operation),
+                Err(_) => self.ended(key, Some(LuaError::exactly("an operation that nobody knows"))),
+            },
+            Resumed::Parked => match self.host.pending.take() {
+                Some(operation) => self.begin(key, operation),
+                None => self.ended(key, Some(LuaError::exactly("attempt to wait for nothing"))),
             },
         }
     }
 
-    fn outcome(self) -> Outcome {
-        match self {
-            Self::Finished => Outcome::Finished,
-            Self::Ended(ending) => Outcome::Ended(ending),
-            Self::Failed(error) => Outcome::Failed(error),
-            Self::Waits(_) => Outcome::Failed(LuaError::exactly("a wait that nobody awaits")),
+    fn begin(&self, key: Key, operation: Operation) -> Next {
+        self.host.turns.set(0);
+        match operation {
+            Operation::Wait(future) => self.wait(key, future, false),
+            Operation::Subrequests(future) => self.wait(key, future, true),
+            Operation::End(ending) => Next::End(Outcome::Ended(ending)),
+            Operation::Spawn(spawned) => {
+                let Spawned { coroutine, value, parent } = *spawned;
+                let child = coroutine.id();
+                self.threads(|threads| {
+                    threads.add(child, Thread::new(coroutine, Some(parent)));
+                    threads.posted.push_back((key, Values::one(Item::Kept(value))));
+                });
+                Next::Run(child, None)
+            }
+            Operation::Join(children) => {
+                self.threads(|threads| threads.get(key).map(|thread| thread.doing = Doing::Joins(children)));
+                Next::Posted
+            }
         }
+    }
+
+    fn wait(&self, key: Key, future: LocalBoxFuture<Values>, subrequests: bool) -> Next {
+        self.threads(|threads| threads.wait(key, future, subrequests));
+        Next::Posted
+    }
+
+    /// `coroutine.yield()` in a thread itself lets the others run.
+    fn gave_way(&self, key: Key) -> Next {
+        let parked = self.threads(|threads| threads.get(key)?.coroutine.as_ref().map(Coroutine::park));
+        if let Some(Some(Err(error))) = parked {
+            return self.ended(key, Some(error));
+        }
+        let turns = self.host.turns.replace(self.host.turns.get() + 1);
+        if turns == TURNS {
+            self.host.turns.set(0);
+            return self.wait(key, Box::pin(give_way()), false);
+        }
+        self.threads(|threads| threads.posted.push_back((key, Values::default())));
+        Next::Posted
+    }
+
+    /// A thread has returned or failed.
+    fn ended(&self, key: Key, error: Option<LuaError>) -> Next {
+        if key == ENTRY {
+            return match error {
+                Some(error) => Next::End(Outcome::Failed(error)),
+                None => {
+                    let kept = self.threads(|threads| {
+                        let entry = threads.get(ENTRY)?;
+                        entry.doing = Doing::Over;
+                        entry.coroutine.as_ref().map(|entry| self.host.io.borrow_mut().keep_answer(entry))
+                    });
+                    match kept.flatten() {
+                        Some(Err(error)) => Next::End(Outcome::Failed(error)),
+                        _ => Next::Posted,
+                    }
+                }
+            };
+        }
+        if let Some(error) = &error {
+            let error = self.with_outer_tracebacks(key, error.clone());
+            self.host.log(
+                Level::Error,
+                format_args!("lua user thread aborted: runtime error: {}", describe(&error)),
+            );
+        }
+        let (joiner, child) = match self.threads(|threads| self.retire(threads, key, error.as_ref())) {
+            Some(Some(joined)) => joined,
+            _ => return Next::Posted,
+        };
+        Next::Run(
+            joiner,
+            Some(Values::made(move |stack| {
+                stack.push_results(&child)?;
+                child.end()
+            })),
+        )
+    }
+
+    /// Makes an ended light thread a zombie, or takes it away when its parent waits for it or has ended.
+    fn retire(&self, threads: &mut Threads, key: Key, error: Option<&LuaError>) -> Option<(Key, Coroutine)> {
+        let orphan = !threads.has_parent(key);
+        let joiner = threads.joiner(key);
+        let thread = threads.get(key)?;
+        thread.doing = Doing::Zombie;
+        let coroutine = thread.coroutine.as_ref()?;
+        let retired = error.map_or_else(|| coroutine.retire(), |error| coroutine.retire_failed(error));
+        if retired.is_err() || orphan || joiner.is_some() {
+            let coroutine = threads.remove(key)?.coroutine?;
+            match joiner {
+                Some(joiner) => {
+                    threads.get(joiner)?.doing = Doing::Runs;
+                    return Some((joiner, coroutine));
+                }
+                // It can no longer be waited for, which is what the mark is for.
+                None => drop(coroutine.end()),
+            }
+        }
+        None
+    }
+
+    /// Adds the call stacks of the coroutines that a failed thread was spawned by.
+    fn with_outer_tracebacks(&self, key: Key, mut error: LuaError) -> LuaError {
+        self.threads(|threads| {
+            let mut key = key;
+            while let Some(Parent { user, thread, .. }) =
+                threads.get(key).and_then(|thread| thread.parent.as_ref())
+            {
+                let (user, outer) = (user.as_ref().map(Coroutine::traceback), *thread);
+                let own = threads.get(outer).and_then(|thread| Some(thread.coroutine.as_ref()?.traceback()));
+                user.into_iter().chain(own).flatten().for_each(|frames| error.add_traceback(frames));
+                key = outer;
+            }
+        });
+        error
     }
 }
 
+/// Lets everything else that is ready run first.
+pub(crate) async fn give_way() -> Values {
+    let mut given = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut given, true) {
+            return Poll::Ready(Values::default());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await
+}
+
 /// Runs code to its end; what would have to wait is an error.
-pub(crate) fn run_at_once(vm: &WorkerVm, code: &Code, host: &Host) -> LuaResult<()> {
-    let function = vm.function(code, None)?;
+pub(crate) fn run_at_once(vm: &WorkerVm, function: &Ref, host: &Host) -> LuaResult<()> {
     let coroutine = vm.vm.coroutine()?;
-    match vm.vm.lend(host, host.token(), || coroutine.start(&function, ()))? {
+    match vm.vm.lend(host, host.token(), || coroutine.start(function, ()))? {
         Resumed::Finished => Ok(()),
         Resumed::Failed(error) => Err(error),
         Resumed::Yielded(_) | Resumed::Parked => {
@@ -158,17 +357,35 @@ pub(crate) fn run_at_once(vm: &WorkerVm, code: &Code, host: &Host) -> LuaResult<
     }
 }
 
-/// The text of an error as upstream logs it: message and traceback.
+/// The text of an error as upstream logs it: message and tracebacks.
 pub(crate) fn describe(error: &LuaError) -> String {
-    let message = String::from_utf8_lossy(error.message());
+    let message = match error.value() {
+        Some(_) => "unknown reason".into(),
+        None => String::from_utf8_lossy(error.message()),
+    };
     match error.traceback() {
-        Some(trace) => format!("{message}\nstack traceback:\ncoroutine 0:{trace}"),
+        Some(_) => format!("{message}\n{}", format_coroutines(error.tracebacks())),
+        None => message.into_owned(),
+    }
+}
+
+/// The same for code that upstream runs in a protected call: there is one coroutine.
+pub(crate) fn describe_call(error: &LuaError) -> String {
+    let message = match error.value() {
+        Some(_) => "unknown reason".into(),
+        None => String::from_utf8_lossy(error.message()),
+    };
+    match error.traceback() {
+        Some(trace) => format!("{message}\nstack traceback:{trace}"),
         None => message.into_owned(),
     }
 }
 
 /// What a failed handler answers.
 pub(crate) fn failure(r: &RequestRef, error: &LuaError) -> RequestError {
-    moonrest_http::error!(r, "lua entry thread aborted: runtime error: {}", describe(error));
+    r.log_lines_at(
+        Level::Error,
+        format_args!("lua entry thread aborted: runtime error: {}", describe(error)),
+    );
     RequestError::Internal { status: 500, level: moonrest_core::Level::Error, message: "".into() }
 }

@@ -187,8 +187,12 @@ fn a_scheduler_marks_what_it_runs() {
         check(vm, "return coroutine.status(me)", "running");
         assert!(matches!(coroutine.resume(()).unwrap(), Resumed::Parked));
         assert!(matches!(coroutine.resume(()).unwrap(), Resumed::Finished));
-        coroutine.retire(true).unwrap();
-        assert_eq!(results(&coroutine)[2..], ["result"]);
+        coroutine.retire().unwrap();
+        let given = vm.with(|stack| {
+            stack.push_results(&coroutine)?;
+            Ok((stack.read::<bool>(1)?, stack.read::<String>(2)?))
+        });
+        assert_eq!(given.unwrap(), (true, "result".into()));
         check(vm, "return coroutine.status(me)", "zombie");
         check(vm, "return select(2, coroutine.resume(me))", "cannot resume zombie coroutine");
         coroutine.end().unwrap();

@@ -1,0 +1,629 @@
+//! The way of one request from peer to peer: each balancing method as nginx has it.
+//!
+//! ```text
+//! next ─► peer ─► release(outcome) ─► next ─► … until there are no tries left
+//! ```
+
+use super::{
+    LeastTime, Method, Peer, PeerSet, Peers, Tier,
+    hash::{self, IP_START},
+    peer::{Number, now},
+};
+use moonrest_sys::time::monotonic_coarse_ms;
+use smallvec::SmallVec;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
+/// One request's choice of peers.
+#[derive(Debug)]
+pub struct Selection {
+    peers: Arc<Peers>,
+    set: Arc<PeerSet>,
+    /// The servers that stand by have their turn.
+    backup: bool,
+    tried: SmallVec<[u64; 1]>,
+    /// Attempts that are left.
+    pub tries: usize,
+    /// What `hash` and `ip_hash` go by.
+    key: SmallVec<[u8; 32]>,
+    hash: u32,
+    rehash: u32,
+    hash_tries: u32,
+    current: Option<Arc<Peer>>,
+    counted_inflight: bool,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The answer was passed on. With the milliseconds to its head and its end.
+    Done {
+        header: Option<u64>,
+        response: u64,
+    },
+    /// The server answered as it should, but another one is asked.
+    Next,
+    Failed,
+}
+
+/// Attempts of a hash before it gives way to round robin.
+const HASH_TRIES: u32 = 20;
+
+impl Selection {
+    /// Begins to choose among the present peers. `key` is what the method hashes, if it does.
+    pub fn new(peers: Arc<Peers>, key: &[u8]) -> Self {
+        let set = peers.set();
+        let count = set.primary.peers.len().max(set.backup.as_ref().map_or(0, |tier| tier.peers.len()));
+        let tries = set.primary.tries + set.backup.as_ref().map_or(0, |tier| tier.tries);
+        let hash = match peers.method {
+            Method::IpHash => IP_START,
+            Method::ConsistentHash => set.primary.ring.find(key),
+            _ => 0,
+        };
+        Self {
+            peers,
+            set,
+            backup: false,
+            tried: SmallVec::from_elem(0, count.div_ceil(64).max(1)),
+            tries,
+            key: SmallVec::from_slice(key),
+            hash,
+            rehash: 0,
+            hash_tries: 0,
+            current: None,
+            counted_inflight: false,
+        }
+    }
+
+    /// The upstream's name.
+    pub fn name(&self) -> &[u8] {
+        &self.peers.name
+    }
+
+    /// The peer that was chosen last and not released yet.
+    pub fn current(&self) -> Option<&Arc<Peer>> {
+        self.current.as_ref()
+    }
+
+    /// The next peer, or none when all have failed or are busy. `bound` is the name by which `sticky` wants one.
+    pub fn next(&mut self, bound: Option<&[u8]>) -> Option<Arc<Peer>> {
+        let peers = self.peers.clone();
+        let _locked = peers.lock();
+        let now = now();
+        let found = self.choose(bound, now)?;
+        let peer = self.set.tier(self.backup).peers.get(found)?.clone();
+        self.mark(found);
+        peer.state.conns.add(1);
+        if now - peer.state.checked.get() > peer.server.fail_timeout {
+            peer.state.checked.set(now);
+        }
+        if let Method::LeastTime(LeastTime { inflight: true, .. }) = self.peers.method {
+            self.begin_inflight(&peer);
+        }
+        self.current = Some(peer.clone());
+        Some(peer)
+    }
+
+    /// Gives the present peer back. `true` when its failures have just taken it out for a while.
+    pub fn release(&mut self, outcome: Outcome) -> bool {
+        let Some(peer) = self.current.take() else { return false };
+        let peers = self.peers.clone();
+        let _locked = peers.lock();
+        self.note_times(&peer, outcome);
+        let state = &peer.state;
+        state.conns.add(-1);
+        if self.set.is_single(self.backup) {
+            state.fails.set(0);
+            self.tries = 0;
+            return false;
+        }
+        self.tries = self.tries.saturating_sub(1);
+        if outcome != Outcome::Failed {
+            // A check that passed makes it live again.
+            if state.accessed.get() < state.checked.get() {
+                state.fails.set(0);
+            }
+            return false;
+        }
+        let now = now();
+        state.fails.add(1);
+        state.accessed.set(now);
+        state.checked.set(now);
+        let max = i64::from(peer.server.max_fails);
+        if max == 0 {
+            return false;
+        }
+        let lowered = state.effective_weight.get() - peer.weight / max;
+        state.effective_weight.set(lowered.max(0));
+        state.fails.get() >= max
+    }
+
+    fn choose(&mut self, bound: Option<&[u8]>, now: i64) -> Option<usize> {
+        if let Some(found) = self.choose_in_tier(bound, now) {
+            return Some(found);
+        }
+        if self.backup || self.set.backup.is_none() {
+            return None;
+        }
+        self.backup = true;
+        self.tried.fill(0);
+        self.choose_in_tier(bound, now)
+    }
+
+    fn choose_in_tier(&mut self, bound: Option<&[u8]>, now: i64) -> Option<usize> {
+        let set = self.set.clone();
+        let tier = set.tier(self.backup);
+        let bound = bound.and_then(|sid| self.find_bound(tier, sid, now));
+        if set.is_single(self.backup) {
+            let peer = tier.peers.first()?;
+            let usable = peer.server.down == super::Down::No && !peer.is_full();
+            return if bound.is_some() || usable { Some(0) } else { None };
+        }
+        // The other methods leave the servers that stand by to round robin.
+        let method = match self.peers.method {
+            method @ (Method::LeastConn | Method::LeastTime(_)) => method,
+            method if !self.backup => method,
+            _ => Method::RoundRobin,
+        };
+        match method {
+            Method::RoundRobin => self.round_robin(tier, bound, now),
+            _ if bound.is_some() => bound,
+            Method::LeastConn => self.least(tier, now, |peer| peer.state.conns.get()),
+            Method::LeastTime(which) => {
+                self.age_inflight(tier);
+                self.least(tier, now, |peer| estimate(which, peer, now))
+            }
+            Method::IpHash | Method::Hash => self.hashed(tier, now),
+            Method::ConsistentHash => self.on_ring(tier, now),
+            Method::Random => self.random(tier, now),
+            Method::RandomTwo => self.random_two(tier, now),
+        }
+    }
+
+    fn is_tried(&self, index: usize) -> bool {
+        self.tried.get(index / 64).is_some_and(|bits| bits & 1 << (index % 64) != 0)
+    }
+
+    fn mark(&mut self, index: usize) {
+        if let Some(bits) = self.tried.get_mut(index / 64) {
+            *bits |= 1 << (index % 64);
+        }
+    }
+
+    fn is_free(&self, index: usize, peer: &Peer, now: i64) -> bool {
+        !self.is_tried(index) && peer.is_usable(now, false)
+    }
+
+    fn find_bound(&self, tier: &Tier, sid: &[u8], now: i64) -> Option<usize> {
+        let index = tier.peers.iter().position(|peer| *peer.sid == *sid)?;
+        let peer = tier.peers.get(index)?;
+        (!self.is_tried(index) && peer.is_usable(now, true)).then_some(index)
+    }
+
+    /// Smooth weighted round robin: each peer gains its weight, the one that gained most is taken and pays for all.
+    fn round_robin(&self, tier: &Tier, bound: Option<usize>, now: i64) -> Option<usize> {
+        if let Some(peer) = bound.and_then(|bound| tier.peers.get(bound))
+            && peer.state.current_weight.get() <= -(tier.total_weight - peer.weight)
+        {
+            // Requests that are bound to a peer must not push its turn away for ever.
+            return bound;
+        }
+        let mut best: Option<(usize, i64)> = None;
+        let mut total = 0;
+        for (index, peer) in tier.peers.iter().enumerate() {
+            if !self.is_free(index, peer, now) {
+                continue;
+            }
+            let gained = gain(peer, &mut total);
+            if best.is_none_or(|(_, most)| gained > most) {
+                best = Some((index, gained));
+            }
+        }
+        let chosen = bound.or(best.map(|(index, _)| index))?;
+        tier.peers.get(chosen)?.state.current_weight.add(-total);
+        Some(chosen)
+    }
+
+    /// The peer with the least load for its weight; round robin among equals.
+    fn least(&self, tier: &Tier, now: i64, load: impl Fn(&Peer) -> i64) -> Option<usize> {
+        let mut best: Option<(usize, &Peer, i64)> = None;
+        let mut many = false;
+        for (index, peer) in tier.peers.iter().enumerate() {
+            if !self.is_free(index, peer, now) {
+                continue;
+            }
+            let own = load(peer);
+            match best {
+                Some((_, least, load)) => match (own * least.weight).cmp(&(load * peer.weight)) {
+                    std::cmp::Ordering::Less => {
+                        best = Some((index, peer, own));
+                        many = false;
+                    }
+                    std::cmp::Ordering::Equal => many = true,
+                    std::cmp::Ordering::Greater => {}
+                },
+                None => best = Some((index, peer, own)),
+            }
+        }
+        let (first, least, lowest) = best?;
+        if !many {
+            return Some(first);
+        }
+        let (mut chosen, mut total) = (first, 0);
+        let mut most = least.state.current_weight.get();
+        for (index, peer) in tier.peers.iter().enumerate().skip(first) {
+            if !self.is_free(index, peer, now) || load(peer) * least.weight != lowest * peer.weight {
+                continue;
+            }
+            let gained = gain(peer, &mut total);
+            if gained > most || index == chosen {
+                most = gained;
+                chosen = index;
+            }
+        }
+        tier.peers.get(chosen)?.state.current_weight.add(-total);
+        Some(chosen)
+    }
+
+    fn hashed(&mut self, tier: &Tier, now: i64) -> Option<usize> {
+        let plain = self.peers.method == Method::Hash;
+        if tier.peers.len() < 2 || (plain && self.key.is_empty()) || tier.total_weight == 0 {
+            return self.round_robin(tier, None, now);
+        }
+        while self.hash_tries <= HASH_TRIES {
+            if plain {
+                self.hash = self.hash.wrapping_add(hash::step(&self.key, self.rehash));
+                self.rehash += 1;
+            } else {
+                self.hash = hash::ip_step(self.hash, &self.key);
+            }
+            let index = at_weight(tier, i64::from(self.hash) % tier.total_weight)?;
+            if tier.peers.get(index).is_some_and(|peer| self.is_free(index, peer, now)) {
+                return Some(index);
+            }
+            self.hash_tries += 1;
+        }
+        self.round_robin(tier, None, now)
+    }
+
+    fn on_ring(&mut self, tier: &Tier, now: i64) -> Option<usize> {
+        if self.key.is_empty() {
+            return self.round_robin(tier, None, now);
+        }
+        while self.hash_tries <= HASH_TRIES {
+            let server = tier.ring.server(self.hash)?;
+            let mut best: Option<(usize, i64)> = None;
+            let mut total = 0;
+            for (index, peer) in tier.peers.iter().enumerate() {
+                if *peer.server.name != *server || !self.is_free(index, peer, now) {
+                    continue;
+                }
+                let gained = gain(peer, &mut total);
+                if best.is_none_or(|(_, most)| gained > most) {
+                    best = Some((index, gained));
+                }
+            }
+            if let Some((index, _)) = best {
+                tier.peers.get(index)?.state.current_weight.add(-total);
+                return Some(index);
+            }
+            self.hash = self.hash.wrapping_add(1);
+            self.hash_tries += 1;
+        }
+        self.round_robin(tier, None, now)
+    }
+
+    fn random(&mut self, tier: &Tier, now: i64) -> Option<usize> {
+        if tier.peers.len() < 2 {
+            return self.round_robin(tier, None, now);
+        }
+        while self.hash_tries <= HASH_TRIES {
+            let index = self.pick_random(tier)?;
+            if tier.peers.get(index).is_some_and(|peer| self.is_free(index, peer, now)) {
+                return Some(index);
+            }
+            self.hash_tries += 1;
+        }
+        self.round_robin(tier, None, now)
+    }
+
+    fn random_two(&mut self, tier: &Tier, now: i64) -> Option<usize> {
+        if tier.peers.len() < 2 {
+            return self.round_robin(tier, None, now);
+        }
+        let mut first: Option<(usize, &Peer)> = None;
+        while self.hash_tries <= HASH_TRIES {
+            let index = self.pick_random(tier)?;
+            let peer = tier.peers.get(index)?;
+            if first.is_some_and(|(other, _)| other == index) || !self.is_free(index, peer, now) {
+                self.hash_tries += 1;
+                continue;
+            }
+            match first {
+                None => first = Some((index, peer)),
+                Some((other, known)) => {
+                    let worse = peer.state.conns.get() * known.weight > known.state.conns.get() * peer.weight;
+                    return Some(if worse { other } else { index });
+                }
+            }
+        }
+        self.round_robin(tier, None, now)
+    }
+
+    fn pick_random(&self, tier: &Tier) -> Option<usize> {
+        let mut x = self.peers.random.load(Relaxed);
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.peers.random.store(x, Relaxed);
+        let total = u64::try_from(tier.total_weight).ok().filter(|total| *total > 0)?;
+        at_weight(tier, i64::try_from((x >> 11) % total).unwrap_or(0))
+    }
+
+    fn begin_inflight(&mut self, peer: &Peer) {
+        let now = millis();
+        let state = &peer.state;
+        if state.inflight.get() > 0 {
+            state.inflight_last.add((now - state.inflight_changed.get()) * state.inflight.get());
+        }
+        state.inflight_changed.set(now);
+        state.inflight.add(1);
+        self.counted_inflight = true;
+    }
+
+    fn end_inflight(&mut self, peer: &Peer, took: u64) {
+        if !std::mem::take(&mut self.counted_inflight) {
+            return;
+        }
+        let state = &peer.state;
+        if state.inflight.get() <= 1 {
+            state.inflight_last.set(0);
+        } else {
+            let now = millis();
+            let waited = (now - state.inflight_changed.get()) * state.inflight.get();
+            state.inflight_last.add(waited - i64::try_from(took).unwrap_or(0));
+            state.inflight_changed.set(now);
+        }
+        state.inflight.set((state.inflight.get() - 1).max(0));
+    }
+
+    /// How long the requests under way have waited on average.
+    fn age_inflight(&self, tier: &Tier) {
+        for peer in &tier.peers {
+            let state = &peer.state;
+            if state.inflight.get() > 0 {
+                let waited = state.inflight_last.get() / state.inflight.get();
+                average(&state.inflight_time, waited + millis() - state.inflight_changed.get());
+            }
+        }
+    }
+
+    /// The head of the answer has come after so many milliseconds.
+    pub fn note_header(&mut self, took: u64) {
+        let Method::LeastTime(LeastTime { header: true, inflight: true }) = self.peers.method else { return };
+        let Some(peer) = self.current.clone() else { return };
+        let peers = self.peers.clone();
+        let _locked = peers.lock();
+        average(&peer.state.header_time, i64::try_from(took).unwrap_or(i64::MAX));
+        self.end_inflight(&peer, took);
+    }
+
+    fn note_times(&mut self, peer: &Peer, outcome: Outcome) {
+        let Method::LeastTime(which) = self.peers.method else { return };
+        let Outcome::Done { header, response } = outcome else {
+            // Only what went well counts, lest a failing peer be preferred.
+            self.end_inflight(peer, 0);
+            return;
+        };
+        self.end_inflight(peer, response);
+        let Some(header) = header else { return };
+        average(&peer.state.response_time, i64::try_from(response).unwrap_or(i64::MAX));
+        if !(which.inflight && which.header) {
+            average(&peer.state.header_time, i64::try_from(header).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+impl Drop for Selection {
+    fn drop(&mut self) {
+        // A request that ends anywhere leaves the counts right.
+        self.release(Outcome::Done { header: None, response: 0 });
+    }
+}
+
+fn millis() -> i64 {
+    i64::try_from(monotonic_coarse_ms()).unwrap_or(i64::MAX)
+}
+
+/// A peer's turn comes nearer; what it lost by failing comes back step by step.
+fn gain(peer: &Peer, total: &mut i64) -> i64 {
+    let state = &peer.state;
+    let weight = state.effective_weight.get();
+    state.current_weight.add(weight);
+    *total += weight;
+    if weight < peer.weight {
+        state.effective_weight.set(weight + 1);
+    }
+    state.current_weight.get()
+}
+
+/// The peer in whose share of the weights a number lies.
+fn at_weight(tier: &Tier, at: i64) -> Option<usize> {
+    let mut left = at;
+    tier.peers.iter().position(|peer| {
+        left -= peer.weight;
+        left < 0
+    })
+}
+
+/// The average of the last answers; each new one counts for a twentieth.
+fn average(mean: &Number, last: i64) {
+    let known = mean.get();
+    mean.set(if known == 0 { last } else { (known * 19 + last + 10) / 20 });
+}
+
+/// Times beyond this are equally bad.
+const SLOW: i64 = 5000;
+
+/// How long a peer takes until it has dealt with what it has and one request more.
+fn estimate(which: LeastTime, peer: &Peer, now: i64) -> i64 {
+    let state = &peer.state;
+    let mut time = if which.header { state.header_time.get() } else { state.response_time.get() };
+    let idle = now - state.checked.get();
+    if idle > peer.server.fail_timeout {
+        // A slow peer that was not asked for long gets a chance.
+        let halvings = idle / (peer.server.fail_timeout + 1);
+        time = time.checked_shr(u32::try_from(halvings).unwrap_or(u32::MAX)).unwrap_or(0);
+    }
+    if state.inflight.get() > 0 {
+        time = time.max(state.inflight_time.get());
+    }
+    // Times that lie close together are equal.
+    let time = if time > SLOW { SLOW } else { time + 20 - time % 20 };
+    time * (1 + state.conns.get())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::{Down, Server, Target};
+
+    /// Peers named by letters: `a` weight 1, `A` twice that, `!` behind it down, `+` standing by.
+    fn peers(spec: &str, method: Method) -> Arc<Peers> {
+        let list = spec.split_whitespace().enumerate().map(|(n, text)| {
+            let mut server = Server::implicit(&text.as_bytes()[..1], Target::Addrs(Vec::new()), None);
+            server.weight = if text.starts_with(char::is_uppercase) { 2 } else { 1 };
+            server.down = if text.contains('!') { Down::Yes } else { Down::No };
+            server.backup = text.contains('+');
+            server.max_conns = u32::from(text.contains('1'));
+            let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 8000 + n as u16)).into();
+            Arc::new(Peer::named(addr, text.as_bytes()[..1].into(), Arc::new(server)))
+        });
+        Arc::new(Peers::new(Box::from(&b"u"[..]), method, list.collect()))
+    }
+
+    fn pick(peers: &Arc<Peers>, key: &[u8]) -> String {
+        let mut selection = Selection::new(peers.clone(), key);
+        let peer = selection.next(None);
+        peer.map_or_else(|| "-".to_owned(), |peer| String::from_utf8_lossy(&peer.name).into_owned())
+    }
+
+    fn sequence(spec: &str, method: Method, count: usize) -> String {
+        let peers = peers(spec, method);
+        (0..count).map(|_| pick(&peers, b"")).collect()
+    }
+
+    #[test]
+    fn round_robin_is_smooth() {
+        assert_eq!(sequence("a b c", Method::RoundRobin, 6), "abcabc");
+        assert_eq!(sequence("A b", Method::RoundRobin, 6), "AbAAbA");
+        assert_eq!(sequence("a b! c", Method::RoundRobin, 4), "acac");
+        assert_eq!(sequence("a! b+", Method::RoundRobin, 2), "bb");
+        assert_eq!(sequence("a!", Method::RoundRobin, 1), "-");
+    }
+
+    #[test]
+    fn a_failed_peer_is_left_alone() {
+        let peers = peers("a b", Method::RoundRobin);
+        let mut selection = Selection::new(peers.clone(), b"");
+        assert_eq!(&*selection.next(None).unwrap().name, b"a");
+        assert!(selection.release(Outcome::Failed));
+        assert_eq!(selection.tries, 1);
+        assert_eq!(&*selection.next(None).unwrap().name, b"b");
+        assert!(!selection.release(Outcome::Done { header: None, response: 1 }));
+        assert_eq!((pick(&peers, b""), pick(&peers, b"")), ("b".to_owned(), "b".to_owned()));
+    }
+
+    #[test]
+    fn a_single_peer_is_asked_whatever_happened() {
+        let peers = peers("a", Method::RoundRobin);
+        let mut selection = Selection::new(peers.clone(), b"");
+        selection.next(None).unwrap();
+        assert!(!selection.release(Outcome::Failed));
+        assert_eq!(selection.tries, 0);
+        assert_eq!(pick(&peers, b""), "a");
+    }
+
+    #[test]
+    fn least_conn_prefers_the_idle() {
+        let peers = peers("a b c", Method::LeastConn);
+        let mut held = Vec::new();
+        let mut order = String::new();
+        for _ in 0..6 {
+            let mut selection = Selection::new(peers.clone(), b"");
+            order.push_str(&String::from_utf8_lossy(&selection.next(None).unwrap().name));
+            held.push(selection);
+        }
+        let mut first: Vec<char> = order.chars().take(3).collect();
+        first.sort_unstable();
+        assert_eq!(first, ['a', 'b', 'c'], "{order}");
+        drop(held.remove(1));
+        assert_eq!(pick(&peers, b""), order[1..2]);
+    }
+
+    #[test]
+    fn a_peer_that_is_full_is_passed_over_and_freed_when_dropped() {
+        let peers = peers("a1 b1", Method::RoundRobin);
+        let mut one = Selection::new(peers.clone(), b"");
+        let mut two = Selection::new(peers.clone(), b"");
+        assert!(one.next(None).is_some() && two.next(None).is_some());
+        assert_eq!(pick(&peers, b""), "-");
+        drop(two);
+        assert_eq!(pick(&peers, b""), "b");
+    }
+
+    #[test]
+    fn a_key_leads_to_the_same_peer() {
+        for method in [Method::Hash, Method::ConsistentHash] {
+            let peers = peers("a b c", method);
+            let chosen = pick(&peers, b"/x");
+            assert!((0..10).all(|_| pick(&peers, b"/x") == chosen));
+            let mut all: Vec<_> = (0..60).map(|n| pick(&peers, format!("/{n}").as_bytes())).collect();
+            all.sort_unstable();
+            all.dedup();
+            assert_eq!(all, ["a", "b", "c"]);
+        }
+    }
+
+    #[test]
+    fn every_method_reaches_every_peer_in_the_end() {
+        let inflight = LeastTime { header: true, inflight: true };
+        for method in [
+            Method::RoundRobin,
+            Method::LeastConn,
+            Method::IpHash,
+            Method::Hash,
+            Method::ConsistentHash,
+            Method::Random,
+            Method::RandomTwo,
+            Method::LeastTime(inflight),
+        ] {
+            let peers = peers("a b C d+", method);
+            let mut selection = Selection::new(peers.clone(), b"key");
+            let mut names = Vec::new();
+            while let Some(peer) = selection.next(None) {
+                names.push(String::from_utf8_lossy(&peer.name).into_owned());
+                selection.release(Outcome::Next);
+            }
+            names.sort_unstable();
+            assert_eq!(names, ["C", "a", "b", "d"], "{method:?}");
+            assert!(peers.set().all().all(|peer| peer.connections() == 0));
+        }
+    }
+
+    #[test]
+    fn a_bound_request_finds_its_peer() {
+        let peers = peers("a b", Method::RoundRobin);
+        let set = peers.set();
+        let with_sids = set.all().map(|peer| {
+            let peer = Peer::named(peer.addr.clone(), peer.name.clone(), peer.server.clone());
+            Arc::new(peer.with_sid(|name| name.into()))
+        });
+        peers.replace(with_sids.collect());
+        for _ in 0..3 {
+            let mut selection = Selection::new(peers.clone(), b"");
+            assert_eq!(&*selection.next(Some(b"b")).unwrap().name, b"b");
+        }
+        let mut selection = Selection::new(peers, b"");
+        assert!(selection.next(Some(b"x")).is_some());
+    }
+}

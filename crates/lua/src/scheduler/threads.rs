@@ -1,0 +1,229 @@
+//! The light threads of one handler: what each is doing, and which go on next.
+
+use super::{ENTRY, Key, Values};
+use moonrest_http::phase::LocalBoxFuture;
+use moonrest_luajit::Coroutine;
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::AcqRel},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+/// All threads of a handler.
+pub(crate) struct Threads {
+    entry: Thread,
+    /// Light threads, by the number of their coroutine. Ended ones stay until somebody has waited for them.
+    light: HashMap<Key, Thread>,
+    /// Those that go on as soon as the present one waits.
+    pub posted: VecDeque<(Key, Values)>,
+    wakers: Arc<Wakers>,
+}
+
+/// A light thread, or the entry thread.
+pub(crate) struct Thread {
+    /// Lent to the run loop while it runs.
+    pub coroutine: Option<Coroutine>,
+    pub doing: Doing,
+    pub parent: Option<Parent>,
+    waker: Option<Arc<ThreadWaker>>,
+}
+
+/// Who spawned a light thread.
+pub(crate) struct Parent {
+    /// The number of the coroutine that called `spawn`.
+    pub coroutine: usize,
+    /// That coroutine, if it is not a thread's own but one that a thread resumed.
+    pub user: Option<Coroutine>,
+    /// The thread that ran it.
+    pub thread: Key,
+}
+
+/// What a thread is doing.
+pub(crate) enum Doing {
+    /// It runs, or is posted.
+    Runs,
+    Waits {
+        future: LocalBoxFuture<Values>,
+        subrequests: bool,
+    },
+    /// In `ngx.thread.wait` for any of these.
+    Joins(Vec<Key>),
+    /// It has ended; nobody has asked for its results yet.
+    Zombie,
+    /// The entry thread, when it has ended.
+    Over,
+}
+
+impl Thread {
+    pub(crate) fn new(coroutine: Coroutine, parent: Option<Parent>) -> Self {
+        Self { coroutine: Some(coroutine), doing: Doing::Runs, parent, waker: None }
+    }
+
+    /// Whether it will run again.
+    pub(crate) fn is_alive(&self) -> bool {
+        !matches!(self.doing, Doing::Zombie | Doing::Over)
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Values> {
+        match &mut self.doing {
+            Doing::Waits { future, .. } => future.as_mut().poll(cx),
+            _ => Poll::Pending,
+        }
+    }
+}
+
+impl Threads {
+    pub(crate) fn new(entry: Thread) -> Self {
+        Self { entry, light: HashMap::new(), posted: VecDeque::new(), wakers: Arc::default() }
+    }
+
+    pub(crate) fn get(&mut self, key: Key) -> Option<&mut Thread> {
+        if key == ENTRY { Some(&mut self.entry) } else { self.light.get_mut(&key) }
+    }
+
+    /// The light thread of a coroutine.
+    pub(crate) fn light(&mut self, coroutine: usize) -> Option<&mut Thread> {
+        self.light.get_mut(&coroutine)
+    }
+
+    pub(crate) fn add(&mut self, key: Key, thread: Thread) {
+        self.light.insert(key, thread);
+    }
+
+    /// Forgets a light thread.
+    pub(crate) fn remove(&mut self, key: Key) -> Option<Thread> {
+        self.posted.retain(|(posted, _)| *posted != key);
+        self.light.remove(&key)
+    }
+
+    /// Whether the coroutine that spawned this light thread may still wait for it.
+    pub(crate) fn has_parent(&mut self, key: Key) -> bool {
+        let Some(Parent { user, thread, .. }) =
+            self.light.get(&key).and_then(|thread| thread.parent.as_ref())
+        else {
+            return false;
+        };
+        if let Some(user) = user {
+            return user.is_suspended() || user.is_active();
+        }
+        let thread = *thread;
+        self.get(thread).is_some_and(|parent| parent.is_alive())
+    }
+
+    /// Whether any thread will run again.
+    pub(crate) fn any_alive(&self) -> bool {
+        self.entry.is_alive() || self.light.values().any(Thread::is_alive)
+    }
+
+    /// Whether subrequests are under way.
+    pub(crate) fn has_subrequests(&self) -> bool {
+        let has = |thread: &Thread| matches!(thread.doing, Doing::Waits { subrequests: true, .. });
+        has(&self.entry) || self.light.values().any(has)
+    }
+
+    /// Lets a thread wait.
+    pub(crate) fn wait(&mut self, key: Key, future: LocalBoxFuture<Values>, subrequests: bool) {
+        let wakers = self.wakers.clone();
+        let alone = self.light.is_empty();
+        if let Some(thread) = self.get(key) {
+            thread.doing = Doing::Waits { future, subrequests };
+            if !alone {
+                let waker = thread.waker.get_or_insert_with(|| {
+                    Arc::new(ThreadWaker { key, queued: AtomicBool::new(false), wakers })
+                });
+                waker.queue();
+            }
+        }
+    }
+
+    /// The next thread whose wait is over. A thread on its own is woken with the handler, several are told apart.
+    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<(Key, Values)> {
+        if self.light.is_empty() {
+            return match self.entry.poll(cx) {
+                Poll::Ready(values) => Poll::Ready(self.ready(ENTRY, values)),
+                Poll::Pending => Poll::Pending,
+            };
+        }
+        self.wakers.listen(cx.waker());
+        while let Some(key) = self.wakers.next() {
+            let Some(thread) = self.get(key) else { continue };
+            let Some(signal) = &thread.waker else { continue };
+            signal.queued.store(false, std::sync::atomic::Ordering::Release);
+            let waker = Waker::from(signal.clone());
+            if let Poll::Ready(values) = thread.poll(&mut Context::from_waker(&waker)) {
+                return Poll::Ready(self.ready(key, values));
+            }
+        }
+        Poll::Pending
+    }
+
+    fn ready(&mut self, key: Key, values: Values) -> (Key, Values) {
+        if let Some(thread) = self.get(key) {
+            thread.doing = Doing::Runs;
+        }
+        (key, values)
+    }
+
+    /// The thread that waits for the end of this one.
+    pub(crate) fn joiner(&mut self, key: Key) -> Option<Key> {
+        let parent = self.light.get(&key)?.parent.as_ref()?.thread;
+        match &self.get(parent)?.doing {
+            Doing::Joins(children) if children.contains(&key) => Some(parent),
+            _ => None,
+        }
+    }
+}
+
+/// Which threads have been woken.
+#[derive(Default)]
+struct Wakers {
+    woken: Mutex<VecDeque<Key>>,
+    /// The handler's own.
+    handler: Mutex<Option<Waker>>,
+}
+
+impl Wakers {
+    fn listen(&self, waker: &Waker) {
+        let mut handler = self.handler.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *handler {
+            Some(known) => known.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+    }
+
+    fn next(&self) -> Option<Key> {
+        self.woken.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+}
+
+/// Wakes the handler and says for which thread.
+struct ThreadWaker {
+    key: Key,
+    queued: AtomicBool,
+    wakers: Arc<Wakers>,
+}
+
+impl ThreadWaker {
+    fn queue(&self) {
+        if !self.queued.swap(true, AcqRel) {
+            self.wakers.woken.lock().unwrap_or_else(PoisonError::into_inner).push_back(self.key);
+        }
+    }
+}
+
+impl Wake for ThreadWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.queue();
+        let handler = self.wakers.handler.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(handler) = handler {
+            handler.wake();
+        }
+    }
+}
