@@ -1,12 +1,13 @@
 //! The boundary between the engine and what carries a request: an HTTP/1 connection, an HTTP/2 stream, a parent
 //! request, a buffer.
 
-use crate::{filter::FileRange, phase::RequestError, request::Request};
+use crate::{filter::FileRange, location::ServerId, phase::RequestError, request::Request};
 use bytes::Bytes;
-use moonrest_net::addr::Addr;
+use moonrest_net::{addr::Addr, tls::Info};
 use std::{
     any::Any,
     cell::{Cell, OnceCell},
+    rc::Rc,
     task::{Context, Poll},
 };
 
@@ -128,8 +129,11 @@ pub struct Connection {
     pub requests: Cell<u64>,
     /// What the PROXY protocol header said.
     pub proxy_protocol: OnceCell<Box<ProxyInfo>>,
-    /// What TLS knows, for `$ssl_*`.
-    pub tls: OnceCell<Box<dyn Any>>,
+    /// The server that speaks for it before a request names another: the address' default one, or that which the client
+    /// named in its TLS handshake.
+    pub server: Cell<ServerId>,
+    /// What is known of the TLS session, if there is one.
+    pub tls: OnceCell<Rc<Info>>,
     /// The connection's socket, for `$tcpinfo_*`, options and peeking.
     pub socket: Cell<Option<std::os::fd::RawFd>>,
 }

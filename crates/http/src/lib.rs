@@ -30,6 +30,7 @@ pub mod script;
 pub mod server;
 pub mod special;
 pub mod subrequest;
+pub mod tls;
 pub mod types;
 pub mod variables;
 mod walk;

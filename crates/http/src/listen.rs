@@ -139,6 +139,30 @@ impl Names {
     }
 }
 
+impl Names {
+    /// The server that has this name, or the part of it around an asterisk.
+    fn find_plain(&self, host: &[u8]) -> Option<ServerId> {
+        if let Some(&server) = self.exact.get(host) {
+            return Some(server);
+        }
+        if !self.head.is_empty() {
+            for (at, _) in host.iter().enumerate().filter(|(at, b)| **b == b'.' && *at > 0) {
+                if let Some(&server) = self.head.get(host.get(at..).unwrap_or_default()) {
+                    return Some(server);
+                }
+            }
+        }
+        if !self.tail.is_empty() {
+            for (at, _) in host.iter().enumerate().rev().filter(|(_, b)| **b == b'.') {
+                if let Some(&server) = self.tail.get(host.get(..=at).unwrap_or_default()) {
+                    return Some(server);
+                }
+            }
+        }
+        None
+    }
+}
+
 impl AddrConf {
     /// Whether a name decides at all.
     pub fn has_names(&self) -> bool {
@@ -152,27 +176,31 @@ impl AddrConf {
     /// # Errors
     /// When an expression fails.
     pub fn find(&self, r: &Request, host: &[u8]) -> Result<ServerId, RequestError> {
-        if let Some(&server) = self.names.exact.get(host) {
+        if let Some(server) = self.names.find_plain(host) {
             return Ok(server);
-        }
-        if !self.names.head.is_empty() {
-            for (at, _) in host.iter().enumerate().filter(|(at, b)| **b == b'.' && *at > 0) {
-                if let Some(&server) = self.names.head.get(host.get(at..).unwrap_or_default()) {
-                    return Ok(server);
-                }
-            }
-        }
-        if !self.names.tail.is_empty() {
-            for (at, _) in host.iter().enumerate().rev().filter(|(_, b)| **b == b'.') {
-                if let Some(&server) = self.names.tail.get(host.get(..=at).unwrap_or_default()) {
-                    return Ok(server);
-                }
-            }
         }
         if host.is_empty() {
             return Ok(self.default_server);
         }
         Ok(CapturingRegex::first(&self.names.regex, r, host)?.copied().unwrap_or(self.default_server))
+    }
+}
+
+impl AddrConf {
+    /// The server for a name from a TLS handshake (lower case), if one has it.
+    ///
+    /// # Errors
+    /// When a regular expression fails.
+    pub fn find_named(&self, name: &[u8]) -> Result<Option<ServerId>, ()> {
+        if let Some(server) = self.names.find_plain(name) {
+            return Ok(Some(server));
+        }
+        for (regex, server) in &self.names.regex {
+            if regex.regex().try_is_match(name).map_err(drop)? {
+                return Ok(Some(*server));
+            }
+        }
+        Ok(None)
     }
 }
 

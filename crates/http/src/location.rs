@@ -9,6 +9,7 @@ use crate::{
     regex::CapturingRegex,
     request::Request,
     script::ScriptOp,
+    tls::ServerTls,
     walk::Phases,
 };
 use moonrest_sys::temp::TempDir;
@@ -60,6 +61,8 @@ pub struct Location {
     pub limit_except: Option<(u32, LocId)>,
     /// A request for the name without its final slash is redirected to the name.
     pub auto_redirect: bool,
+    /// How TLS is spoken for the server, if this is its implicit location.
+    pub tls: Option<Arc<ServerTls>>,
     /// Merged settings of every module, in the registry's order.
     pub confs: Box<[SharedConf]>,
 }
@@ -223,6 +226,7 @@ pub struct LocationBuilder<'a> {
     pub(crate) log: Vec<Arc<dyn LogHandler>>,
     before_script: Vec<Box<dyn ScriptOp>>,
     pub(crate) auto_redirect: bool,
+    tls: Option<Arc<ServerTls>>,
 }
 
 impl<'a> LocationBuilder<'a> {
@@ -245,7 +249,13 @@ impl<'a> LocationBuilder<'a> {
             log: Vec::new(),
             before_script: Vec::new(),
             auto_redirect: false,
+            tls: None,
         }
+    }
+
+    /// Says how TLS is spoken here, if this is a server's location.
+    pub fn tls(&mut self, tls: ServerTls) {
+        self.tls = Some(Arc::new(tls));
     }
 
     /// Adds a handler; modules attach in the registry's order, which is the order of execution.
@@ -348,6 +358,7 @@ impl<'a> LocationBuilder<'a> {
             children,
             limit_except,
             auto_redirect: self.auto_redirect,
+            tls: self.tls,
             confs: confs.into(),
         }
     }

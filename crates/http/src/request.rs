@@ -221,6 +221,11 @@ impl Request {
         self.conn.tls.get().is_some()
     }
 
+    /// What is known of the client's TLS session.
+    pub fn tls(&self) -> Option<&moonrest_net::tls::Info> {
+        self.conn.tls.get().map(|info| &**info)
+    }
+
     /// The normalised path.
     pub fn uri(&self) -> Ref<'_, Vec<u8>> {
         self.uri.borrow()

@@ -3,6 +3,7 @@
 use crate::{
     ffi::ctx,
     phase_io::PhaseIo,
+    settings::Loc,
     scheduler::{ENTRY, Key, Operation, Threads},
 };
 use moonrest_core::{Level, Log};
@@ -99,19 +100,21 @@ pub(crate) struct Host {
 pub(crate) struct State {
     /// The number of `ngx.ctx`.
     pub ctx_ref: Cell<c_int>,
+    /// The number need not be given back.
+    pub keeps_ctx: Cell<bool>,
     /// Lua has set `Content-Type`, to nothing maybe.
     pub type_set: Cell<bool>,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { ctx_ref: Cell::new(ctx::NONE), type_set: Cell::new(false) }
+        Self { ctx_ref: Cell::new(ctx::NONE), keeps_ctx: Cell::new(false), type_set: Cell::new(false) }
     }
 }
 
 impl Drop for State {
     fn drop(&mut self) {
-        if self.ctx_ref.get() >= 0 {
+        if self.ctx_ref.get() >= 0 && !self.keeps_ctx.get() {
             ctx::release(self.ctx_ref.get());
         }
     }
@@ -175,7 +178,7 @@ impl Host {
 
     /// Whether `_` stands for `-` in the names of `ngx.header`.
     pub(crate) fn dashes_in_response_fields(&self) -> bool {
-        true
+        self.request.as_ref().and_then(|r| Loc::of(r)).is_none_or(Loc::transform_underscores)
     }
 
     /// What Lua code knows of the request from phase to phase.

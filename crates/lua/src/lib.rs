@@ -22,6 +22,7 @@ mod phase_io;
 mod response_fields;
 mod scheduler;
 mod semaphore;
+mod sending;
 mod set;
 mod settings;
 mod vm;

@@ -49,6 +49,11 @@ pub(crate) fn of(r: &RequestRef, cached: bool) -> LuaResult<Rc<WorkerVm>> {
     Ok(fresh)
 }
 
+/// Whether a request has a VM of its own.
+pub(crate) fn has_own(r: &RequestRef) -> bool {
+    r.find_ctx::<OwnVm>().is_some()
+}
+
 /// A request's own VM.
 #[derive(Default)]
 struct OwnVm(RefCell<Option<Rc<WorkerVm>>>);
@@ -59,6 +64,9 @@ struct OwnVm(RefCell<Option<Rc<WorkerVm>>>);
 /// Why the worker cannot serve.
 pub(crate) fn start(main: &Arc<Main>, worker: &Worker) -> Result<(), String> {
     ffi::worker::start(worker);
+    if let Some(size) = main.capture_error_log {
+        moonrest_core::log_capture::start(usize::try_from(size).unwrap_or(usize::MAX));
+    }
     let made = WorkerVm::new(main.clone(), worker.http.prefix.clone(), &worker.log)
         .map_err(|error| lossy(&error))?;
     made.init(&worker.log).map_err(|error| lossy(&error))?;

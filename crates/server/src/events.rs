@@ -52,7 +52,8 @@ fn worker_connections(settings: &mut MainSettings, args: &Args<'_>) -> ConfResul
 }
 
 fn method(settings: &mut MainSettings, args: &Args<'_>) -> ConfResult {
-    if args.bytes(0)? != b"epoll" {
+    // They name the same thing here: the runtime waits as the system does it best.
+    if !matches!(args.bytes(0)?, b"epoll" | b"poll" | b"select") {
         return Err(Fault::message(format!("invalid event type \"{}\"", args.lossy(0))));
     }
     set_once(&mut of(settings).method, ())

@@ -307,6 +307,7 @@ impl Ask {
                 started: 0,
                 requests: Cell::new(1),
                 proxy_protocol: Default::default(),
+                server: Cell::new(ServerId(0)),
                 tls: Default::default(),
                 socket: Default::default(),
             });

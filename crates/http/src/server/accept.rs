@@ -6,7 +6,7 @@ use crate::{
     worker::{Worker, bump},
 };
 use moonrest_core::Level;
-use moonrest_net::{addr::Addr, io::Io};
+use moonrest_net::{addr::Addr, io::Io, tls::Stream};
 use std::{
     cell::{Cell, OnceCell},
     io,
@@ -105,6 +105,7 @@ fn start(worker: &Rc<Worker>, io: Io, remote: Addr, listener: usize) {
         started: moonrest_sys::time::monotonic_ms(),
         requests: Cell::new(0),
         proxy_protocol: OnceCell::new(),
+        server: Cell::new(addr_conf.default_server),
         tls: OnceCell::new(),
         socket: Cell::new(Some(io.raw_fd())),
     });
@@ -116,10 +117,11 @@ fn start(worker: &Rc<Worker>, io: Io, remote: Addr, listener: usize) {
     bump(&worker.counters.handled, 1);
     bump(&worker.counters.active, 1);
     worker.connections.set(worker.connections.get() + 1);
-    let proxied = addr_conf.proxy_protocol;
+    let (proxied, secured) = (addr_conf.proxy_protocol, addr_conf.ssl);
+    let io = if secured { Io::Tls(Box::new(Stream::plain(io))) } else { io };
     let h1 = H1::new(io, worker.clone(), conn, addr_conf);
     let end = End(worker.clone());
-    tokio::task::spawn_local(Serve::new(h1, proxied, end));
+    tokio::task::spawn_local(Serve::new(h1, proxied, secured, end));
 }
 
 /// Counts a connection out, however it ends.

@@ -154,7 +154,7 @@ impl H1 {
     }
 
     pub(super) fn default_settings(&self) -> &ServerSettings {
-        &self.worker.http.server(self.addr_conf.default_server).settings
+        &self.worker.http.server(self.conn.server.get()).settings
     }
 
     pub(super) fn default_core(&self) -> &crate::core::Core {
@@ -332,7 +332,7 @@ pub(super) fn begin(h1: &H1) {
 
 impl H1 {
     pub(super) fn last_location(&self) -> crate::location::LocId {
-        self.worker.http.server(self.addr_conf.default_server).location
+        self.worker.http.server(self.conn.server.get()).location
     }
 }
 

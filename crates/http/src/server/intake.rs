@@ -4,8 +4,11 @@ use super::h1::{BodyReader, Doing, Fill, H1, Work, flush};
 use super::head::Delimited;
 use crate::{
     engine,
+    location::ServerId,
     request::{Memory, NewRequest, Request, RequestRef},
+    tls::VerifyClient,
 };
+use moonrest_net::tls::verify::Failure;
 use moonrest_proto::{
     http1::{
         Body, Framing, HeadError, Known, Parse, Version,
@@ -128,7 +131,7 @@ pub(super) async fn log_unanswered(r: &RequestRef, status: u16) {
 }
 
 fn new_request(h1: &Rc<H1>, memory: Box<Memory>, len: usize) -> RequestRef {
-    let server = h1.addr_conf.default_server;
+    let server = h1.conn.server.get();
     let work: &Work = h1;
     h1.conn.requests.set(h1.conn.requests.get() + 1);
     work.sent_before.set(h1.bytes_sent.get() + work.queue.borrow().len());
@@ -238,6 +241,9 @@ fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
             return Err(status);
         }
     };
+    if h1.addr_conf.ssl {
+        check_tls(r)?;
+    }
     h1.timeout.clear();
     r.framing.set(framed);
     r.keepalive.set(framed.keep_alive);
@@ -249,6 +255,51 @@ fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
         Body::Chunked => {
             *h1.body.borrow_mut() = BodyReader::Chunked(Box::new(Decoder::new(ChunkLimits::default())));
         }
+    }
+    Ok(())
+}
+
+/// Whoever was let in for one name must not use it for a server that asks for certificates.
+fn check_name(h1: &H1, r: &Request, server: ServerId) -> Result<(), u16> {
+    let Some(info) = r.tls().filter(|info| info.chosen_by_name.get()) else { return Ok(()) };
+    let named = info.server_name.as_deref().unwrap_or_default();
+    let http = &h1.worker.http;
+    let verifies = http
+        .location(http.server(server).location)
+        .tls
+        .as_ref()
+        .is_some_and(|tls| tls.verify != VerifyClient::Off);
+    if !verifies || named.eq_ignore_ascii_case(&r.host.borrow()) {
+        return Ok(());
+    }
+    crate::info!(r, "client attempted to request the server name different from the one that was negotiated");
+    Err(421)
+}
+
+/// On a socket for TLS: the request must have come through it, and its client be whom the server wants.
+fn check_tls(r: &Request) -> Result<(), u16> {
+    let Some(info) = r.tls() else {
+        crate::info!(r, "client sent plain HTTP request to HTTPS port");
+        return Err(497);
+    };
+    let http = r.http();
+    let Some(tls) = &http.location(r.srv().location).tls else { return Ok(()) };
+    if tls.verify == VerifyClient::Off {
+        return Ok(());
+    }
+    if let Some(failure) = Failure::from_code(info.verified.get())
+        && !tls.tolerates(failure)
+    {
+        crate::info!(r, "client SSL certificate verify error: ({}:{failure})", failure.code());
+        return Err(495);
+    }
+    if tls.verify == VerifyClient::On && info.certificates.get().is_none_or(|chain| chain.is_empty()) {
+        crate::info!(r, "client sent no required SSL certificate");
+        return Err(496);
+    }
+    if let Some(reason) = info.revoked.get() {
+        crate::info!(r, "client SSL certificate verify error: {reason}");
+        return Err(495);
     }
     Ok(())
 }
@@ -316,7 +367,12 @@ fn find_server(h1: &H1, r: &Request) -> Result<(), u16> {
     }
     let found = h1.addr_conf.find(r, &r.host.borrow());
     match found {
-        Ok(server) => r.server.set(server),
+        Ok(server) => {
+            if h1.addr_conf.ssl {
+                check_name(h1, r, server)?;
+            }
+            r.server.set(server);
+        }
         Err(error) => {
             engine::report(r, &error);
             return Err(error.status());

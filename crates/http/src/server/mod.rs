@@ -3,6 +3,7 @@
 pub mod accept;
 mod carry;
 pub mod h1;
+mod handshake;
 mod head;
 mod intake;
 mod now;
@@ -14,6 +15,11 @@ mod write;
 
 pub use h1::Work;
 pub(crate) use head::reason;
+
+/// Whether HTTP/2 is among the protocols that a TLS connection may choose from: not before there is a driver for it.
+fn offers_http2(_h1: &h1::H1) -> bool {
+    false
+}
 
 /// nginx's words when a client took too long.
 const TIMED_OUT: &str = "client timed out (110: Connection timed out)";

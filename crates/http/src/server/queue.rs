@@ -158,7 +158,7 @@ impl Queue {
 
     fn write_file(&mut self, io: &Io, limit: u64) -> io::Result<usize> {
         let Some(Chunk::File(range)) = self.chunks.front_mut() else { return Ok(0) };
-        if range.file.sendfile {
+        if range.file.sendfile && !io.is_encrypted() {
             let count = usize::try_from(range.len().min(limit)).unwrap_or(usize::MAX);
             let mut offset = range.start;
             let n = io.try_sendfile(range.file.file.as_fd(), &mut offset, count)?;

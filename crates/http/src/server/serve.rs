@@ -4,6 +4,7 @@
 use super::{
     accept::End,
     h1::{After, Doing, Fill, H1, batch, linger},
+    handshake::handshake,
     now,
 };
 use moonrest_core::Level;
@@ -40,13 +41,17 @@ enum State {
 }
 
 impl Serve {
-    /// A connection that was just accepted; `proxied` ones begin with a PROXY protocol header.
-    pub(super) fn new(h1: Rc<H1>, proxied: bool, end: End) -> Self {
+    /// A connection that was just accepted; `proxied` ones begin with a PROXY protocol header, `secured` ones (then)
+    /// with a TLS handshake.
+    pub(super) fn new(h1: Rc<H1>, proxied: bool, secured: bool, end: End) -> Self {
         let wait = h1.default_settings().client_header_timeout;
-        let state = if proxied {
+        let state = if proxied || secured {
             let h1 = h1.clone();
             State::Active(Box::pin(async move {
-                if h1.read_proxy_header().await { After::Idle(wait) } else { After::Close }
+                if proxied && !h1.read_proxy_header().await {
+                    return After::Close;
+                }
+                if secured { handshake(h1).await } else { After::Idle(wait) }
             }))
         } else {
             State::Fresh
@@ -110,6 +115,9 @@ impl Serve {
     }
 
     fn close(&self) {
+        if !self.h1.broken.get() && !self.h1.timed_out.get() {
+            self.h1.io.close();
+        }
         if self.h1.reset.get() {
             // The connection is closed in any case.
             let _ = self.h1.io.with_fd(|fd| moonrest_sys::socket::reset_on_close(fd));

@@ -38,6 +38,13 @@ impl H1 {
         }
         loop {
             if self.queue.borrow().is_empty() {
+                if self.io.has_pending() {
+                    match self.io.poll_flush(cx) {
+                        Poll::Ready(Ok(())) => {}
+                        Poll::Ready(Err(error)) => return Poll::Ready(Err(self.broke(&error))),
+                        Poll::Pending => return self.poll_send_timeout(cx),
+                    }
+                }
                 self.send_timeout_off();
                 return Poll::Ready(Ok(()));
             }
@@ -75,7 +82,7 @@ impl H1 {
                 return false;
             }
         }
-        self.queue.borrow().is_empty()
+        self.queue.borrow().is_empty() && !self.io.has_pending()
     }
 
     fn wrote(&self, n: u64) {

@@ -2,6 +2,7 @@
 
 mod arg;
 mod args;
+mod capture;
 mod config;
 mod control;
 mod digest;
@@ -10,6 +11,7 @@ mod log;
 mod output;
 mod pending;
 mod req;
+mod req_body;
 mod resp;
 mod thread;
 mod time;
@@ -44,6 +46,7 @@ pub(crate) fn install(stack: &mut Stack<'_>, prefix: &[u8]) -> LuaResult<()> {
     resp::install(stack, ngx)?;
     digest::install(stack, ngx)?;
     pending::install(stack)?;
+    capture::install(stack, ngx)?;
     thread::install(stack, ngx)?;
     time::install(stack, ngx)?;
     escape::install(stack, ngx)

@@ -3,7 +3,11 @@
 //! <https://github.com/openresty/lua-nginx-module#ngxctx>
 
 use super::{ERROR, NO_REQ_CTX, OK, Token};
-use crate::{host::Host, vm};
+use crate::{
+    host::{Host, State},
+    vm,
+};
+use moonrest_http::Request;
 use moonrest_luajit::{LuaResult, Nil, Ref, Stack, Table, Value, ffi_entry, raw};
 use std::{cell::RefCell, ffi::c_int};
 
@@ -26,7 +30,12 @@ ffi_entry! {
 
     /// Remembers the number of the table.
     fn ngx_http_lua_ffi_set_ctx_ref(r: Token, number: c_int) -> c_int, on_panic = -1 {
-        let done = raw::host(r, |host: &Host| host.state().ctx_ref.set(number));
+        let done = raw::host(r, |host: &Host| {
+            let state = host.state();
+            state.ctx_ref.set(number);
+            // A VM of the request's own ends with it.
+            state.keeps_ctx.set(host.request.as_ref().is_some_and(vm::has_own));
+        });
         if done.is_some() { OK } else { NO_REQ_CTX }
     }
 }
@@ -47,9 +56,16 @@ pub(crate) fn find_tables(stack: &Stack<'_>) -> LuaResult<Option<Ref>> {
     }
 }
 
-/// Puts a table into the table of tables: the number is for a request's [`crate::host::State`].
-pub(crate) fn attach(stack: &Stack<'_>, ctx: Table<'_>) -> LuaResult<c_int> {
-    let Some(tables) = vm::present().and_then(|vm| vm.ctx_tables.clone()) else { return Ok(NONE) };
+/// Makes a table that of a request which has none yet.
+pub(crate) fn give(stack: &Stack<'_>, r: &Request, ctx: Table<'_>) -> LuaResult<()> {
+    let number = attach(stack, ctx)?;
+    r.ctx::<State>().ctx_ref.set(number);
+    Ok(())
+}
+
+/// Puts a table into the table of tables.
+fn attach(stack: &Stack<'_>, ctx: Table<'_>) -> LuaResult<c_int> {
+    let Some(tables) = find_tables(stack)? else { return Ok(NONE) };
     let Value::Table(tables) = stack.put(&tables)? else { return Ok(NONE) };
     let free = tables.raw_index(stack, 0)?.as_number().filter(|free| *free > 0.0);
     let number = match free {

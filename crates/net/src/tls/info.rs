@@ -22,9 +22,14 @@ pub struct Info {
     pub group: Cell<u16>,
     pub reused: Cell<bool>,
     pub alpn: OnceCell<Box<[u8]>>,
+    /// Our signature, and the client's, in the handshake; 0 for none.
+    pub scheme: Cell<u16>,
+    pub client_scheme: Cell<u16>,
+    /// The name decided which server answers.
+    pub chosen_by_name: Cell<bool>,
     /// What the client sent, its own certificate first.
     pub certificates: OnceCell<Box<[CertificateDer<'static>]>>,
-    /// What became of the check of the client's certificate: nothing, or the number of OpenSSL's error.
+    /// What the check of the client's certificate found wrong: the number of OpenSSL's error, or 0.
     pub verified: Cell<u16>,
     /// What the certificate's issuer said of it, when it was asked and that was not good.
     pub revoked: OnceCell<Box<str>>,

@@ -69,6 +69,8 @@ pub struct Session<S: Side> {
     /// Data came before the handshake was over.
     pub(super) had_early: bool,
     pub(super) failed: Option<Box<rustls::Error>>,
+    /// What a server's first message gives the session as its name.
+    pub(super) session_id: Option<Box<[u8]>>,
 }
 
 /// Does something with a session that may send.
@@ -87,6 +89,7 @@ impl<S: Side> Session<S> {
             closed: false,
             had_early: false,
             failed: None,
+            session_id: None,
         }
     }
 
@@ -123,7 +126,11 @@ impl<S: Side> Session<S> {
                     S::take_early(early, plain);
                 }
                 Ok(ConnectionState::EncodeTlsData(encode)) => {
+                    let start = self.outgoing.len();
                     queue(encode, &mut self.outgoing);
+                    if self.session_id.is_none() {
+                        self.session_id = session_id(self.outgoing.get(start..).unwrap_or_default());
+                    }
                     if self.outgoing.len() - self.sent > MAX_QUEUED {
                         let error = rustls::Error::General("the peer reads nothing".into());
                         self.failed = Some(Box::new(error.clone()));
@@ -195,6 +202,14 @@ impl<S: Side> Session<S> {
             self.outgoing.extend_from_slice(&notice);
         }
     }
+}
+
+/// The session identifier in a record with a `ServerHello`.
+fn session_id(record: &[u8]) -> Option<Box<[u8]>> {
+    // Record: type, version, length. Message: type, length. Hello: version, random, identifier behind its length.
+    let rest = record.strip_prefix(&[22])?.get(4..)?.strip_prefix(&[2])?.get(3 + 2 + 32..)?;
+    let (&len, rest) = rest.split_first()?;
+    rest.get(..usize::from(len)).filter(|id| !id.is_empty()).map(Into::into)
 }
 
 /// Encodes a message behind what is queued.

@@ -284,6 +284,13 @@ impl<S: Side> Secured<S> {
     }
 }
 
+impl Stream {
+    /// The session identifier that a handshake of TLS 1.2 agreed on.
+    pub fn session_id(&self) -> Option<Box<[u8]>> {
+        self.session.borrow_mut().as_mut()?.session_id.take()
+    }
+}
+
 /// Hands out at most [`SEND`] bytes: large pieces as they are, small ones put together.
 fn pieces(
     slices: &[IoSlice<'_>],

@@ -1,0 +1,66 @@
+//! What a server block says about TLS, compiled: how connections for it are begun and judged.
+//! <https://nginx.org/en/docs/http/ngx_http_ssl_module.html>
+
+use crate::{phase::RequestError, request::RequestRef};
+use moonrest_net::tls::{
+    certificate::CertifiedKey,
+    rustls::{ServerConfig, server::UnbufferedServerConnection},
+    verify::{Failure, Store},
+};
+use std::{pin::Pin, rc::Rc, sync::Arc};
+
+/// Whether clients must show a certificate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum VerifyClient {
+    #[default]
+    Off,
+    On,
+    Optional,
+    /// Any certificate will do; what a check would have said is in `$ssl_client_verify`.
+    OptionalNoCa,
+}
+
+/// Certificates that depend on the connection.
+pub type Certificates = Pin<Box<dyn Future<Output = Result<Vec<Arc<CertifiedKey>>, RequestError>>>>;
+
+/// Finds certificates when a connection begins. The request stands for the connection: nothing has been read of it.
+pub trait CertificateSource: Send + Sync {
+    fn certificates(&self, r: &RequestRef) -> Certificates;
+}
+
+/// Asks whether a certificate has been revoked, where that takes time. `Err` has what `$ssl_client_verify` says.
+pub trait RevocationCheck: Send + Sync {
+    fn check(&self, r: &RequestRef, chain: Rc<[Vec<u8>]>) -> Pin<Box<dyn Future<Output = Result<(), Box<str>>>>>;
+}
+
+/// One server's way to begin and judge connections.
+pub struct ServerTls {
+    /// `ssl_reject_handshake`.
+    pub reject: bool,
+    /// Without HTTP/2 among the protocols offered, and with it.
+    pub configs: [Arc<ServerConfig>; 2],
+    pub verify: VerifyClient,
+    /// Whom clients' certificates are checked against.
+    pub store: Option<Arc<Store>>,
+    /// Where certificates come from that are not known beforehand.
+    pub source: Option<Arc<dyn CertificateSource>>,
+    pub revocation: Option<Arc<dyn RevocationCheck>>,
+}
+
+impl ServerTls {
+    /// A session for a connection that arrived.
+    ///
+    /// # Errors
+    /// The library's.
+    pub(crate) fn begin(
+        &self,
+        http2: bool,
+    ) -> Result<UnbufferedServerConnection, moonrest_net::tls::rustls::Error> {
+        UnbufferedServerConnection::new(self.configs[usize::from(http2)].clone())
+    }
+
+    /// Whether a failed check of a client's certificate does not matter.
+    pub fn tolerates(&self, failure: Failure) -> bool {
+        self.verify == VerifyClient::OptionalNoCa && failure.is_about_issuers()
+    }
+}

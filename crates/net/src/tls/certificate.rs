@@ -1,0 +1,152 @@
+//! Certificates with their keys: read from PEM, chosen for a client.
+
+use super::{key, pem};
+use rustls::{
+    SignatureAlgorithm, SignatureScheme,
+    pki_types::{CertificateDer, SubjectPublicKeyInfoDer},
+    server::{ClientHello, ResolvesServerCert},
+    sign::{self, Signer, SigningKey},
+};
+use std::{
+    cell::{Cell, RefCell},
+    sync::Arc,
+};
+
+pub use rustls::sign::CertifiedKey;
+
+thread_local! {
+    /// Certificates for the handshake that goes on right now.
+    static OFFERED: RefCell<Option<Vec<Arc<CertifiedKey>>>> = const { RefCell::new(None) };
+    static SCHEME: Cell<Option<u16>> = const { Cell::new(None) };
+    static CLIENT_SCHEME: Cell<Option<u16>> = const { Cell::new(None) };
+}
+
+/// Offers these certificates to the handshake that goes on next in this thread, where the server has none of its own.
+pub fn offer(certificates: Option<Vec<Arc<CertifiedKey>>>) {
+    OFFERED.set(certificates);
+}
+
+/// The scheme of the signature that was last made in this thread.
+pub fn taken_scheme() -> Option<u16> {
+    SCHEME.take()
+}
+
+/// The scheme of the client's signature that was last verified in this thread.
+pub fn taken_client_scheme() -> Option<u16> {
+    CLIENT_SCHEME.take()
+}
+
+pub(super) fn note_client_scheme(scheme: SignatureScheme) {
+    CLIENT_SCHEME.set(Some(scheme.into()));
+}
+
+/// A server's certificates, in the order of the configuration; none when they depend on the connection.
+#[derive(Debug)]
+pub struct Certificates(pub Vec<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let offered = OFFERED.take();
+        let keys = offered.as_deref().unwrap_or(&self.0);
+        if let [only] = keys {
+            return Some(only.clone());
+        }
+        // As OpenSSL does: the client's order of signatures decides.
+        let fits = |scheme: &SignatureScheme, key: &Arc<CertifiedKey>| {
+            key.key.choose_scheme(std::slice::from_ref(scheme)).is_some()
+        };
+        let schemes = hello.signature_schemes();
+        let found = schemes.iter().find_map(|scheme| keys.iter().find(|key| fits(scheme, key)));
+        found.or(keys.first()).cloned()
+    }
+}
+
+/// A key that tells with which scheme it has signed.
+#[derive(Debug)]
+struct Watched(Arc<dyn SigningKey>);
+
+impl SigningKey for Watched {
+    fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        let signer = self.0.choose_scheme(offered)?;
+        SCHEME.set(Some(signer.scheme().into()));
+        Some(signer)
+    }
+
+    fn public_key(&self) -> Option<SubjectPublicKeyInfoDer<'_>> {
+        self.0.public_key()
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        self.0.algorithm()
+    }
+}
+
+/// What is wrong with a certificate or its key: the words behind `cannot load certificate "x": ` and what OpenSSL's
+/// error stack would say.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unusable {
+    /// The call that failed.
+    pub call: &'static str,
+    /// In OpenSSL's form, without the leading `SSL: `.
+    pub reason: String,
+}
+
+impl Unusable {
+    pub(super) fn new(call: &'static str, reason: impl Into<String>) -> Self {
+        Self { call, reason: reason.into() }
+    }
+}
+
+/// Reads a certificate and what follows it in its file: the chain up to, but not always including, the root.
+///
+/// # Errors
+/// When there is none, or one of them is broken.
+pub fn chain(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, Unusable> {
+    let blocks = pem::blocks(text);
+    let mut chain = Vec::new();
+    for block in blocks.iter().filter(|block| pem::is_certificate(&block.label)) {
+        let Some(der) = block.certificate() else {
+            return Err(Unusable::new("PEM_read_bio_X509_AUX() failed", pem::BAD_BASE64));
+        };
+        if x509_cert::der::Decode::from_der(der).map(drop_parsed).is_err() {
+            return Err(Unusable::new("PEM_read_bio_X509_AUX() failed", pem::BAD_CERTIFICATE));
+        }
+        chain.push(CertificateDer::from(der.to_vec()));
+    }
+    if chain.is_empty() {
+        return Err(Unusable::new("PEM_read_bio_X509_AUX() failed", pem::no_start_line("TRUSTED CERTIFICATE")));
+    }
+    Ok(chain)
+}
+
+/// Names the type to be decoded.
+fn drop_parsed(_: x509_cert::Certificate) {}
+
+/// Reads a private key, trying the passwords if it is encrypted.
+///
+/// # Errors
+/// When there is none, no password opens it, or it is of a kind that is not supported.
+pub fn private_key(text: &[u8], passwords: &[Vec<u8>]) -> Result<Arc<dyn SigningKey>, Unusable> {
+    let der = key::read(text, passwords)?;
+    let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&der)
+        .map_err(|_| Unusable::new("PEM_read_bio_PrivateKey() failed", key::UNSUPPORTED))?;
+    Ok(Arc::new(Watched(key)))
+}
+
+/// Joins a chain and a key.
+///
+/// # Errors
+/// When they do not belong together.
+pub fn join(
+    chain: Vec<CertificateDer<'static>>,
+    key: Arc<dyn SigningKey>,
+) -> Result<CertifiedKey, Unusable> {
+    let certified = sign::CertifiedKey::new(chain, key);
+    match certified.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(certified),
+        Err(_) => Err(Unusable::new(
+            "SSL_CTX_use_PrivateKey",
+            "error:05800074:x509 certificate routines::key values mismatch",
+        )),
+    }
+}
