@@ -12,5 +12,6 @@ require "resty.core.response"
 require "resty.core.phase"
 require "resty.core.misc"
 require "resty.core.ctx"
+require "resty.core.ndk"
 
 return { version = base.version }

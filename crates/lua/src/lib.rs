@@ -25,6 +25,7 @@ mod semaphore;
 mod sending;
 mod set;
 mod settings;
+mod timers;
 mod vm;
 
 pub use directives::HttpLua;

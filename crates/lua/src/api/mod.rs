@@ -15,8 +15,9 @@ mod req_body;
 mod resp;
 mod thread;
 mod time;
+mod timer;
 
-pub(crate) use control::exit_asked;
+pub(crate) use control::exit_status;
 pub(crate) use output::number_text;
 
 use crate::host::{Host, LuaPhase};
@@ -31,11 +32,14 @@ pub(crate) fn install(stack: &mut Stack<'_>, prefix: &[u8]) -> LuaResult<()> {
     let ngx = stack.table(0, 96)?;
     let globals = stack.globals()?;
     globals.set(stack, "ngx", ngx)?;
-    let loaded = globals.get(stack, "package")?.as_table();
-    if let Some(loaded) = loaded
-        && let Some(loaded) = loaded.get(stack, "loaded")?.as_table()
+    let ndk = stack.table(0, 1)?;
+    globals.set(stack, "ndk", ndk)?;
+    subtable(stack, ndk, "set_var")?;
+    if let Some(package) = globals.get(stack, "package")?.as_table()
+        && let Some(loaded) = package.get(stack, "loaded")?.as_table()
     {
         loaded.set(stack, "ngx", ngx)?;
+        loaded.set(stack, "ndk", ndk)?;
     }
     config::install(stack, ngx, prefix)?;
     output::install(stack, ngx)?;
@@ -49,6 +53,7 @@ pub(crate) fn install(stack: &mut Stack<'_>, prefix: &[u8]) -> LuaResult<()> {
     capture::install(stack, ngx)?;
     thread::install(stack, ngx)?;
     time::install(stack, ngx)?;
+    timer::install(stack, ngx)?;
     escape::install(stack, ngx)
 }
 

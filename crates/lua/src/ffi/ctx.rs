@@ -5,11 +5,15 @@
 use super::{ERROR, NO_REQ_CTX, OK, Token};
 use crate::{
     host::{Host, State},
-    vm,
+    vm::WorkerVm,
 };
 use moonrest_http::Request;
 use moonrest_luajit::{LuaResult, Nil, Ref, Stack, Table, Value, ffi_entry, raw};
-use std::{cell::RefCell, ffi::c_int};
+use std::{
+    cell::RefCell,
+    ffi::c_int,
+    rc::{Rc, Weak},
+};
 
 /// No table yet (`LUA_NOREF`).
 pub(crate) const NONE: c_int = -2;
@@ -33,8 +37,7 @@ ffi_entry! {
         let done = raw::host(r, |host: &Host| {
             let state = host.state();
             state.ctx_ref.set(number);
-            // A VM of the request's own ends with it.
-            state.keeps_ctx.set(host.request.as_ref().is_some_and(vm::has_own));
+            *state.vm.borrow_mut() = host.vm.get().map_or_else(Weak::new, Rc::downgrade);
         });
         if done.is_some() { OK } else { NO_REQ_CTX }
     }
@@ -57,9 +60,16 @@ pub(crate) fn find_tables(stack: &Stack<'_>) -> LuaResult<Option<Ref>> {
 }
 
 /// Makes a table that of a request which has none yet.
-pub(crate) fn give(stack: &Stack<'_>, r: &Request, ctx: Table<'_>) -> LuaResult<()> {
+pub(crate) fn give(
+    stack: &Stack<'_>,
+    vm: Option<Rc<WorkerVm>>,
+    r: &Request,
+    ctx: Table<'_>,
+) -> LuaResult<()> {
     let number = attach(stack, ctx)?;
-    r.ctx::<State>().ctx_ref.set(number);
+    let state = r.ctx::<State>();
+    state.ctx_ref.set(number);
+    *state.vm.borrow_mut() = vm.map_or_else(Weak::new, |vm| Rc::downgrade(&vm));
     Ok(())
 }
 
@@ -82,29 +92,30 @@ fn attach(stack: &Stack<'_>, ctx: Table<'_>) -> LuaResult<c_int> {
 
 thread_local! {
     /// Numbers whose requests ended while Lua code ran.
-    static LATER: RefCell<Vec<c_int>> = const { RefCell::new(Vec::new()) };
+    static LATER: RefCell<Vec<(Weak<WorkerVm>, c_int)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Gives a number back, and lets its table go.
-pub(crate) fn release(number: c_int) {
-    let Some((vm, tables)) = vm::present().and_then(|vm| Some((vm.clone(), vm.ctx_tables.clone()?))) else {
+pub(crate) fn release(vm: &Rc<WorkerVm>, number: c_int) {
+    if free(vm, number).is_err() {
+        LATER.with_borrow_mut(|later| later.push((Rc::downgrade(vm), number)));
         return;
-    };
-    let mut numbers = LATER.take();
-    numbers.push(number);
-    let released = vm.vm.with(|stack| {
-        let Value::Table(tables) = stack.put(&tables)? else { return Ok(()) };
-        for number in &numbers {
-            // A list of free places: element 0 has the first, each the next (0 or nothing at the end).
-            match tables.raw_index(stack, 0)? {
-                Value::Number(next) => tables.raw_set(stack, *number, next)?,
-                _ => tables.raw_set(stack, *number, Nil)?,
-            }
-            tables.set_index(stack, 0, *number)?;
-        }
-        Ok(())
-    });
-    if released.is_err() {
-        LATER.set(numbers);
     }
+    for (vm, number) in LATER.take() {
+        // What cannot be freed now neither is only a table too many.
+        let _ = vm.upgrade().map(|vm| free(&vm, number));
+    }
+}
+
+/// A list of free places: element 0 has the first, each the next, the last has nothing.
+fn free(vm: &WorkerVm, number: c_int) -> LuaResult<()> {
+    let Some(tables) = &vm.ctx_tables else { return Ok(()) };
+    vm.vm.with(|stack| {
+        let Value::Table(tables) = stack.put(tables)? else { return Ok(()) };
+        match tables.raw_index(stack, 0)? {
+            Value::Number(next) => tables.raw_set(stack, number, next)?,
+            _ => tables.raw_set(stack, number, Nil)?,
+        }
+        tables.raw_set(stack, 0, number)
+    })
 }

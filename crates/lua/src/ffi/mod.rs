@@ -15,9 +15,9 @@
 #![allow(clippy::not_unsafe_ptr_arg_deref, reason = "entries are called by the FFI, which knows no `unsafe`")]
 
 mod base64;
+mod control;
 pub(crate) mod ctx;
 mod errlog;
-mod exit;
 mod hash;
 mod misc;
 mod ndk;
