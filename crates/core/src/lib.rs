@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod block;
+pub mod build;
 pub mod cidr;
 pub mod context;
 pub mod env;

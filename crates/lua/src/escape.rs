@@ -55,13 +55,13 @@ fn upper_hex(digit: u8) -> u8 {
 
 const CONTROLS: u32 = u32::MAX;
 
-/// `ngx.escape_uri(s, type)`, by type. 2 is the default: everything but letters, digits and `-._~`.
+/// `ngx.escape_uri(s, type)`, by type. 2 is the default: everything but letters, digits and `-_.!~*'()`.
 static TYPES: [Set; 7] = [
     Set::new(b" #%?\x7f", CONTROLS, true),
     Set::new(b" #%+?\x7f", CONTROLS, true),
-    Set::new(b" !\"#$%&'()*+,/:;<=>?@[\\]^`{|}\x7f", CONTROLS, true),
+    Set::new(b" \"#$%&+,/:;<=>?@[\\]^`{|}\x7f", CONTROLS, true),
     Set::new(b" \"#%'\x7f", CONTROLS, true),
-    Set::new(b" \"%'\x7f", CONTROLS, true),
+    Set::new(b" \"'\x7f", CONTROLS, true),
     Set::new(b" %", CONTROLS, false),
     Set::new(b" %", CONTROLS, false),
 ];
@@ -76,7 +76,7 @@ pub(crate) fn of_type(kind: i32) -> &'static Set {
     usize::try_from(kind).ok().and_then(|kind| TYPES.get(kind)).unwrap_or(component())
 }
 
-/// Everything but letters, digits and `-._~`.
+/// The default: what stands in a component of a URI.
 pub(crate) fn component() -> &'static Set {
     &TYPES[2]
 }
@@ -131,9 +131,9 @@ mod tests {
         };
         check(0, "a%20b%23%25+%3F\"'/~%7F%E9%0A");
         check(1, "a%20b%23%25%2B%3F\"'/~%7F%E9%0A");
-        check(2, "a%20b%23%25%2B%3F%22%27%2F~%7F%E9%0A");
+        check(2, "a%20b%23%25%2B%3F%22'%2F~%7F%E9%0A");
         check(3, "a%20b%23%25+?%22%27/~%7F%E9%0A");
-        check(4, "a%20b#%25+?%22%27/~%7F%E9%0A");
+        check(4, "a%20b#%+?%22%27/~%7F%E9%0A");
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use crate::{
     ffi::ctx,
     phase_io::PhaseIo,
-    settings::Loc,
     scheduler::{ENTRY, Key, Operation, Threads},
+    settings::Loc,
     vm::WorkerVm,
 };
 use moonrest_core::{Level, Log};

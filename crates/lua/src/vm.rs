@@ -150,6 +150,8 @@ impl WorkerVm {
     fn new(main: Arc<Main>, prefix: PathBuf, log: &Arc<moonrest_core::Log>) -> LuaResult<Self> {
         let vm = Vm::new(&Options::default())?;
         let shown = prefix.as_os_str().as_bytes();
+        let present = vm.package_cpath()?;
+        vm.set_package_cpath(&[present.as_slice(), b";", system_modules().as_bytes()].concat())?;
         if let Some(path) = &main.package_path {
             let present = vm.package_path()?;
             vm.set_package_path(&search_path(path, &present, shown))?;
@@ -252,6 +254,11 @@ pub(crate) fn without_first_comment(text: &[u8]) -> &[u8] {
     }
     let end = text.iter().position(|byte| *byte == b'\n').unwrap_or(text.len());
     text.get(end..).unwrap_or_default()
+}
+
+/// Where Debian and its like install C modules for Lua 5.1.
+fn system_modules() -> String {
+    format!("/usr/lib/{}-linux-gnu/lua/5.1/?.so;/usr/lib/lua/5.1/?.so", std::env::consts::ARCH)
 }
 
 /// `;;` stands for the present path, `$prefix` for the server's prefix.

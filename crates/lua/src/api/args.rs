@@ -1,8 +1,36 @@
 //! Arguments of URIs and form bodies: made of Lua tables, and made into them.
 
-use super::number_text;
+use super::{define, number_text};
 use crate::escape;
-use moonrest_luajit::{LuaError, LuaResult, Stack, Table, Value};
+use moonrest_luajit::{Call, LuaError, LuaResult, Return, Stack, Table, Value};
+
+pub(super) fn install(stack: &Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
+    define(stack, ngx, &[("encode_args", encode_args), ("decode_args", decode_args)])
+}
+
+/// Upstream's default number of arguments.
+const DEFAULT_MAX: usize = 100;
+
+/// `ngx.encode_args(table)`
+fn encode_args(call: &mut Call<'_>) -> LuaResult<Return> {
+    if call.args_len() != 1 {
+        return Err(LuaError::new(format!("expecting 1 argument but seen {}", call.args_len())));
+    }
+    let table: Table<'_> = call.arg(1)?;
+    let text = encode(call, table)?;
+    call.ret(text)
+}
+
+/// `ngx.decode_args(text, max?) -> args, err`
+fn decode_args(call: &mut Call<'_>) -> LuaResult<Return> {
+    if !matches!(call.args_len(), 1 | 2) {
+        return Err(LuaError::new(format!("expecting 1 or 2 arguments but seen {}", call.args_len())));
+    }
+    let text: &[u8] = call.arg(1)?;
+    let max = if call.args_len() == 2 { call.arg::<f64>(2)? as usize } else { DEFAULT_MAX };
+    let args = call.table(0, 4)?;
+    if parse(call, text, max, args)? { call.ret((args, "truncated")) } else { call.ret(args) }
+}
 
 /// `key=value&…` of a table: a list is its key several times, `true` a key without value, `false` nothing.
 ///

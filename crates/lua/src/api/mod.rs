@@ -44,6 +44,7 @@ pub(crate) fn install(stack: &mut Stack<'_>, prefix: &[u8]) -> LuaResult<()> {
     config::install(stack, ngx, prefix)?;
     output::install(stack, ngx)?;
     arg::install(stack, ngx)?;
+    args::install(stack, ngx)?;
     control::install(stack, ngx)?;
     log::install(stack, ngx)?;
     req::install(stack, ngx)?;

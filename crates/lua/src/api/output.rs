@@ -52,13 +52,19 @@ pub(super) fn append(
             if depth == MAX_DEPTH {
                 return Err(bad("a table nested too deeply"));
             }
-            for index in 1..=table.raw_len(stack) {
-                let item = table.raw_index(stack, index)?;
-                if item.is_nil() {
-                    return Err(LuaError::argument(n, "non-array table found"));
-                }
-                append(stack, n, item, depth + 1, out)?;
+            let Some(len) = table.array_len(stack)? else {
+                return Err(LuaError::argument(n, "non-array table found"));
+            };
+            for index in 1..=len {
+                stack.scope(|stack| {
+                    let item = table.raw_index(stack, index)?;
+                    append(stack, n, item, depth + 1, out)
+                })?;
             }
+        }
+        Value::Light(_) if depth > 0 => {}
+        other if depth > 0 => {
+            return Err(LuaError::argument(n, format!("bad data type {} found", other.type_name())));
         }
         other => return Err(bad(other.type_name())),
     }

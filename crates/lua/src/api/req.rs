@@ -86,7 +86,11 @@ fn set_uri(call: &mut Call<'_>) -> LuaResult<Return> {
     if jump {
         super::only_in(call, |phase| matches!(phase, LuaPhase::Rewrite | LuaPhase::ServerRewrite))?;
     }
-    request(call, |r, _| {
+    request(call, |r, host| {
+        if jump {
+            // What comes next begins anew.
+            host.state().forget_ctx();
+        }
         *r.uri.borrow_mut() = uri;
         r.internal.set(true);
         r.valid_unparsed_uri.set(false);
