@@ -118,6 +118,7 @@ pub(crate) fn start(argv: Vec<Vec<u8>>) -> u8 {
 }
 
 fn run(options: Options, argv: Vec<Vec<u8>>) -> u8 {
+    moonrest_core::build::tell(crate::features::configure_arguments(crate::modules::registry()));
     let program = Program { registry: crate::modules::registry(), options, version: VERSION, argv };
     u8::try_from(moonrest_server::run(&program)).unwrap_or(1)
 }

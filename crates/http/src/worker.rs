@@ -37,6 +37,8 @@ pub struct Process {
     pub counters: parking_lot::Mutex<Vec<Arc<Counters>>>,
     /// Connection numbers (`$connection`).
     pub connections: AtomicU64,
+    /// The threads of workers that are there, draining ones included.
+    pub threads: parking_lot::Mutex<Vec<i32>>,
 }
 
 /// A second in the forms that logs have.
@@ -62,6 +64,10 @@ pub struct Worker {
     /// Connections it may have at once (`worker_connections`).
     pub max_connections: usize,
     pub connections: Cell<usize>,
+    /// How many workers its generation has (`worker_processes`).
+    pub siblings: Cell<usize>,
+    /// There is no master (`master_process off`).
+    pub single: Cell<bool>,
     /// How many idle connections are to close, to make room for new ones.
     unwanted: Cell<usize>,
     /// When it was last said that there is no room, in monotonic seconds.
@@ -127,6 +133,8 @@ impl Worker {
             quitting: Arc::default(),
             max_connections,
             connections: Cell::new(0),
+            siblings: Cell::new(1),
+            single: Cell::new(false),
             unwanted: Cell::new(0),
             crowded: Cell::new(0),
             memories: RefCell::default(),
