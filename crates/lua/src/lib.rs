@@ -9,8 +9,10 @@
 //!                              waits?    → the operation's future is awaited, the coroutine resumed with its results
 //! ```
 mod api;
+mod clock;
 mod code;
 mod directives;
+mod escape;
 mod ffi;
 mod filter;
 mod handler;
@@ -18,6 +20,7 @@ mod host;
 mod library;
 mod phase_io;
 mod regex;
+mod response_fields;
 mod scheduler;
 mod semaphore;
 mod sending;

@@ -19,6 +19,7 @@ pub(crate) use threads::{Doing, Parent, Thread, Threads};
 pub(crate) use values::{Item, Values};
 
 use crate::{
+    clock,
     host::{Host, OnAbort},
     vm::WorkerVm,
 };
@@ -115,6 +116,7 @@ pub(crate) fn run_with(
     let _ = host.vm.set(vm.clone());
     let started = vm.vm.coroutine().and_then(|coroutine| {
         host.running.set((ENTRY, coroutine.id()));
+        clock::forget();
         let resumed = vm.vm.lend(&**host, host.token(), || coroutine.start(function, With(args)))?;
         Ok((coroutine, resumed))
     });
@@ -236,6 +238,7 @@ impl Running {
         };
         self.host.running.set((key, coroutine.id()));
         let Self { vm, host, .. } = self;
+        clock::forget();
         let resumed = vm.vm.lend(&**host, host.token(), || match values {
             None => coroutine.run(),
             Some(values) => coroutine.resume(With(|stack: &Stack<'_>| values.push(stack))),
