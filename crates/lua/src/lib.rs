@@ -18,9 +18,9 @@ mod host;
 mod library;
 mod phase_io;
 mod scheduler;
+mod semaphore;
 mod set;
 mod settings;
-mod semaphore;
 mod vm;
 
 pub use directives::HttpLua;

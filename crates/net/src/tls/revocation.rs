@@ -49,8 +49,8 @@ impl Crl {
         let critical = |extensions: &Option<x509_cert::ext::Extensions>| {
             extensions.iter().flatten().any(|extension| extension.critical)
         };
-        let foreign =
-            critical(&list.crl_extensions) || revoked.iter().any(|entry| critical(&entry.crl_entry_extensions));
+        let foreign = critical(&list.crl_extensions)
+            || revoked.iter().any(|entry| critical(&entry.crl_entry_extensions));
         Some(Self {
             tbs: tbs.to_vec(),
             algorithm: algorithm.to_vec(),
