@@ -40,12 +40,15 @@ pub mod referer;
 pub mod rewrite;
 pub mod scgi;
 pub mod secure_link;
+pub mod set_misc;
 pub mod split_clients;
 pub mod ssi;
+pub mod ssl;
 pub mod static_files;
 pub mod stub_status;
 pub mod sub_filter;
 pub mod try_files;
+pub mod upstream;
 pub mod userid;
 pub mod uwsgi;
 pub mod zstd;
@@ -58,6 +61,8 @@ use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
 pub static MODULES: Registry = &[
     &Module::<HttpCore>::NEW,
     &Module::<moonrest_http::http2::Http2>::NEW,
+    // connections, before there is a request
+    &Module::<ssl::Ssl>::NEW,
     // post-read: realip
     &Module::<realip::RealIp>::NEW,
     &Module::<rewrite::Rewrite>::NEW,
@@ -85,6 +90,7 @@ pub static MODULES: Registry = &[
     &Module::<empty_gif::EmptyGif>::NEW,
     &Module::<echo::Echo>::NEW,
     &Module::<stub_status::StubStatus>::NEW,
+    &Module::<upstream::Upstream>::NEW,
     &Module::<proxy::Proxy>::NEW,
     &Module::<fastcgi::FastCgi>::NEW,
     &Module::<uwsgi::Uwsgi>::NEW,
@@ -93,6 +99,7 @@ pub static MODULES: Registry = &[
     &Module::<map::Map>::NEW,
     &Module::<geo::Geo>::NEW,
     &Module::<split_clients::SplitClients>::NEW,
+    &Module::<set_misc::SetMisc>::NEW,
     &Module::<browser::Browser>::NEW,
     &Module::<referer::Referer>::NEW,
     &Module::<secure_link::SecureLink>::NEW,
