@@ -120,6 +120,7 @@ fn finish(r: &RequestRef, host: &Host, outcome: Outcome) -> Result<Step, Request
     };
     match ending {
         Some(Ending::Redirected) => Ok(Step::Now(Flow::Redirected)),
+        Some(Ending::ClientGone) => Err(RequestError::client_gone()),
         Some(Ending::Error) => Step::finish(444),
         // These end the request even in the middle of a response.
         Some(Ending::Status(status @ (408 | 444 | 499))) => Step::finish(status),

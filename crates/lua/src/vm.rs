@@ -111,11 +111,12 @@ pub(crate) fn exit_worker(main: &Main, worker: &Rc<Worker>) -> Option<LocalBoxFu
 fn run_for_worker(code: Option<&Code>, phase: LuaPhase, worker: &Rc<Worker>) -> Option<LocalBoxFuture<()>> {
     let (code, vm) = (code?, present()?);
     let log = worker.log.clone();
+    let suffix = if matches!(code.source, Source::File(_)) { "_file" } else { "" };
     let complain = move |message: &str| {
         let name = phase.directive().trim_end_matches('*');
-        log.write_lines(Level::Error, None, format_args!("{name} error: {message}"));
+        log.write_lines(Level::Error, None, format_args!("{name}{suffix} error: {message}"));
     };
-    let function = vm.function(code, None).inspect_err(|error| complain(&error.message)).ok()?;
+    let function = vm.function(code, None).inspect_err(|error| complain(&error.problem)).ok()?;
     let host = Rc::new(Host::detached(phase, worker, Origin::default()));
     let ended = move |outcome: Outcome| {
         if let Outcome::Failed(error) = outcome {
@@ -143,6 +144,8 @@ pub(crate) fn stop() {
 pub(crate) struct LoadError {
     /// The line for the error log.
     pub message: String,
+    /// What is wrong, alone.
+    pub problem: String,
     /// What a phase that can answer answers.
     pub status: u16,
 }
@@ -151,7 +154,7 @@ pub(crate) struct LoadError {
 const GLOBAL_GUARD: &[u8] = include_bytes!("global_guard.lua");
 
 impl WorkerVm {
-    fn new(main: Arc<Main>, prefix: PathBuf, log: &Arc<moonrest_core::Log>) -> LuaResult<Self> {
+    pub(crate) fn new(main: Arc<Main>, prefix: PathBuf, log: &Arc<moonrest_core::Log>) -> LuaResult<Self> {
         let vm = Vm::new(&Options::default())?;
         let shown = prefix.as_os_str().as_bytes();
         let present = vm.package_cpath()?;
@@ -199,6 +202,7 @@ impl WorkerVm {
                 }
                 let function = self.load(text, &format!("={name}")).map_err(|error| LoadError {
                     message: format!("failed to load inlined Lua code: {}", lossy(&error)),
+                    problem: lossy(&error),
                     status: 500,
                 })?;
                 self.inline.borrow_mut().insert(code.id, function.clone());
@@ -223,6 +227,7 @@ impl WorkerVm {
         let shown = String::from_utf8_lossy(path);
         let failed = |why: String, status| LoadError {
             message: format!("failed to load external Lua file \"{shown}\": {why}"),
+            problem: why,
             status,
         };
         let text = std::fs::read(std::ffi::OsStr::from_bytes(path)).map_err(|error| {
@@ -241,7 +246,7 @@ impl WorkerVm {
     }
 }
 
-fn lossy(error: &LuaError) -> String {
+pub(crate) fn lossy(error: &LuaError) -> String {
     String::from_utf8_lossy(error.message()).into_owned()
 }
 
