@@ -59,7 +59,7 @@ fn run(code: &Code, cached: bool, r: &RequestRef, host: &Rc<Host>) -> Result<Out
     match vm.function(code, Some(r)) {
         Ok(function) => Ok(scheduler::run(&vm, host, &function)),
         Err(error) => {
-            r.log_lines_at(Level::Error, format_args!("{}", error.message));
+            r.log_lines_at(Level::Error, format_args!("{}", error.message()));
             Err(refuse(r, 444))
         }
     }

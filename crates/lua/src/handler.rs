@@ -35,6 +35,10 @@ impl LuaHandler {
 
 impl PhaseHandler for LuaHandler {
     fn handle(&self, r: &RequestRef) -> Result<Step, RequestError> {
+        // nginx: what runs at the end of the rewrite phase does not run where a rule leads elsewhere.
+        if self.phase == LuaPhase::Rewrite && r.uri_changed.get() {
+            return Step::next();
+        }
         if !self.need_body {
             return self.run(r);
         }
@@ -51,7 +55,7 @@ fn run(code: &Code, phase: LuaPhase, cached: bool, r: &RequestRef) -> Result<Ste
     let function = match vm.function(code, Some(r)) {
         Ok(function) => function,
         Err(error) => {
-            r.log_lines_at(Level::Error, format_args!("{}", error.message));
+            r.log_lines_at(Level::Error, format_args!("{}", error.message()));
             return Step::finish(error.status);
         }
     };
@@ -178,7 +182,7 @@ impl LogHandler for LuaLog {
         let function = match vm.function(&self.code, Some(r)) {
             Ok(function) => function,
             Err(error) => {
-                r.log_lines_at(Level::Error, format_args!("{}", error.message));
+                r.log_lines_at(Level::Error, format_args!("{}", error.message()));
                 return None;
             }
         };

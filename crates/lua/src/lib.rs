@@ -21,6 +21,7 @@ mod scheduler;
 mod semaphore;
 mod set;
 mod settings;
+mod timers;
 mod vm;
 
 pub use directives::HttpLua;

@@ -3,12 +3,19 @@
 use crate::{
     api,
     code::{Code, Source},
-    host::{Host, LuaPhase},
-    library, scheduler,
+    ffi,
+    host::{Host, LuaPhase, Origin},
+    library,
+    scheduler::{self, Outcome},
     settings::Main,
 };
 use moonrest_core::Level;
-use moonrest_http::{Request, RequestRef, compile::Registry, worker::Worker};
+use moonrest_http::{
+    Request, RequestRef,
+    compile::Registry,
+    phase::LocalBoxFuture,
+    worker::{Task, Worker},
+};
 use moonrest_luajit::{Form, LuaError, LuaResult, Options, Ref, Vm};
 use std::{
     cell::{Cell, RefCell},
@@ -67,7 +74,8 @@ struct OwnVm(RefCell<Option<Rc<WorkerVm>>>);
 ///
 /// # Errors
 /// Why the worker cannot serve.
-pub(crate) fn start(main: &Arc<Main>, worker: &Worker) -> Result<(), String> {
+pub(crate) fn start(main: &Arc<Main>, worker: &Rc<Worker>) -> Result<(), String> {
+    ffi::process::publish();
     MODULES.set(worker.http.registry);
     let made = WorkerVm::new(main.clone(), worker.http.prefix.clone(), &worker.log)
         .map_err(|error| lossy(&error))?;
@@ -76,22 +84,42 @@ pub(crate) fn start(main: &Arc<Main>, worker: &Worker) -> Result<(), String> {
     Ok(())
 }
 
-/// Runs `init_worker_by_lua*`.
-pub(crate) fn init_worker(main: &Main, worker: &Worker) {
-    run_for_worker(main.init_worker.as_deref(), LuaPhase::InitWorker, worker);
+/// Runs `init_worker_by_lua*`. While it waits the worker serves.
+pub(crate) fn init_worker(main: &Main, worker: &Rc<Worker>) {
+    if let Some(wait) = run_for_worker(main.init_worker.as_deref(), LuaPhase::InitWorker, worker) {
+        let task = Task::new(worker);
+        tokio::task::spawn_local(async move {
+            wait.await;
+            drop(task);
+        });
+    }
 }
 
 /// Runs `exit_worker_by_lua*`.
-pub(crate) fn exit_worker(main: &Main, worker: &Worker) {
-    run_for_worker(main.exit_worker.as_deref(), LuaPhase::ExitWorker, worker);
+pub(crate) fn exit_worker(main: &Main, worker: &Rc<Worker>) -> Option<LocalBoxFuture<()>> {
+    run_for_worker(main.exit_worker.as_deref(), LuaPhase::ExitWorker, worker)
 }
 
-fn run_for_worker(code: Option<&Code>, phase: LuaPhase, worker: &Worker) {
-    if let (Some(code), Some(vm)) = (code, present())
-        && let Err(message) = run_outside_requests(&vm, code, phase, &worker.log)
-    {
+fn run_for_worker(code: Option<&Code>, phase: LuaPhase, worker: &Rc<Worker>) -> Option<LocalBoxFuture<()>> {
+    let (code, vm) = (code?, present()?);
+    let log = worker.log.clone();
+    let complain = move |message: &str| {
         let name = phase.directive().trim_end_matches('*');
-        worker.log.write_lines(Level::Error, None, format_args!("{name} error: {message}"));
+        log.write_lines(Level::Error, None, format_args!("{name} error: {message}"));
+    };
+    let function = vm.function(code, None).inspect_err(|error| complain(&error.why)).ok()?;
+    let host = Rc::new(Host::detached(phase, worker, Origin::default()));
+    let ended = move |outcome: Outcome| {
+        if let Outcome::Failed(error) = outcome {
+            complain(&scheduler::describe_call(&error));
+        }
+    };
+    match scheduler::run(&vm, &host, &function) {
+        Outcome::Waits(running) => Some(Box::pin(async move { ended(running.await) })),
+        settled => {
+            ended(settled);
+            None
+        }
     }
 }
 
@@ -103,10 +131,18 @@ pub(crate) fn stop() {
 /// Why code could not be loaded.
 #[derive(Debug)]
 pub(crate) struct LoadError {
-    /// The line for the error log.
-    pub message: String,
+    what: String,
+    /// Lua's words.
+    why: String,
     /// What a phase that can answer answers.
     pub status: u16,
+}
+
+impl LoadError {
+    /// The line for the error log.
+    pub(crate) fn message(&self) -> String {
+        format!("failed to load {}: {}", self.what, self.why)
+    }
 }
 
 /// What tells of new global variables; comes after `init_by_lua*`, which may make them.
@@ -156,7 +192,8 @@ impl WorkerVm {
                     return Ok(known.clone());
                 }
                 let function = self.load(text, &format!("={name}")).map_err(|error| LoadError {
-                    message: format!("failed to load inlined Lua code: {}", lossy(&error)),
+                    what: "inlined Lua code".to_owned(),
+                    why: lossy(&error),
                     status: 500,
                 })?;
                 self.inline.borrow_mut().insert(code.id, function.clone());
@@ -180,7 +217,8 @@ impl WorkerVm {
     fn load_file(&self, path: &[u8]) -> Result<Ref, LoadError> {
         let shown = String::from_utf8_lossy(path);
         let failed = |why: String, status| LoadError {
-            message: format!("failed to load external Lua file \"{shown}\": {why}"),
+            what: format!("external Lua file \"{shown}\""),
+            why,
             status,
         };
         let text = std::fs::read(std::ffi::OsStr::from_bytes(path)).map_err(|error| {
@@ -250,7 +288,7 @@ pub(crate) fn run_outside_requests(
     phase: LuaPhase,
     log: &Arc<moonrest_core::Log>,
 ) -> Result<(), String> {
-    let function = vm.function(code, None).map_err(|error| error.message)?;
+    let function = vm.function(code, None).map_err(|error| error.why)?;
     let host = Host::without_request(phase, log.clone());
     scheduler::run_at_once(vm, &function, &host).map_err(|error| scheduler::describe_call(&error))
 }

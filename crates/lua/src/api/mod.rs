@@ -10,6 +10,7 @@ mod output;
 mod req;
 mod thread;
 mod time;
+mod timer;
 mod var;
 
 pub(crate) use control::exit_status;
@@ -45,6 +46,7 @@ pub(crate) fn install(stack: &mut Stack<'_>, prefix: &[u8]) -> LuaResult<()> {
     var::install(stack, ngx)?;
     thread::install(stack, ngx)?;
     time::install(stack, ngx)?;
+    timer::install(stack, ngx)?;
     escape::install(stack, ngx)
 }
 

@@ -20,6 +20,7 @@ mod misc;
 mod ndk;
 mod param;
 mod phase;
+pub(crate) mod process;
 mod semaphore;
 
 use crate::host::Host;
