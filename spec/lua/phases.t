@@ -156,8 +156,8 @@ location /t { content_by_lua_block { n = (n or 0) + 1 ngx.say(n) } }
 ["GET /t", "GET /t"]
 --- response_body eval
 ["1\n", "1\n"]
---- error_log
-lua_code_cache is off; this will hurt performance
+--- no_error_log
+[alert] failed
 
 === TEST 15: globals that requests make are reported
 --- config
