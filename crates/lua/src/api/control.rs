@@ -159,8 +159,8 @@ fn redirect(call: &mut Call<'_>) -> LuaResult<Return> {
         301 | 302 | 303 | 307 | 308 => status as u16,
         _ => {
             return Err(LuaError::new(
-                "only ngx.HTTP_MOVED_TEMPORARILY, ngx.HTTP_MOVED_PERMANENTLY, ngx.HTTP_SEE_OTHER, \
-                 ngx.HTTP_PERMANENT_REDIRECT, and ngx.HTTP_TEMPORARY_REDIRECT are allowed",
+                "only ngx.HTTP_MOVED_TEMPORARILY, ngx.HTTP_MOVED_PERMANENTLY, ngx.HTTP_PERMANENT_REDIRECT, \
+                 ngx.HTTP_SEE_OTHER, and ngx.HTTP_TEMPORARY_REDIRECT are allowed",
             ));
         }
     };
