@@ -17,11 +17,14 @@ mod handler;
 mod host;
 mod library;
 mod phase_io;
+mod regex;
 mod scheduler;
 mod semaphore;
 mod set;
 mod settings;
 mod timers;
+mod shdict;
+mod sending;
 mod vm;
 
 pub use directives::HttpLua;

@@ -8,6 +8,7 @@ use crate::{
     library,
     scheduler::{self, Outcome},
     settings::Main,
+    shdict,
 };
 use moonrest_core::Level;
 use moonrest_http::{
@@ -77,9 +78,11 @@ struct OwnVm(RefCell<Option<Rc<WorkerVm>>>);
 pub(crate) fn start(main: &Arc<Main>, worker: &Rc<Worker>) -> Result<(), String> {
     ffi::process::publish();
     MODULES.set(worker.http.registry);
+    ffi::regex::configure(main.regex_cache_max_entries(), main.regex_match_limit());
     let made = WorkerVm::new(main.clone(), worker.http.prefix.clone(), &worker.log)
         .map_err(|error| lossy(&error))?;
     made.init(&worker.log).map_err(|error| lossy(&error))?;
+    api::socket::start(worker.quitting.clone());
     PRESENT.set(Some(Rc::new(made)));
     Ok(())
 }
@@ -126,6 +129,7 @@ fn run_for_worker(code: Option<&Code>, phase: LuaPhase, worker: &Rc<Worker>) -> 
 /// Closes this worker's VM.
 pub(crate) fn stop() {
     PRESENT.set(None);
+    api::socket::stop();
 }
 
 /// Why code could not be loaded.
@@ -162,6 +166,7 @@ impl WorkerVm {
         }
         vm.embed_defaults(library::MODULES);
         vm.with(|stack| api::install(stack, shown))?;
+        vm.with(|stack| shdict::install(stack, &main.dicts))?;
         library::start(&vm, log)?;
         Ok(Self { vm, main, prefix, inline: RefCell::default(), files: RefCell::default() })
     }

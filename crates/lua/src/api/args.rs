@@ -1,6 +1,6 @@
-//! Query strings made of Lua tables, as `ngx.exec`, `ngx.encode_args` and subrequests take them.
+//! Arguments of URIs and form bodies: made of Lua tables, and made into them.
 
-use super::number_text;
+use super::{escape::decode, number_text};
 use moonrest_luajit::{LuaError, LuaResult, Stack, Table, Value};
 use moonrest_proto::escape::{self, Kind};
 
@@ -41,4 +41,54 @@ fn pair(key: &[u8], value: Value<'_>, out: &mut Vec<u8>) -> LuaResult<()> {
         escape::escape(Kind::UriComponent, &text, out);
     }
     Ok(())
+}
+
+/// A value of a table of headers or arguments: a repeated name makes a list; `None` is a name alone.
+pub(super) fn put(stack: &Stack<'_>, table: Table<'_>, name: &[u8], value: Option<&[u8]>) -> LuaResult<()> {
+    let known = table.raw_get(stack, name)?;
+    match known {
+        Value::Nil => match value {
+            Some(value) => table.raw_set(stack, name, value),
+            None => table.raw_set(stack, name, true),
+        },
+        Value::Table(list) => append(stack, list, value),
+        first => {
+            let list = stack.table(4, 0)?;
+            list.append(stack, first)?;
+            append(stack, list, value)?;
+            table.raw_set(stack, name, list)
+        }
+    }
+}
+
+fn append(stack: &Stack<'_>, list: Table<'_>, value: Option<&[u8]>) -> LuaResult<()> {
+    match value {
+        Some(value) => list.append(stack, value),
+        None => list.append(stack, true),
+    }
+}
+
+/// Puts the arguments of `text` into a table, `max` at most (0 for all). Whether there may be more.
+pub(super) fn parse(stack: &mut Stack<'_>, text: &[u8], max: usize, table: Table<'_>) -> LuaResult<bool> {
+    let mut count = 0;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let end = rest.iter().position(|byte| *byte == b'&');
+        let pair = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
+        let (name, value) = match pair.iter().position(|byte| *byte == b'=') {
+            Some(at) => (pair.get(..at).unwrap_or_default(), pair.get(at + 1..)),
+            None => (pair, None),
+        };
+        let name = decode(name);
+        if !name.is_empty() {
+            stack.scope(|stack| put(stack, table, &name, value.map(decode).as_deref()))?;
+        }
+        let Some(end) = end else { break };
+        rest = rest.get(end + 1..).unwrap_or_default();
+        count += 1;
+        if count == max {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

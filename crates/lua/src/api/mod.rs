@@ -2,12 +2,15 @@
 
 mod arg;
 mod args;
+mod capture;
 mod config;
 mod control;
 mod escape;
 mod log;
 mod output;
 mod req;
+pub(crate) mod socket;
+mod req_body;
 mod thread;
 mod time;
 mod timer;
@@ -43,6 +46,8 @@ pub(crate) fn install(stack: &mut Stack<'_>, prefix: &[u8]) -> LuaResult<()> {
     control::install(stack, ngx)?;
     log::install(stack, ngx)?;
     req::install(stack, ngx)?;
+    socket::install(stack, ngx)?;
+    capture::install(stack, ngx)?;
     var::install(stack, ngx)?;
     thread::install(stack, ngx)?;
     time::install(stack, ngx)?;
@@ -82,7 +87,7 @@ fn only_in(call: &Call<'_>, makes_sense: fn(LuaPhase) -> bool) -> LuaResult<()> 
 }
 
 /// Defines functions given by name.
-fn define(stack: &Stack<'_>, table: Table<'_>, rows: &[(&str, Function)]) -> LuaResult<()> {
+pub(crate) fn define(stack: &Stack<'_>, table: Table<'_>, rows: &[(&str, Function)]) -> LuaResult<()> {
     for &(name, function) in rows {
         let function = stack.function_with(function, |call, function| function(call))?;
         table.set(stack, name, function)?;

@@ -3,6 +3,7 @@
 
 use super::{define, request, subtable};
 use moonrest_core::Subject;
+use moonrest_http::Request;
 use moonrest_luajit::{Call, LuaError, LuaResult, Nil, Ref, Return, Stack, Table, Value};
 use std::cell::RefCell;
 
@@ -79,6 +80,13 @@ fn table(call: &Call<'_>) -> LuaResult<Ref> {
         Ok(())
     })?;
     Ok(made)
+}
+
+/// Makes a table of Lua's that of a request which has none yet.
+pub(super) fn give_ctx(call: &Call<'_>, r: &Request, table: Table<'_>) -> LuaResult<()> {
+    let kept = call.keep(table)?;
+    *r.ctx::<Context>().0.borrow_mut() = Some(kept);
+    Ok(())
 }
 
 fn ctx_get(call: &mut Call<'_>) -> LuaResult<Return> {

@@ -21,6 +21,9 @@ mod ndk;
 mod param;
 mod phase;
 pub(crate) mod process;
+pub(crate) mod regex;
+pub(crate) mod shdict;
+mod socket;
 mod semaphore;
 
 use crate::host::Host;

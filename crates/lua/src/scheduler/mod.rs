@@ -150,6 +150,9 @@ impl Future for Running {
         loop {
             let (key, values) =
                 ready!(self.threads(|threads| threads.poll_ready(cx)).unwrap_or(Poll::Pending));
+            if let Some(ending) = values.ending() {
+                return Poll::Ready(Outcome::Ended(ending));
+            }
             if let Some(outcome) = self.drive(Next::Run(key, Some(values))) {
                 return Poll::Ready(outcome);
             }
