@@ -118,6 +118,7 @@ pub(crate) fn start(argv: Vec<Vec<u8>>) -> u8 {
 }
 
 fn run(options: Options, argv: Vec<Vec<u8>>) -> u8 {
+    moonrest_core::build::tell(crate::features::configure_arguments(crate::modules::registry()));
     let program = Program { registry: crate::modules::registry(), options, version: VERSION, argv };
     u8::try_from(moonrest_server::run(&program)).unwrap_or(1)
 }
@@ -177,6 +178,8 @@ fn show_version(given: &Given) {
         error_line(&help());
     }
     if given.configure {
+        error_line("built with rustls on aws-lc, names and errors compatible with OpenSSL 3.5");
+        error_line("TLS SNI support enabled");
         let arguments = crate::features::configure_arguments(crate::modules::registry());
         error_line(&format!("configure arguments: {arguments}"));
     }

@@ -1,7 +1,7 @@
 //! Sends what Lua makes of a response: piece by piece, or gathered and with its length for a client of HTTP/1.0.
 //! <https://github.com/openresty/lua-nginx-module#lua_http10_buffering>
 
-use crate::settings::Loc;
+use crate::{host::State, settings::Loc};
 use bytes::Bytes;
 use moonrest_http::{
     RequestError, RequestRef,
@@ -34,7 +34,8 @@ fn prepare(r: &RequestRef) {
         if r.out().status == 0 {
             r.out_mut().status = 200;
         }
-        if Loc::of(r).is_none_or(Loc::use_default_type) {
+        let type_set = r.find_ctx::<State>().is_some_and(|state| state.type_set.get());
+        if !type_set && Loc::of(r).is_none_or(Loc::use_default_type) {
             r.set_content_type();
         }
     }

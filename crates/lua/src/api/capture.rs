@@ -140,7 +140,8 @@ fn child<'c>(
         assign(r, &child, name, value)?;
     }
     if let Some(ctx) = options.ctx {
-        super::var::give_ctx(call, &child, ctx)?;
+        let vm = call.host(crate::host::Host::vm).flatten();
+        crate::ffi::ctx::give(call, vm, &child, ctx)?;
     }
     Ok((child, answer))
 }

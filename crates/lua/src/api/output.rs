@@ -1,4 +1,4 @@
-//! `ngx.say`, `ngx.print`, `ngx.flush`, `ngx.eof`, `ngx.send_headers`, `ngx.header`.
+//! `ngx.say`, `ngx.print`, `ngx.flush`, `ngx.eof`, `ngx.send_headers`.
 //! <https://github.com/openresty/lua-nginx-module#ngxsay>
 
 use super::{define, request};
@@ -7,8 +7,7 @@ use crate::{
     scheduler::{Item, Operation, Values},
     sending,
 };
-use bytes::Bytes;
-use moonrest_http::{RequestError, RequestRef, filter::FilterStep};
+use moonrest_http::{RequestError, filter::FilterStep};
 use moonrest_luajit::{Call, LuaError, LuaResult, Nil, Return, Stack, Table, Value};
 
 pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
@@ -22,8 +21,7 @@ pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
             ("eof", eof),
             ("send_headers", send_headers),
         ],
-    )?;
-    header_table(stack, ngx)
+    )
 }
 
 /// Nesting of tables given to `ngx.say`.
@@ -54,13 +52,19 @@ pub(super) fn append(
             if depth == MAX_DEPTH {
                 return Err(bad("a table nested too deeply"));
             }
-            for index in 1..=table.raw_len(stack) {
-                let item = table.raw_index(stack, index)?;
-                if item.is_nil() {
-                    return Err(LuaError::argument(n, "non-array table found"));
-                }
-                append(stack, n, item, depth + 1, out)?;
+            let Some(len) = table.array_len(stack)? else {
+                return Err(LuaError::argument(n, "non-array table found"));
+            };
+            for index in 1..=len {
+                stack.scope(|stack| {
+                    let item = table.raw_index(stack, index)?;
+                    append(stack, n, item, depth + 1, out)
+                })?;
             }
+        }
+        Value::Light(_) if depth > 0 => {}
+        other if depth > 0 => {
+            return Err(LuaError::argument(n, format!("bad data type {} found", other.type_name())));
         }
         other => return Err(bad(other.type_name())),
     }
@@ -185,92 +189,6 @@ fn send_headers(call: &mut Call<'_>) -> LuaResult<Return> {
         Ok(sending::head(r))
     })?;
     answer(call, step)
-}
-
-fn header_table(stack: &Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
-    let header = super::subtable(stack, ngx, "header")?;
-    let meta = stack.table(0, 2)?;
-    define(stack, meta, &[("__index", get_header), ("__newindex", set_header)])?;
-    header.set_metatable(stack, Some(meta))
-}
-
-/// Underscores stand for dashes.
-fn dashed(name: &[u8]) -> Vec<u8> {
-    name.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte }).collect()
-}
-
-fn get_header(call: &mut Call<'_>) -> LuaResult<Return> {
-    let name = dashed(call.arg::<&[u8]>(2)?);
-    let value = request(call, |r, _| {
-        let out = r.out();
-        Ok(match name.to_ascii_lowercase().as_slice() {
-            b"content-type" if !out.content_type.is_empty() => Some(out.content_type.to_vec()),
-            b"content-length" => out.content_length.map(|length| length.to_string().into_bytes()),
-            b"location" => out.location.as_ref().map(|value| value.to_vec()),
-            lower => out.get(lower).map(<[u8]>::to_vec),
-        })
-    })?;
-    match value {
-        Some(value) => call.ret(value.as_slice()),
-        None => call.ret(moonrest_luajit::Nil),
-    }
-}
-
-fn set_header(call: &mut Call<'_>) -> LuaResult<Return> {
-    let name = dashed(call.arg::<&[u8]>(2)?);
-    let values = match call.value(3) {
-        Value::Nil => Vec::new(),
-        Value::Table(list) => {
-            let count = list.raw_len(call);
-            (1..=count).map(|n| header_text(list.raw_index(call, n)?)).collect::<LuaResult<Vec<_>>>()?
-        }
-        value => vec![header_text(value)?],
-    };
-    let sent = request(call, |r, _| {
-        if r.header_sent.get() {
-            return Ok(true);
-        }
-        put_header(r, &name, values);
-        Ok(false)
-    })?;
-    if sent {
-        request(call, |r, _| {
-            moonrest_http::error!(r, "attempt to set ngx.header.HEADER after sending out response headers");
-            Ok(())
-        })?;
-    }
-    call.ret(())
-}
-
-fn header_text(value: Value<'_>) -> LuaResult<Bytes> {
-    Ok(match value {
-        Value::String(text) => moonrest_http::response::checked(text.to_vec()),
-        Value::Number(number) => number_text(number).into(),
-        Value::Boolean(flag) => flag.to_string().into(),
-        other => return Err(LuaError::new(format!("invalid header value: {}", other.type_name()))),
-    })
-}
-
-fn put_header(r: &RequestRef, name: &[u8], mut values: Vec<Bytes>) {
-    let mut out = r.out_mut();
-    match name.to_ascii_lowercase().as_slice() {
-        b"content-type" => {
-            let value = values.pop().unwrap_or_default();
-            out.set_content_type(value);
-        }
-        b"content-length" => {
-            let length = values.first().and_then(|value| moonrest_proto::http1::framing::parse_length(value));
-            out.content_length = length;
-        }
-        b"location" => out.location = values.pop(),
-        b"server" => out.server = Some(values.pop().unwrap_or_default()),
-        _ => {
-            out.remove(name);
-            for value in values {
-                out.add(name.to_vec(), value);
-            }
-        }
-    }
 }
 
 #[cfg(test)]

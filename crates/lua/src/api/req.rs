@@ -8,7 +8,6 @@ use crate::{
 };
 use moonrest_luajit::{Call, LuaError, LuaResult, Return, Stack, Table, Value};
 use moonrest_proto::http1::{Method, Version};
-use moonrest_sys::time;
 
 pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
     for method in Method::NAMED.into_iter().filter(|method| *method != Method::Connect) {
@@ -19,17 +18,7 @@ pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
         stack,
         req,
         &[
-            ("get_headers", get_headers),
-            ("get_uri_args", get_uri_args),
-            ("get_method", get_method),
             ("http_version", http_version),
-            ("start_time", start_time),
-            ("is_internal", |call| {
-                let internal = request(call, |r, _| Ok(r.internal.get()))?;
-                call.ret(internal)
-            }),
-            ("set_header", set_header),
-            ("clear_header", clear_header),
             ("set_uri_args", set_uri_args),
             ("socket", super::socket::req_socket),
             ("set_uri", set_uri),
@@ -37,50 +26,6 @@ pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
         ],
     )?;
     super::req_body::install(stack, req)
-}
-
-/// Upstream's default number of headers and arguments.
-const DEFAULT_MAX: usize = 100;
-
-fn limit(max: Option<f64>) -> usize {
-    match max {
-        None => DEFAULT_MAX,
-        Some(max) if max <= 0.0 => 0,
-        Some(max) => max as usize,
-    }
-}
-
-/// `ngx.req.get_headers(max?, raw?) -> headers, err`
-fn get_headers(call: &mut Call<'_>) -> LuaResult<Return> {
-    let (max, raw): (Option<f64>, Option<bool>) = call.args()?;
-    let (max, raw) = (limit(max), raw == Some(true));
-    let mut fields: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-    request(call, |r, _| {
-        r.for_each_header(|name, value| {
-            let name = if raw { name.to_vec() } else { name.to_ascii_lowercase() };
-            fields.push((name, value.to_vec()));
-        });
-        Ok(())
-    })?;
-    let headers = call.table(0, fields.len())?;
-    let max = if max == 0 { fields.len() } else { max };
-    for (name, value) in fields.iter().take(max) {
-        args::put(call, headers, name, Some(value))?;
-    }
-    if fields.len() > max { call.ret((headers, "truncated")) } else { call.ret(headers) }
-}
-
-/// `ngx.req.get_uri_args(max?) -> args, err`
-fn get_uri_args(call: &mut Call<'_>) -> LuaResult<Return> {
-    let max = limit(call.arg(1)?);
-    let args = request(call, |r, _| Ok(r.args.borrow().clone()))?;
-    let table = call.table(0, 4)?;
-    if args::parse(call, &args, max, table)? { call.ret((table, "truncated")) } else { call.ret(table) }
-}
-
-fn get_method(call: &mut Call<'_>) -> LuaResult<Return> {
-    let name = request(call, |r, _| Ok(r.head.borrow().method_name.of(&r.block.borrow()).to_vec()))?;
-    call.ret(name.as_slice())
 }
 
 fn http_version(call: &mut Call<'_>) -> LuaResult<Return> {
@@ -92,42 +37,6 @@ fn http_version(call: &mut Call<'_>) -> LuaResult<Return> {
         })
     })?;
     call.ret(version)
-}
-
-fn start_time(call: &mut Call<'_>) -> LuaResult<Return> {
-    let began = request(call, |r, _| Ok(r.started_ms.get()))?;
-    let age = time::monotonic_ms().saturating_sub(began);
-    let now = time::wall();
-    call.ret(now.secs as f64 + f64::from(now.millis()) / 1000.0 - age as f64 / 1000.0)
-}
-
-fn set_header(call: &mut Call<'_>) -> LuaResult<Return> {
-    let name = call.arg::<&[u8]>(1)?.to_vec();
-    let value = match call.value(2) {
-        Value::Nil => None,
-        Value::Number(number) => Some(super::output::number_text(number).into_bytes()),
-        Value::String(text) => Some(text.to_vec()),
-        other => {
-            return Err(LuaError::argument(2, format!("string expected, got {}", other.type_name())));
-        }
-    };
-    request(call, |r, _| {
-        match value {
-            Some(value) => r.set_header(&name, &value),
-            None => r.remove_header(&name),
-        }
-        Ok(())
-    })?;
-    call.ret(())
-}
-
-fn clear_header(call: &mut Call<'_>) -> LuaResult<Return> {
-    let name = call.arg::<&[u8]>(1)?.to_vec();
-    request(call, |r, _| {
-        r.remove_header(&name);
-        Ok(())
-    })?;
-    call.ret(())
 }
 
 /// `ngx.req.set_uri_args(args)`
@@ -178,7 +87,11 @@ fn set_uri(call: &mut Call<'_>) -> LuaResult<Return> {
     if jump {
         super::only_in(call, |phase| matches!(phase, LuaPhase::Rewrite | LuaPhase::ServerRewrite))?;
     }
-    request(call, |r, _| {
+    request(call, |r, host| {
+        if jump {
+            // What comes next begins anew.
+            host.state().forget_ctx();
+        }
         *r.uri.borrow_mut() = uri;
         r.internal.set(true);
         r.valid_unparsed_uri.set(false);
