@@ -127,7 +127,11 @@ fn finish(r: &RequestRef, host: &Host, outcome: Outcome) -> Result<Step, Request
         Some(Ending::Error) => Step::finish(444),
         // These end the request even in the middle of a response.
         Some(Ending::Status(status @ (408 | 444 | 499))) => Step::finish(status),
-        Some(Ending::Status(status)) if !r.header_sent.get() && needs_page(status) => Step::finish(status),
+        Some(Ending::Status(status))
+            if !r.header_sent.get() && needs_page(status) && !sending::keeps_back(r) =>
+        {
+            Step::finish(status)
+        }
         Some(Ending::Status(_)) => complete(r),
         // nginx: a content handler that declines leaves the client without an answer.
         Some(Ending::Declined) if !r.header_sent.get() && host.phase == LuaPhase::Content => {

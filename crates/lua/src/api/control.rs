@@ -19,8 +19,30 @@ pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
     for (name, status) in STATUSES {
         ngx.set(stack, *name, *status)?;
     }
+    for (bit, name) in METHODS.iter().enumerate() {
+        ngx.set(stack, *name, 1 << (bit + 1))?;
+    }
     ngx.set(stack, "null", Light(0))
 }
+
+/// In the order of nginx's bits, which begin with 2.
+const METHODS: &[&str] = &[
+    "HTTP_GET",
+    "HTTP_HEAD",
+    "HTTP_POST",
+    "HTTP_PUT",
+    "HTTP_DELETE",
+    "HTTP_MKCOL",
+    "HTTP_COPY",
+    "HTTP_MOVE",
+    "HTTP_OPTIONS",
+    "HTTP_PROPFIND",
+    "HTTP_PROPPATCH",
+    "HTTP_LOCK",
+    "HTTP_UNLOCK",
+    "HTTP_PATCH",
+    "HTTP_TRACE",
+];
 
 const STATUSES: &[(&str, i32)] = &[
     ("HTTP_CONTINUE", 100),
@@ -52,6 +74,7 @@ const STATUSES: &[(&str, i32)] = &[
     ("HTTP_ILLEGAL", 451),
     ("HTTP_CLOSE", 444),
     ("HTTP_INTERNAL_SERVER_ERROR", 500),
+    ("HTTP_NOT_IMPLEMENTED", 501),
     ("HTTP_METHOD_NOT_IMPLEMENTED", 501),
     ("HTTP_BAD_GATEWAY", 502),
     ("HTTP_SERVICE_UNAVAILABLE", 503),
