@@ -234,7 +234,12 @@ fn exec(call: &mut Call<'_>) -> LuaResult<Return> {
     }
     only_in(call, LuaPhase::makes_response)?;
     request(call, |_, host| check_abortable(host).map_err(LuaError::new))?;
-    let (path, query) = exec_target(&uri)?;
+    let Some((path, query)) = exec_target(&uri) else {
+        return request(call, |r, _| {
+            moonrest_http::error!(r, "unsafe URI \"{}\" was detected", escaped_for_log(&uri));
+            Err(LuaError::new("unsafe uri"))
+        });
+    };
     let more = match call.value(2) {
         Value::Nil => Vec::new(),
         Value::String(text) => text.to_vec(),
@@ -272,11 +277,8 @@ fn exec(call: &mut Call<'_>) -> LuaResult<Return> {
     end(call, Ending::Redirected)
 }
 
-/// The path, decoded, and the query of what `ngx.exec` is given.
-///
-/// # Errors
-/// A path that leads out of the root.
-fn exec_target(uri: &[u8]) -> LuaResult<(Vec<u8>, Vec<u8>)> {
+/// The path, decoded, and the query of what `ngx.exec` is given; `None` for a path that leads out of the root.
+fn exec_target(uri: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     let (path, query) = match uri.iter().position(|byte| *byte == b'?') {
         Some(at) => (uri.get(..at).unwrap_or_default(), uri.get(at + 1..).unwrap_or_default()),
         None => (uri, &[][..]),
@@ -284,10 +286,8 @@ fn exec_target(uri: &[u8]) -> LuaResult<(Vec<u8>, Vec<u8>)> {
     let mut decoded = Vec::with_capacity(path.len());
     unescape(Unescape::All, path, &mut decoded);
     let climbs = decoded.split(|byte| *byte == b'/').any(|part| part == b"..");
-    if path.is_empty() || climbs || decoded.contains(&0) {
-        return Err(LuaError::new("unsafe uri"));
-    }
-    Ok((decoded, query.to_vec()))
+    let safe = !path.is_empty() && !climbs && !decoded.contains(&0);
+    safe.then(|| (decoded, query.to_vec()))
 }
 
 fn get_phase(call: &mut Call<'_>) -> LuaResult<Return> {
@@ -306,7 +306,7 @@ mod tests {
         assert_eq!(exec_target(b"/a/b?c=d&e").unwrap(), (b"/a/b".to_vec(), b"c=d&e".to_vec()));
         assert_eq!(exec_target(b"@named").unwrap(), (b"@named".to_vec(), Vec::new()));
         for bad in [&b"/a/../b"[..], b"?x", b"..", b"/a\0", b"/%2e%2e/x"] {
-            assert!(exec_target(bad).is_err());
+            assert!(exec_target(bad).is_none());
         }
     }
 
