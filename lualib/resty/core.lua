@@ -13,5 +13,8 @@ require "resty.core.phase"
 require "resty.core.misc"
 require "resty.core.ctx"
 require "resty.core.ndk"
+require "resty.core.regex"
+require "resty.core.shdict"
+require "resty.core.socket"
 
 return { version = base.version }

@@ -93,6 +93,8 @@ pub(crate) struct Host {
     pub log: Arc<Log>,
     /// Lua has sent something, or means to: the response must be ended.
     pub responding: Cell<bool>,
+    /// Sockets that are closed with it, where there is no request that they belong to.
+    pub sockets: OnceCell<Rc<crate::api::socket::Owned>>,
     /// The thread that runs and its coroutine's number.
     pub running: Cell<(Key, usize)>,
     /// All threads, once one of them had to wait.
@@ -172,6 +174,7 @@ impl Host {
             phase,
             log,
             responding: Cell::new(false),
+            sockets: OnceCell::new(),
             running: Cell::new((ENTRY, 0)),
             threads: RefCell::new(None),
             pending: RefCell::new(None),
@@ -292,7 +295,7 @@ impl Host {
 
 impl Detached {
     /// What error log lines end with.
-    fn context(&self, phase: LuaPhase) -> String {
+    pub(crate) fn context(&self, phase: LuaPhase) -> String {
         let mut text = format!(", context: {}", phase.directive());
         if let Some(conn) = &self.origin.conn {
             let mut client = Vec::new();

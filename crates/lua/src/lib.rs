@@ -19,12 +19,14 @@ mod handler;
 mod host;
 mod library;
 mod phase_io;
+mod regex;
 mod response_fields;
 mod scheduler;
 mod semaphore;
 mod sending;
 mod set;
 mod settings;
+mod shdict;
 mod timers;
 mod vm;
 

@@ -8,6 +8,7 @@ use crate::{
     library,
     scheduler::{self, Outcome},
     settings::Main,
+    shdict,
 };
 use moonrest_core::Level;
 use moonrest_http::{
@@ -82,9 +83,11 @@ pub(crate) fn start(main: &Arc<Main>, worker: &Rc<Worker>) -> Result<(), String>
     if let Some(size) = main.capture_error_log {
         moonrest_core::log_capture::start(usize::try_from(size).unwrap_or(usize::MAX));
     }
+    ffi::regex::configure(main.regex_cache_max_entries(), main.regex_match_limit());
     let made = WorkerVm::new(main.clone(), worker.http.prefix.clone(), &worker.log)
         .map_err(|error| lossy(&error))?;
     made.init(&worker.log).map_err(|error| lossy(&error))?;
+    api::socket::start(worker.quitting.clone());
     PRESENT.set(Some(Rc::new(made)));
     Ok(())
 }
@@ -132,6 +135,7 @@ fn run_for_worker(code: Option<&Code>, phase: LuaPhase, worker: &Rc<Worker>) -> 
 pub(crate) fn stop() {
     ffi::worker::stop();
     PRESENT.set(None);
+    api::socket::stop();
 }
 
 /// Why code could not be loaded.
@@ -162,6 +166,7 @@ impl WorkerVm {
         }
         vm.embed_defaults(library::MODULES);
         vm.with(|stack| api::install(stack, shown))?;
+        vm.with(|stack| shdict::install(stack, &main.dicts))?;
         library::start(&vm, log)?;
         let ctx_tables = vm.with(|stack| ctx::find_tables(stack))?;
         Ok(Self { vm, ctx_tables, main, prefix, inline: RefCell::default(), files: RefCell::default() })

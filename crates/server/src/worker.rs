@@ -204,7 +204,10 @@ async fn serve(
     } else {
         drop(sockets);
     }
-    let order = commands.wait_for(|command| *command >= Command::Quit).await.map(|command| *command);
+    let order = tokio::select! {
+        order = commands.wait_for(|command| *command >= Command::Quit) => order.map(|command| *command),
+        () = worker.left() => Ok(Command::Quit),
+    };
     if matches!(order, Ok(Command::Quit)) {
         drain(worker, shared.settings.shutdown_timeout(), &mut commands).await;
     }

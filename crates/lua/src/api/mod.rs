@@ -11,6 +11,7 @@ mod log;
 mod output;
 mod pending;
 mod req;
+pub(crate) mod socket;
 mod req_body;
 mod resp;
 mod thread;
@@ -51,6 +52,7 @@ pub(crate) fn install(stack: &mut Stack<'_>, prefix: &[u8]) -> LuaResult<()> {
     resp::install(stack, ngx)?;
     digest::install(stack, ngx)?;
     pending::install(stack)?;
+    socket::install(stack, ngx)?;
     capture::install(stack, ngx)?;
     thread::install(stack, ngx)?;
     time::install(stack, ngx)?;
@@ -90,7 +92,7 @@ fn only_in(call: &Call<'_>, makes_sense: fn(LuaPhase) -> bool) -> LuaResult<()> 
 }
 
 /// Defines functions given by name.
-fn define(stack: &Stack<'_>, table: Table<'_>, rows: &[(&str, Function)]) -> LuaResult<()> {
+pub(crate) fn define(stack: &Stack<'_>, table: Table<'_>, rows: &[(&str, Function)]) -> LuaResult<()> {
     for &(name, function) in rows {
         let function = stack.function_with(function, |call, function| function(call))?;
         table.set(stack, name, function)?;

@@ -20,6 +20,7 @@ pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
         &[
             ("http_version", http_version),
             ("set_uri_args", set_uri_args),
+            ("socket", super::socket::req_socket),
             ("set_uri", set_uri),
             ("raw_header", raw_header),
         ],
