@@ -79,11 +79,11 @@ struct OwnVm(RefCell<Option<Rc<WorkerVm>>>);
 /// Why the worker cannot serve.
 pub(crate) fn start(main: &Arc<Main>, worker: &Rc<Worker>) -> Result<(), String> {
     MODULES.set(worker.http.registry);
+    ffi::regex::configure(main.regex_cache_max_entries(), main.regex_match_limit());
     ffi::worker::start(worker);
     if let Some(size) = main.capture_error_log {
         moonrest_core::log_capture::start(usize::try_from(size).unwrap_or(usize::MAX));
     }
-    ffi::regex::configure(main.regex_cache_max_entries(), main.regex_match_limit());
     let made = WorkerVm::new(main.clone(), worker.http.prefix.clone(), &worker.log)
         .map_err(|error| lossy(&error))?;
     made.init(&worker.log).map_err(|error| lossy(&error))?;
