@@ -39,6 +39,7 @@ pub(super) const VARIABLES: &[VarDef<Request>] = &[
                 out.extend_from_slice(part);
             }
         });
+        out.extend_from_slice(b"\r\n");
         true
     }),
     VarDef::get("echo_request_body", |r, out| {
