@@ -234,7 +234,7 @@ fn decoded(pair: &mut [u8]) -> Option<Pair> {
     Some(Pair { key, value })
 }
 
-/// Sets or adds a field; an empty value removes it. False for a value that this field cannot have.
+/// Sets or adds a field; setting it to an empty value removes it. False for a value that this field cannot have.
 fn set_field(r: &Request, name: &[u8], value: &[u8], replace: bool) -> bool {
     if name.eq_ignore_ascii_case(b"host") && !set_host(r, value) {
         return false;
@@ -247,9 +247,8 @@ fn set_field(r: &Request, name: &[u8], value: &[u8], replace: bool) -> bool {
     }
     match (value.is_empty(), replace || is_single(name)) {
         (true, true) => r.remove_header(name),
-        (true, false) => {}
         (false, true) => r.set_header(name, value),
-        (false, false) => r.add_header(name, value),
+        (_, false) => r.add_header(name, value),
     }
     true
 }
