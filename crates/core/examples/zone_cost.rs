@@ -1,6 +1,9 @@
 //! What an operation on a shared zone costs, in nanoseconds: `cargo run --profile quick -p moonrest-core --example zone_cost`.
 
-use moonrest_core::zone::Lru;
+use moonrest_core::zone::{
+    Lru,
+    dict::{Dict, Store, Value, When},
+};
 use std::{hint::black_box, time::Instant};
 
 const ROUNDS: usize = 2_000_000;
@@ -38,12 +41,57 @@ fn main() {
             report(&format!("{name}, {threads} threads: get {get:.0}, set {set:.0}, incr {incr:.0}"));
         }
     }
+    dictionaries(&hot, &many);
     let small = Lru::with_bytes(1 << 20);
     let keys: Vec<String> = (0..100_000).map(|n| format!("key-{n}")).collect();
     let evict = measure(1, &keys, |key| {
         let _ = small.lock(key).put(8, 1);
     });
     report(&format!("set that evicts another: {evict:.0}"));
+}
+
+fn dictionaries(hot: &[String], many: &[String]) {
+    const SET: Store = Store { when: When::Always, safe: false, ttl: 0, flags: 0 };
+    const EXPIRING: Store = Store { ttl: 1_000_000, ..SET };
+    let text = "x".repeat(50);
+    for (name, keys) in [("one key", hot), ("10,000 keys", many)] {
+        for threads in [1, 2] {
+            let dict = Dict::new("bench", 10 << 20);
+            for key in keys {
+                dict.store(key.as_bytes(), Value::Number(0.0), SET);
+            }
+            let get = |key: &[u8]| {
+                black_box(dict.get(key, false, |found| found.number()));
+            };
+            let set = |how: Store| {
+                let dict = &dict;
+                move |key: &[u8]| {
+                    black_box(dict.store(key, Value::Number(1.0), how));
+                }
+            };
+            let get_number = measure(threads, keys, get);
+            let set_number = measure(threads, keys, set(SET));
+            let incr = measure(threads, keys, |key| {
+                black_box(dict.increment(key, 1.0, None));
+            });
+            let set_expiring = measure(threads, keys, set(EXPIRING));
+            let get_expiring = measure(threads, keys, get);
+            let set_text = measure(threads, keys, |key| {
+                black_box(dict.store(key, Value::Text(text.as_bytes()), SET));
+            });
+            let get_text = measure(threads, keys, |key| {
+                let mut out = [0; 64];
+                dict.get(key, false, |found| {
+                    found.text(|piece| out[..piece.len()].copy_from_slice(piece));
+                });
+                black_box(out);
+            });
+            report(&format!(
+                "dictionary, {name}, {threads} threads: get {get_number:.0}, set {set_number:.0}, incr {incr:.0}; \
+                 expiring: get {get_expiring:.0}, set {set_expiring:.0}; text: get {get_text:.0}, set {set_text:.0}"
+            ));
+        }
+    }
 }
 
 #[allow(clippy::print_stdout)]
