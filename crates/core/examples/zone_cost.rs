@@ -1,10 +1,11 @@
-//! What an operation on a shared zone costs, in nanoseconds: `cargo run --profile quick -p moonrest-core --example zone_cost`.
+//! What an operation on a shared zone costs, in nanoseconds of CPU time: `cargo run --profile quick -p moonrest-core --example zone_cost`.
 
 use moonrest_core::zone::{
     Lru,
     dict::{Dict, Store, Value, When},
 };
-use std::{hint::black_box, time::Instant};
+use moonrest_sys::time;
+use std::hint::black_box;
 
 const ROUNDS: usize = 2_000_000;
 
@@ -99,20 +100,27 @@ fn report(line: &str) {
     println!("{line}");
 }
 
-/// Nanoseconds per operation and thread.
+/// Nanoseconds of CPU time per operation.
 fn measure(threads: usize, keys: &[String], operation: impl Fn(&[u8]) + Sync) -> f64 {
-    let started = Instant::now();
-    std::thread::scope(|scope| {
-        for thread in 0..threads {
-            let operation = &operation;
-            scope.spawn(move || {
-                let mut at = thread * 7919 % keys.len();
-                for _ in 0..ROUNDS {
-                    operation(keys[at].as_bytes());
-                    at = (at + 1) % keys.len();
-                }
-            });
+    let run = |thread: usize| {
+        let mut at = thread * 7919 % keys.len();
+        let started = time::thread_cpu_ns();
+        for _ in 0..ROUNDS {
+            operation(keys[at].as_bytes());
+            at = (at + 1) % keys.len();
         }
+        time::thread_cpu_ns() - started
+    };
+    let spent: u64 = std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..threads)
+            .map(|thread| {
+                scope.spawn({
+                    let run = &run;
+                    move || run(thread)
+                })
+            })
+            .collect();
+        runs.into_iter().map(|run| run.join().unwrap_or(0)).sum()
     });
-    started.elapsed().as_secs_f64() * 1e9 / ROUNDS as f64
+    spent as f64 / (ROUNDS * threads) as f64
 }
