@@ -8,9 +8,10 @@ use crate::{
     host::LuaPhase,
     set,
     settings::{Loc, Main, OwnContent, SSL_PROTOCOLS, place},
-    shdict, vm,
+    shdict, timers, vm,
 };
-use moonrest_http::prelude::*;
+use moonrest_http::{phase::LocalBoxFuture, prelude::*};
+use std::rc::Rc;
 
 /// Lua in every phase.
 pub struct HttpLua;
@@ -175,18 +176,30 @@ impl HttpModule for HttpLua {
         Ok(())
     }
 
-    fn start_worker(main: &Arc<Main>, worker: &Worker) -> Result<(), String> {
+    fn start_worker(main: &Arc<Main>, worker: &Rc<Worker>) -> Result<(), String> {
         if main.used {
             vm::start(main, worker)?;
+            timers::start(main, worker);
             vm::init_worker(main, worker);
         }
         Ok(())
     }
 
-    fn stop_worker(main: &Arc<Main>, worker: &Worker) {
-        if main.used {
-            vm::exit_worker(main, worker);
-            vm::stop();
+    fn stop_worker(main: &Arc<Main>, worker: &Rc<Worker>) -> Option<LocalBoxFuture<()>> {
+        if !main.used {
+            return None;
+        }
+        let waits = vm::exit_worker(main, worker);
+        timers::stop();
+        match waits {
+            Some(wait) => Some(Box::pin(async move {
+                wait.await;
+                vm::stop();
+            })),
+            None => {
+                vm::stop();
+                None
+            }
         }
     }
 }
