@@ -1,6 +1,7 @@
 //! What belongs to one worker thread: its generation, counters, cached time and reusable memory.
 
 use crate::{compile::Http, request::Memory, server::Work};
+use moonrest_net::report::Severity;
 use moonrest_core::{Level, Log};
 use moonrest_sys::time;
 use std::{
@@ -113,7 +114,13 @@ impl Worker {
     ) -> Rc<Self> {
         let counters = Arc::new(Counters::default());
         let journal = log.clone();
-        moonrest_net::report::set(move |line| journal.write(Level::Error, None, line));
+        moonrest_net::report::set(move |severity, line| {
+            let level = match severity {
+                Severity::Alert => Level::Alert,
+                Severity::Error => Level::Error,
+            };
+            journal.write(level, None, line);
+        });
         process.counters.lock().push(counters.clone());
         Rc::new(Self {
             id,

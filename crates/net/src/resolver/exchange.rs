@@ -4,7 +4,11 @@ use super::{
     ResolveError, Settings,
     message::{Found, Kind, Question, Verdict},
 };
-use crate::{report, sleep::sleep, timer};
+use crate::{
+    report::{self, Severity},
+    sleep::sleep,
+    timer,
+};
 use hickory_proto::rr::RecordType;
 use std::{
     io,
@@ -84,7 +88,7 @@ async fn ask_for(
             Some(Ok(reply)) => return Some(reply),
             Some(Err((call, error))) => {
                 let code = error.raw_os_error().unwrap_or(0);
-                report::error(format_args!(
+                report::write(severity(&error), format_args!(
                     "{call} failed ({code}: {}) while resolving, resolver: {server}",
                     describe(&error)
                 ));
@@ -101,6 +105,23 @@ async fn ask_for(
         }
     }
     None
+}
+
+/// nginx: failures that the network explains are errors, all others alerts.
+fn severity(error: &io::Error) -> Severity {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::NotConnected
+        | io::ErrorKind::TimedOut
+        | io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::NetworkDown
+        | io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::InvalidData => Severity::Error,
+        _ => Severity::Alert,
+    }
 }
 
 /// The system's words without Rust's addition.

@@ -1,7 +1,7 @@
 //! `ngx.socket.udp`. <https://github.com/openresty/lua-nginx-module#ngxsocketudp>
 
 use super::{
-    Close, Journal, Owned, connect::split_port, connection::Peer, fail, options::{self, Settings}, send::gather,
+    Close, Journal, Owned, Owner, connect::split_port, connection::Peer, fail, options::{self, Settings}, send::gather,
 };
 use crate::{
     scheduler::{Item, Operation, Values},
@@ -35,7 +35,7 @@ struct Handle(Rc<Socket>);
 /// A datagram socket as Lua holds it.
 #[derive(Default)]
 struct Socket {
-    owner: Cell<usize>,
+    owner: RefCell<Owner>,
     open: RefCell<Option<Rc<Open>>>,
     waiting: Cell<bool>,
     /// Milliseconds; 0 for the location's.
@@ -96,7 +96,7 @@ impl Close for Socket {
 
 impl Socket {
     fn check(&self, call: &Call<'_>) -> LuaResult<Option<&'static str>> {
-        if self.owner.get() != super::owner(call)? {
+        if self.owner.borrow().id != super::owner(call)? {
             return Err("bad request".into());
         }
         Ok(self.waiting.get().then_some("socket busy"))
@@ -132,13 +132,14 @@ fn set_peer_name(call: &mut Call<'_>) -> LuaResult<Return> {
         0
     };
     let Some(socket) = handle.as_ref().map(|handle| handle.0.clone()) else { return fail(call, "closed") };
-    if socket.owner.get() != 0
+    if !socket.owner.borrow().is_none()
         && let Some(busy) = socket.check(call)?
     {
         return fail(call, busy);
     }
     socket.close();
-    if socket.owner.replace(super::owner(call)?) == 0 {
+    if socket.owner.borrow().is_none() {
+        *socket.owner.borrow_mut() = Owner::here(call)?;
         let this: Rc<dyn Close> = socket.clone();
         Owned::add(call, &this);
     }
