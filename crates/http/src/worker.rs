@@ -1,8 +1,8 @@
 //! What belongs to one worker thread: its generation, counters, cached time and reusable memory.
 
 use crate::{compile::Http, request::Memory, server::Work};
-use moonrest_net::report::Severity;
 use moonrest_core::{Level, Log};
+use moonrest_net::report::Severity;
 use moonrest_sys::time;
 use std::{
     cell::{Cell, RefCell},

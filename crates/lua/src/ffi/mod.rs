@@ -20,8 +20,8 @@ mod misc;
 mod ndk;
 mod param;
 mod phase;
-mod socket;
 mod semaphore;
+mod socket;
 
 use crate::host::Host;
 use moonrest_http::RequestRef;
