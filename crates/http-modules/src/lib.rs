@@ -43,10 +43,12 @@ pub mod secure_link;
 pub mod set_misc;
 pub mod split_clients;
 pub mod ssi;
+pub mod ssl;
 pub mod static_files;
 pub mod stub_status;
 pub mod sub_filter;
 pub mod try_files;
+pub mod upstream;
 pub mod userid;
 pub mod uwsgi;
 pub mod zstd;
@@ -58,6 +60,8 @@ use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
 /// preaccess, access, precontent, content; within a phase in order of execution. Filters order themselves.
 pub static MODULES: Registry = &[
     &Module::<HttpCore>::NEW,
+    // connections, before there is a request
+    &Module::<ssl::Ssl>::NEW,
     // post-read: realip
     &Module::<realip::RealIp>::NEW,
     &Module::<rewrite::Rewrite>::NEW,
@@ -85,6 +89,7 @@ pub static MODULES: Registry = &[
     &Module::<empty_gif::EmptyGif>::NEW,
     &Module::<echo::Echo>::NEW,
     &Module::<stub_status::StubStatus>::NEW,
+    &Module::<upstream::Upstream>::NEW,
     &Module::<proxy::Proxy>::NEW,
     &Module::<fastcgi::FastCgi>::NEW,
     &Module::<uwsgi::Uwsgi>::NEW,

@@ -32,6 +32,7 @@ pub mod special;
 pub mod subrequest;
 pub mod tls;
 pub mod types;
+pub mod upstream;
 pub mod variables;
 mod walk;
 pub mod worker;

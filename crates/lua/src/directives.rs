@@ -8,7 +8,7 @@ use crate::{
     host::LuaPhase,
     set,
     settings::{Loc, Main, OwnContent, SSL_PROTOCOLS, place},
-    timers, vm,
+    shdict, timers, vm,
 };
 use moonrest_http::{phase::LocalBoxFuture, prelude::*};
 use std::rc::Rc;
@@ -67,6 +67,7 @@ macro_rules! rows {
             main("rewrite_by_lua_no_postpone", |m, a| set_once(&mut m.rewrite_no_postpone, a.flag(0)?)),
             main("access_by_lua_no_postpone", |m, a| set_once(&mut m.access_no_postpone, a.flag(0)?)),
             main("precontent_by_lua_no_postpone", |m, a| set_once(&mut m.precontent_no_postpone, a.flag(0)?)),
+            D::main("lua_shared_dict", Arity::exactly(2), shdict::lua_shared_dict),
             main("lua_load_resty_core", load_resty_core),
             main("lua_max_pending_timers", |m, a| set_once(&mut m.max_pending_timers, a.uint(0)?)),
             main("lua_max_running_timers", |m, a| set_once(&mut m.max_running_timers, a.uint(0)?)),

@@ -70,6 +70,17 @@ pub fn any_host<T: 'static, R>(read: impl FnOnce(&T) -> R) -> Option<R> {
     host::borrowed(read)
 }
 
+/// The `T` in the userdata that Lua passed as a pointer, if it is one of this program's userdata of that type.
+///
+/// # Safety
+/// `userdata` is null or what the FFI makes of a full userdata of 16 bytes or more, which stays alive while the answer is
+/// used.
+#[inline]
+pub unsafe fn userdata<'a, T: 'static>(userdata: *const c_void) -> Option<&'a T> {
+    // SAFETY: the caller's promise.
+    unsafe { crate::userdata::in_block(userdata.cast()) }
+}
+
 /// The bytes that Lua passed as pointer and length.
 ///
 /// # Safety
@@ -109,15 +120,4 @@ pub unsafe fn fill(buffer: *mut u8, size: usize, bytes: &[u8]) -> usize {
     // SAFETY: the caller's promise; Rust's bytes do not overlap a buffer of the FFI.
     unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), buffer, count) };
     count
-}
-
-/// The Rust value in a userdata that Lua passed as a pointer, if it is a `T`.
-///
-/// # Safety
-/// `block` is null or the block of a userdata that lives while the answer is used: Lua keeps it for the length of the
-/// call it is passed to.
-#[inline]
-pub unsafe fn userdata<'a, T: 'static>(block: *const c_void) -> Option<&'a T> {
-    // SAFETY: the caller's promise.
-    unsafe { crate::userdata::value_of(block) }
 }

@@ -18,7 +18,7 @@ use crate::stack::{Stack, Table, Userdata, Value};
 pub(crate) type Identity = [usize; 2];
 
 #[repr(C)]
-struct Block<T> {
+pub(crate) struct Block<T> {
     identity: Cell<Identity>,
     borrows: Cell<usize>,
     value: T,
@@ -76,17 +76,19 @@ pub(crate) unsafe fn borrow<'s, T: 'static>(l: *mut lua_State, index: c_int) -> 
     }
 }
 
-/// The `T` in a block, if its identity says that there is one.
+/// The `T` in a userdata whose block the FFI passed.
 ///
 /// # Safety
-/// `block` is null or the block of a live userdata of any kind, which all are larger than an identity.
+/// `block` is null or a full userdata's block, readable for 16 bytes, which lives for 's.
 #[inline]
-pub(crate) unsafe fn value_of<'a, T: 'static>(block: *const std::ffi::c_void) -> Option<&'a T> {
-    let block = NonNull::new(block.cast_mut().cast::<Block<T>>())?;
-    // SAFETY: by contract there are bytes enough for an identity; with ours the block is a `Block<T>`.
+pub(crate) unsafe fn in_block<'s, T: 'static>(block: *const Block<T>) -> Option<&'s T> {
+    if block.is_null() || !block.is_aligned() {
+        return None;
+    }
+    // SAFETY: the caller's promise. What has the identity of `T` was written as a whole.
     unsafe {
-        let found = (&raw const (*block.as_ptr()).identity).cast::<Identity>().read_unaligned();
-        (found == identity::<T>()).then(|| &block.as_ref().value)
+        let found = (&raw const (*block).identity).cast::<Identity>().read();
+        (found == identity::<T>()).then(|| &(*block).value)
     }
 }
 

@@ -15,6 +15,7 @@ mod write;
 
 pub use h1::Work;
 pub(crate) use head::reason;
+pub(crate) use queue::Queue;
 
 /// Whether HTTP/2 is among the protocols that a TLS connection may choose from: not before there is a driver for it.
 fn offers_http2(_h1: &h1::H1) -> bool {
