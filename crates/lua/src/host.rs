@@ -322,6 +322,10 @@ impl Host {
 impl Detached {
     /// What error log lines end with.
     pub(crate) fn context(&self, phase: LuaPhase) -> String {
+        // nginx: lines of the end of a worker have none.
+        if phase == LuaPhase::ExitWorker {
+            return String::new();
+        }
         let mut text = format!(", context: {}", phase.directive());
         if let Some(conn) = &self.origin.conn {
             let mut client = Vec::new();

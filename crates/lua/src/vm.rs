@@ -78,6 +78,7 @@ struct OwnVm(RefCell<Option<Rc<WorkerVm>>>);
 /// # Errors
 /// Why the worker cannot serve.
 pub(crate) fn start(main: &Arc<Main>, worker: &Rc<Worker>) -> Result<(), String> {
+    ffi::process::publish();
     MODULES.set(worker.http.registry);
     ffi::regex::configure(main.regex_cache_max_entries(), main.regex_match_limit());
     ffi::worker::start(worker);
@@ -116,7 +117,7 @@ fn run_for_worker(code: Option<&Code>, phase: LuaPhase, worker: &Rc<Worker>) -> 
         let name = phase.directive().trim_end_matches('*');
         log.write_lines(Level::Error, None, format_args!("{name}{suffix} error: {message}"));
     };
-    let function = vm.function(code, None).inspect_err(|error| complain(&error.problem)).ok()?;
+    let function = vm.function(code, None).inspect_err(|error| complain(&error.why)).ok()?;
     let host = Rc::new(Host::detached(phase, worker, Origin::default()));
     let ended = move |outcome: Outcome| {
         if let Outcome::Failed(error) = outcome {
@@ -142,12 +143,18 @@ pub(crate) fn stop() {
 /// Why code could not be loaded.
 #[derive(Debug)]
 pub(crate) struct LoadError {
-    /// The line for the error log.
-    pub message: String,
-    /// What is wrong, alone.
-    pub problem: String,
+    what: String,
+    /// Lua's words.
+    why: String,
     /// What a phase that can answer answers.
     pub status: u16,
+}
+
+impl LoadError {
+    /// The line for the error log.
+    pub(crate) fn message(&self) -> String {
+        format!("failed to load {}: {}", self.what, self.why)
+    }
 }
 
 /// What tells of new global variables; comes after `init_by_lua*`, which may make them.
@@ -167,7 +174,7 @@ impl WorkerVm {
             let present = vm.package_cpath()?;
             vm.set_package_cpath(&search_path(path, &present, shown))?;
         }
-        vm.embed_defaults(library::MODULES);
+        library::embed(&vm);
         vm.with(|stack| api::install(stack, shown))?;
         vm.with(|stack| shdict::install(stack, &main.dicts))?;
         library::start(&vm, log)?;
@@ -201,8 +208,8 @@ impl WorkerVm {
                     return Ok(known.clone());
                 }
                 let function = self.load(text, &format!("={name}")).map_err(|error| LoadError {
-                    message: format!("failed to load inlined Lua code: {}", lossy(&error)),
-                    problem: lossy(&error),
+                    what: "inlined Lua code".to_owned(),
+                    why: lossy(&error),
                     status: 500,
                 })?;
                 self.inline.borrow_mut().insert(code.id, function.clone());
@@ -226,8 +233,8 @@ impl WorkerVm {
     fn load_file(&self, path: &[u8]) -> Result<Ref, LoadError> {
         let shown = String::from_utf8_lossy(path);
         let failed = |why: String, status| LoadError {
-            message: format!("failed to load external Lua file \"{shown}\": {why}"),
-            problem: why,
+            what: format!("external Lua file \"{shown}\""),
+            why,
             status,
         };
         let text = std::fs::read(std::ffi::OsStr::from_bytes(path)).map_err(|error| {
@@ -302,7 +309,7 @@ pub(crate) fn run_outside_requests(
     phase: LuaPhase,
     log: &Arc<moonrest_core::Log>,
 ) -> Result<(), String> {
-    let function = vm.function(code, None).map_err(|error| error.message)?;
+    let function = vm.function(code, None).map_err(|error| error.why)?;
     let host = Host::without_request(phase, log.clone());
     scheduler::run_at_once(vm, &function, &host).map_err(|error| scheduler::describe_call(&error))
 }
