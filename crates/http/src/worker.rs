@@ -3,7 +3,6 @@
 use crate::{compile::Http, request::Memory, server::Work};
 use moonrest_core::{Level, Log};
 use moonrest_net::report::Severity;
-use moonrest_net::report::Severity;
 use moonrest_sys::time;
 use std::{
     cell::{Cell, RefCell},

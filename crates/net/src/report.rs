@@ -1,6 +1,6 @@
 //! Where this crate's lines for the error log go: this layer has no log of its own, the worker says where.
 
-use std::{cell::RefCell, fmt, io, rc::Rc};
+use std::{cell::RefCell, fmt, rc::Rc};
 
 /// How bad it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,27 +22,6 @@ pub fn set(sink: impl Fn(Severity, fmt::Arguments<'_>) + 'static) {
 
 /// Writes a line of the level `error`.
 pub(crate) fn error(line: fmt::Arguments<'_>) {
-    write(Severity::Error, line);
-}
-
-/// Writes of a system call that failed: what the network brings about is an error, anything else an alert.
-pub(crate) fn system(error: &io::Error, line: fmt::Arguments<'_>) {
-    use io::ErrorKind as Kind;
-    let usual = matches!(
-        error.kind(),
-        Kind::ConnectionReset
-            | Kind::BrokenPipe
-            | Kind::NotConnected
-            | Kind::TimedOut
-            | Kind::ConnectionRefused
-            | Kind::NetworkDown
-            | Kind::NetworkUnreachable
-            | Kind::HostUnreachable
-    );
-    write(if usual { Severity::Error } else { Severity::Alert }, line);
-}
-
-fn write(severity: Severity, line: fmt::Arguments<'_>) {
     write(Severity::Error, line);
 }
 
