@@ -92,7 +92,16 @@ impl Run {
         self.queue.clear();
         self.queue.push_slice(&self.states.request.borrow());
         match &self.source {
-            Source::None | Source::Stream { .. } => {}
+            Source::None => {}
+            Source::Stream { early, .. } => {
+                for piece in early {
+                    self.protocol.open_body(piece.len() as u64, self.queue.scratch());
+                    self.queue.settle();
+                    self.queue.push_bytes(piece.clone());
+                    self.protocol.close_body(self.queue.scratch());
+                    self.queue.settle();
+                }
+            }
             Source::Memory(pieces) => {
                 let total = pieces.iter().map(|piece| piece.len() as u64).sum();
                 if total > 0 {
@@ -203,7 +212,7 @@ impl Run {
             }
             return Poll::Ready(Ok(false));
         }
-        if let Source::Stream { ended: false } = self.source {
+        if let Source::Stream { ended: false, .. } = self.source {
             conn.timeout.clear();
             return self.poll_stream(cx);
         }
@@ -232,7 +241,9 @@ impl Run {
                 Poll::Ready(Ok(true))
             }
             Poll::Ready(Ok(BodyRead::End)) => {
-                self.source = Source::Stream { ended: true };
+                if let Source::Stream { ended, .. } = &mut self.source {
+                    *ended = true;
+                }
                 r.body.borrow_mut().state = BodyState::Complete;
                 self.protocol.end_body(self.queue.scratch());
                 self.queue.settle();
