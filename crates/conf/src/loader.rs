@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 /// Reads configuration files. The parser touches the file system through this alone.
@@ -20,8 +21,10 @@ pub struct DirectLoader;
 impl Loader for DirectLoader {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let file = File::open(path)?;
-        // nginx: as much as the size said, so a device or a pipe reads as empty and a growing file ends.
-        let size = file.metadata()?.len();
+        // nginx: as much as the size said, so a device reads as empty and a growing file ends.
+        // Passwords may come through a pipe made for that.
+        let metadata = file.metadata()?;
+        let size = if metadata.file_type().is_fifo() { u64::MAX } else { metadata.len() };
         let mut text = Vec::new();
         file.take(size).read_to_end(&mut text)?;
         Ok(text)

@@ -226,8 +226,8 @@ fn one_line(text: &mut [u8]) {
     }
 }
 
-/// nginx cuts lines at the same length.
-const MAX_LINE: usize = 2048;
+/// OpenResty's nginx cuts lines at the same length.
+const MAX_LINE: usize = 4096;
 
 impl Log {
     /// A log with these targets.
@@ -239,6 +239,11 @@ impl Log {
     /// Standard error, for what happens before any log is open.
     pub fn stderr(level: Level) -> Self {
         Self::new(vec![Target { level, sink: Sink::Stderr }])
+    }
+
+    /// The least severe level that is written anywhere.
+    pub fn max_level(&self) -> Level {
+        self.max
     }
 
     /// Whether a line of this level is written anywhere.
@@ -300,6 +305,7 @@ impl Log {
             // One line per message, whatever a client sent.
             one_line(&mut line);
         }
+        crate::log_capture::push(level, now, &line);
         line.push(b'\n');
         for target in self.targets.iter().filter(|target| level <= target.level) {
             match &target.sink {

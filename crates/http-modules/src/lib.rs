@@ -40,8 +40,10 @@ pub mod referer;
 pub mod rewrite;
 pub mod scgi;
 pub mod secure_link;
+pub mod set_misc;
 pub mod split_clients;
 pub mod ssi;
+pub mod ssl;
 pub mod static_files;
 pub mod stub_status;
 pub mod sub_filter;
@@ -58,6 +60,8 @@ use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
 /// preaccess, access, precontent, content; within a phase in order of execution. Filters order themselves.
 pub static MODULES: Registry = &[
     &Module::<HttpCore>::NEW,
+    // connections, before there is a request
+    &Module::<ssl::Ssl>::NEW,
     // post-read: realip
     &Module::<realip::RealIp>::NEW,
     &Module::<rewrite::Rewrite>::NEW,
@@ -94,6 +98,7 @@ pub static MODULES: Registry = &[
     &Module::<map::Map>::NEW,
     &Module::<geo::Geo>::NEW,
     &Module::<split_clients::SplitClients>::NEW,
+    &Module::<set_misc::SetMisc>::NEW,
     &Module::<browser::Browser>::NEW,
     &Module::<referer::Referer>::NEW,
     &Module::<secure_link::SecureLink>::NEW,

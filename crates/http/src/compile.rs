@@ -4,7 +4,7 @@
 use crate::{
     args::Args,
     core::{self, Core, CoreLoc, CoreMain, ServerSettings},
-    listen::Listener,
+    listen::{Listener, Speaks},
     location::{LocId, Location, LocationBuilder, LocationKind, Matcher, Server, ServerId},
     module::{AnyConf, DirectiveInfo, ErasedModule, SharedConf},
     regex::CapturingRegex,
@@ -346,8 +346,13 @@ impl<'a> Compiler<'a> {
         locations.reverse();
         self.make_dirs(&locations);
         let servers = self.servers(&merged, &location_of);
+        let speaks_tls = |block: BlockId| match &locations[location_of(block).0 as usize].tls {
+            Some(tls) if tls.configs.is_some() => Speaks::Yes,
+            Some(tls) if tls.reject => Speaks::Rejects,
+            _ => Speaks::No,
+        };
         let listeners = match mains.iter().find_map(|main| main.downcast_ref::<CoreMain>()) {
-            Some(main) => match crate::listen::group(main, &servers.1, self.env) {
+            Some(main) => match crate::listen::group(main, &servers.1, &speaks_tls, self.env) {
                 Ok(listeners) => listeners,
                 Err(error) => {
                     self.env.errors.borrow_mut().push(error);

@@ -444,6 +444,7 @@ impl Protocols {
 pub(crate) fn group(
     main: &CoreMain,
     servers: &HashMap<BlockId, ServerId>,
+    speaks_tls: &dyn Fn(BlockId) -> Speaks,
     env: &Env<'_>,
 ) -> Result<Vec<Listener>, ConfigError> {
     let mut gathered: Vec<Gathered> = Vec::new();
@@ -458,9 +459,48 @@ pub(crate) fn group(
     for (block, line) in in_order {
         gather(&mut gathered, block, line, env)?;
     }
+    gathered.iter().try_for_each(|entry| check_tls(entry, main, speaks_tls))?;
     let confs: Vec<Arc<AddrConf>> =
         gathered.iter().map(|entry| Arc::new(addr_conf(entry, main, servers, env))).collect();
     Ok(sockets(&gathered, &confs))
+}
+
+/// How far a server can speak TLS.
+pub(crate) enum Speaks {
+    No,
+    /// It has certificates.
+    Yes,
+    /// It only turns clients away.
+    Rejects,
+}
+
+/// Sockets for TLS need certificates.
+fn check_tls(
+    entry: &Gathered,
+    main: &CoreMain,
+    speaks_tls: &dyn Fn(BlockId) -> Speaks,
+) -> Result<(), ConfigError> {
+    let kind = if entry.line.quic { "quic" } else { "ssl" };
+    let Some(default) = entry.default.or(entry.servers.first().copied()) else { return Ok(()) };
+    if !entry.line.ssl && !entry.line.quic {
+        return Ok(());
+    }
+    let lacking = match speaks_tls(default) {
+        Speaks::Yes => None,
+        Speaks::No => Some(default),
+        // Without any in the default server, all others must have some.
+        Speaks::Rejects => {
+            entry.servers.iter().copied().find(|server| matches!(speaks_tls(*server), Speaks::No))
+        }
+    };
+    let Some(lacking) = lacking else { return Ok(()) };
+    let message = format!("no \"ssl_certificate\" is defined for the \"listen ... {kind}\" directive");
+    let error = ConfigError::emerg(message);
+    let span = main.servers.iter().find(|(block, _)| *block == lacking).map(|(_, span)| *span);
+    Err(match span {
+        Some(span) => error.with_span(span),
+        None => error,
+    })
 }
 
 /// A server without `listen` listens on `*:80`, or on `*:8000` without the rights for that.

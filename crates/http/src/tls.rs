@@ -4,7 +4,7 @@
 use crate::{phase::RequestError, request::RequestRef};
 use moonrest_net::tls::{
     certificate::CertifiedKey,
-    rustls::{ServerConfig, server::UnbufferedServerConnection},
+    rustls::{Error, ServerConfig, server::UnbufferedServerConnection},
     verify::{Failure, Store},
 };
 use std::{pin::Pin, rc::Rc, sync::Arc};
@@ -41,8 +41,9 @@ pub trait RevocationCheck: Send + Sync {
 pub struct ServerTls {
     /// `ssl_reject_handshake`.
     pub reject: bool,
-    /// Without HTTP/2 among the protocols offered, and with it.
-    pub configs: [Arc<ServerConfig>; 2],
+    /// Without HTTP/2 among the protocols offered, and with it; `None` when the server has no certificates of its own:
+    /// those of the address' default server are used.
+    pub configs: Option<[Arc<ServerConfig>; 2]>,
     pub verify: VerifyClient,
     /// Whom clients' certificates are checked against.
     pub store: Option<Arc<Store>>,
@@ -52,15 +53,13 @@ pub struct ServerTls {
 }
 
 impl ServerTls {
-    /// A session for a connection that arrived.
+    /// A session for a connection that arrived; `None` without certificates.
     ///
     /// # Errors
     /// The library's.
-    pub(crate) fn begin(
-        &self,
-        http2: bool,
-    ) -> Result<UnbufferedServerConnection, moonrest_net::tls::rustls::Error> {
-        UnbufferedServerConnection::new(self.configs[usize::from(http2)].clone())
+    pub(crate) fn begin(&self, http2: bool) -> Option<Result<UnbufferedServerConnection, Error>> {
+        let [http1, with_http2] = self.configs.as_ref()?;
+        Some(UnbufferedServerConnection::new(if http2 { with_http2 } else { http1 }.clone()))
     }
 
     /// Whether a failed check of a client's certificate does not matter.

@@ -37,6 +37,8 @@ pub struct Process {
     pub counters: parking_lot::Mutex<Vec<Arc<Counters>>>,
     /// Connection numbers (`$connection`).
     pub connections: AtomicU64,
+    /// The threads of workers that are there, draining ones included.
+    pub threads: parking_lot::Mutex<Vec<i32>>,
 }
 
 /// A second in the forms that logs have.
@@ -62,6 +64,10 @@ pub struct Worker {
     /// Connections it may have at once (`worker_connections`).
     pub max_connections: usize,
     pub connections: Cell<usize>,
+    /// How many workers its generation has (`worker_processes`).
+    pub siblings: Cell<usize>,
+    /// There is no master (`master_process off`).
+    pub single: Cell<bool>,
     /// How many idle connections are to close, to make room for new ones.
     unwanted: Cell<usize>,
     /// When it was last said that there is no room, in monotonic seconds.
@@ -75,8 +81,31 @@ pub struct Worker {
     date: Cell<(i64, [u8; 37])>,
     local_times: Cell<LocalTimes>,
     stopping: tokio::sync::Notify,
-    /// Notified when the last connection of a draining worker has ended.
+    /// Its own program wants it to end.
+    leaving: tokio::sync::watch::Sender<bool>,
+    /// Notified when the last connection or task of a draining worker has ended.
     pub drained: tokio::sync::Notify,
+    tasks: Cell<usize>,
+}
+
+/// Something besides connections that a draining worker waits for, as long as this lives.
+pub struct Task(Rc<Worker>);
+
+impl Task {
+    /// Begins one.
+    pub fn new(worker: &Rc<Worker>) -> Self {
+        worker.tasks.set(worker.tasks.get() + 1);
+        Self(worker.clone())
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.tasks.set(self.0.tasks.get().saturating_sub(1));
+        if self.0.is_idle() {
+            self.0.drained.notify_waiters();
+        }
+    }
 }
 
 /// Buffers and requests kept for reuse, of each.
@@ -104,6 +133,8 @@ impl Worker {
             quitting: Arc::default(),
             max_connections,
             connections: Cell::new(0),
+            siblings: Cell::new(1),
+            single: Cell::new(false),
             unwanted: Cell::new(0),
             crowded: Cell::new(0),
             memories: RefCell::default(),
@@ -113,8 +144,15 @@ impl Worker {
             date: Cell::new((i64::MIN, [0; 37])),
             local_times: Cell::new(LocalTimes { at: i64::MIN, log: [0; 26], iso8601: [0; 25] }),
             stopping: tokio::sync::Notify::new(),
+            leaving: tokio::sync::watch::Sender::new(false),
             drained: tokio::sync::Notify::new(),
+            tasks: Cell::new(0),
         })
+    }
+
+    /// Whether there are neither connections nor tasks.
+    pub fn is_idle(&self) -> bool {
+        self.connections.get() == 0 && self.tasks.get() == 0
     }
 
     /// Whether it drains.
@@ -127,6 +165,17 @@ impl Worker {
         self.quitting.store(true, Relaxed);
         self.stopping.notify_waiters();
         moonrest_net::timer::wake_all();
+    }
+
+    /// Asks it to drain and to end, as a program in it may.
+    pub fn leave(&self) {
+        self.leaving.send_replace(true);
+    }
+
+    /// Resolves when it was asked to.
+    pub async fn left(&self) {
+        // The sender lives as long as this.
+        let _ = self.leaving.subscribe().wait_for(|leaving| *leaving).await;
     }
 
     /// Asks some idle connections to close, as nginx does when all are in use. `false` when none is idle.

@@ -1,14 +1,25 @@
 //! What Lua code runs for: lent to the VM for the length of one resume.
 
 use crate::{
+    ffi::ctx,
     phase_io::PhaseIo,
     scheduler::{ENTRY, Key, Operation, Threads},
+    settings::Loc,
+    vm::WorkerVm,
 };
 use moonrest_core::{Level, Log};
-use moonrest_http::{Request, RequestRef};
+use moonrest_http::{
+    Request, RequestRef,
+    exchange::Connection,
+    location::{LocId, Location},
+    worker::Worker,
+};
 use std::{
-    cell::{Cell, RefCell},
-    sync::Arc,
+    cell::{Cell, OnceCell, RefCell},
+    ffi::c_int,
+    fmt::Write as _,
+    rc::{Rc, Weak},
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 /// The phases as Lua names them.
@@ -26,6 +37,7 @@ pub(crate) enum LuaPhase {
     HeaderFilter,
     BodyFilter,
     Log,
+    Timer,
 }
 
 impl LuaPhase {
@@ -44,6 +56,7 @@ impl LuaPhase {
             Self::HeaderFilter => "header_filter",
             Self::BodyFilter => "body_filter",
             Self::Log => "log",
+            Self::Timer => "timer",
         }
     }
 
@@ -62,6 +75,7 @@ impl LuaPhase {
             Self::HeaderFilter => "header_filter_by_lua*",
             Self::BodyFilter => "body_filter_by_lua*",
             Self::Log => "log_by_lua*",
+            Self::Timer => "ngx.timer",
         }
     }
 
@@ -79,6 +93,8 @@ pub(crate) struct Host {
     pub log: Arc<Log>,
     /// Lua has sent something, or means to: the response must be ended.
     pub responding: Cell<bool>,
+    /// Sockets that are closed with it, where there is no request that they belong to.
+    pub sockets: OnceCell<Rc<crate::api::socket::Owned>>,
     /// The thread that runs and its coroutine's number.
     pub running: Cell<(Key, usize)>,
     /// All threads, once one of them had to wait.
@@ -89,6 +105,62 @@ pub(crate) struct Host {
     pub turns: Cell<u32>,
     /// What the phase hands to its code and gets back.
     pub io: RefCell<PhaseIo>,
+    /// The VM, once code runs in it.
+    pub vm: OnceCell<Rc<WorkerVm>>,
+    /// What there is instead of a request.
+    pub detached: Option<Box<Detached>>,
+    state: OnceCell<Rc<State>>,
+}
+
+/// What Lua code knows of a request from phase to phase. An internal redirect forgets it.
+pub(crate) struct State {
+    /// The number of `ngx.ctx`.
+    pub ctx_ref: Cell<c_int>,
+    /// The VM that has the table.
+    pub vm: RefCell<Weak<WorkerVm>>,
+    /// Lua has set `Content-Type`, to nothing maybe.
+    pub type_set: Cell<bool>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { ctx_ref: Cell::new(ctx::NONE), vm: RefCell::default(), type_set: Cell::new(false) }
+    }
+}
+
+impl State {
+    /// Lets the table of `ngx.ctx` go.
+    pub(crate) fn forget_ctx(&self) {
+        let number = self.ctx_ref.replace(ctx::NONE);
+        if number >= 0
+            && let Some(vm) = self.vm.take().upgrade()
+        {
+            ctx::release(&vm, number);
+        }
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.forget_ctx();
+    }
+}
+
+/// What code that runs for no request has in common with requests.
+pub(crate) struct Detached {
+    pub worker: Rc<Worker>,
+    /// Its number in the error log, from those of connections.
+    pub number: u64,
+    pub origin: Origin,
+}
+
+/// The request that code comes from which runs for none itself: a timer's.
+#[derive(Clone, Default)]
+pub(crate) struct Origin {
+    pub conn: Option<Rc<Connection>>,
+    /// Where its settings are.
+    pub location: Option<LocId>,
+    pub log: Option<Arc<Log>>,
 }
 
 impl Host {
@@ -102,11 +174,61 @@ impl Host {
             phase,
             log,
             responding: Cell::new(false),
+            sockets: OnceCell::new(),
             running: Cell::new((ENTRY, 0)),
             threads: RefCell::new(None),
             pending: RefCell::new(None),
             turns: Cell::new(0),
             io: RefCell::default(),
+            state: OnceCell::new(),
+            vm: OnceCell::new(),
+            detached: None,
+        }
+    }
+
+    /// For code that runs for no request.
+    pub(crate) fn detached(phase: LuaPhase, worker: &Rc<Worker>, origin: Origin) -> Self {
+        let number = worker.process.connections.fetch_add(1, Relaxed) + 1;
+        let log = origin.log.clone().unwrap_or_else(|| worker.log.clone());
+        let detached = Some(Box::new(Detached { worker: worker.clone(), number, origin }));
+        Self { detached, ..Self::without_request(phase, log) }
+    }
+
+    /// The VM that runs the code.
+    pub(crate) fn vm(&self) -> Option<Rc<WorkerVm>> {
+        self.vm.get().cloned()
+    }
+
+    /// The worker that runs the code.
+    pub(crate) fn worker(&self) -> Option<&Rc<Worker>> {
+        match (&self.request, &self.detached) {
+            (Some(r), _) => Some(&r.worker),
+            (None, Some(detached)) => Some(&detached.worker),
+            (None, None) => None,
+        }
+    }
+
+    /// The location in force: the request's, or the one that a timer was made in.
+    pub(crate) fn location(&self) -> Option<&Location> {
+        match (&self.request, &self.detached) {
+            (Some(r), _) => Some(r.loc()),
+            (None, Some(detached)) => {
+                detached.origin.location.map(|location| detached.worker.http.location(location))
+            }
+            (None, None) => None,
+        }
+    }
+
+    /// What a timer made now remembers of all this.
+    pub(crate) fn origin(&self) -> Origin {
+        match (&self.request, &self.detached) {
+            (Some(r), _) => Origin {
+                conn: Some(r.conn.clone()),
+                location: Some(r.location.get()),
+                log: Some(r.log().clone()),
+            },
+            (None, Some(detached)) => detached.origin.clone(),
+            (None, None) => Origin::default(),
         }
     }
 
@@ -119,7 +241,14 @@ impl Host {
     pub(crate) fn log(&self, level: Level, message: std::fmt::Arguments<'_>) {
         match &self.request {
             Some(r) => r.log_lines_at(level, message),
-            None => self.log.write_lines(level, None, message),
+            None => match &self.detached {
+                Some(detached) if self.log.enabled(level) => {
+                    let context = detached.context(self.phase);
+                    self.log.write_lines(level, Some(detached.number), format_args!("{message}{context}"));
+                }
+                Some(_) => {}
+                None => self.log.write_lines(level, None, message),
+            },
         }
     }
 
@@ -140,13 +269,42 @@ impl Host {
     /// that is not NULL; NULL in `init_by_lua*`.
     pub(crate) fn token(&self) -> usize {
         match &self.request {
-            Some(r) => std::rc::Rc::as_ptr(r) as usize,
+            Some(r) => Rc::as_ptr(r) as usize,
             None if self.phase == LuaPhase::Init => 0,
             None => std::ptr::from_ref(self) as usize,
         }
     }
 
+    /// Whether `_` stands for `-` in the names of `ngx.header`.
+    pub(crate) fn dashes_in_response_fields(&self) -> bool {
+        self.request.as_ref().and_then(|r| Loc::of(r)).is_none_or(Loc::transform_underscores)
+    }
+
+    /// What Lua code knows of the request from phase to phase.
+    pub(crate) fn state(&self) -> &State {
+        self.state.get_or_init(|| match &self.request {
+            Some(r) => r.ctx::<State>(),
+            None => Rc::default(),
+        })
+    }
+
     pub(crate) fn request(&self) -> Option<&Request> {
         self.request.as_deref()
+    }
+}
+
+impl Detached {
+    /// What error log lines end with.
+    pub(crate) fn context(&self, phase: LuaPhase) -> String {
+        let mut text = format!(", context: {}", phase.directive());
+        if let Some(conn) = &self.origin.conn {
+            let mut client = Vec::new();
+            conn.remote.append_text(&mut client);
+            let _ = write!(text, ", client: {}", String::from_utf8_lossy(&client));
+            if let Some(listener) = self.worker.http.listeners.get(conn.listener as usize) {
+                let _ = write!(text, ", server: {}", listener.spec.addr);
+            }
+        }
+        text
     }
 }

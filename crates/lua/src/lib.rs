@@ -9,18 +9,25 @@
 //!                              waits?    → the operation's future is awaited, the coroutine resumed with its results
 //! ```
 mod api;
+mod clock;
 mod code;
 mod directives;
+mod escape;
 mod ffi;
 mod filter;
 mod handler;
 mod host;
 mod library;
 mod phase_io;
+mod regex;
 mod scheduler;
 mod semaphore;
 mod set;
 mod settings;
+mod timers;
+mod shdict;
+mod sending;
+mod response_fields;
 mod vm;
 
 pub use directives::HttpLua;

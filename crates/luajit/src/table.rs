@@ -5,6 +5,7 @@ use crate::convert::{IntoLua, Nil};
 use crate::error::{LuaError, LuaResult};
 use crate::ffi;
 use crate::stack::{Function, Stack, Table, Thread, Value};
+use crate::traceback;
 
 impl<'t> Table<'t> {
     /// What the table holds under `key`, without metamethods.
@@ -66,6 +67,29 @@ impl<'t> Table<'t> {
         let Ok(index) = stack.index_of(self.0, ffi::TTABLE) else { return 0 };
         // SAFETY: a table at `index`.
         unsafe { ffi::lua_objlen(stack.l, index) }
+    }
+
+    /// The largest key, if all keys are integers from 1 on; holes are allowed.
+    pub fn array_len(self, stack: &Stack<'_>) -> LuaResult<Option<usize>> {
+        let index = stack.index_of(self.0, ffi::TTABLE)?;
+        stack.reserve_many(2)?;
+        let mut len = 0;
+        // SAFETY: a table at `index`, room for key and value. `lua_next` raises for a key that is not in the table, but
+        // each of these came from it and nothing changes it meanwhile. What was pushed is popped.
+        unsafe {
+            ffi::lua_pushnil(stack.l);
+            while ffi::lua_next(stack.l, index) != 0 {
+                let is_number = ffi::lua_type(stack.l, -2) == ffi::TNUMBER;
+                let key = if is_number { ffi::lua_tonumber(stack.l, -2) } else { 0.0 };
+                if key < 1.0 || key.fract() != 0.0 || key > f64::from(c_int::MAX) {
+                    ffi::pop(stack.l, 2);
+                    return Ok(None);
+                }
+                len = len.max(key as usize);
+                ffi::pop(stack.l, 1);
+            }
+        }
+        Ok(Some(len))
     }
 
     /// `table[key]`, as Lua does it.
@@ -178,7 +202,23 @@ fn check_key(stack: &Stack<'_>) -> LuaResult<()> {
     Err(LuaError::exactly(problem))
 }
 
+/// Where a function was defined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The chunk's name as it was loaded with, `=` or `@` included.
+    pub source: String,
+    pub line: i32,
+    pub is_c: bool,
+}
+
 impl Function<'_> {
+    /// Where it was defined.
+    pub fn origin(self, stack: &Stack<'_>) -> LuaResult<Origin> {
+        let index = stack.index_of(self.0, ffi::TFUNCTION)?;
+        // SAFETY: a function at `index`.
+        Ok(unsafe { traceback::origin(stack.l, index) })
+    }
+
     /// `setfenv(function, table)`.
     pub fn set_environment(self, stack: &Stack<'_>, environment: Table<'_>) -> LuaResult<()> {
         let index = stack.index_of(self.0, ffi::TFUNCTION)?;

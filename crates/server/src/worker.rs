@@ -158,6 +158,8 @@ fn run(mut job: Job, commands: watch::Receiver<Command>, pulse: &Arc<Pulse>) -> 
         };
         let (log, process) = (shared.log.clone(), job.process.clone());
         let worker = Worker::new(job.id, http.clone(), log, process, settings.worker_connections());
+        worker.siblings.set(settings.workers());
+        worker.single.set(!settings.master_process());
         let shares = std::mem::take(&mut job.shares);
         serve(&worker, &shared, shares, commands, || job.tell(News::Ready)).await
     })
@@ -168,6 +170,9 @@ fn run(mut job: Job, commands: watch::Receiver<Command>, pulse: &Arc<Pulse>) -> 
 async fn idle(mut commands: watch::Receiver<Command>) {
     let _ = commands.wait_for(|command| *command >= Command::Quit).await;
 }
+
+/// How long a worker that has nothing else to do waits for what a module does at its end, in milliseconds.
+const LAST_PATIENCE: u64 = 10_000;
 
 async fn serve(
     worker: &Rc<Worker>,
@@ -199,22 +204,30 @@ async fn serve(
     } else {
         drop(sockets);
     }
-    let order = commands.wait_for(|command| *command >= Command::Quit).await.map(|command| *command);
+    let order = tokio::select! {
+        order = commands.wait_for(|command| *command >= Command::Quit) => order.map(|command| *command),
+        () = worker.left() => Ok(Command::Quit),
+    };
     if matches!(order, Ok(Command::Quit)) {
         drain(worker, shared.settings.shutdown_timeout(), &mut commands).await;
     }
     worker.quit();
     for (module, main) in http.registry.iter().zip(&http.mains) {
-        module.stop_worker(main, worker);
+        if let Some(wait) = module.stop_worker(main, worker) {
+            tokio::select! {
+                () = wait => {}
+                () = moonrest_net::sleep::sleep(LAST_PATIENCE) => {}
+            }
+        }
     }
     Ok(())
 }
 
-/// Waits for the last connection, the end of patience, or the order to stop.
+/// Waits for the last connection and task, the end of patience, or the order to stop.
 async fn drain(worker: &Worker, patience: Option<Duration>, commands: &mut watch::Receiver<Command>) {
     worker.quit();
     let last = async {
-        while worker.connections.get() > 0 {
+        while !worker.is_idle() {
             let drained = worker.drained.notified();
             drained.await;
         }

@@ -71,7 +71,7 @@ impl HttpModule for Upstream {
         main.finish(cx)
     }
 
-    fn start_worker(main: &Arc<Main>, worker: &Worker) -> Result<(), String> {
+    fn start_worker(main: &Arc<Main>, worker: &std::rc::Rc<Worker>) -> Result<(), String> {
         upstream::start_resolving(main, worker);
         Ok(())
     }

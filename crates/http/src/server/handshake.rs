@@ -98,23 +98,22 @@ async fn agree(h1: &Rc<H1>, hello: Option<&ClientHello>) -> Result<(), Refused> 
     choose_server(h1, &info).map_err(|()| refuse(h1, INTERNAL_ERROR))?;
     // Known to variables from here on: certificates may depend on them.
     let _ = h1.conn.tls.set(info.clone());
-    let server = h1.worker.http.location(h1.last_location()).tls.clone();
-    let default = || h1.worker.http.location(h1.worker.http.server(h1.addr_conf.default_server).location);
-    // A server without certificates of its own has the default one's.
-    let Some(server) = server.or_else(|| default().tls.clone()) else {
-        return Err(refuse(h1, INTERNAL_ERROR));
-    };
-    if server.reject {
-        failed(h1, Level::Info, &failure::REJECTED);
+    let named = h1.worker.http.location(h1.last_location()).tls.clone();
+    if named.as_ref().is_some_and(|tls| tls.reject) {
+        failed(h1, Level::Info, failure::REJECTED);
         return Err(refuse(h1, UNRECOGNIZED_NAME));
     }
+    let default = || h1.worker.http.location(h1.worker.http.server(h1.addr_conf.default_server).location);
+    // A server without certificates of its own has the default one's.
+    let server = named.filter(|tls| tls.configs.is_some()).or_else(|| default().tls.clone());
+    let Some(server) = server else { return Err(refuse(h1, INTERNAL_ERROR)) };
     let r = (server.source.is_some() || server.revocation.is_some()).then(|| stand_in(h1));
     let certificates = match (&server.source, &r) {
         (Some(source), Some(r)) => match source.certificates(r).await {
             Ok(certificates) => Some(certificates),
             Err(error) => {
                 crate::engine::report(r, &error);
-                failed(h1, Level::Info, &failure::NO_CERTIFICATE);
+                failed(h1, Level::Info, failure::NO_CERTIFICATE);
                 return Err(refuse(h1, INTERNAL_ERROR));
             }
         },
@@ -171,8 +170,12 @@ async fn drive(
 ) -> Result<(), Refused> {
     let Some(stream) = h1.io.tls() else { return Err(Refused) };
     let side = match server.begin(super::offers_http2(h1)) {
-        Ok(side) => side,
-        Err(error) => {
+        Some(Ok(side)) => side,
+        None => {
+            failed(h1, Level::Info, failure::NO_CERTIFICATE);
+            return Err(refuse(h1, INTERNAL_ERROR));
+        }
+        Some(Err(error)) => {
             h1.say(Level::Alert, format_args!("SSL_new() failed ({error}) while {HANDSHAKING}"));
             return Err(Refused);
         }

@@ -18,7 +18,7 @@ mod values;
 pub(crate) use threads::{Doing, Parent, Thread, Threads};
 pub(crate) use values::{Item, Values};
 
-use crate::{host::Host, vm::WorkerVm};
+use crate::{clock, host::Host, vm::WorkerVm};
 use moonrest_core::Level;
 use moonrest_http::{
     RequestRef,
@@ -93,10 +93,22 @@ pub(crate) struct Running {
 
 /// Runs a function as the entry thread of a handler, with the arguments its phase has.
 pub(crate) fn run(vm: &Rc<WorkerVm>, host: &Rc<Host>, function: &Ref) -> Outcome {
+    run_with(vm, host, function, |stack| host.io.borrow().push_args(stack))
+}
+
+/// Runs a function as the entry thread of a handler, with the arguments that the closure pushes.
+pub(crate) fn run_with(
+    vm: &Rc<WorkerVm>,
+    host: &Rc<Host>,
+    function: &Ref,
+    args: impl FnOnce(&Stack<'_>) -> LuaResult<()>,
+) -> Outcome {
+    // A host serves one run.
+    let _ = host.vm.set(vm.clone());
     let started = vm.vm.coroutine().and_then(|coroutine| {
         host.running.set((ENTRY, coroutine.id()));
-        let args = With(|stack: &Stack<'_>| host.io.borrow().push_args(stack));
-        let resumed = vm.vm.lend(&**host, host.token(), || coroutine.start(function, args))?;
+        clock::forget();
+        let resumed = vm.vm.lend(&**host, host.token(), || coroutine.start(function, With(args)))?;
         Ok((coroutine, resumed))
     });
     let (coroutine, resumed) = match started {
@@ -139,6 +151,9 @@ impl Future for Running {
         loop {
             let (key, values) =
                 ready!(self.threads(|threads| threads.poll_ready(cx)).unwrap_or(Poll::Pending));
+            if let Some(ending) = values.ending() {
+                return Poll::Ready(Outcome::Ended(ending));
+            }
             if let Some(outcome) = self.drive(Next::Run(key, Some(values))) {
                 return Poll::Ready(outcome);
             }
@@ -184,6 +199,7 @@ impl Running {
         };
         self.host.running.set((key, coroutine.id()));
         let Self { vm, host } = self;
+        clock::forget();
         let resumed = vm.vm.lend(&**host, host.token(), || match values {
             None => coroutine.run(),
             Some(values) => coroutine.resume(With(|stack: &Stack<'_>| values.push(stack))),
@@ -304,7 +320,10 @@ impl Running {
         if retired.is_err() || orphan || joiner.is_some() {
             let coroutine = threads.remove(key)?.coroutine?;
             match joiner {
-                Some(joiner) => return Some((joiner, coroutine)),
+                Some(joiner) => {
+                    threads.get(joiner)?.doing = Doing::Runs;
+                    return Some((joiner, coroutine));
+                }
                 // It can no longer be waited for, which is what the mark is for.
                 None => drop(coroutine.end()),
             }

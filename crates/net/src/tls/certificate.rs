@@ -1,6 +1,6 @@
 //! Certificates with their keys: read from PEM, chosen for a client.
 
-use super::{key, pem};
+use super::{key, pem, x509::Certificate};
 use rustls::{
     SignatureAlgorithm, SignatureScheme,
     pki_types::{CertificateDer, SubjectPublicKeyInfoDer},
@@ -108,22 +108,16 @@ pub fn chain(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, Unusable> {
         let Some(der) = block.certificate() else {
             return Err(Unusable::new("PEM_read_bio_X509_AUX() failed", pem::BAD_BASE64));
         };
-        if x509_cert::der::Decode::from_der(der).map(drop_parsed).is_err() {
+        if Certificate::from_der(der).is_none() {
             return Err(Unusable::new("PEM_read_bio_X509_AUX() failed", pem::BAD_CERTIFICATE));
         }
         chain.push(CertificateDer::from(der.to_vec()));
     }
     if chain.is_empty() {
-        return Err(Unusable::new(
-            "PEM_read_bio_X509_AUX() failed",
-            pem::no_start_line("TRUSTED CERTIFICATE"),
-        ));
+        return Err(Unusable::new("PEM_read_bio_X509_AUX() failed", pem::no_start_line("TRUSTED CERTIFICATE")));
     }
     Ok(chain)
 }
-
-/// Names the type to be decoded.
-fn drop_parsed(_: x509_cert::Certificate) {}
 
 /// Reads a private key, trying the passwords if it is encrypted.
 ///
@@ -140,13 +134,18 @@ pub fn private_key(text: &[u8], passwords: &[Vec<u8>]) -> Result<Arc<dyn Signing
 ///
 /// # Errors
 /// When they do not belong together.
-pub fn join(chain: Vec<CertificateDer<'static>>, key: Arc<dyn SigningKey>) -> Result<CertifiedKey, Unusable> {
-    let certified = sign::CertifiedKey::new(chain, key);
-    match certified.keys_match() {
-        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(certified),
-        Err(_) => Err(Unusable::new(
+pub fn join(
+    chain: Vec<CertificateDer<'static>>,
+    key: Arc<dyn SigningKey>,
+) -> Result<CertifiedKey, Unusable> {
+    let certificate = chain.first().and_then(|der| Certificate::from_der(der));
+    let theirs = certificate.as_ref().map(Certificate::key_info);
+    // Not the library's comparison, which refuses certificates of the oldest kind.
+    if key.public_key().is_some_and(|ours| theirs.is_some_and(|theirs| *ours != *theirs)) {
+        return Err(Unusable::new(
             "SSL_CTX_use_PrivateKey",
             "error:05800074:x509 certificate routines::key values mismatch",
-        )),
+        ));
     }
+    Ok(sign::CertifiedKey::new(chain, key))
 }

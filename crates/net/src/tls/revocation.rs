@@ -1,12 +1,15 @@
 //! Certificate revocation lists.
 
 use super::{
-    asn1::{BIT_STRING, Elements, SEQUENCE},
+    asn1::{BIT_STRING, BOOLEAN, Elements, GENERALIZED_TIME, INTEGER, OID, SEQUENCE, UTC_TIME},
     x509::{Certificate, canonical, signature_is_good},
 };
 use der::Decode;
 use std::collections::HashSet;
-use x509_cert::crl::CertificateList;
+use x509_cert::{name::Name, time::Time};
+
+/// `[0]`, where a list has its extensions.
+const EXTENSIONS: u8 = 0xa0;
 
 /// A list, decoded.
 #[derive(Debug)]
@@ -23,6 +26,24 @@ pub struct Crl {
     foreign: bool,
 }
 
+/// The moment that comes next, in seconds since 1970.
+fn time(elements: &mut Elements<'_>) -> Option<i64> {
+    let found = elements.next(UTC_TIME).or_else(|| elements.next(GENERALIZED_TIME))?;
+    let time = Time::from_der(found.whole).ok()?;
+    i64::try_from(time.to_unix_duration().as_secs()).ok()
+}
+
+/// Whether one of these extensions is critical; none is understood here that may be.
+fn has_critical(mut extensions: Elements<'_>) -> bool {
+    while let Some(mut extension) = extensions.open(SEQUENCE) {
+        extension.next(OID);
+        if extension.next(BOOLEAN).is_some_and(|flag| flag.contents != [0]) {
+            return true;
+        }
+    }
+    false
+}
+
 /// Why a list does not let a certificate pass.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Revoked {
@@ -35,29 +56,34 @@ pub enum Revoked {
 impl Crl {
     /// Decodes a list; `None` when it is none.
     pub fn from_der(der: &[u8]) -> Option<Self> {
-        let parsed = CertificateList::<x509_cert::certificate::Rfc5280>::from_der(der).ok()?;
         let mut outer = Elements(der).open(SEQUENCE)?;
         let tbs = outer.next(SEQUENCE)?.whole;
         let algorithm = outer.next(SEQUENCE)?.contents;
         let signature = outer.next(BIT_STRING)?.contents.get(1..)?;
-        let seconds = |time: x509_cert::time::Time| {
-            i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX)
-        };
-        let list = &parsed.tbs_cert_list;
-        let revoked = list.revoked_certificates.as_deref().unwrap_or_default();
-        let serials = revoked.iter().map(|entry| entry.serial_number.as_bytes().to_vec()).collect();
-        let critical = |extensions: &Option<x509_cert::ext::Extensions>| {
-            extensions.iter().flatten().any(|extension| extension.critical)
-        };
-        let foreign = critical(&list.crl_extensions)
-            || revoked.iter().any(|entry| critical(&entry.crl_entry_extensions));
+        let mut list = Elements(tbs).open(SEQUENCE)?;
+        // The oldest kind of list has no version.
+        let _version = list.next(INTEGER);
+        list.next(SEQUENCE)?;
+        let issuer = Name::from_der(list.next(SEQUENCE)?.whole).ok()?;
+        let from = time(&mut list)?;
+        let to = time(&mut list);
+        let mut foreign = false;
+        let mut serials = HashSet::new();
+        let mut entries = list.open(SEQUENCE).unwrap_or(Elements(&[]));
+        while !entries.is_empty() {
+            let mut entry = entries.open(SEQUENCE)?;
+            serials.insert(entry.next(INTEGER)?.contents.to_vec());
+            time(&mut entry)?;
+            foreign |= entry.open(SEQUENCE).is_some_and(has_critical);
+        }
+        foreign |= list.open(EXTENSIONS).and_then(|mut all| all.open(SEQUENCE)).is_some_and(has_critical);
         Some(Self {
             tbs: tbs.to_vec(),
             algorithm: algorithm.to_vec(),
             signature: signature.to_vec(),
-            issuer: canonical(&list.issuer),
-            from: seconds(list.this_update),
-            to: list.next_update.map(seconds),
+            issuer: canonical(&issuer),
+            from,
+            to,
             serials,
             foreign,
         })
@@ -84,7 +110,7 @@ impl Crl {
         if now < self.from {
             return Err(Revoked::NotYetValid);
         }
-        if self.serials.contains(certificate.parsed.tbs_certificate().serial_number().as_bytes()) {
+        if self.serials.contains(certificate.serial()) {
             return Err(Revoked::Listed);
         }
         if self.to.is_some_and(|to| now > to) {

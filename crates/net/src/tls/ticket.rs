@@ -1,7 +1,8 @@
 //! Session tickets: what a server gives its clients to keep, sealed with keys that all workers share.
 //!
 //! ```text
-//! name of the key (16) | nonce (12) | sealed: seconds since 1970 when it was made (8), the session | tag (16)
+//! name of the key (16) | nonce (12) | sealed | tag (16)
+//! sealed: seconds since 1970 when it was made (8) | length of the session (2) | session | zeros
 //! ```
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -15,6 +16,8 @@ use std::sync::{
 
 const NAME: usize = 16;
 const STAMP: usize = 8;
+/// What is sealed is filled up to a multiple of this.
+const PADDED: usize = 128;
 
 /// A key for tickets.
 pub struct TicketKey {
@@ -63,7 +66,7 @@ struct Own {
 
 static OWN: Mutex<Own> = Mutex::new(Own { keys: Vec::new(), since: 0 });
 /// Seconds for which a key makes tickets: the longest that any of them is good for.
-static PERIOD: AtomicU64 = AtomicU64::new(3600);
+static PERIOD: AtomicU64 = AtomicU64::new(0);
 
 fn own_keys() -> Vec<Arc<TicketKey>> {
     let mut own = OWN.lock();
@@ -108,7 +111,10 @@ impl Ticketer {
         let mut nonce = [0; NONCE_LEN];
         aws_lc_rs::rand::fill(&mut nonce).ok()?;
         let mut body = now.to_be_bytes().to_vec();
+        body.extend_from_slice(&u16::try_from(session.len()).ok()?.to_be_bytes());
         body.extend_from_slice(session);
+        // Its length would tell what is in it: whether a client has shown certificates.
+        body.resize(body.len().next_multiple_of(PADDED), 0);
         let aad = Aad::from(&self.context);
         key.key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut body).ok()?;
         let mut out = Vec::with_capacity(NAME + NONCE_LEN + body.len());
@@ -126,7 +132,9 @@ impl Ticketer {
         let mut body = sealed.to_vec();
         let aad = Aad::from(&self.context);
         let opened = key.key.open_in_place(Nonce::assume_unique_for_key(*nonce), aad, &mut body).ok()?;
-        let (stamp, session) = opened.split_first_chunk::<STAMP>()?;
+        let (stamp, rest) = opened.split_first_chunk::<STAMP>()?;
+        let (len, rest) = rest.split_first_chunk::<2>()?;
+        let session = rest.get(..usize::from(u16::from_be_bytes(*len)))?;
         let age = now.saturating_sub(u64::from_be_bytes(*stamp));
         (age <= u64::from(self.lifetime)).then(|| session.to_vec())
     }

@@ -24,6 +24,8 @@ pub struct Certificate {
     /// The algorithm of the key, without its head, and the key.
     key_algorithm: Range<usize>,
     key: Range<usize>,
+    /// Both of them with their head.
+    key_info: Range<usize>,
     subject_form: Vec<u8>,
     issuer_form: Vec<u8>,
 }
@@ -47,7 +49,8 @@ impl Certificate {
         let issuer = inner.next(SEQUENCE)?.whole;
         inner.next(SEQUENCE)?;
         let subject = inner.next(SEQUENCE)?.whole;
-        let mut info = inner.open(SEQUENCE)?;
+        let key_info = inner.next(SEQUENCE)?;
+        let mut info = Elements(key_info.contents);
         let key_algorithm = info.next(SEQUENCE)?.contents;
         let key = info.next(BIT_STRING)?.contents.get(1..)?;
         Some(Self {
@@ -59,6 +62,7 @@ impl Certificate {
             subject: at(subject),
             key_algorithm: at(key_algorithm),
             key: at(key),
+            key_info: at(key_info.whole),
             subject_form: canonical(parsed.tbs_certificate().subject()),
             issuer_form: canonical(parsed.tbs_certificate().issuer()),
             der: der.to_vec(),
@@ -113,6 +117,11 @@ impl Certificate {
     /// The public key.
     pub fn key(&self) -> &[u8] {
         self.part(&self.key)
+    }
+
+    /// The public key with its algorithm, encoded.
+    pub fn key_info(&self) -> &[u8] {
+        self.part(&self.key_info)
     }
 
     /// The subject in a form that can be compared.

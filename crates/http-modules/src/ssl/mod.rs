@@ -1,0 +1,252 @@
+//! `ssl`: HTTPS. Directives and variables; [`build`] makes of them what connections begin with.
+//! <https://nginx.org/en/docs/http/ngx_http_ssl_module.html>
+
+mod build;
+mod dynamic;
+mod load;
+mod session;
+mod variables;
+
+use moonrest_core::conf::value::{parse_sec, parse_uint};
+use moonrest_http::{prelude::*, tls::VerifyClient};
+use session::SessionCache;
+
+/// The module.
+pub struct Ssl;
+type D = Directive<Ssl>;
+
+/// Where all of its directives stand.
+const HS: Contexts = Contexts::HTTP.or(Contexts::SERVER);
+const ONE: Arity = Arity::exactly(1);
+
+impl HttpModule for Ssl {
+    const NAME: &'static str = "ngx_http_ssl_module";
+    const DIRECTIVES: &'static [D] = &[
+        D::new("ssl_certificate", HS, ONE, Set::Loc(|loc: &mut Loc, args| add(&mut loc.certificates, args))),
+        D::new("ssl_certificate_key", HS, ONE, Set::Loc(|loc: &mut Loc, args| add(&mut loc.keys, args))),
+        D::new("ssl_certificate_cache", HS, Arity::between(1, 3), Set::Loc(set_certificate_cache)),
+        D::new("ssl_ech_file", HS, ONE, Set::Accepted(|args| unsupported(args))),
+        D::new("ssl_password_file", HS, ONE, Set::Loc(set_passwords)),
+        D::flag("ssl_certificate_compression", |loc| &mut loc.compression).within(HS),
+        D::new("ssl_dhparam", HS, ONE, Set::Loc(set_dhparam)),
+        D::new("ssl_ecdh_curve", HS, ONE, Set::Text(|loc: &mut Loc| &mut loc.curves)),
+        D::new("ssl_protocols", HS, Arity::at_least(1), Set::Loc(set_protocols)),
+        D::new("ssl_ciphers", HS, ONE, Set::Text(|loc: &mut Loc| &mut loc.ciphers)),
+        D::size("ssl_buffer_size", |loc| &mut loc.buffer_size).within(HS),
+        D::new("ssl_verify_client", HS, ONE, Set::Enum(VERIFY, |loc: &mut Loc| &mut loc.verify)),
+        D::new("ssl_verify_depth", HS, ONE, Set::Uint(|loc: &mut Loc| &mut loc.verify_depth)),
+        D::new("ssl_client_certificate", HS, ONE, Set::Text(|loc: &mut Loc| &mut loc.client_certificate)),
+        D::new("ssl_trusted_certificate", HS, ONE, Set::Text(|loc: &mut Loc| &mut loc.trusted_certificate)),
+        D::flag("ssl_prefer_server_ciphers", |loc| &mut loc.prefer_server_ciphers).within(HS),
+        D::new("ssl_session_cache", HS, Arity::between(1, 2), Set::Loc(session::set_cache)),
+        D::flag("ssl_session_tickets", |loc| &mut loc.tickets).within(HS),
+        D::new("ssl_session_ticket_key", HS, ONE, Set::Loc(|loc: &mut Loc, args| add(&mut loc.ticket_keys, args))),
+        D::new("ssl_session_timeout", HS, ONE, Set::Sec(|loc: &mut Loc| &mut loc.session_timeout)),
+        D::new("ssl_crl", HS, ONE, Set::Text(|loc: &mut Loc| &mut loc.crl)),
+        D::flag("ssl_early_data", |loc| &mut loc.early_data).within(HS),
+        D::new("ssl_conf_command", HS, Arity::exactly(2), Set::Loc(add_command)),
+        D::flag("ssl_reject_handshake", |loc| &mut loc.reject).within(HS),
+    ];
+    const VARIABLES: &'static [VarDef<Request>] = variables::ALL;
+    type Main = ();
+    type Loc = Loc;
+
+    fn attach(_main: &(), loc: &Arc<Loc>, to: &mut LocationBuilder<'_>) -> ConfResult {
+        if to.kind != LocationKind::Server {
+            return Ok(());
+        }
+        // nginx: what is wrong with certificates is told without the place in the configuration.
+        match build::server(loc, to.compiler) {
+            Ok(Some(server)) => to.tls(server),
+            Ok(None) => {}
+            Err(message) => to.compiler.env.report(moonrest_core::conf::Level::Emerg, message, None),
+        }
+        Ok(())
+    }
+}
+
+/// What one block says.
+#[derive(Clone, Default)]
+pub struct Loc {
+    certificates: Option<Vec<File>>,
+    keys: Option<Vec<File>>,
+    certificate_cache: Option<Option<CertificateCache>>,
+    passwords: Option<Arc<Vec<Vec<u8>>>>,
+    compression: Option<bool>,
+    curves: Option<Box<[u8]>>,
+    protocols: Option<Protocols>,
+    ciphers: Option<Box<[u8]>>,
+    buffer_size: Option<u64>,
+    verify: Option<usize>,
+    verify_depth: Option<u64>,
+    client_certificate: Option<Box<[u8]>>,
+    trusted_certificate: Option<Box<[u8]>>,
+    prefer_server_ciphers: Option<bool>,
+    session_cache: Option<SessionCache>,
+    tickets: Option<bool>,
+    ticket_keys: Option<Vec<File>>,
+    session_timeout: Option<u64>,
+    crl: Option<Box<[u8]>>,
+    early_data: Option<bool>,
+    commands: Option<Vec<(Box<str>, Box<str>)>>,
+    reject: Option<bool>,
+}
+inherit!(Loc {
+    certificates,
+    keys,
+    certificate_cache,
+    passwords,
+    compression,
+    curves,
+    protocols,
+    ciphers,
+    buffer_size,
+    verify,
+    verify_depth,
+    client_certificate,
+    trusted_certificate,
+    prefer_server_ciphers,
+    session_cache,
+    tickets,
+    ticket_keys,
+    session_timeout,
+    crl,
+    early_data,
+    commands,
+    reject,
+});
+
+impl Loc {
+    fn verify_client(&self) -> VerifyClient {
+        match self.verify {
+            Some(1) => VerifyClient::On,
+            Some(2) => VerifyClient::Optional,
+            Some(3) => VerifyClient::OptionalNoCa,
+            _ => VerifyClient::Off,
+        }
+    }
+}
+
+/// The words of `ssl_verify_client`.
+const VERIFY: &[&str] = &["off", "on", "optional", "optional_no_ca"];
+
+/// A file as written, which may have variables.
+#[derive(Clone)]
+pub(crate) struct File {
+    pub(crate) text: Box<[u8]>,
+    pub(crate) template: Template,
+}
+
+#[derive(Clone, Copy)]
+struct Protocols {
+    tls12: bool,
+    tls13: bool,
+}
+
+/// `ssl_certificate_cache`; times in seconds.
+#[derive(Clone, Copy)]
+struct CertificateCache {
+    max: u64,
+    inactive: u64,
+    valid: u64,
+}
+
+fn add(list: &mut Option<Vec<File>>, args: &Args<'_>) -> ConfResult {
+    let file = File { text: args.bytes(0)?.into(), template: args.template(0)? };
+    list.get_or_insert_default().push(file);
+    Ok(())
+}
+
+fn unsupported(args: &Args<'_>) -> ConfResult {
+    args.env.warn(
+        format!("\"{}\" is not supported on this platform, ignored", args.name()),
+        Some(args.span()),
+    );
+    Ok(())
+}
+
+/// The file must be there; finite-field Diffie-Hellman is not offered.
+fn set_dhparam(_loc: &mut Loc, args: &Args<'_>) -> ConfResult {
+    let path = args.env.conf_path(args.bytes(0)?)?;
+    if let Err(error) = args.env.resources.read(&path) {
+        let reason = load::not_opened(&path, &error);
+        return Err(Fault::message(format!("BIO_new_file(\"{}\") failed (SSL: {reason})", path.display())));
+    }
+    args.env.warn(
+        "\"ssl_dhparam\" has no effect: there are no DHE ciphers here".to_owned(),
+        Some(args.span()),
+    );
+    Ok(())
+}
+
+fn set_protocols(loc: &mut Loc, args: &Args<'_>) -> ConfResult {
+    let mut protocols = Protocols { tls12: false, tls13: false };
+    let mut seen: Vec<String> = Vec::new();
+    for n in 0..args.len() {
+        let word = args.lossy(n);
+        match &*word.to_ascii_lowercase() {
+            "tlsv1.2" => protocols.tls12 = true,
+            "tlsv1.3" => protocols.tls13 = true,
+            "sslv2" | "sslv3" | "tlsv1" | "tlsv1.1" => args.env.warn(
+                format!("\"ssl_protocols\": {word} is not supported, ignored"),
+                Some(args.span()),
+            ),
+            _ => return Err(args.invalid_value(n)),
+        }
+        if seen.contains(&word) {
+            args.env.warn(format!("duplicate value \"{word}\""), Some(args.span()));
+        }
+        seen.push(word);
+    }
+    set_once(&mut loc.protocols, protocols)
+}
+
+fn set_passwords(loc: &mut Loc, args: &Args<'_>) -> ConfResult {
+    if loc.passwords.is_some() {
+        return Err(Fault::DUPLICATE);
+    }
+    let text = args.env.read_file(args.word(0)?)?;
+    let lines = text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let mut passwords: Vec<Vec<u8>> = lines.filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect();
+    if passwords.is_empty() {
+        passwords.push(Vec::new());
+    }
+    loc.passwords = Some(Arc::new(passwords));
+    Ok(())
+}
+
+fn set_certificate_cache(loc: &mut Loc, args: &Args<'_>) -> ConfResult {
+    if loc.certificate_cache.is_some() {
+        return Err(Fault::DUPLICATE);
+    }
+    let mut cache = CertificateCache { max: 0, inactive: 10, valid: 60 };
+    for n in 0..args.len() {
+        let text = args.bytes(n)?;
+        let invalid = || args.invalid_parameter(n);
+        if let Some(max) = text.strip_prefix(b"max=") {
+            cache.max = parse_uint(max).filter(|max| *max > 0).ok_or_else(invalid)?;
+        } else if let Some(time) = text.strip_prefix(b"inactive=") {
+            cache.inactive = parse_sec(time).ok_or_else(invalid)?;
+        } else if let Some(time) = text.strip_prefix(b"valid=") {
+            cache.valid = parse_sec(time).ok_or_else(invalid)?;
+        } else if text == b"off" {
+            loc.certificate_cache = Some(None);
+        } else {
+            return Err(invalid());
+        }
+    }
+    if loc.certificate_cache.is_some() {
+        return Ok(());
+    }
+    if cache.max == 0 {
+        return Err(Fault::message("\"ssl_certificate_cache\" must have the \"max\" parameter"));
+    }
+    loc.certificate_cache = Some(Some(cache));
+    Ok(())
+}
+
+fn add_command(loc: &mut Loc, args: &Args<'_>) -> ConfResult {
+    let command = (args.str(0)?.into(), args.str(1)?.into());
+    loc.commands.get_or_insert_default().push(command);
+    Ok(())
+}
