@@ -149,6 +149,7 @@ impl Run {
                 Poll::Ready(Err(Failure::Next(mask::ERROR)))
             }
             Poll::Pending if conn.timeout.poll(cx).is_ready() => {
+                self.act(if self.sent_all { READING_HEAD } else { SENDING });
                 Poll::Ready(Err(Failure::Next(mask::TIMEOUT)))
             }
             Poll::Pending => self.poll_gone(cx).map(|error| Err(Failure::Fatal(error))),
