@@ -67,7 +67,7 @@ fn wrong_upstreams_are_refused_in_nginx_words() {
         "\"proxy_pass\" cannot have URI part",
     );
     check("server { location / { proxy_pass 127.0.0.1:1; } }", "invalid URL prefix");
-    check("proxy_buffers 1 4k;", "there must be at least 2 \"proxy_buffers\"");
+    check("server { proxy_buffers 1 4k; }", "there must be at least 2 \"proxy_buffers\"");
     let server = serve("location / { return 204; }");
     server.get("/").expect_status(204);
 }
