@@ -341,6 +341,7 @@ impl Run {
     /// Chooses a peer, connects, sends the request and reads the answer's head.
     async fn attempt(&mut self) -> Result<Framing, Failure> {
         self.act("connecting to upstream");
+        self.sent = false;
         self.note_response_time();
         self.started = monotonic_coarse_ms();
         self.states.attempts.borrow_mut().push(Attempt::default());
@@ -397,7 +398,7 @@ impl Run {
     }
 
     async fn connect(&self, addr: &Addr) -> Result<Box<Conn>, Failure> {
-        let options = Rc::new(Options::new(&self.conf));
+        let options = Options::new(&self.conf);
         let timeout = moonrest_net::timer::Timeout::new();
         timeout.set(self.conf.connect_timeout);
         let mut connecting = std::pin::pin!(connect::connect(&options, addr, self.bind));
