@@ -3,5 +3,9 @@ local base = require "resty.core.base"
 
 require "resty.core.misc"
 require "resty.core.base64"
+require "resty.core.ndk"
+require "resty.core.regex"
+require "resty.core.shdict"
+require "resty.core.socket"
 
 return { version = base.version }

@@ -28,9 +28,9 @@ impl Level {
         }
     }
 
-    /// Whether the configuration can be used all the same.
+    /// Whether the configuration cannot be used. An alert is urgent (`lua_code_cache off`), but stops nothing.
     pub fn is_fatal(self) -> bool {
-        self <= Self::Error
+        self <= Self::Error && self != Self::Alert
     }
 }
 

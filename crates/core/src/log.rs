@@ -226,8 +226,8 @@ fn one_line(text: &mut [u8]) {
     }
 }
 
-/// nginx cuts lines at the same length.
-const MAX_LINE: usize = 2048;
+/// OpenResty's nginx cuts lines at the same length.
+const MAX_LINE: usize = 4096;
 
 impl Log {
     /// A log with these targets.

@@ -40,6 +40,7 @@ pub mod referer;
 pub mod rewrite;
 pub mod scgi;
 pub mod secure_link;
+pub mod set_misc;
 pub mod split_clients;
 pub mod ssi;
 pub mod ssl;
@@ -95,6 +96,7 @@ pub static MODULES: Registry = &[
     &Module::<map::Map>::NEW,
     &Module::<geo::Geo>::NEW,
     &Module::<split_clients::SplitClients>::NEW,
+    &Module::<set_misc::SetMisc>::NEW,
     &Module::<browser::Browser>::NEW,
     &Module::<referer::Referer>::NEW,
     &Module::<secure_link::SecureLink>::NEW,

@@ -7,6 +7,8 @@ use moonrest_net::{addr::Addr, tls::Info};
 use std::{
     any::Any,
     cell::{Cell, OnceCell},
+    io,
+    os::fd::BorrowedFd,
     rc::Rc,
     task::{Context, Poll},
 };
@@ -76,6 +78,16 @@ pub trait Exchange {
     /// Reads the request body further.
     fn poll_body(&self, r: &Request, cx: &mut Context<'_>) -> Poll<Result<BodyRead, RequestError>>;
 
+    /// As [`Exchange::poll_body`], for readers that have a timeout of their own.
+    fn poll_body_unhurried(&self, r: &Request, cx: &mut Context<'_>) -> Poll<Result<BodyRead, RequestError>> {
+        self.poll_body(r, cx)
+    }
+
+    /// The connection itself, past HTTP; `None` where requests share it or there is none.
+    fn raw(&self) -> Option<&dyn RawStream> {
+        None
+    }
+
     /// Ready when the client has closed its side or the connection broke.
     fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()>;
 
@@ -112,6 +124,28 @@ pub trait Exchange {
 
     /// For protocol-specific access (upgrade, raw socket).
     fn as_any(&self) -> &dyn Any;
+}
+
+/// A client's connection as a plain stream of bytes. What was received behind the request's head comes first.
+pub trait RawStream {
+    /// Takes the connection away from HTTP, until the request ends and the connection with it. `false` when something
+    /// still waits to be sent.
+    fn take_over(&self, r: &Request) -> bool;
+
+    /// Reads into the spare room of `into`; 0 at the end of the stream.
+    fn poll_read(&self, into: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io::Result<usize>>;
+
+    /// Writes what is taken at once.
+    ///
+    /// # Errors
+    /// `WouldBlock`, or the system's.
+    fn try_write(&self, data: &[u8]) -> io::Result<usize>;
+
+    /// Calls `f` with the descriptor.
+    fn with_fd(&self, f: &mut dyn FnMut(BorrowedFd<'_>));
+
+    /// Ready when a write may take something.
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 
 /// A client's connection, as requests see it.

@@ -1,8 +1,8 @@
 //! What a module is: tables of directives and variables, settings per block, handlers attached to locations.
 
-use crate::{args::Args, location::LocationBuilder, request::Request, worker::Worker};
+use crate::{args::Args, location::LocationBuilder, phase::LocalBoxFuture, request::Request, worker::Worker};
 use moonrest_core::{Arity, ConfResult, Contexts, Inherit, Template, set_once, var::VarDef};
-use std::{any::Any, path::PathBuf, sync::Arc};
+use std::{any::Any, path::PathBuf, rc::Rc, sync::Arc};
 
 /// One nginx module. Its name is nginx's without `ngx_http_` and `_module`.
 pub trait HttpModule: Sized + Send + Sync + 'static {
@@ -10,6 +10,8 @@ pub trait HttpModule: Sized + Send + Sync + 'static {
     const NAME: &'static str;
     const DIRECTIVES: &'static [Directive<Self>] = &[];
     const VARIABLES: &'static [VarDef<Request>] = &[];
+    /// Functions of one value.
+    const VALUE_FUNCTIONS: &'static [ValueFunction] = &[];
     /// Settings of the whole `http` block.
     type Main: Default + Send + Sync;
     /// Settings of one block, inherited inwards.
@@ -36,12 +38,23 @@ pub trait HttpModule: Sized + Send + Sync + 'static {
     ///
     /// # Errors
     /// Why the worker cannot serve; a generation that is starting is given up.
-    fn start_worker(_main: &Arc<Self::Main>, _worker: &Worker) -> Result<(), String> {
+    fn start_worker(_main: &Arc<Self::Main>, _worker: &Rc<Worker>) -> Result<(), String> {
         Ok(())
     }
 
-    /// Called in each worker's thread when it has drained (flush buffers).
-    fn stop_worker(_main: &Arc<Self::Main>, _worker: &Worker) {}
+    /// Called in each worker's thread when it has drained (flush buffers). `None` when there is nothing to wait for.
+    fn stop_worker(_main: &Arc<Self::Main>, _worker: &Rc<Worker>) -> Option<LocalBoxFuture<()>> {
+        None
+    }
+}
+
+/// A function of one value, which scripts may call: in Lua `ndk.set_var.NAME(value)`.
+#[derive(Clone, Copy)]
+pub struct ValueFunction {
+    /// As the directive of that name: `set_escape_uri`.
+    pub name: &'static str,
+    /// Appends the result; `false` when there is none for this value. There is no request in a timer.
+    pub call: fn(Option<&Request>, &[u8], &mut Vec<u8>) -> bool,
 }
 
 /// A row of a module's directive table.
@@ -147,6 +160,7 @@ pub trait ErasedModule: Send + Sync {
     fn name(&self) -> &'static str;
     fn directives(&self) -> Vec<DirectiveInfo>;
     fn variables(&self) -> &'static [VarDef<Request>];
+    fn value_functions(&self) -> &'static [ValueFunction];
     fn new_main(&self) -> AnyConf;
     fn new_loc(&self) -> AnyConf;
     /// The setter of row `index`, if it compiles a block and so runs without settings at hand.
@@ -162,8 +176,8 @@ pub trait ErasedModule: Send + Sync {
     fn attach(&self, main: &SharedConf, loc: &SharedConf, to: &mut LocationBuilder<'_>) -> ConfResult;
     /// # Errors
     /// As [`HttpModule::start_worker`].
-    fn start_worker(&self, main: &SharedConf, worker: &Worker) -> Result<(), String>;
-    fn stop_worker(&self, main: &SharedConf, worker: &Worker);
+    fn start_worker(&self, main: &SharedConf, worker: &Rc<Worker>) -> Result<(), String>;
+    fn stop_worker(&self, main: &SharedConf, worker: &Rc<Worker>) -> Option<LocalBoxFuture<()>>;
 }
 
 /// Stands for module `M` in the registry: `&Module::<LimitReq>::NEW`.
@@ -188,6 +202,10 @@ impl<M: HttpModule> ErasedModule for Module<M> {
 
     fn variables(&self) -> &'static [VarDef<Request>] {
         M::VARIABLES
+    }
+
+    fn value_functions(&self) -> &'static [ValueFunction] {
+        M::VALUE_FUNCTIONS
     }
 
     fn new_main(&self) -> AnyConf {
@@ -255,11 +273,11 @@ impl<M: HttpModule> ErasedModule for Module<M> {
         M::attach(main, &loc, to)
     }
 
-    fn start_worker(&self, main: &SharedConf, worker: &Worker) -> Result<(), String> {
+    fn start_worker(&self, main: &SharedConf, worker: &Rc<Worker>) -> Result<(), String> {
         M::start_worker(&main.clone().downcast::<M::Main>().expect(WRONG_TYPE), worker)
     }
 
-    fn stop_worker(&self, main: &SharedConf, worker: &Worker) {
-        M::stop_worker(&main.clone().downcast::<M::Main>().expect(WRONG_TYPE), worker);
+    fn stop_worker(&self, main: &SharedConf, worker: &Rc<Worker>) -> Option<LocalBoxFuture<()>> {
+        M::stop_worker(&main.clone().downcast::<M::Main>().expect(WRONG_TYPE), worker)
     }
 }

@@ -8,7 +8,7 @@ pub use crate::{
         Pieces,
     },
     location::{LocationBuilder, LocationKind},
-    module::{Directive, HttpModule, Set},
+    module::{Directive, HttpModule, Set, ValueFunction},
     phase::{LogHandler, Phase, PhaseHandler},
     regex::CapturingRegex,
     worker::Worker,

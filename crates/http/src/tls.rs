@@ -30,7 +30,11 @@ pub trait CertificateSource: Send + Sync {
 
 /// Asks whether a certificate has been revoked, where that takes time. `Err` has what `$ssl_client_verify` says.
 pub trait RevocationCheck: Send + Sync {
-    fn check(&self, r: &RequestRef, chain: Rc<[Vec<u8>]>) -> Pin<Box<dyn Future<Output = Result<(), Box<str>>>>>;
+    fn check(
+        &self,
+        r: &RequestRef,
+        chain: Rc<[Vec<u8>]>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), Box<str>>>>>;
 }
 
 /// One server's way to begin and judge connections.

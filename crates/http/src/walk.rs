@@ -27,8 +27,6 @@ pub(crate) struct Walk {
     outer: Vec<(LocId, usize)>,
     /// The worst refusal so far, under `satisfy any`.
     refused: u16,
-    /// The location's own handler did not answer.
-    declined: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -130,7 +128,7 @@ impl Walk {
             Entry::ServerRewrite => At::ServerScript,
             Entry::Location => At::Script,
         };
-        Self { at, next: 0, block: LocId(u32::MAX), step: 0, outer: Vec::new(), refused: 0, declined: false }
+        Self { at, next: 0, block: LocId(u32::MAX), step: 0, outer: Vec::new(), refused: 0 }
     }
 
     fn go(&mut self, at: At) {
@@ -341,25 +339,15 @@ impl Walk {
 
     fn content(&mut self, r: &RequestRef, resumed: Option<Flow>) -> Result<Turn, RequestError> {
         let location = r.loc();
-        let mut resumed = resumed;
-        if let Some(handler) = &location.content
-            && !self.declined
-        {
-            let flow = match resumed.take() {
-                Some(flow) => flow,
-                None => {
-                    self.at = At::Answered;
-                    match handler.handle(r)? {
-                        Step::Now(flow) => flow,
-                        Step::Wait(wait) => return Ok(Turn::Wait(wait)),
-                    }
-                }
-            };
-            if flow != Flow::Next {
+        if let Some(handler) = &location.content {
+            if let Some(flow) = resumed {
                 return Ok(Turn::Done(flow));
             }
-            // The location's own handler leaves it to those of every location.
-            self.declined = true;
+            self.at = At::Answered;
+            return Ok(match handler.handle(r)? {
+                Step::Now(flow) => Turn::Done(flow),
+                Step::Wait(wait) => Turn::Wait(wait),
+            });
         }
         if let Some(turn) = self.generic(r, Phase::Content, resumed)? {
             return Ok(turn);

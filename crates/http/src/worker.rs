@@ -74,8 +74,29 @@ pub struct Worker {
     date: Cell<(i64, [u8; 37])>,
     local_times: Cell<LocalTimes>,
     stopping: tokio::sync::Notify,
-    /// Notified when the last connection of a draining worker has ended.
+    /// Notified when the last connection or task of a draining worker has ended.
     pub drained: tokio::sync::Notify,
+    tasks: Cell<usize>,
+}
+
+/// Something besides connections that a draining worker waits for, as long as this lives.
+pub struct Task(Rc<Worker>);
+
+impl Task {
+    /// Begins one.
+    pub fn new(worker: &Rc<Worker>) -> Self {
+        worker.tasks.set(worker.tasks.get() + 1);
+        Self(worker.clone())
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.tasks.set(self.0.tasks.get().saturating_sub(1));
+        if self.0.is_idle() {
+            self.0.drained.notify_waiters();
+        }
+    }
 }
 
 /// Buffers and requests kept for reuse, of each.
@@ -112,7 +133,13 @@ impl Worker {
             local_times: Cell::new(LocalTimes { at: i64::MIN, log: [0; 26], iso8601: [0; 25] }),
             stopping: tokio::sync::Notify::new(),
             drained: tokio::sync::Notify::new(),
+            tasks: Cell::new(0),
         })
+    }
+
+    /// Whether there are neither connections nor tasks.
+    pub fn is_idle(&self) -> bool {
+        self.connections.get() == 0 && self.tasks.get() == 0
     }
 
     /// Whether it drains.

@@ -8,9 +8,10 @@ use crate::{
     host::LuaPhase,
     set,
     settings::{Loc, Main, OwnContent, SSL_PROTOCOLS, place},
-    vm,
+    shdict, timers, vm,
 };
-use moonrest_http::prelude::*;
+use moonrest_http::{phase::LocalBoxFuture, prelude::*};
+use std::rc::Rc;
 
 /// Lua in every phase.
 pub struct HttpLua;
@@ -66,6 +67,7 @@ macro_rules! rows {
             main("rewrite_by_lua_no_postpone", |m, a| set_once(&mut m.rewrite_no_postpone, a.flag(0)?)),
             main("access_by_lua_no_postpone", |m, a| set_once(&mut m.access_no_postpone, a.flag(0)?)),
             main("precontent_by_lua_no_postpone", |m, a| set_once(&mut m.precontent_no_postpone, a.flag(0)?)),
+            D::main("lua_shared_dict", Arity::exactly(2), shdict::lua_shared_dict),
             main("lua_load_resty_core", load_resty_core),
             main("lua_max_pending_timers", |m, a| set_once(&mut m.max_pending_timers, a.uint(0)?)),
             main("lua_max_running_timers", |m, a| set_once(&mut m.max_running_timers, a.uint(0)?)),
@@ -174,18 +176,30 @@ impl HttpModule for HttpLua {
         Ok(())
     }
 
-    fn start_worker(main: &Arc<Main>, worker: &Worker) -> Result<(), String> {
+    fn start_worker(main: &Arc<Main>, worker: &Rc<Worker>) -> Result<(), String> {
         if main.used {
             vm::start(main, worker)?;
+            timers::start(main, worker);
             vm::init_worker(main, worker);
         }
         Ok(())
     }
 
-    fn stop_worker(main: &Arc<Main>, worker: &Worker) {
-        if main.used {
-            vm::exit_worker(main, worker);
-            vm::stop();
+    fn stop_worker(main: &Arc<Main>, worker: &Rc<Worker>) -> Option<LocalBoxFuture<()>> {
+        if !main.used {
+            return None;
+        }
+        let waits = vm::exit_worker(main, worker);
+        timers::stop();
+        match waits {
+            Some(wait) => Some(Box::pin(async move {
+                wait.await;
+                vm::stop();
+            })),
+            None => {
+                vm::stop();
+                None
+            }
         }
     }
 }

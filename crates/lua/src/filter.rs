@@ -40,16 +40,16 @@ impl HeaderFilter for LuaFilters {
     fn filter(&self, r: &RequestRef) -> Result<FilterStep<Needed>, RequestError> {
         let needed = self.needed();
         let Some(code) = &self.header else { return Ok(FilterStep::Now(needed)) };
-        let host = Rc::new(Host::of(r, LuaPhase::HeaderFilter));
+        let host = Rc::new(Host::with(r, LuaPhase::HeaderFilter, PhaseIo::Head { exit: None }));
         match run(code, self.cached, r, &host)? {
             Outcome::Waits(running) => {
                 let r = r.clone();
                 Ok(FilterStep::Wait(Box::pin(async move {
-                    header_ended(&r, &running.await)?;
+                    header_ended(&r, &host, &running.await)?;
                     Ok(needed)
                 })))
             }
-            settled => header_ended(r, &settled).map(|()| FilterStep::Now(needed)),
+            settled => header_ended(r, &host, &settled).map(|()| FilterStep::Now(needed)),
         }
     }
 }
@@ -87,15 +87,19 @@ fn refuse(r: &Request, status: u16) -> RequestError {
 }
 
 /// What becomes of a response whose header filter has ended: `ngx.exit` answers something else.
-fn header_ended(r: &RequestRef, outcome: &Outcome) -> Result<(), RequestError> {
+fn header_ended(r: &RequestRef, host: &Host, outcome: &Outcome) -> Result<(), RequestError> {
     note(r, LuaPhase::HeaderFilter, outcome);
-    let status = match outcome {
-        Outcome::Failed(_) | Outcome::Ended(Ending::Error) => 444,
-        Outcome::Ended(Ending::Status(status)) => *status,
-        Outcome::Finished | Outcome::Ended(_) | Outcome::Waits(..) => return Ok(()),
+    let exit = match &*host.io.borrow() {
+        PhaseIo::Head { exit } => *exit,
+        _ => None,
+    };
+    let status = match (outcome, exit) {
+        (Outcome::Failed(_), _) | (_, Some(Ending::Error)) => 444,
+        (_, Some(Ending::Status(status))) => status,
+        _ => return Ok(()),
     };
     let known = r.find_ctx::<Refusal>().and_then(|refusal| refusal.status.get());
-    if known == Some(status) && status != 444 {
+    if known == Some(status) {
         return Ok(());
     }
     Err(refuse(r, status))

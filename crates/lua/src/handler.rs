@@ -122,6 +122,10 @@ fn finish(r: &RequestRef, host: &Host, outcome: Outcome) -> Result<Step, Request
         Some(Ending::Status(status @ (408 | 444 | 499))) => Step::finish(status),
         Some(Ending::Status(status)) if !r.header_sent.get() && needs_page(status) => Step::finish(status),
         Some(Ending::Status(_)) => complete(r),
+        // nginx: a content handler that declines leaves the client without an answer.
+        Some(Ending::Declined) if !r.header_sent.get() && host.phase == LuaPhase::Content => {
+            Step::finish(444)
+        }
         Some(Ending::Declined) if !r.header_sent.get() => Step::next(),
         _ if host.responding.get() || r.header_sent.get() => complete(r),
         _ if host.phase == LuaPhase::Content => complete(r),

@@ -3,12 +3,20 @@
 use crate::{
     phase_io::PhaseIo,
     scheduler::{ENTRY, Key, Operation, Threads},
+    vm::WorkerVm,
 };
 use moonrest_core::{Level, Log};
-use moonrest_http::{Request, RequestRef};
+use moonrest_http::{
+    Request, RequestRef,
+    exchange::Connection,
+    location::{LocId, Location},
+    worker::Worker,
+};
 use std::{
-    cell::{Cell, RefCell},
-    sync::Arc,
+    cell::{Cell, OnceCell, RefCell},
+    fmt::Write as _,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 /// The phases as Lua names them.
@@ -26,6 +34,7 @@ pub(crate) enum LuaPhase {
     HeaderFilter,
     BodyFilter,
     Log,
+    Timer,
 }
 
 impl LuaPhase {
@@ -44,6 +53,7 @@ impl LuaPhase {
             Self::HeaderFilter => "header_filter",
             Self::BodyFilter => "body_filter",
             Self::Log => "log",
+            Self::Timer => "timer",
         }
     }
 
@@ -62,6 +72,7 @@ impl LuaPhase {
             Self::HeaderFilter => "header_filter_by_lua*",
             Self::BodyFilter => "body_filter_by_lua*",
             Self::Log => "log_by_lua*",
+            Self::Timer => "ngx.timer",
         }
     }
 
@@ -79,6 +90,8 @@ pub(crate) struct Host {
     pub log: Arc<Log>,
     /// Lua has sent something, or means to: the response must be ended.
     pub responding: Cell<bool>,
+    /// Sockets that are closed with it, where there is no request that they belong to.
+    pub sockets: OnceCell<Rc<crate::api::socket::Owned>>,
     /// The thread that runs and its coroutine's number.
     pub running: Cell<(Key, usize)>,
     /// All threads, once one of them had to wait.
@@ -89,6 +102,27 @@ pub(crate) struct Host {
     pub turns: Cell<u32>,
     /// What the phase hands to its code and gets back.
     pub io: RefCell<PhaseIo>,
+    /// The VM, once code runs in it.
+    pub vm: OnceCell<Rc<WorkerVm>>,
+    /// What there is instead of a request.
+    pub detached: Option<Box<Detached>>,
+}
+
+/// What code that runs for no request has in common with requests.
+pub(crate) struct Detached {
+    pub worker: Rc<Worker>,
+    /// Its number in the error log, from those of connections.
+    pub number: u64,
+    pub origin: Origin,
+}
+
+/// The request that code comes from which runs for none itself: a timer's.
+#[derive(Clone, Default)]
+pub(crate) struct Origin {
+    pub conn: Option<Rc<Connection>>,
+    /// Where its settings are.
+    pub location: Option<LocId>,
+    pub log: Option<Arc<Log>>,
 }
 
 impl Host {
@@ -102,11 +136,60 @@ impl Host {
             phase,
             log,
             responding: Cell::new(false),
+            sockets: OnceCell::new(),
             running: Cell::new((ENTRY, 0)),
             threads: RefCell::new(None),
             pending: RefCell::new(None),
             turns: Cell::new(0),
             io: RefCell::default(),
+            vm: OnceCell::new(),
+            detached: None,
+        }
+    }
+
+    /// For code that runs for no request.
+    pub(crate) fn detached(phase: LuaPhase, worker: &Rc<Worker>, origin: Origin) -> Self {
+        let number = worker.process.connections.fetch_add(1, Relaxed) + 1;
+        let log = origin.log.clone().unwrap_or_else(|| worker.log.clone());
+        let detached = Some(Box::new(Detached { worker: worker.clone(), number, origin }));
+        Self { detached, ..Self::without_request(phase, log) }
+    }
+
+    /// The VM that runs the code.
+    pub(crate) fn vm(&self) -> Option<Rc<WorkerVm>> {
+        self.vm.get().cloned()
+    }
+
+    /// The worker that runs the code.
+    pub(crate) fn worker(&self) -> Option<&Rc<Worker>> {
+        match (&self.request, &self.detached) {
+            (Some(r), _) => Some(&r.worker),
+            (None, Some(detached)) => Some(&detached.worker),
+            (None, None) => None,
+        }
+    }
+
+    /// The location in force: the request's, or the one that a timer was made in.
+    pub(crate) fn location(&self) -> Option<&Location> {
+        match (&self.request, &self.detached) {
+            (Some(r), _) => Some(r.loc()),
+            (None, Some(detached)) => {
+                detached.origin.location.map(|location| detached.worker.http.location(location))
+            }
+            (None, None) => None,
+        }
+    }
+
+    /// What a timer made now remembers of all this.
+    pub(crate) fn origin(&self) -> Origin {
+        match (&self.request, &self.detached) {
+            (Some(r), _) => Origin {
+                conn: Some(r.conn.clone()),
+                location: Some(r.location.get()),
+                log: Some(r.log().clone()),
+            },
+            (None, Some(detached)) => detached.origin.clone(),
+            (None, None) => Origin::default(),
         }
     }
 
@@ -119,7 +202,14 @@ impl Host {
     pub(crate) fn log(&self, level: Level, message: std::fmt::Arguments<'_>) {
         match &self.request {
             Some(r) => r.log_lines_at(level, message),
-            None => self.log.write_lines(level, None, message),
+            None => match &self.detached {
+                Some(detached) if self.log.enabled(level) => {
+                    let context = detached.context(self.phase);
+                    self.log.write_lines(level, Some(detached.number), format_args!("{message}{context}"));
+                }
+                Some(_) => {}
+                None => self.log.write_lines(level, None, message),
+            },
         }
     }
 
@@ -148,5 +238,21 @@ impl Host {
 
     pub(crate) fn request(&self) -> Option<&Request> {
         self.request.as_deref()
+    }
+}
+
+impl Detached {
+    /// What error log lines end with.
+    pub(crate) fn context(&self, phase: LuaPhase) -> String {
+        let mut text = format!(", context: {}", phase.directive());
+        if let Some(conn) = &self.origin.conn {
+            let mut client = Vec::new();
+            conn.remote.append_text(&mut client);
+            let _ = write!(text, ", client: {}", String::from_utf8_lossy(&client));
+            if let Some(listener) = self.worker.http.listeners.get(conn.listener as usize) {
+                let _ = write!(text, ", server: {}", listener.spec.addr);
+            }
+        }
+        text
     }
 }

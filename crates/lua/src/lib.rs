@@ -17,10 +17,13 @@ mod handler;
 mod host;
 mod library;
 mod phase_io;
+mod regex;
 mod scheduler;
+mod semaphore;
 mod set;
 mod settings;
-mod semaphore;
+mod shdict;
+mod timers;
 mod vm;
 
 pub use directives::HttpLua;

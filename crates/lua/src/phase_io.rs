@@ -1,6 +1,6 @@
 //! What a phase hands to its code and gets back, besides the request.
 
-use crate::api::number_text;
+use crate::{api::number_text, scheduler::Ending};
 use moonrest_luajit::{Coroutine, LuaResult, Stack, Value};
 
 /// What goes in and out.
@@ -10,6 +10,8 @@ pub(crate) enum PhaseIo {
     None,
     /// `set_by_lua*`: the arguments, and what the code returned.
     Set { args: Vec<Vec<u8>>, answer: Option<Vec<u8>> },
+    /// `header_filter_by_lua*`: what `ngx.exit` asked for last.
+    Head { exit: Option<Ending> },
     /// `body_filter_by_lua*`: `ngx.arg`.
     Body(BodyArg),
 }
@@ -37,7 +39,7 @@ impl PhaseIo {
     pub(crate) fn push_args(&self, stack: &Stack<'_>) -> LuaResult<()> {
         match self {
             Self::Set { args, .. } => args.iter().try_for_each(|arg| stack.push(arg.as_slice())),
-            Self::None | Self::Body(_) => Ok(()),
+            Self::None | Self::Head { .. } | Self::Body(_) => Ok(()),
         }
     }
 
@@ -45,7 +47,7 @@ impl PhaseIo {
     /// nothing; for `body_filter_by_lua*` a number.
     pub(crate) fn keep_answer(&mut self, coroutine: &Coroutine) -> LuaResult<()> {
         match self {
-            Self::None => {}
+            Self::None | Self::Head { .. } => {}
             Self::Set { answer, .. } => {
                 *answer = coroutine.stack(|stack| match stack.value(1) {
                     Value::String(text) => Some(text.to_vec()),

@@ -2,6 +2,7 @@
 //! <https://github.com/openresty/lua-nginx-module#directives>
 
 use crate::code::Code;
+use moonrest_core::zone::dict::Dict;
 use moonrest_http::prelude::*;
 use std::path::PathBuf;
 
@@ -10,6 +11,8 @@ use std::path::PathBuf;
 pub struct Main {
     pub(crate) package_path: Option<Box<[u8]>>,
     pub(crate) package_cpath: Option<Box<[u8]>>,
+    /// `lua_shared_dict`
+    pub(crate) dicts: Vec<Arc<Dict>>,
     pub(crate) init: Option<Arc<Code>>,
     pub(crate) init_worker: Option<Arc<Code>>,
     pub(crate) exit_worker: Option<Arc<Code>>,
@@ -34,6 +37,15 @@ impl Main {
     /// Whether one of the directives sets what `field` shows; the default is upstream's.
     pub(crate) fn max_pending_timers(&self) -> u64 {
         self.max_pending_timers.unwrap_or(1024)
+    }
+
+    pub(crate) fn regex_cache_max_entries(&self) -> u32 {
+        self.regex_cache_max_entries.unwrap_or(1024).try_into().unwrap_or(u32::MAX)
+    }
+
+    /// 0 for what PCRE2 has by itself.
+    pub(crate) fn regex_match_limit(&self) -> u32 {
+        self.regex_match_limit.unwrap_or(0).try_into().unwrap_or(u32::MAX)
     }
 
     pub(crate) fn max_running_timers(&self) -> u64 {

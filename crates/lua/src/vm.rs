@@ -3,14 +3,29 @@
 use crate::{
     api,
     code::{Code, Source},
-    host::{Host, LuaPhase},
-    library, scheduler,
+    ffi,
+    host::{Host, LuaPhase, Origin},
+    library,
+    scheduler::{self, Outcome},
     settings::Main,
+    shdict,
 };
 use moonrest_core::Level;
-use moonrest_http::{Request, RequestRef, worker::Worker};
+use moonrest_http::{
+    Request, RequestRef,
+    compile::Registry,
+    phase::LocalBoxFuture,
+    worker::{Task, Worker},
+};
 use moonrest_luajit::{Form, LuaError, LuaResult, Options, Ref, Vm};
-use std::{cell::RefCell, collections::HashMap, os::unix::ffi::OsStrExt, path::PathBuf, rc::Rc, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    os::unix::ffi::OsStrExt,
+    path::PathBuf,
+    rc::Rc,
+    sync::Arc,
+};
 
 /// The VM and what it has loaded.
 pub(crate) struct WorkerVm {
@@ -23,6 +38,12 @@ pub(crate) struct WorkerVm {
 
 thread_local! {
     static PRESENT: RefCell<Option<Rc<WorkerVm>>> = const { RefCell::new(None) };
+    static MODULES: Cell<Registry> = const { Cell::new(&[]) };
+}
+
+/// All modules of this worker's generation.
+pub(crate) fn registry() -> Registry {
+    MODULES.get()
 }
 
 /// The VM of this worker.
@@ -54,36 +75,60 @@ struct OwnVm(RefCell<Option<Rc<WorkerVm>>>);
 ///
 /// # Errors
 /// Why the worker cannot serve.
-pub(crate) fn start(main: &Arc<Main>, worker: &Worker) -> Result<(), String> {
+pub(crate) fn start(main: &Arc<Main>, worker: &Rc<Worker>) -> Result<(), String> {
+    MODULES.set(worker.http.registry);
+    ffi::regex::configure(main.regex_cache_max_entries(), main.regex_match_limit());
     let made = WorkerVm::new(main.clone(), worker.http.prefix.clone(), &worker.log)
         .map_err(|error| lossy(&error))?;
     made.init(&worker.log).map_err(|error| lossy(&error))?;
+    api::socket::start(worker.quitting.clone());
     PRESENT.set(Some(Rc::new(made)));
     Ok(())
 }
 
-/// Runs `init_worker_by_lua*`.
-pub(crate) fn init_worker(main: &Main, worker: &Worker) {
-    run_for_worker(main.init_worker.as_deref(), LuaPhase::InitWorker, worker);
+/// Runs `init_worker_by_lua*`. While it waits the worker serves.
+pub(crate) fn init_worker(main: &Main, worker: &Rc<Worker>) {
+    if let Some(wait) = run_for_worker(main.init_worker.as_deref(), LuaPhase::InitWorker, worker) {
+        let task = Task::new(worker);
+        tokio::task::spawn_local(async move {
+            wait.await;
+            drop(task);
+        });
+    }
 }
 
 /// Runs `exit_worker_by_lua*`.
-pub(crate) fn exit_worker(main: &Main, worker: &Worker) {
-    run_for_worker(main.exit_worker.as_deref(), LuaPhase::ExitWorker, worker);
+pub(crate) fn exit_worker(main: &Main, worker: &Rc<Worker>) -> Option<LocalBoxFuture<()>> {
+    run_for_worker(main.exit_worker.as_deref(), LuaPhase::ExitWorker, worker)
 }
 
-fn run_for_worker(code: Option<&Code>, phase: LuaPhase, worker: &Worker) {
-    if let (Some(code), Some(vm)) = (code, present())
-        && let Err(message) = run_outside_requests(&vm, code, phase, &worker.log)
-    {
+fn run_for_worker(code: Option<&Code>, phase: LuaPhase, worker: &Rc<Worker>) -> Option<LocalBoxFuture<()>> {
+    let (code, vm) = (code?, present()?);
+    let log = worker.log.clone();
+    let complain = move |message: &str| {
         let name = phase.directive().trim_end_matches('*');
-        worker.log.write_lines(Level::Error, None, format_args!("{name} error: {message}"));
+        log.write_lines(Level::Error, None, format_args!("{name} error: {message}"));
+    };
+    let function = vm.function(code, None).inspect_err(|error| complain(&error.message)).ok()?;
+    let host = Rc::new(Host::detached(phase, worker, Origin::default()));
+    let ended = move |outcome: Outcome| {
+        if let Outcome::Failed(error) = outcome {
+            complain(&scheduler::describe_call(&error));
+        }
+    };
+    match scheduler::run(&vm, &host, &function) {
+        Outcome::Waits(running) => Some(Box::pin(async move { ended(running.await) })),
+        settled => {
+            ended(settled);
+            None
+        }
     }
 }
 
 /// Closes this worker's VM.
 pub(crate) fn stop() {
     PRESENT.set(None);
+    api::socket::stop();
 }
 
 /// Why code could not be loaded.
@@ -112,6 +157,7 @@ impl WorkerVm {
         }
         vm.embed_defaults(library::MODULES);
         vm.with(|stack| api::install(stack, shown))?;
+        vm.with(|stack| shdict::install(stack, &main.dicts))?;
         library::start(&vm, log)?;
         Ok(Self { vm, main, prefix, inline: RefCell::default(), files: RefCell::default() })
     }

@@ -118,6 +118,7 @@ pub use interrupt::Interrupter;
 pub use panics::is_running_lua;
 pub use reference::Ref;
 pub use stack::{Function, Results, Slot, Stack, Table, Thread, Userdata, Value};
+pub use table::Origin;
 pub use traceback::{Place, format_coroutines};
 pub use userdata::Borrowed;
 pub use vm::{Lua, Options, Vm};

@@ -70,6 +70,17 @@ pub fn any_host<T: 'static, R>(read: impl FnOnce(&T) -> R) -> Option<R> {
     host::borrowed(read)
 }
 
+/// The `T` in the userdata that Lua passed as a pointer, if it is one of this program's userdata of that type.
+///
+/// # Safety
+/// `userdata` is null or what the FFI makes of a full userdata of 16 bytes or more, which stays alive while the answer is
+/// used.
+#[inline]
+pub unsafe fn userdata<'a, T: 'static>(userdata: *const c_void) -> Option<&'a T> {
+    // SAFETY: the caller's promise.
+    unsafe { crate::userdata::in_block(userdata.cast()) }
+}
+
 /// The bytes that Lua passed as pointer and length.
 ///
 /// # Safety

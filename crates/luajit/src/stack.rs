@@ -285,6 +285,14 @@ impl<'s> Stack<'s> {
         Ok(Table(self.last()))
     }
 
+    /// The registry: values by name that Lua code reaches with `debug.getregistry` alone.
+    pub fn registry(&self) -> LuaResult<Table<'s>> {
+        self.reserve()?;
+        // SAFETY: room for one value.
+        unsafe { ffi::lua_pushvalue(self.l, ffi::REGISTRY) };
+        Ok(Table(self.last()))
+    }
+
     /// Keeps a value beyond this stack.
     pub fn keep(&self, value: impl IntoLua) -> LuaResult<Ref> {
         value.push(self)?;

@@ -5,6 +5,7 @@ use crate::convert::{IntoLua, Nil};
 use crate::error::{LuaError, LuaResult};
 use crate::ffi;
 use crate::stack::{Function, Stack, Table, Thread, Value};
+use crate::traceback;
 
 impl<'t> Table<'t> {
     /// What the table holds under `key`, without metamethods.
@@ -178,7 +179,23 @@ fn check_key(stack: &Stack<'_>) -> LuaResult<()> {
     Err(LuaError::exactly(problem))
 }
 
+/// Where a function was defined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The chunk's name as it was loaded with, `=` or `@` included.
+    pub source: String,
+    pub line: i32,
+    pub is_c: bool,
+}
+
 impl Function<'_> {
+    /// Where it was defined.
+    pub fn origin(self, stack: &Stack<'_>) -> LuaResult<Origin> {
+        let index = stack.index_of(self.0, ffi::TFUNCTION)?;
+        // SAFETY: a function at `index`.
+        Ok(unsafe { traceback::origin(stack.l, index) })
+    }
+
     /// `setfenv(function, table)`.
     pub fn set_environment(self, stack: &Stack<'_>, environment: Table<'_>) -> LuaResult<()> {
         let index = stack.index_of(self.0, ffi::TFUNCTION)?;

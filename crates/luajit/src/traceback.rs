@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::mem::MaybeUninit;
 
 use crate::ffi::{self, lua_Debug, lua_State};
+use crate::table::Origin;
 
 /// Frames shown per coroutine, as upstream does; `\n\t...` stands for the rest.
 const DEPTH: c_int = 22;
@@ -62,6 +63,25 @@ pub(crate) unsafe fn frames(l: *mut lua_State, level: c_int) -> String {
         }
     }
     out
+}
+
+/// Where the function at `index` was defined.
+///
+/// # Safety
+/// A live state in Rust's turn, with a function at `index` and a spare slot.
+pub(crate) unsafe fn origin(l: *mut lua_State, index: c_int) -> Origin {
+    let mut debug = MaybeUninit::<lua_Debug>::zeroed();
+    // SAFETY: the function is put on top, from where it is taken; it fills the struct, in which zeroes are valid.
+    unsafe {
+        ffi::lua_pushvalue(l, index);
+        ffi::lua_getinfo(l, c">S".as_ptr(), debug.as_mut_ptr());
+        let debug = debug.assume_init();
+        Origin {
+            source: String::from_utf8_lossy(text(debug.source)).into_owned(),
+            line: debug.linedefined,
+            is_c: text(debug.what) == b"C",
+        }
+    }
 }
 
 /// Where a function stood when it called another.

@@ -18,7 +18,7 @@ use crate::stack::{Stack, Table, Userdata, Value};
 pub(crate) type Identity = [usize; 2];
 
 #[repr(C)]
-struct Block<T> {
+pub(crate) struct Block<T> {
     identity: Cell<Identity>,
     borrows: Cell<usize>,
     value: T,
@@ -73,6 +73,22 @@ pub(crate) unsafe fn borrow<'s, T: 'static>(l: *mut lua_State, index: c_int) -> 
         let borrows = &block.as_ref().borrows;
         borrows.set(borrows.get() + 1);
         Some(Borrowed { block, life: PhantomData })
+    }
+}
+
+/// The `T` in a userdata whose block the FFI passed.
+///
+/// # Safety
+/// `block` is null or a full userdata's block, readable for 16 bytes, which lives for 's.
+#[inline]
+pub(crate) unsafe fn in_block<'s, T: 'static>(block: *const Block<T>) -> Option<&'s T> {
+    if block.is_null() || !block.is_aligned() {
+        return None;
+    }
+    // SAFETY: the caller's promise. What has the identity of `T` was written as a whole.
+    unsafe {
+        let found = (&raw const (*block).identity).cast::<Identity>().read();
+        (found == identity::<T>()).then(|| &(*block).value)
     }
 }
 

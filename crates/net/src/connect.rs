@@ -205,7 +205,9 @@ mod tests {
     fn refusals_are_errors_of_the_system() {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         run(async {
-            let Err(ConnectError::Io(error)) = connect(&Addr::Inet(free), None, 2_000).await else { panic!() };
+            let Err(ConnectError::Io(error)) = connect(&Addr::Inet(free), None, 2_000).await else {
+                panic!()
+            };
             assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
             let path = Addr::Unix(b"/nonexistent/socket"[..].into());
             let Err(ConnectError::Io(error)) = connect(&path, None, 2_000).await else { panic!() };

@@ -77,6 +77,33 @@ impl Io {
         }
     }
 
+    /// Reads into the buffer's spare room what is there, without waiting and without asking to be woken. As in
+    /// [`Self::poll_read`], nothing is tried when the event loop knows that the socket is empty.
+    ///
+    /// # Errors
+    /// `WouldBlock`, or the system's.
+    pub fn try_read(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        let room = buffer.capacity() - buffer.len();
+        let mut read = None;
+        let tried = self.try_io(Interest::READABLE, |fd| {
+            let n = moonrest_sys::socket::recv_more(fd, buffer)?;
+            read = Some(n);
+            if 0 < n && n < room { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        match read {
+            Some(n) => Ok(n),
+            None => tried.map(|()| 0),
+        }
+    }
+
+    /// Looks whether something has come and leaves it there: 1, or 0 at the end of the stream.
+    ///
+    /// # Errors
+    /// `WouldBlock`, or the system's.
+    pub fn try_peek(&self) -> io::Result<usize> {
+        self.try_io(Interest::READABLE, |fd| moonrest_sys::socket::peek(fd, &mut [0]))
+    }
+
     /// Writes what the socket takes at once; `more` says that more follows immediately.
     ///
     /// # Errors

@@ -52,7 +52,8 @@ fn worker_connections(settings: &mut MainSettings, args: &Args<'_>) -> ConfResul
 }
 
 fn method(settings: &mut MainSettings, args: &Args<'_>) -> ConfResult {
-    if args.bytes(0)? != b"epoll" {
+    // Those that nginx can be built with on Linux; it is epoll in any case.
+    if !matches!(args.bytes(0)?, b"epoll" | b"poll" | b"select") {
         return Err(Fault::message(format!("invalid event type \"{}\"", args.lossy(0))));
     }
     set_once(&mut of(settings).method, ())

@@ -169,6 +169,9 @@ async fn idle(mut commands: watch::Receiver<Command>) {
     let _ = commands.wait_for(|command| *command >= Command::Quit).await;
 }
 
+/// How long a worker that has nothing else to do waits for what a module does at its end, in milliseconds.
+const LAST_PATIENCE: u64 = 10_000;
+
 async fn serve(
     worker: &Rc<Worker>,
     shared: &Shared,
@@ -205,16 +208,21 @@ async fn serve(
     }
     worker.quit();
     for (module, main) in http.registry.iter().zip(&http.mains) {
-        module.stop_worker(main, worker);
+        if let Some(wait) = module.stop_worker(main, worker) {
+            tokio::select! {
+                () = wait => {}
+                () = moonrest_net::sleep::sleep(LAST_PATIENCE) => {}
+            }
+        }
     }
     Ok(())
 }
 
-/// Waits for the last connection, the end of patience, or the order to stop.
+/// Waits for the last connection and task, the end of patience, or the order to stop.
 async fn drain(worker: &Worker, patience: Option<Duration>, commands: &mut watch::Receiver<Command>) {
     worker.quit();
     let last = async {
-        while worker.connections.get() > 0 {
+        while !worker.is_idle() {
             let drained = worker.drained.notified();
             drained.await;
         }

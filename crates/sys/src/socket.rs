@@ -269,6 +269,51 @@ pub fn set_bind_address_no_port(fd: impl AsFd) -> io::Result<()> {
     set_int(fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)
 }
 
+/// An option of a socket whose value is a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketOption {
+    Keepalive,
+    ReuseAddr,
+    NoDelay,
+    SendBuffer,
+    ReceiveBuffer,
+    /// Seconds between probes.
+    KeepaliveInterval,
+    KeepaliveProbes,
+}
+
+impl SocketOption {
+    fn place(self) -> (i32, i32) {
+        match self {
+            Self::Keepalive => (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
+            Self::ReuseAddr => (libc::SOL_SOCKET, libc::SO_REUSEADDR),
+            Self::NoDelay => (libc::IPPROTO_TCP, libc::TCP_NODELAY),
+            Self::SendBuffer => (libc::SOL_SOCKET, libc::SO_SNDBUF),
+            Self::ReceiveBuffer => (libc::SOL_SOCKET, libc::SO_RCVBUF),
+            Self::KeepaliveInterval => (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),
+            Self::KeepaliveProbes => (libc::IPPROTO_TCP, libc::TCP_KEEPCNT),
+        }
+    }
+}
+
+/// Sets an option.
+///
+/// # Errors
+/// Those of `setsockopt`.
+pub fn set_option(fd: impl AsFd, option: SocketOption, value: i32) -> io::Result<()> {
+    let (level, name) = option.place();
+    set_int(fd, level, name, value)
+}
+
+/// Reads an option.
+///
+/// # Errors
+/// Those of `getsockopt`.
+pub fn option(fd: impl AsFd, option: SocketOption) -> io::Result<i32> {
+    let (level, name) = option.place();
+    int(fd, level, name)
+}
+
 /// What the kernel knows of a TCP connection.
 ///
 /// # Errors

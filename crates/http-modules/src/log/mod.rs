@@ -62,8 +62,12 @@ impl HttpModule for AccessLog {
         Ok(())
     }
 
-    fn stop_worker(_main: &Arc<Main>, _worker: &Worker) {
+    fn stop_worker(
+        _main: &Arc<Main>,
+        _worker: &std::rc::Rc<Worker>,
+    ) -> Option<moonrest_http::phase::LocalBoxFuture<()>> {
         file::flush_worker();
+        None
     }
 }
 

@@ -4,7 +4,7 @@ use super::h1::{BodyReader, Fill, H1};
 use super::head::{self, Delimited};
 use crate::{
     browser::Browser,
-    exchange::{BodyRead, Exchange, Output},
+    exchange::{BodyRead, Exchange, Output, RawStream},
     phase::RequestError,
     request::Request,
 };
@@ -16,6 +16,8 @@ use moonrest_proto::http1::{
 };
 use std::{
     any::Any,
+    io,
+    os::fd::BorrowedFd,
     task::{Context, Poll},
 };
 
@@ -144,6 +146,14 @@ impl Exchange for H1 {
         self.poll_body_within(r, r.loc().core.client_body_timeout, cx)
     }
 
+    fn poll_body_unhurried(&self, r: &Request, cx: &mut Context<'_>) -> Poll<Result<BodyRead, RequestError>> {
+        self.poll_body_within(r, UNHURRIED, cx)
+    }
+
+    fn raw(&self) -> Option<&dyn RawStream> {
+        Some(self)
+    }
+
     fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.broken.get() || self.eof.get() {
             return Poll::Ready(());
@@ -200,6 +210,53 @@ impl Exchange for H1 {
 
     fn as_any(&self) -> &dyn Any {
         self
+    }
+}
+
+/// A timeout that never comes, in milliseconds.
+const UNHURRIED: u64 = 1 << 40;
+
+impl RawStream for H1 {
+    fn take_over(&self, r: &Request) -> bool {
+        if !self.queue.borrow().is_empty() && !self.flush_now() {
+            return false;
+        }
+        // No length is to be kept to, and no chunk ends the response.
+        self.delimited.set(Delimited::Length);
+        r.chunked.set(false);
+        self.timeout.clear();
+        true
+    }
+
+    fn poll_read(&self, into: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let unread = self.unread();
+        if unread == 0 {
+            if self.eof.get() {
+                return Poll::Ready(Ok(0));
+            }
+            return self.io.poll_read(into, cx);
+        }
+        let buffer = self.buffer.borrow();
+        let room = into.capacity() - into.len();
+        let bytes = buffer.get(self.at.get()..).unwrap_or_default();
+        let bytes = bytes.get(..unread.min(room)).unwrap_or_default();
+        into.extend_from_slice(bytes);
+        self.at.set(self.at.get() + bytes.len());
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn try_write(&self, data: &[u8]) -> io::Result<usize> {
+        let sent = self.io.try_write(&[io::IoSlice::new(data)], false)?;
+        self.bytes_sent.set(self.bytes_sent.get() + sent as u64);
+        Ok(sent)
+    }
+
+    fn with_fd(&self, f: &mut dyn FnMut(BorrowedFd<'_>)) {
+        self.io.with_fd(f);
+    }
+
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io.poll_writable(cx)
     }
 }
 

@@ -4,6 +4,7 @@
 use super::{define, number_text, only_in, request};
 use crate::{
     host::{Host, LuaPhase},
+    phase_io::PhaseIo,
     scheduler::{Ending, Operation},
 };
 use moonrest_http::Request;
@@ -66,13 +67,56 @@ fn end(call: &Call<'_>, ending: Ending) -> LuaResult<Return> {
 /// `ngx.exit(status)`.
 fn exit(call: &mut Call<'_>) -> LuaResult<Return> {
     let status: f64 = call.arg(1)?;
-    let status = status as i64;
-    if matches!(status, AGAIN | DONE) {
-        return Err(LuaError::exactly("bad argument to 'ngx.exit': does not accept NGX_AGAIN or NGX_DONE"));
+    match call.host(|host: &Host| exit_status(host, status as i64)) {
+        None => Err(LuaError::new("no request found")),
+        Some(Err(problem)) => Err(LuaError::new(problem)),
+        Some(Ok(None)) => call.ret(()),
+        Some(Ok(Some(ending))) => end(call, ending),
     }
-    only_in(call, |phase| phase.makes_response() || phase == LuaPhase::HeaderFilter)?;
-    let ending = request(call, |r, host| Ok(settle_status(r, host, status)))?;
-    end(call, ending)
+}
+
+/// How a handler ends that exits with `status`; `None` where its code runs on and the status counts at its end.
+///
+/// # Errors
+/// Why it cannot exit here and now.
+pub(crate) fn exit_status(host: &Host, status: i64) -> Result<Option<Ending>, String> {
+    if matches!(status, AGAIN | DONE) {
+        return Err("bad argument to 'ngx.exit': does not accept NGX_AGAIN or NGX_DONE".to_owned());
+    }
+    let phase = host.phase;
+    if !phase.makes_response() && !matches!(phase, LuaPhase::HeaderFilter) && host.request.is_some() {
+        return Err(format!("API disabled in the context of {}", phase.directive()));
+    }
+    let Some(r) = &host.request else { return outside_requests(host, status) };
+    if !matches!(status, -1 | 408 | 444 | 499) {
+        check_abortable(host)?;
+    }
+    let ending = settle_status(r, host, status);
+    if let PhaseIo::Head { exit } = &mut *host.io.borrow_mut() {
+        *exit = Some(ending);
+        return Ok(None);
+    }
+    Ok(Some(ending))
+}
+
+/// `ngx.exit` in code that no request runs: a timer's ends.
+fn outside_requests(host: &Host, status: i64) -> Result<Option<Ending>, String> {
+    match host.phase {
+        LuaPhase::Init => Err("no request found".to_owned()),
+        LuaPhase::InitWorker | LuaPhase::ExitWorker => {
+            Err(format!("API disabled in the context of {}", host.phase.directive()))
+        }
+        _ if status == -1 => Ok(Some(Ending::Error)),
+        _ => Ok(Some(Ending::Ok)),
+    }
+}
+
+/// Refuses to end a handler whose subrequests are under way.
+fn check_abortable(host: &Host) -> Result<(), String> {
+    if host.has_subrequests() {
+        return Err("attempt to abort with pending subrequests".to_owned());
+    }
+    Ok(())
 }
 
 const AGAIN: i64 = -2;
@@ -121,7 +165,8 @@ fn redirect(call: &mut Call<'_>) -> LuaResult<Return> {
         }
     };
     only_in(call, LuaPhase::makes_response)?;
-    request(call, |r, _| {
+    request(call, |r, host| {
+        check_abortable(host).map_err(LuaError::new)?;
         if r.header_sent.get() {
             return Err(LuaError::new("attempt to call ngx.redirect after sending out the headers"));
         }
@@ -165,6 +210,7 @@ fn exec(call: &mut Call<'_>) -> LuaResult<Return> {
         return Err(LuaError::new("The uri argument is empty"));
     }
     only_in(call, LuaPhase::makes_response)?;
+    request(call, |_, host| check_abortable(host).map_err(LuaError::new))?;
     let (path, query) = exec_target(&uri)?;
     let more = match call.value(2) {
         Value::Nil => Vec::new(),

@@ -8,10 +8,13 @@ mod escape;
 mod log;
 mod output;
 mod req;
+pub(crate) mod socket;
 mod thread;
 mod time;
+mod timer;
 mod var;
 
+pub(crate) use control::exit_status;
 pub(crate) use output::number_text;
 
 use crate::host::{Host, LuaPhase};
@@ -26,11 +29,14 @@ pub(crate) fn install(stack: &mut Stack<'_>, prefix: &[u8]) -> LuaResult<()> {
     let ngx = stack.table(0, 96)?;
     let globals = stack.globals()?;
     globals.set(stack, "ngx", ngx)?;
-    let loaded = globals.get(stack, "package")?.as_table();
-    if let Some(loaded) = loaded
-        && let Some(loaded) = loaded.get(stack, "loaded")?.as_table()
+    let ndk = stack.table(0, 1)?;
+    globals.set(stack, "ndk", ndk)?;
+    subtable(stack, ndk, "set_var")?;
+    if let Some(package) = globals.get(stack, "package")?.as_table()
+        && let Some(loaded) = package.get(stack, "loaded")?.as_table()
     {
         loaded.set(stack, "ngx", ngx)?;
+        loaded.set(stack, "ndk", ndk)?;
     }
     config::install(stack, ngx, prefix)?;
     output::install(stack, ngx)?;
@@ -38,9 +44,11 @@ pub(crate) fn install(stack: &mut Stack<'_>, prefix: &[u8]) -> LuaResult<()> {
     control::install(stack, ngx)?;
     log::install(stack, ngx)?;
     req::install(stack, ngx)?;
+    socket::install(stack, ngx)?;
     var::install(stack, ngx)?;
     thread::install(stack, ngx)?;
     time::install(stack, ngx)?;
+    timer::install(stack, ngx)?;
     escape::install(stack, ngx)
 }
 
@@ -76,7 +84,7 @@ fn only_in(call: &Call<'_>, makes_sense: fn(LuaPhase) -> bool) -> LuaResult<()> 
 }
 
 /// Defines functions given by name.
-fn define(stack: &Stack<'_>, table: Table<'_>, rows: &[(&str, Function)]) -> LuaResult<()> {
+pub(crate) fn define(stack: &Stack<'_>, table: Table<'_>, rows: &[(&str, Function)]) -> LuaResult<()> {
     for &(name, function) in rows {
         let function = stack.function_with(function, |call, function| function(call))?;
         table.set(stack, name, function)?;

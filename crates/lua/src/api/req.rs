@@ -26,6 +26,7 @@ pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
             ("clear_header", clear_header),
             ("set_uri_args", set_uri_args),
             ("read_body", read_body),
+            ("socket", super::socket::req_socket),
             ("get_body_data", get_body_data),
             ("discard_body", discard_body),
         ],

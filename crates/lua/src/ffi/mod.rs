@@ -15,9 +15,15 @@
 #![allow(clippy::not_unsafe_ptr_arg_deref, reason = "entries are called by the FFI, which knows no `unsafe`")]
 
 mod base64;
+mod control;
 mod misc;
+mod ndk;
+mod param;
 mod phase;
+pub(crate) mod regex;
 mod semaphore;
+pub(crate) mod shdict;
+mod socket;
 
 use crate::host::Host;
 use moonrest_http::RequestRef;

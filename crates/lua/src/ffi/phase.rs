@@ -16,6 +16,7 @@ const fn bit(phase: LuaPhase) -> c_int {
         LuaPhase::Content => 0x8,
         LuaPhase::Log => 0x10,
         LuaPhase::HeaderFilter => 0x20,
+        LuaPhase::Timer => 0x80,
         LuaPhase::BodyFilter => 0x40,
         LuaPhase::InitWorker => 0x100,
         LuaPhase::ExitWorker => 0x2000,

@@ -93,10 +93,21 @@ pub(crate) struct Running {
 
 /// Runs a function as the entry thread of a handler, with the arguments its phase has.
 pub(crate) fn run(vm: &Rc<WorkerVm>, host: &Rc<Host>, function: &Ref) -> Outcome {
+    run_with(vm, host, function, |stack| host.io.borrow().push_args(stack))
+}
+
+/// Runs a function as the entry thread of a handler, with the arguments that the closure pushes.
+pub(crate) fn run_with(
+    vm: &Rc<WorkerVm>,
+    host: &Rc<Host>,
+    function: &Ref,
+    args: impl FnOnce(&Stack<'_>) -> LuaResult<()>,
+) -> Outcome {
+    // A host serves one run.
+    let _ = host.vm.set(vm.clone());
     let started = vm.vm.coroutine().and_then(|coroutine| {
         host.running.set((ENTRY, coroutine.id()));
-        let args = With(|stack: &Stack<'_>| host.io.borrow().push_args(stack));
-        let resumed = vm.vm.lend(&**host, host.token(), || coroutine.start(function, args))?;
+        let resumed = vm.vm.lend(&**host, host.token(), || coroutine.start(function, With(args)))?;
         Ok((coroutine, resumed))
     });
     let (coroutine, resumed) = match started {
@@ -304,7 +315,10 @@ impl Running {
         if retired.is_err() || orphan || joiner.is_some() {
             let coroutine = threads.remove(key)?.coroutine?;
             match joiner {
-                Some(joiner) => return Some((joiner, coroutine)),
+                Some(joiner) => {
+                    threads.get(joiner)?.doing = Doing::Runs;
+                    return Some((joiner, coroutine));
+                }
                 // It can no longer be waited for, which is what the mark is for.
                 None => drop(coroutine.end()),
             }

@@ -54,18 +54,92 @@ const ROWS: &[Row] = &[
 ];
 
 /// Words that all of them answer to.
-const COMMON: &[&str] =
-    &["ALL", "DEFAULT", "HIGH", "ECDHE", "EECDH", "kECDHE", "kEECDH", "TLSv1.2", "AEAD"];
+const COMMON: &[&str] = &["ALL", "DEFAULT", "HIGH", "ECDHE", "EECDH", "kECDHE", "kEECDH", "TLSv1.2", "AEAD"];
 
 /// Words of OpenSSL's that none of them answers to.
 const FOREIGN: &[&str] = &[
-    "COMPLEMENTOFALL", "COMPLEMENTOFDEFAULT", "MEDIUM", "LOW", "EXP", "EXPORT", "EXPORT40", "EXPORT56", "eNULL",
-    "NULL", "aNULL", "kRSA", "kDHr", "kDHd", "kDH", "kDHE", "kEDH", "DH", "DHE", "EDH", "ADH", "kECDHr", "kECDHe",
-    "kECDH", "ECDH", "AECDH", "aDSS", "DSS", "aDH", "aECDH", "TLSv1.0", "TLSv1", "SSLv3", "SSLv2", "AESCCM", "AESCCM8",
-    "ARIA", "ARIA128", "ARIA256", "ARIAGCM", "CAMELLIA", "CAMELLIA128", "CAMELLIA256", "3DES", "DES", "RC4", "RC2",
-    "IDEA", "SEED", "MD5", "SHA1", "SHA", "aGOST", "aGOST01", "kGOST", "GOST94", "GOST89MAC", "PSK", "kPSK", "aPSK",
-    "kECDHEPSK", "kDHEPSK", "kRSAPSK", "SRP", "kSRP", "aSRP", "KRB5", "FIPS", "RSA", "CBC", "SUITEB128", "SUITEB192",
-    "SUITEB128ONLY", "SUITEB128C2", "kDHd", "AES128-SHA", "FZA", "aFZA", "kFZA", "eFZA", "DSA", "CHACHA",
+    "COMPLEMENTOFALL",
+    "COMPLEMENTOFDEFAULT",
+    "MEDIUM",
+    "LOW",
+    "EXP",
+    "EXPORT",
+    "EXPORT40",
+    "EXPORT56",
+    "eNULL",
+    "NULL",
+    "aNULL",
+    "kRSA",
+    "kDHr",
+    "kDHd",
+    "kDH",
+    "kDHE",
+    "kEDH",
+    "DH",
+    "DHE",
+    "EDH",
+    "ADH",
+    "kECDHr",
+    "kECDHe",
+    "kECDH",
+    "ECDH",
+    "AECDH",
+    "aDSS",
+    "DSS",
+    "aDH",
+    "aECDH",
+    "TLSv1.0",
+    "TLSv1",
+    "SSLv3",
+    "SSLv2",
+    "AESCCM",
+    "AESCCM8",
+    "ARIA",
+    "ARIA128",
+    "ARIA256",
+    "ARIAGCM",
+    "CAMELLIA",
+    "CAMELLIA128",
+    "CAMELLIA256",
+    "3DES",
+    "DES",
+    "RC4",
+    "RC2",
+    "IDEA",
+    "SEED",
+    "MD5",
+    "SHA1",
+    "SHA",
+    "aGOST",
+    "aGOST01",
+    "kGOST",
+    "GOST94",
+    "GOST89MAC",
+    "PSK",
+    "kPSK",
+    "aPSK",
+    "kECDHEPSK",
+    "kDHEPSK",
+    "kRSAPSK",
+    "SRP",
+    "kSRP",
+    "aSRP",
+    "KRB5",
+    "FIPS",
+    "RSA",
+    "CBC",
+    "SUITEB128",
+    "SUITEB192",
+    "SUITEB128ONLY",
+    "SUITEB128C2",
+    "kDHd",
+    "AES128-SHA",
+    "FZA",
+    "aFZA",
+    "kFZA",
+    "eFZA",
+    "DSA",
+    "CHACHA",
 ];
 
 fn answers(row: &Row, word: &str) -> bool {
@@ -137,7 +211,8 @@ fn suite(wanted: CipherSuite) -> Option<SupportedCipherSuite> {
 pub fn tls13(list: &str) -> Chosen<SupportedCipherSuite> {
     let mut chosen = Chosen::new();
     for name in list.split(':').filter(|name| !name.is_empty()) {
-        let known = tls13_default().into_iter().find(|suite| names::cipher(suite.suite().into()) == Some(name));
+        let known =
+            tls13_default().into_iter().find(|suite| names::cipher(suite.suite().into()) == Some(name));
         match known {
             Some(suite) => chosen.list.push(suite),
             None if names::is_cipher(name) => chosen.unsupported.push(name.to_owned()),
@@ -201,13 +276,13 @@ mod tests {
     #[test]
     fn lists_choose_as_they_do_in_openssl() {
         check("ECDHE-RSA-AES128-GCM-SHA256", &["ECDHE-RSA-AES128-GCM-SHA256"]);
-        check(
-            "EECDH+AESGCM:!aECDSA",
-            &["ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-RSA-AES128-GCM-SHA256"],
-        );
+        check("EECDH+AESGCM:!aECDSA", &["ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-RSA-AES128-GCM-SHA256"]);
         check("CHACHA20:-ECDSA", &["ECDHE-RSA-CHACHA20-POLY1305"]);
         check("AES128-SHA:!aNULL:!MD5", &[]);
-        check("AES128:AES256:+AES128:!aRSA", &["ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-AES128-GCM-SHA256"]);
+        check(
+            "AES128:AES256:+AES128:!aRSA",
+            &["ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-AES128-GCM-SHA256"],
+        );
         assert_eq!(tls12("HIGH:!aNULL:!MD5").list.len(), 6);
         assert_eq!(tls12("HIGH:!aNULL:!MD5").unsupported, Vec::<String>::new());
         assert_eq!(tls12("AES128-SHA:ECDHE").unsupported, ["AES128-SHA"]);

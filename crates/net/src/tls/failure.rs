@@ -29,9 +29,9 @@ pub fn describe(error: &Error) -> Described {
         Error::AlertReceived(alert) => return alert_received(*alert),
         Error::PeerIncompatible(why) => (Blame::Peer, incompatible(why)),
         Error::PeerMisbehaved(why) => (Blame::Peer, misbehaved(why)),
-        Error::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion) => {
-            (Blame::Peer, "error:0A00010B:SSL routines::wrong version number")
-        }
+        Error::InvalidMessage(
+            InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
+        ) => (Blame::Peer, "error:0A00010B:SSL routines::wrong version number"),
         Error::InvalidMessage(InvalidMessage::MessageTooLarge) => {
             (Blame::Peer, "error:0A0000C6:SSL routines::packet length too long")
         }
@@ -42,16 +42,16 @@ pub fn describe(error: &Error) -> Described {
         Error::DecryptError => {
             (Blame::Peer, "error:0A000119:SSL routines::decryption failed or bad record mac")
         }
-        Error::NoApplicationProtocol => {
-            (Blame::Peer, "error:0A0000EB:SSL routines::no application protocol")
-        }
+        Error::NoApplicationProtocol => (Blame::Peer, "error:0A0000EB:SSL routines::no application protocol"),
         Error::PeerSentOversizedRecord => {
             (Blame::Peer, "error:0A0000C6:SSL routines::packet length too long")
         }
         Error::NoCertificatesPresented => {
             (Blame::Peer, "error:0A0000C7:SSL routines::peer did not return a certificate")
         }
-        Error::InvalidCertificate(_) => (Blame::Peer, "error:0A000086:SSL routines::certificate verify failed"),
+        Error::InvalidCertificate(_) => {
+            (Blame::Peer, "error:0A000086:SSL routines::certificate verify failed")
+        }
         Error::General(text) if text.contains("no server certificate chain resolved") => {
             (Blame::Peer, NO_CERTIFICATE)
         }
@@ -77,9 +77,7 @@ fn incompatible(why: &PeerIncompatible) -> &'static str {
         PeerIncompatible::NamedGroupsExtensionRequired | PeerIncompatible::KeyShareExtensionRequired => {
             "error:0A000065:SSL routines::no suitable key share"
         }
-        PeerIncompatible::NullCompressionRequired => {
-            "error:0A0000BB:SSL routines::no compression specified"
-        }
+        PeerIncompatible::NullCompressionRequired => "error:0A0000BB:SSL routines::no compression specified",
         PeerIncompatible::ExtendedMasterSecretExtensionRequired => {
             "error:0A000068:SSL routines::inconsistent extms"
         }
@@ -91,9 +89,7 @@ fn incompatible(why: &PeerIncompatible) -> &'static str {
 fn misbehaved(why: &PeerMisbehaved) -> &'static str {
     match why {
         PeerMisbehaved::InvalidKeyShare => "error:0A00006C:SSL routines::bad key share",
-        PeerMisbehaved::TooManyWarningAlertsReceived => {
-            "error:0A000199:SSL routines::too many warn alerts"
-        }
+        PeerMisbehaved::TooManyWarningAlertsReceived => "error:0A000199:SSL routines::too many warn alerts",
         PeerMisbehaved::TooMuchEarlyDataReceived => {
             "error:0A00010E:SSL routines::too much skipped early data"
         }

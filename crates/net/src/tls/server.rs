@@ -178,9 +178,7 @@ pub(super) fn check_modern_signature(
             | SignatureScheme::ECDSA_SHA1_Legacy
     );
     if older {
-        return Err(Error::PeerMisbehaved(
-            rustls::PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme,
-        ));
+        return Err(Error::PeerMisbehaved(rustls::PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme));
     }
     // In TLS 1.3 a scheme names the curve too.
     let curve: Option<&[u8]> = match signed.scheme {

@@ -13,8 +13,7 @@ use der::Encode;
 use rustls::pki_types::CertificateDer;
 use std::{fmt, sync::Arc};
 use x509_cert::ext::pkix::{
-    ExtendedKeyUsage, KeyUsage, NameConstraints, SubjectAltName,
-    constraints::name::GeneralSubtree,
+    ExtendedKeyUsage, KeyUsage, NameConstraints, SubjectAltName, constraints::name::GeneralSubtree,
     name::GeneralName,
 };
 
@@ -74,10 +73,7 @@ impl Failure {
     pub fn is_about_issuers(self) -> bool {
         matches!(
             self,
-            Self::SelfSigned
-                | Self::SelfSignedInChain
-                | Self::LocalIssuerMissing
-                | Self::FirstUnverified
+            Self::SelfSigned | Self::SelfSignedInChain | Self::LocalIssuerMissing | Self::FirstUnverified
         )
     }
 }
@@ -290,14 +286,14 @@ fn find_issuer(
 
 /// Extensions that are looked at here; others must not be critical.
 const UNDERSTOOD: &[&str] = &[
-    "2.5.29.14", // subject key identifier
-    "2.5.29.15", // key usage
-    "2.5.29.17", // subject alternative name
-    "2.5.29.19", // basic constraints
-    "2.5.29.30", // name constraints
-    "2.5.29.32", // policies: any will do
-    "2.5.29.35", // authority key identifier
-    "2.5.29.37", // extended key usage
+    "2.5.29.14",             // subject key identifier
+    "2.5.29.15",             // key usage
+    "2.5.29.17",             // subject alternative name
+    "2.5.29.19",             // basic constraints
+    "2.5.29.30",             // name constraints
+    "2.5.29.32",             // policies: any will do
+    "2.5.29.35",             // authority key identifier
+    "2.5.29.37",             // extended key usage
     "2.16.840.1.113730.1.1", // Netscape's kind of certificate
 ];
 
@@ -311,9 +307,10 @@ fn check_extensions(chain: &Chain, purpose: Purpose, found: &mut Found) {
     let mut below = 0_usize;
     for (n, certificate) in chain.certificates.iter().enumerate() {
         let extensions = certificate.parsed.tbs_certificate().extensions();
-        let foreign = extensions.into_iter().flatten().any(|extension| {
-            extension.critical && !UNDERSTOOD.contains(&&*extension.extn_id.to_string())
-        });
+        let foreign = extensions
+            .into_iter()
+            .flatten()
+            .any(|extension| extension.critical && !UNDERSTOOD.contains(&&*extension.extn_id.to_string()));
         if foreign {
             found.add(Failure::UnknownCritical);
         }

@@ -1,0 +1,207 @@
+//! `ngx.socket`: cosockets. <https://github.com/openresty/lua-nginx-module#ngxsockettcp>
+//!
+//! ```text
+//! ngx.socket.tcp() → table ──[CELL]──→ userdata → Stream ──→ Connection (a peer) ⇄ Pool (idle, by key)
+//!                    metatable in the registry          └──→ the client's connection (ngx.req.socket)
+//! ```
+//!
+//! An operation is tried at once; only what would have to wait becomes a future. A stream belongs to the request that
+//! connected it and is closed with it. A future that is dropped before its end closes its stream, because nobody knows
+//! how much of what was sent or received.
+
+mod connect;
+mod connection;
+mod inbox;
+mod options;
+mod pattern;
+mod pool;
+mod receive;
+mod req;
+mod send;
+mod setup;
+mod stream;
+mod udp;
+
+pub(crate) use pool::{start, stop};
+pub(crate) use req::req_socket;
+pub(crate) use stream::Handle;
+
+use super::define;
+use crate::host::Host;
+use moonrest_core::{Level, Log};
+use moonrest_http::RequestRef;
+use moonrest_luajit::{Call, Form, LuaError, LuaResult, Return, Stack, Table};
+use std::{
+    cell::RefCell,
+    fmt,
+    rc::{Rc, Weak},
+    sync::Arc,
+};
+
+/// Where a socket's table keeps the stream for libraries that ask the FFI for options; set by `connect`, as upstream.
+const CONTEXT: usize = 1;
+/// Where it keeps it for its own methods, from the beginning.
+const CELL: usize = 8;
+/// Where `setoption("ip-transparent")` of resty.core leaves its value.
+const TRANSPARENT: usize = 9;
+
+/// The metatables' names in the registry, by which resty.core finds and completes them.
+const TCP: &str = "__tcp_cosocket_mt";
+const REQ: &str = "__tcp_req_cosocket_mt";
+const RAW_REQ: &str = "__tcp_raw_req_cosocket_mt";
+
+pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
+    let socket = stack.table(0, 4)?;
+    ngx.set(stack, "socket", socket)?;
+
+    let reading: [(&str, super::Function); 5] = [
+        ("receive", receive::receive),
+        ("receiveany", receive::receive_any),
+        ("receiveuntil", receive::receive_until),
+        ("settimeout", setup::set_timeout),
+        ("settimeouts", setup::set_timeouts),
+    ];
+    metatable(stack, REQ, &reading)?;
+    let raw = metatable(stack, RAW_REQ, &reading)?;
+    define(stack, raw, &[("send", send::send)])?;
+    let tcp = metatable(stack, TCP, &reading)?;
+    define(
+        stack,
+        tcp,
+        &[
+            ("send", send::send),
+            ("bind", setup::bind),
+            ("connect", connect::connect),
+            ("close", setup::close),
+            ("shutdown", setup::shutdown),
+            ("getreusedtimes", setup::get_reused_times),
+            ("setkeepalive", pool::set_keepalive),
+        ],
+    )?;
+
+    let kept = stack.keep(tcp)?;
+    let make = stack.function_with(kept, |call, metatable| stream::new_socket(call, metatable))?;
+    socket.set(stack, "tcp", make)?;
+    socket.set(stack, "stream", make)?;
+    udp::install(stack, socket)?;
+    // Through `ngx.socket.tcp` as it is then: programs replace it.
+    let chunk = stack.load(CONNECT, "=ngx.socket.connect", Form::Text)?;
+    socket.set(stack, "connect", chunk)
+}
+
+const CONNECT: &[u8] = b"local sock = ngx.socket.tcp()
+local ok, err = sock:connect(...)
+if ok then return sock end
+return nil, err";
+
+/// A table of methods that is its own `__index`, in the registry under `name`.
+fn metatable<'s>(
+    stack: &mut Stack<'s>,
+    name: &str,
+    methods: &[(&str, super::Function)],
+) -> LuaResult<Table<'s>> {
+    let table = stack.table(0, 24)?;
+    define(stack, table, methods)?;
+    table.raw_set(stack, "__index", table)?;
+    stack.registry()?.raw_set(stack, name, table)?;
+    Ok(table)
+}
+
+/// What tells one request (or timer, …) from another.
+fn owner(call: &Call<'_>) -> LuaResult<usize> {
+    let owner = call.host(Host::token).filter(|token| *token != 0);
+    owner.ok_or_else(|| LuaError::new("no request found"))
+}
+
+/// Where lines about a socket go, also after the run that began the operation.
+#[derive(Clone)]
+pub(super) struct Journal {
+    r: Option<RequestRef>,
+    log: Arc<Log>,
+    /// The number and context of code that runs for no request.
+    detached: Option<(u64, String)>,
+}
+
+impl Journal {
+    pub(super) fn of(call: &Call<'_>) -> LuaResult<Self> {
+        let journal = call.host(|host: &Host| {
+            let detached = host.detached.as_ref();
+            Self {
+                r: host.request.clone(),
+                log: host.log.clone(),
+                detached: detached.map(|detached| (detached.number, detached.context(host.phase))),
+            }
+        });
+        journal.ok_or_else(|| LuaError::new("no request found"))
+    }
+
+    pub(super) fn write(&self, level: Level, line: fmt::Arguments<'_>) {
+        match (&self.r, &self.detached) {
+            (Some(r), _) => r.log_at(level, line),
+            (None, Some((number, context))) => {
+                self.log.write(level, Some(*number), format_args!("{line}{context}"));
+            }
+            (None, None) => self.log.write(level, None, line),
+        }
+    }
+
+    pub(super) fn error(&self, line: fmt::Arguments<'_>) {
+        self.write(Level::Error, line);
+    }
+}
+
+/// `nil, message`.
+fn fail(call: &Call<'_>, message: &str) -> LuaResult<Return> {
+    call.ret((moonrest_luajit::Nil, message))
+}
+
+/// The text of an error as LuaSocket words it: the system's, in lower case.
+fn error_text(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(_) => {
+            let text = error.to_string();
+            text.split(" (os error").next().unwrap_or_default().to_ascii_lowercase()
+        }
+        None => "error".to_owned(),
+    }
+}
+
+/// What is closed when the request, or timer, that it belongs to ends.
+trait Close {
+    fn close(&self);
+}
+
+/// The sockets of one request, or timer.
+#[derive(Default)]
+pub(crate) struct Owned(RefCell<Vec<Weak<dyn Close>>>);
+
+impl Owned {
+    fn add(call: &Call<'_>, socket: &Rc<dyn Close>) {
+        let Some(list) = call.host(|host: &Host| Self::of(host)) else { return };
+        let mut list = list.0.borrow_mut();
+        if list.len() >= 16 && list.len().is_power_of_two() {
+            list.retain(|socket| socket.strong_count() > 0);
+        }
+        list.push(Rc::downgrade(socket));
+    }
+
+    fn of(host: &Host) -> Rc<Self> {
+        let Some(r) = &host.request else { return host.sockets.get_or_init(Rc::default).clone() };
+        r.find_ctx::<Self>().unwrap_or_else(|| {
+            let list = r.lasting_ctx::<Self>();
+            let close = list.clone();
+            r.at_end(move |_| close.close());
+            list
+        })
+    }
+
+    fn close(&self) {
+        self.0.take().iter().filter_map(Weak::upgrade).for_each(|socket| socket.close());
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

@@ -1,0 +1,293 @@
+//! `sock:receive`, `receiveany`, `receiveuntil`.
+//! <https://github.com/openresty/lua-nginx-module#tcpsockreceive>
+
+use super::{
+    Journal, fail,
+    inbox::{Reading, Taken, Wanted},
+    pattern::Pattern,
+    stream::{self, Failure, Stream},
+};
+use crate::scheduler::{Operation, Values};
+use moonrest_luajit::{Call, LuaError, LuaResult, Nil, Ref, Return, Stack, Value};
+use std::{
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+/// `sock:receive(pattern_or_size?)`.
+pub(super) fn receive(call: &mut Call<'_>) -> LuaResult<Return> {
+    let given = call.args_len();
+    if given != 1 && given != 2 {
+        let text = format!("expecting 1 or 2 arguments (including the object), but got {given}");
+        return Err(text.into());
+    }
+    super::owner(call)?;
+    let handle = stream::of(call)?;
+    let stream = match ready_to_read(call, handle.as_deref().map(|handle| &handle.0))? {
+        Ok(stream) => stream,
+        Err(answer) => return Ok(answer),
+    };
+    let wanted = if given == 2 { wanted(call)? } else { Wanted::Line };
+    if matches!(wanted, Wanted::Bytes(0)) {
+        return call.ret("");
+    }
+    read(call, stream, wanted)
+}
+
+fn wanted(call: &Call<'_>) -> LuaResult<Wanted> {
+    let value = call.value(2);
+    if let Ok(number) = call.arg::<f64>(2) {
+        return match number as i64 {
+            0.. => Ok(Wanted::Bytes(number as usize)),
+            _ => Err(LuaError::argument(2, "bad number argument")),
+        };
+    }
+    match value {
+        Value::String(b"*l") => Ok(Wanted::Line),
+        Value::String(b"*a") => Ok(Wanted::All),
+        Value::String([b'*', _]) => Err(LuaError::argument(2, "bad pattern argument")),
+        Value::String(other) => {
+            let other = String::from_utf8_lossy(other);
+            Err(LuaError::argument(2, format!("bad pattern argument: {other}")))
+        }
+        _ => Err(LuaError::argument(2, "bad argument")),
+    }
+}
+
+/// `sock:receiveany(max)`.
+pub(super) fn receive_any(call: &mut Call<'_>) -> LuaResult<Return> {
+    let given = call.args_len();
+    if given != 2 {
+        return Err(format!("expecting 2 arguments (including the object), but got {given}").into());
+    }
+    super::owner(call)?;
+    let handle = stream::of(call)?;
+    let stream = match ready_to_read(call, handle.as_deref().map(|handle| &handle.0))? {
+        Ok(stream) => stream,
+        Err(answer) => return Ok(answer),
+    };
+    match call.arg::<f64>(2) {
+        Ok(max) if max >= 1.0 => read(call, stream, Wanted::Any(max as usize)),
+        _ => Err(LuaError::argument(2, "bad max argument")),
+    }
+}
+
+/// `sock:receiveuntil(pattern, options?)`: an iterator.
+pub(super) fn receive_until(call: &mut Call<'_>) -> LuaResult<Return> {
+    let given = call.args_len();
+    if given != 2 && given != 3 {
+        let text = format!("expecting 2 or 3 arguments (including the object), but got {given}");
+        return Err(text.into());
+    }
+    let mut inclusive = false;
+    if given == 3 {
+        let options: moonrest_luajit::Table<'_> = call.arg(3)?;
+        inclusive = match options.get(call, "inclusive")? {
+            Value::Nil => false,
+            Value::Boolean(flag) => flag,
+            other => {
+                let got = other.type_name();
+                return Err(format!("bad \"inclusive\" option value type: {got}").into());
+            }
+        };
+    }
+    super::owner(call)?;
+    let socket: moonrest_luajit::Table<'_> = call.arg(1)?;
+    let text: &[u8] = call.arg(2)?;
+    if text.is_empty() {
+        return fail(call, "pattern is empty");
+    }
+    let iterator = Iterator { socket: call.keep(socket)?, pattern: Rc::new(Pattern::new(text, inclusive)) };
+    let next = call.function_with(iterator, |call, iterator| iterator.next(call))?;
+    call.ret(next)
+}
+
+struct Iterator {
+    socket: Ref,
+    pattern: Rc<Pattern>,
+}
+
+impl Iterator {
+    fn next(&self, call: &mut Call<'_>) -> LuaResult<Return> {
+        let given = call.args_len();
+        if given > 1 {
+            return Err(format!("expecting 0 or 1 argument, but seen {given}").into());
+        }
+        let size = if given == 1 { call.arg::<f64>(1)?.max(0.0) as usize } else { 0 };
+        let handle = match call.put(&self.socket)?.as_table() {
+            Some(object) => match object.raw_index(call, super::CELL)? {
+                Value::Userdata(userdata) => userdata.get::<stream::Handle>(call),
+                _ => None,
+            },
+            None => None,
+        };
+        let Some(stream) = handle.as_ref().map(|handle| &handle.0) else { return fail(call, "closed") };
+        if !stream.is_open() || stream.read_closed.get() {
+            return fail(call, stream.busy(false, false).unwrap_or("closed"));
+        }
+        stream.check_owner(call)?;
+        if let Some(busy) = stream.busy(true, false) {
+            return fail(call, busy);
+        }
+        if self.pattern.ended.replace(false) {
+            return call.ret((Nil, Nil, Nil));
+        }
+        read(call, stream, Wanted::Until(self.pattern.clone(), size))
+    }
+}
+
+/// The stream, if it can be read now; otherwise what the call answers.
+fn ready_to_read<'a>(
+    call: &Call<'_>,
+    stream: Option<&'a Rc<Stream>>,
+) -> LuaResult<Result<&'a Rc<Stream>, Return>> {
+    let open = stream.filter(|stream| stream.is_open() && !stream.read_closed.get());
+    let Some(open) = open else {
+        if let Some(busy) = stream.and_then(|stream| stream.busy(false, false)) {
+            return fail(call, busy).map(Err);
+        }
+        return stream::closed(call, stream.map(|stream| &**stream), "receive").map(Err);
+    };
+    open.check_owner(call)?;
+    match open.busy(true, false) {
+        Some(busy) => fail(call, busy).map(Err),
+        None => Ok(Ok(open)),
+    }
+}
+
+/// Answers from what is at hand, or waits.
+fn read(call: &Call<'_>, stream: &Rc<Stream>, wanted: Wanted) -> LuaResult<Return> {
+    let mut reading = Reading::new(wanted);
+    match stream.read_now(&mut reading) {
+        Some(Ok(taken)) => {
+            push(call, stream, &reading, taken)?;
+            Ok(call.ret_from(call.len()))
+        }
+        Some(Err(failure)) => {
+            let first = call.len() + 1;
+            push_failure(call, stream, &reading, &failure, &Journal::of(call)?)?;
+            Ok(call.ret_from(first))
+        }
+        None => {
+            stream.reading.set(true);
+            let (stream, journal) = (Some(stream.clone()), Some(Journal::of(call)?));
+            let wait = Wait { stream, journal, reading: Some(reading), received: None };
+            call.suspend(Operation::Wait(Box::pin(wait)), ())
+        }
+    }
+}
+
+/// Gives Lua what was received.
+fn push(stack: &Stack<'_>, stream: &Stream, reading: &Reading, taken: Taken) -> LuaResult<()> {
+    let mut inbox = stream.inbox.borrow_mut();
+    let data = inbox.unread().get(..taken.len).unwrap_or_default();
+    // A carriage return is left out wherever it stands in a line, but it only ever stands at the end.
+    match data {
+        _ if !reading.is_line() => stack.push(data)?,
+        [line @ .., b'\r'] if memchr::memchr(b'\r', line).is_none() => stack.push(line)?,
+        data if memchr::memchr(b'\r', data).is_none() => stack.push(data)?,
+        data => {
+            let kept: Vec<u8> = data.iter().copied().filter(|byte| *byte != b'\r').collect();
+            stack.push(kept)?;
+        }
+    }
+    inbox.take(taken.used);
+    Ok(())
+}
+
+/// `nil, why, partial`. Everything but a timeout closes the receiving direction.
+fn push_failure(
+    stack: &Stack<'_>,
+    stream: &Stream,
+    reading: &Reading,
+    failure: &Failure,
+    journal: &Journal,
+) -> LuaResult<()> {
+    stream.log_failure(journal, "recv()", failure);
+    if matches!(failure, Failure::Timeout) && stream.settings.get().log_errors {
+        journal.error(format_args!("lua tcp socket read timed out{}", stream.peer()));
+    }
+    stack.push(Nil)?;
+    stack.push(failure.text())?;
+    let partial = stream.inbox.borrow().partial(reading);
+    push(stack, stream, reading, partial)?;
+    if !matches!(failure, Failure::Timeout) {
+        stream.close_reading();
+    }
+    Ok(())
+}
+
+/// Waits until a call can be answered. Given up in the middle, it closes the stream.
+struct Wait {
+    stream: Option<Rc<Stream>>,
+    journal: Option<Journal>,
+    reading: Option<Reading>,
+    /// How much was at hand when the wait last began.
+    received: Option<usize>,
+}
+
+impl Future for Wait {
+    type Output = Values;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Values> {
+        let this = &mut *self;
+        let (Some(stream), Some(reading)) = (&this.stream, &mut this.reading) else {
+            return Poll::Ready(Values::error("closed"));
+        };
+        let result = match stream.poll_read(reading, cx) {
+            Poll::Ready(result) => result,
+            Poll::Pending => {
+                let timer = stream.timers().read;
+                let received = stream.inbox.borrow().unread().len();
+                // It measures silence: whatever comes begins it anew.
+                if this.received.replace(received) != Some(received) {
+                    timer.set(stream.read_timeout());
+                }
+                ready!(timer.poll(cx));
+                Err(Failure::Timeout)
+            }
+        };
+        stream.timers().read.clear();
+        let (stream, journal, reading) = (this.stream.take(), this.journal.take(), this.reading.take());
+        let (Some(stream), Some(journal), Some(reading)) = (stream, journal, reading) else {
+            return Poll::Ready(Values::error("closed"));
+        };
+        let answer = Answer(stream);
+        Poll::Ready(Values::made(move |stack| answer.give(stack, &reading, result, &journal)))
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        if let Some(stream) = self.stream.take() {
+            stream.reading.set(false);
+            stream.timers().read.clear();
+            stream.finalize();
+        }
+    }
+}
+
+/// What was received stays in the stream until Lua goes on, and so long the stream is busy.
+struct Answer(Rc<Stream>);
+
+impl Answer {
+    fn give(
+        self,
+        stack: &Stack<'_>,
+        reading: &Reading,
+        result: Result<Taken, Failure>,
+        journal: &Journal,
+    ) -> LuaResult<()> {
+        match result {
+            Ok(taken) => push(stack, &self.0, reading, taken),
+            Err(failure) => push_failure(stack, &self.0, reading, &failure, journal),
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.0.reading.set(false);
+    }
+}
