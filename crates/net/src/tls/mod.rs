@@ -4,6 +4,7 @@
 mod asn1;
 pub mod certificate;
 pub mod ciphers;
+pub mod client;
 pub mod failure;
 pub mod info;
 mod key;
