@@ -9,6 +9,7 @@ pub mod failure;
 pub mod info;
 mod key;
 pub mod names;
+pub mod ocsp;
 pub mod pem;
 mod revocation;
 pub mod server;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::tls::{
     Info, Stream,
-    certificate::{self, Certificates},
+    certificate::{self, Certificates, Stapled},
     server,
     ticket::Ticketer,
 };
@@ -39,7 +39,7 @@ fn site(tls13: bool) -> Site {
         ciphers,
         groups: ciphers::groups("auto").list,
         prefer_server_ciphers: false,
-        certificates: Certificates(vec![Arc::new(certificate::join(chain, signing).unwrap())]),
+        certificates: Certificates(vec![Stapled::new(Arc::new(certificate::join(chain, signing).unwrap()))]),
         client_authorities: Some(Vec::new()),
         tickets: Some(Arc::new(Ticketer::new(Vec::new(), Vec::new(), 300))),
         sessions: None,
