@@ -1,10 +1,11 @@
-//! The `moonrest` program: nginx's command line.
+//! The `moonrest` program: nginx's command line, and `resty`'s.
 
 mod demo;
 mod dump;
 mod features;
 mod modules;
 mod options;
+mod resty;
 
 use std::process::ExitCode;
 

@@ -1,7 +1,7 @@
 //! nginx's options: `-p -c -g -e -t -T -q -s -v -V -h`.
 //! <https://nginx.org/en/docs/switches.html>
 
-use crate::{demo, dump};
+use crate::{demo, dump, resty};
 use moonrest_server::{Mode, Options, Program};
 use std::{
     ffi::OsStr,
@@ -19,7 +19,7 @@ const DEFAULT_CONF: &str = "conf/nginx.conf";
 const DEFAULT_ERROR_LOG: &str = "logs/error.log";
 
 /// The name and version in `-v` and in the log.
-const VERSION: &str = concat!("moonrest/", env!("CARGO_PKG_VERSION"));
+pub(crate) const VERSION: &str = concat!("moonrest/", env!("CARGO_PKG_VERSION"));
 /// The version of nginx whose behaviour this is.
 const NGINX_VERSION: &str = "1.31.3";
 
@@ -89,6 +89,10 @@ fn parse(words: &[Vec<u8>]) -> Result<Given, String> {
 
 /// Runs the program; gives its exit status.
 pub(crate) fn start(argv: Vec<Vec<u8>>) -> u8 {
+    if let Some(words) = resty::words(&argv) {
+        let words = words.to_vec();
+        return resty::start(&words, argv);
+    }
     let words = argv.get(1..).unwrap_or_default();
     match words {
         [word] if word == b"--dump-directives" => return print(&dump::directives()),
@@ -114,6 +118,7 @@ pub(crate) fn start(argv: Vec<Vec<u8>>) -> u8 {
 }
 
 fn run(options: Options, argv: Vec<Vec<u8>>) -> u8 {
+    moonrest_core::build::tell(crate::features::configure_arguments(crate::modules::registry()));
     let program = Program { registry: crate::modules::registry(), options, version: VERSION, argv };
     u8::try_from(moonrest_server::run(&program)).unwrap_or(1)
 }
@@ -162,9 +167,13 @@ fn error_line(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
+/// The versions, as `-v` shows them.
+pub(crate) fn version_lines() -> String {
+    format!("nginx version: nginx/{NGINX_VERSION}\nmoonrest version: {VERSION}")
+}
+
 fn show_version(given: &Given) {
-    error_line(&format!("nginx version: nginx/{NGINX_VERSION}"));
-    error_line(&format!("moonrest version: {VERSION}"));
+    error_line(&version_lines());
     if given.help {
         error_line(&help());
     }
@@ -195,6 +204,7 @@ Options:
   -g directives : set global directives out of configuration file
 
   moonrest demo : serve the demo site on http://127.0.0.1:8080/
+  moonrest resty: run Lua scripts (resty -h tells more)
 "
     )
 }

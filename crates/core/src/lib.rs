@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod block;
+pub mod build;
 pub mod cidr;
 pub mod context;
 pub mod env;
@@ -11,6 +12,7 @@ pub mod geo;
 pub mod hostnames;
 pub mod inherit;
 pub mod log;
+pub mod log_capture;
 pub mod map;
 pub mod regex;
 pub mod resolver;

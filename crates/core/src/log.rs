@@ -241,6 +241,11 @@ impl Log {
         Self::new(vec![Target { level, sink: Sink::Stderr }])
     }
 
+    /// The least severe level that is written anywhere.
+    pub fn max_level(&self) -> Level {
+        self.max
+    }
+
     /// Whether a line of this level is written anywhere.
     pub fn enabled(&self, level: Level) -> bool {
         level <= self.max
@@ -300,6 +305,7 @@ impl Log {
             // One line per message, whatever a client sent.
             one_line(&mut line);
         }
+        crate::log_capture::push(level, now, &line);
         line.push(b'\n');
         for target in self.targets.iter().filter(|target| level <= target.level) {
             match &target.sink {

@@ -48,6 +48,7 @@ pub mod static_files;
 pub mod stub_status;
 pub mod sub_filter;
 pub mod try_files;
+pub mod upstream;
 pub mod userid;
 pub mod uwsgi;
 pub mod zstd;
@@ -59,6 +60,7 @@ use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
 /// preaccess, access, precontent, content; within a phase in order of execution. Filters order themselves.
 pub static MODULES: Registry = &[
     &Module::<HttpCore>::NEW,
+    &Module::<moonrest_http::http2::Http2>::NEW,
     // connections, before there is a request
     &Module::<ssl::Ssl>::NEW,
     // post-read: realip
@@ -88,6 +90,7 @@ pub static MODULES: Registry = &[
     &Module::<empty_gif::EmptyGif>::NEW,
     &Module::<echo::Echo>::NEW,
     &Module::<stub_status::StubStatus>::NEW,
+    &Module::<upstream::Upstream>::NEW,
     &Module::<proxy::Proxy>::NEW,
     &Module::<fastcgi::FastCgi>::NEW,
     &Module::<uwsgi::Uwsgi>::NEW,

@@ -23,6 +23,8 @@ pub struct RequestBody {
     pub received: u64,
     /// A handler wants all of it in a file of its own, readable by the group, to be moved or removed in the end.
     pub to_file: bool,
+    /// A program may ask for the file's name: it stays until the request ends.
+    pub keep_name: bool,
 }
 
 /// A body kept in a file.
@@ -81,6 +83,7 @@ impl RequestBody {
             file: if known { self.file.clone() } else { None },
             received: if known { self.received } else { 0 },
             to_file: false,
+            keep_name: false,
         }
     }
 
@@ -92,6 +95,7 @@ impl RequestBody {
         self.file = None;
         self.received = 0;
         self.to_file = false;
+        self.keep_name = false;
     }
 
     /// Bytes held.
@@ -138,6 +142,11 @@ impl Request {
         }
         self.exchange.expect_continue(self)?;
         self.exchange.discard_received(self)
+    }
+
+    /// Whether a body belongs to the request.
+    pub fn has_body(&self) -> bool {
+        self.framing.get().body != Framed::None
     }
 
     /// Whether the request has a body that was not read yet.
@@ -243,16 +252,20 @@ pub(crate) fn check_size(r: &Request, received: u64) -> Result<(), RequestError>
 
 fn open_file(r: &RequestRef) -> Result<(), RequestError> {
     let core = &r.loc().core;
-    let to_file = r.body.borrow().to_file;
-    let mode = if to_file { InFileOnly::Clean } else { core.client_body_in_file_only };
+    let (to_file, keep_name) = {
+        let body = r.body.borrow();
+        (body.to_file, body.keep_name)
+    };
+    let wanted = core.client_body_in_file_only;
+    let mode = if to_file || keep_name { InFileOnly::Clean } else { wanted };
     let temp = core
         .client_body_temp_path
         .create(mode != InFileOnly::Off, if to_file { 0o660 } else { 0 })
         .map_err(|(path, error)| file_error("open()", &path, &error))?;
     let path = String::from_utf8_lossy(&temp.path);
-    match mode {
-        InFileOnly::Off => crate::warn!(r, "a client request body is buffered to a temporary file {path}"),
+    match wanted {
         _ if to_file => {}
+        InFileOnly::Off => crate::warn!(r, "a client request body is buffered to a temporary file {path}"),
         _ => crate::notice!(r, "a client request body is buffered to a temporary file {path}"),
     }
     let body = BodyFile {

@@ -262,12 +262,31 @@ impl<'a> Compiler<'a> {
         self.blocks.borrow().get(block.0 as usize)?.server
     }
 
+    /// The name of a location, and whether it is a plain prefix or exact name, part of which a handler may replace.
+    pub fn location_name(&self, block: BlockId) -> (Box<[u8]>, bool) {
+        self.with_block(block, |block| match &block.kind {
+            BlockKind::Exact(name) | BlockKind::Prefix(name) | BlockKind::PrefixFinal(name) => {
+                (name.clone(), true)
+            }
+            _ => (Box::default(), false),
+        })
+    }
+
     /// The names of a `server` block; complete once all directives are read.
     pub fn server_names(&self, server: BlockId) -> Vec<crate::listen::ServerName> {
         let of_server = |main: &mut CoreMain| {
             main.names.iter().filter(|(id, _)| *id == server).map(|(_, name)| name.clone()).collect()
         };
         self.with_main(of_server).unwrap_or_default()
+    }
+
+    /// `resolver` and `resolver_timeout` of the `http` block itself.
+    pub fn http_resolver(&self) -> (Option<Arc<moonrest_net::resolver::Settings>>, Option<u64>) {
+        self.with_block(HTTP, |block| {
+            let conf =
+                block.confs.get(core::MODULE).and_then(|conf| conf.as_ref()?.downcast_ref::<CoreLoc>());
+            conf.map_or((None, None), |conf| (conf.resolver.clone(), conf.resolver_timeout))
+        })
     }
 
     fn finish_modules(&self) {

@@ -56,6 +56,7 @@ fn append(r: &Request, line: &mut String) {
     if r.is_subrequest() {
         let _ = write!(line, ", subrequest: \"{}\"", String::from_utf8_lossy(&r.uri()));
     }
+    crate::upstream::append_context(r, line);
     for (name, label) in [(&b"host"[..], "host"), (b"referer", "referrer")] {
         main.with_header(name, |value| {
             if let Some(value) = value {

@@ -283,7 +283,7 @@ async fn process_from(
             },
             // Something else stands for this answer.
             Flow::Finish(_) if !r.header_sent.get() && crate::subrequest::has_stub(r) => return Ok(()),
-            Flow::Finish(status) if !matches!(status, 408 | 444 | 499) && subrequest::is_captured(r) => {
+            Flow::Finish(status) if !matches!(status, 408 | 499) && subrequest::is_captured(r) => {
                 return subrequest::settle(r, status).await;
             }
             Flow::Finish(status) => match special::respond(r, status).await? {

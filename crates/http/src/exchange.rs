@@ -88,6 +88,11 @@ pub trait Exchange {
         None
     }
 
+    /// Reads what the client sends, whatever it is, once the response has switched protocols (101); nothing at its end.
+    fn poll_raw(&self, _cx: &mut Context<'_>) -> Poll<std::io::Result<Bytes>> {
+        Poll::Ready(Err(std::io::ErrorKind::Unsupported.into()))
+    }
+
     /// Ready when the client has closed its side or the connection broke.
     fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()>;
 

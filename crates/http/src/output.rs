@@ -101,7 +101,7 @@ impl Request {
             out.set_content_type(Bytes::new());
             out.clear_content_length();
         }
-        if !matches!(out.status, 200 | 206 | 304) {
+        if !matches!(out.status, 200 | 206 | 304) && out.last_modified_text.is_none() {
             out.clear_last_modified();
         }
     }

@@ -298,6 +298,12 @@ impl Request {
         self.head.borrow_mut().set(&mut block, name, value);
     }
 
+    /// Adds a field behind the others.
+    pub fn add_header(&self, name: &[u8], value: &[u8]) {
+        let mut block = self.block.borrow_mut();
+        self.head.borrow_mut().append(&mut block, name, value);
+    }
+
     /// Removes all fields of that name.
     pub fn remove_header(&self, name: &[u8]) {
         let block = self.block.borrow();

@@ -31,6 +31,8 @@ pub struct HeadersOut {
     pub content_offset: u64,
     /// Seconds since 1970.
     pub last_modified: Option<i64>,
+    /// The same as an upstream wrote it, which is what is sent then.
+    pub last_modified_text: Option<Bytes>,
     /// With its quotes and `W/`.
     pub etag: Option<Bytes>,
     /// Sent as it is, or made absolute by the driver when it starts with a slash.
@@ -86,6 +88,7 @@ impl HeadersOut {
         self.expect_trailers = false;
         let Self {
             status_line,
+            last_modified_text,
             charset,
             override_charset,
             etag,
@@ -95,8 +98,17 @@ impl HeadersOut {
             date,
             ..
         } = self;
-        for value in [status_line, charset, override_charset, etag, location, content_encoding, server, date]
-        {
+        for value in [
+            status_line,
+            last_modified_text,
+            charset,
+            override_charset,
+            etag,
+            location,
+            content_encoding,
+            server,
+            date,
+        ] {
             if value.is_some() {
                 *value = None;
             }
@@ -222,6 +234,7 @@ impl HeadersOut {
     /// The body changed, so `Last-Modified` no longer holds.
     pub fn clear_last_modified(&mut self) {
         self.last_modified = None;
+        self.last_modified_text = None;
     }
 
     /// Removes the validator.

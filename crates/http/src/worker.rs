@@ -37,6 +37,8 @@ pub struct Process {
     pub counters: parking_lot::Mutex<Vec<Arc<Counters>>>,
     /// Connection numbers (`$connection`).
     pub connections: AtomicU64,
+    /// The threads of workers that are there, draining ones included.
+    pub threads: parking_lot::Mutex<Vec<i32>>,
 }
 
 /// A second in the forms that logs have.
@@ -62,6 +64,10 @@ pub struct Worker {
     /// Connections it may have at once (`worker_connections`).
     pub max_connections: usize,
     pub connections: Cell<usize>,
+    /// How many workers its generation has (`worker_processes`).
+    pub siblings: Cell<usize>,
+    /// There is no master (`master_process off`).
+    pub single: Cell<bool>,
     /// How many idle connections are to close, to make room for new ones.
     unwanted: Cell<usize>,
     /// When it was last said that there is no room, in monotonic seconds.
@@ -71,9 +77,12 @@ pub struct Worker {
     #[expect(clippy::vec_box, reason = "as above")]
     works: RefCell<Vec<Box<Work>>>,
     pub(crate) file_caches: crate::open_file::Caches,
+    upstreams: std::cell::OnceCell<Rc<crate::upstream::Local>>,
     date: Cell<(i64, [u8; 37])>,
     local_times: Cell<LocalTimes>,
     stopping: tokio::sync::Notify,
+    /// Its own program wants it to end.
+    leaving: tokio::sync::watch::Sender<bool>,
     /// Notified when the last connection or task of a draining worker has ended.
     pub drained: tokio::sync::Notify,
     tasks: Cell<usize>,
@@ -124,14 +133,18 @@ impl Worker {
             quitting: Arc::default(),
             max_connections,
             connections: Cell::new(0),
+            siblings: Cell::new(1),
+            single: Cell::new(false),
             unwanted: Cell::new(0),
             crowded: Cell::new(0),
             memories: RefCell::default(),
             works: RefCell::default(),
             file_caches: crate::open_file::Caches::default(),
+            upstreams: std::cell::OnceCell::new(),
             date: Cell::new((i64::MIN, [0; 37])),
             local_times: Cell::new(LocalTimes { at: i64::MIN, log: [0; 26], iso8601: [0; 25] }),
             stopping: tokio::sync::Notify::new(),
+            leaving: tokio::sync::watch::Sender::new(false),
             drained: tokio::sync::Notify::new(),
             tasks: Cell::new(0),
         })
@@ -152,6 +165,17 @@ impl Worker {
         self.quitting.store(true, Relaxed);
         self.stopping.notify_waiters();
         moonrest_net::timer::wake_all();
+    }
+
+    /// Asks it to drain and to end, as a program in it may.
+    pub fn leave(&self) {
+        self.leaving.send_replace(true);
+    }
+
+    /// Resolves when it was asked to.
+    pub async fn left(&self) {
+        // The sender lives as long as this.
+        let _ = self.leaving.subscribe().wait_for(|leaving| *leaving).await;
     }
 
     /// Asks some idle connections to close, as nginx does when all are in use. `false` when none is idle.
@@ -196,6 +220,11 @@ impl Worker {
     /// Resolves when draining begins.
     pub fn stopping(&self) -> tokio::sync::futures::Notified<'_> {
         self.stopping.notified()
+    }
+
+    /// Its upstreams' state and connections.
+    pub(crate) fn upstreams(&self) -> Rc<crate::upstream::Local> {
+        self.upstreams.get_or_init(|| crate::upstream::Local::new(&self.http, &self.quitting)).clone()
     }
 
     pub(crate) fn take_work(&self) -> Box<Work> {

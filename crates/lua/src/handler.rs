@@ -5,6 +5,7 @@ use crate::{
     filter,
     host::{Host, LuaPhase},
     scheduler::{self, Ending, Outcome},
+    sending,
     settings::Loc,
     vm,
 };
@@ -40,6 +41,8 @@ impl PhaseHandler for LuaHandler {
         }
         let (r, code, phase, cached) = (r.clone(), self.code.clone(), self.phase, self.cached);
         Step::wait(async move {
+            // Code may ask for the name of its file.
+            r.body.borrow_mut().keep_name = true;
             moonrest_http::body::read(&r).await?;
             run(&code, phase, cached, &r)?.settled().await
         })
@@ -141,18 +144,14 @@ fn needs_page(status: u16) -> bool {
 
 /// Ends the response; an empty one if nothing was sent.
 fn complete(r: &RequestRef) -> Result<Step, RequestError> {
-    if !r.header_sent.get() {
-        {
-            let mut out = r.out_mut();
-            if out.status == 0 {
-                out.status = 200;
-            }
-        }
-        if Loc::of(r).is_none_or(Loc::use_default_type) {
-            r.set_content_type();
-        }
-    }
-    let step = r.respond_pieces(Vec::new());
+    let step = match sending::end(r) {
+        Ok(FilterStep::Now(())) => Step::responded(),
+        Ok(FilterStep::Wait(wait)) => Step::wait(async move {
+            wait.await?;
+            Ok(Flow::Responded)
+        }),
+        Err(error) => Err(error),
+    };
     // A header filter may have refused this answer.
     match filter::refused(r) {
         Some(status) => Step::finish(status),

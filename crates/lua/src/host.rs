@@ -1,8 +1,10 @@
 //! What Lua code runs for: lent to the VM for the length of one resume.
 
 use crate::{
+    ffi::ctx,
     phase_io::PhaseIo,
     scheduler::{ENTRY, Key, Operation, Threads},
+    settings::Loc,
     vm::WorkerVm,
 };
 use moonrest_core::{Level, Log};
@@ -14,8 +16,9 @@ use moonrest_http::{
 };
 use std::{
     cell::{Cell, OnceCell, RefCell},
+    ffi::c_int,
     fmt::Write as _,
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
@@ -106,6 +109,41 @@ pub(crate) struct Host {
     pub vm: OnceCell<Rc<WorkerVm>>,
     /// What there is instead of a request.
     pub detached: Option<Box<Detached>>,
+    state: OnceCell<Rc<State>>,
+}
+
+/// What Lua code knows of a request from phase to phase. An internal redirect forgets it.
+pub(crate) struct State {
+    /// The number of `ngx.ctx`.
+    pub ctx_ref: Cell<c_int>,
+    /// The VM that has the table.
+    pub vm: RefCell<Weak<WorkerVm>>,
+    /// Lua has set `Content-Type`, to nothing maybe.
+    pub type_set: Cell<bool>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { ctx_ref: Cell::new(ctx::NONE), vm: RefCell::default(), type_set: Cell::new(false) }
+    }
+}
+
+impl State {
+    /// Lets the table of `ngx.ctx` go.
+    pub(crate) fn forget_ctx(&self) {
+        let number = self.ctx_ref.replace(ctx::NONE);
+        if number >= 0
+            && let Some(vm) = self.vm.take().upgrade()
+        {
+            ctx::release(&vm, number);
+        }
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.forget_ctx();
+    }
 }
 
 /// What code that runs for no request has in common with requests.
@@ -142,6 +180,7 @@ impl Host {
             pending: RefCell::new(None),
             turns: Cell::new(0),
             io: RefCell::default(),
+            state: OnceCell::new(),
             vm: OnceCell::new(),
             detached: None,
         }
@@ -230,10 +269,23 @@ impl Host {
     /// that is not NULL; NULL in `init_by_lua*`.
     pub(crate) fn token(&self) -> usize {
         match &self.request {
-            Some(r) => std::rc::Rc::as_ptr(r) as usize,
+            Some(r) => Rc::as_ptr(r) as usize,
             None if self.phase == LuaPhase::Init => 0,
             None => std::ptr::from_ref(self) as usize,
         }
+    }
+
+    /// Whether `_` stands for `-` in the names of `ngx.header`.
+    pub(crate) fn dashes_in_response_fields(&self) -> bool {
+        self.request.as_ref().and_then(|r| Loc::of(r)).is_none_or(Loc::transform_underscores)
+    }
+
+    /// What Lua code knows of the request from phase to phase.
+    pub(crate) fn state(&self) -> &State {
+        self.state.get_or_init(|| match &self.request {
+            Some(r) => r.ctx::<State>(),
+            None => Rc::default(),
+        })
     }
 
     pub(crate) fn request(&self) -> Option<&Request> {

@@ -9,8 +9,10 @@
 //!                              waits?    → the operation's future is awaited, the coroutine resumed with its results
 //! ```
 mod api;
+mod clock;
 mod code;
 mod directives;
+mod escape;
 mod ffi;
 mod filter;
 mod handler;
@@ -22,8 +24,10 @@ mod scheduler;
 mod semaphore;
 mod set;
 mod settings;
-mod shdict;
 mod timers;
+mod shdict;
+mod sending;
+mod response_fields;
 mod vm;
 
 pub use directives::HttpLua;

@@ -3,7 +3,7 @@
 use crate::{
     api,
     code::{Code, Source},
-    ffi,
+    ffi::{self, ctx},
     host::{Host, LuaPhase, Origin},
     library,
     scheduler::{self, Outcome},
@@ -30,6 +30,8 @@ use std::{
 /// The VM and what it has loaded.
 pub(crate) struct WorkerVm {
     pub vm: Vm,
+    /// resty.core's table of `ngx.ctx` tables.
+    pub ctx_tables: Option<Ref>,
     main: Arc<Main>,
     prefix: PathBuf,
     inline: RefCell<HashMap<usize, Ref>>,
@@ -78,6 +80,10 @@ struct OwnVm(RefCell<Option<Rc<WorkerVm>>>);
 pub(crate) fn start(main: &Arc<Main>, worker: &Rc<Worker>) -> Result<(), String> {
     MODULES.set(worker.http.registry);
     ffi::regex::configure(main.regex_cache_max_entries(), main.regex_match_limit());
+    ffi::worker::start(worker);
+    if let Some(size) = main.capture_error_log {
+        moonrest_core::log_capture::start(usize::try_from(size).unwrap_or(usize::MAX));
+    }
     let made = WorkerVm::new(main.clone(), worker.http.prefix.clone(), &worker.log)
         .map_err(|error| lossy(&error))?;
     made.init(&worker.log).map_err(|error| lossy(&error))?;
@@ -127,6 +133,7 @@ fn run_for_worker(code: Option<&Code>, phase: LuaPhase, worker: &Rc<Worker>) -> 
 
 /// Closes this worker's VM.
 pub(crate) fn stop() {
+    ffi::worker::stop();
     PRESENT.set(None);
     api::socket::stop();
 }
@@ -147,6 +154,8 @@ impl WorkerVm {
     fn new(main: Arc<Main>, prefix: PathBuf, log: &Arc<moonrest_core::Log>) -> LuaResult<Self> {
         let vm = Vm::new(&Options::default())?;
         let shown = prefix.as_os_str().as_bytes();
+        let present = vm.package_cpath()?;
+        vm.set_package_cpath(&[present.as_slice(), b";", system_modules().as_bytes()].concat())?;
         if let Some(path) = &main.package_path {
             let present = vm.package_path()?;
             vm.set_package_path(&search_path(path, &present, shown))?;
@@ -159,7 +168,8 @@ impl WorkerVm {
         vm.with(|stack| api::install(stack, shown))?;
         vm.with(|stack| shdict::install(stack, &main.dicts))?;
         library::start(&vm, log)?;
-        Ok(Self { vm, main, prefix, inline: RefCell::default(), files: RefCell::default() })
+        let ctx_tables = vm.with(|stack| ctx::find_tables(stack))?;
+        Ok(Self { vm, ctx_tables, main, prefix, inline: RefCell::default(), files: RefCell::default() })
     }
 
     /// Runs `init_by_lua*`, then has writes to new globals reported. What fails is logged.
@@ -249,6 +259,11 @@ pub(crate) fn without_first_comment(text: &[u8]) -> &[u8] {
     }
     let end = text.iter().position(|byte| *byte == b'\n').unwrap_or(text.len());
     text.get(end..).unwrap_or_default()
+}
+
+/// Where Debian and its like install C modules for Lua 5.1.
+fn system_modules() -> String {
+    format!("/usr/lib/{}-linux-gnu/lua/5.1/?.so;/usr/lib/lua/5.1/?.so", std::env::consts::ARCH)
 }
 
 /// `;;` stands for the present path, `$prefix` for the server's prefix.

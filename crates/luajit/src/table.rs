@@ -69,6 +69,29 @@ impl<'t> Table<'t> {
         unsafe { ffi::lua_objlen(stack.l, index) }
     }
 
+    /// The largest key, if all keys are integers from 1 on; holes are allowed.
+    pub fn array_len(self, stack: &Stack<'_>) -> LuaResult<Option<usize>> {
+        let index = stack.index_of(self.0, ffi::TTABLE)?;
+        stack.reserve_many(2)?;
+        let mut len = 0;
+        // SAFETY: a table at `index`, room for key and value. `lua_next` raises for a key that is not in the table, but
+        // each of these came from it and nothing changes it meanwhile. What was pushed is popped.
+        unsafe {
+            ffi::lua_pushnil(stack.l);
+            while ffi::lua_next(stack.l, index) != 0 {
+                let is_number = ffi::lua_type(stack.l, -2) == ffi::TNUMBER;
+                let key = if is_number { ffi::lua_tonumber(stack.l, -2) } else { 0.0 };
+                if key < 1.0 || key.fract() != 0.0 || key > f64::from(c_int::MAX) {
+                    ffi::pop(stack.l, 2);
+                    return Ok(None);
+                }
+                len = len.max(key as usize);
+                ffi::pop(stack.l, 1);
+            }
+        }
+        Ok(Some(len))
+    }
+
     /// `table[key]`, as Lua does it.
     pub fn get<'s>(self, stack: &Stack<'s>, key: impl IntoLua) -> LuaResult<Value<'s>> {
         let index = stack.index_of(self.0, ffi::TTABLE)?;

@@ -116,6 +116,12 @@ impl Io {
         self.try_io(Interest::READABLE, |fd| moonrest_sys::socket::peek(fd, &mut [0]))
     }
 
+    /// Whether a read would give nothing, not even the end of the stream: asked of the kernel.
+    pub fn peek_is_empty(&self) -> bool {
+        self.try_io(Interest::READABLE, |fd| moonrest_sys::socket::peek(fd, &mut [0]))
+            .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// Writes what the socket takes at once; `more` says that more follows immediately.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! The tables of modules come as an argument ([`Program::registry`]); nothing here names one.
 
 mod configuration;
+mod console;
 mod directives;
 mod events;
 mod handover;
@@ -20,6 +21,7 @@ mod single;
 mod watchdog;
 mod worker;
 
+pub use console::run as run_console;
 pub use directives::{ModuleRow, main_directives};
 pub use moonrest_core::Arity;
 pub use run::{Mode, Options, Program, run, signal_by_name};

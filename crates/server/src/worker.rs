@@ -158,6 +158,8 @@ fn run(mut job: Job, commands: watch::Receiver<Command>, pulse: &Arc<Pulse>) -> 
         };
         let (log, process) = (shared.log.clone(), job.process.clone());
         let worker = Worker::new(job.id, http.clone(), log, process, settings.worker_connections());
+        worker.siblings.set(settings.workers());
+        worker.single.set(!settings.master_process());
         let shares = std::mem::take(&mut job.shares);
         serve(&worker, &shared, shares, commands, || job.tell(News::Ready)).await
     })
@@ -202,7 +204,10 @@ async fn serve(
     } else {
         drop(sockets);
     }
-    let order = commands.wait_for(|command| *command >= Command::Quit).await.map(|command| *command);
+    let order = tokio::select! {
+        order = commands.wait_for(|command| *command >= Command::Quit) => order.map(|command| *command),
+        () = worker.left() => Ok(Command::Quit),
+    };
     if matches!(order, Ok(Command::Quit)) {
         drain(worker, shared.settings.shutdown_timeout(), &mut commands).await;
     }

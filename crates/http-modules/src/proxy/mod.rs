@@ -1,30 +1,164 @@
 //! `proxy`: requests passed to other HTTP servers.
 //! <https://nginx.org/en/docs/http/ngx_http_proxy_module.html>
 
-use moonrest_http::prelude::*;
-use moonrest_sys::temp::TempDir;
+mod answer;
+mod cookie;
+mod headers;
+mod pass;
+mod redirect;
+mod request;
+mod rewrite;
+mod variables;
+
+use answer::Http1;
+use cookie::CookieFlags;
+use headers::Headers;
+use moonrest_http::{prelude::*, upstream};
+use moonrest_http::{
+    upstream::{Conf, Job, directive, run},
+    upstream_directives,
+};
+use pass::Pass;
+use redirect::Redirects;
+use rewrite::Rewrite;
 
 /// The module.
 pub struct Proxy;
 type D = Directive<Proxy>;
 
-/// Settings of one block.
+/// Fields of answers that are not passed on.
+const HIDDEN: &[&str] = &[
+    "Date",
+    "Server",
+    "X-Pad",
+    "X-Accel-Expires",
+    "X-Accel-Redirect",
+    "X-Accel-Limit-Rate",
+    "X-Accel-Buffering",
+    "X-Accel-Charset",
+];
+
+/// What one block says.
 #[derive(Clone, Default)]
 pub struct ProxyLoc {
-    temp_path: Option<TempDir>,
+    upstream: upstream::Loc,
+    /// Not inherited by locations inside.
+    pass: Option<Arc<Pass>>,
+    redirects: Option<Redirects>,
+    cookie_domains: Option<Vec<Rewrite>>,
+    cookie_paths: Option<Vec<Rewrite>>,
+    cookie_flags: Option<Vec<CookieFlags>>,
+    headers: Option<Vec<(Box<[u8]>, Template)>>,
+    body: Option<Template>,
+    method: Option<Template>,
+    http_version: Option<usize>,
 }
-inherit!(ProxyLoc { temp_path });
+
+impl Inherit for ProxyLoc {
+    fn inherit(&mut self, outer: &Self) {
+        self.upstream.inherit(&outer.upstream);
+        macro_rules! pass_down {
+            ($($field:ident)*) => { $( if self.$field.is_none() { self.$field.clone_from(&outer.$field); } )* };
+        }
+        pass_down!(pass redirects cookie_domains cookie_paths cookie_flags headers body method http_version);
+    }
+}
 
 impl HttpModule for Proxy {
     const NAME: &'static str = "ngx_http_proxy_module";
-    const DIRECTIVES: &'static [D] = &[D::loc("proxy_temp_path", Arity::between(1, 4), |c, args| {
-        set_once(&mut c.temp_path, args.temp_dir()?)
-    })];
+    const DIRECTIVES: &'static [D] = upstream_directives!(buffered "proxy", ProxyLoc, upstream;
+        D::loc("proxy_pass", Arity::exactly(1), pass::set)
+            .within(Contexts::LOCATION.or(Contexts::IF).or(Contexts::LIMIT_EXCEPT)),
+        D::loc("proxy_redirect", Arity::between(1, 2), redirect::set),
+        D::loc("proxy_cookie_domain", Arity::between(1, 2), cookie::set_domain),
+        D::loc("proxy_cookie_path", Arity::between(1, 2), cookie::set_path),
+        D::loc("proxy_cookie_flags", Arity::between(1, 4), cookie::set_flags),
+        D::loc("proxy_set_header", Arity::exactly(2), |c, args| {
+            let header = (args.bytes(0)?.into(), args.template(1)?);
+            c.headers.get_or_insert_default().push(header);
+            Ok(())
+        }),
+        directive::template("proxy_set_body", |c: &mut ProxyLoc| &mut c.body),
+        directive::template("proxy_method", |c: &mut ProxyLoc| &mut c.method),
+        D::new(
+            "proxy_http_version",
+            Contexts::HSL,
+            Arity::exactly(1),
+            Set::Enum(&["1.0", "1.1"], |c: &mut ProxyLoc| &mut c.http_version),
+        ),
+        D::flag("proxy_pass_trailers", |c| &mut c.upstream.pass_trailers),
+        D::new("proxy_headers_hash_max_size", Contexts::HSL, Arity::exactly(1), Set::Accepted(hash_size)),
+        D::new("proxy_headers_hash_bucket_size", Contexts::HSL, Arity::exactly(1), Set::Accepted(hash_size)),
+    );
+    const VARIABLES: &'static [VarDef<Request>] = variables::TABLE;
     type Main = ();
     type Loc = ProxyLoc;
 
     fn attach((): &(), loc: &Arc<ProxyLoc>, to: &mut LocationBuilder<'_>) -> ConfResult {
-        to.temp_dir(loc.temp_path.as_ref(), "proxy_temp");
+        let conf = loc.upstream.resolve("proxy", HIDDEN, to)?;
+        let Some(pass) = loc.pass.as_ref().filter(|pass| to.belongs(pass.block)) else { return Ok(()) };
+        if to.block == pass.block {
+            to.auto_redirect();
+        }
+        let http10 = loc.http_version == Some(0);
+        let redirects = Redirects::in_force(loc.redirects.as_ref(), pass);
+        let proxying = Proxying {
+            conf: Arc::new(conf),
+            settings: Arc::new(Settings {
+                pass: pass.clone(),
+                headers: Headers::new(loc.headers.as_deref().unwrap_or_default()),
+                redirects,
+                cookie_domains: loc.cookie_domains.clone().unwrap_or_default(),
+                cookie_paths: loc.cookie_paths.clone().unwrap_or_default(),
+                cookie_flags: loc.cookie_flags.clone().unwrap_or_default(),
+                body: loc.body.clone(),
+                method: loc.method.clone(),
+                http10,
+            }),
+        };
+        to.content(proxying);
         Ok(())
+    }
+}
+
+/// The size of a table of nginx's, which there is none of here.
+fn hash_size(args: &Args<'_>) -> ConfResult {
+    args.uint(0).map(drop)
+}
+
+/// The settings of one location that talking to the upstream goes by.
+pub(crate) struct Settings {
+    pass: Arc<Pass>,
+    headers: Headers,
+    /// None when redirects are left alone.
+    redirects: Option<Vec<Rewrite>>,
+    cookie_domains: Vec<Rewrite>,
+    cookie_paths: Vec<Rewrite>,
+    cookie_flags: Vec<CookieFlags>,
+    body: Option<Template>,
+    method: Option<Template>,
+    http10: bool,
+}
+
+struct Proxying {
+    conf: Arc<Conf>,
+    settings: Arc<Settings>,
+}
+
+impl PhaseHandler for Proxying {
+    fn handle(&self, r: &RequestRef) -> Result<Step, RequestError> {
+        let settings = &self.settings;
+        let (destination, target) = settings.pass.target(r)?;
+        r.ctx::<variables::Context>().set(target.clone());
+        // A body in chunks can be passed on while it comes only in chunks.
+        let chunked = r.framing.get().body == moonrest_proto::http1::Body::Chunked;
+        let job = Job {
+            conf: self.conf.clone(),
+            destination,
+            protocol: Box::new(Http1::new(settings.clone(), target, self.conf.pass_request_headers)),
+            pass_body: settings.body.is_none() && self.conf.pass_request_body,
+            stream_body: !chunked || !settings.http10,
+        };
+        Ok(Step::Wait(Box::pin(run(r.clone(), job))))
     }
 }

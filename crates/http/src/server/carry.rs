@@ -154,6 +154,26 @@ impl Exchange for H1 {
         Some(self)
     }
 
+    fn poll_raw(&self, cx: &mut Context<'_>) -> Poll<std::io::Result<Bytes>> {
+        loop {
+            if self.unread() > 0 {
+                let data =
+                    Bytes::copy_from_slice(self.buffer.borrow().get(self.at.get()..).unwrap_or_default());
+                self.at.set(self.at.get() + data.len());
+                return Poll::Ready(Ok(data));
+            }
+            if self.broken.get() || self.eof.get() {
+                return Poll::Ready(Ok(Bytes::new()));
+            }
+            self.timeout.clear();
+            match self.poll_fill(cx) {
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(Fill::Io(error))) => return Poll::Ready(Err(error)),
+                Poll::Ready(Err(Fill::TimedOut)) | Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
     fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.broken.get() || self.eof.get() {
             return Poll::Ready(());

@@ -61,8 +61,10 @@ pub(crate) fn append(r: &Request, out: &mut Vec<u8>, delimited: Delimited, absol
         decimal::append(out, length);
         out.extend_from_slice(b"\r\n");
     }
-    if let Some(time) = head.last_modified {
-        field(out, b"Last-Modified", &date::http(time));
+    match (&head.last_modified_text, head.last_modified) {
+        (Some(text), _) => field(out, b"Last-Modified", text),
+        (None, Some(time)) => field(out, b"Last-Modified", &date::http(time)),
+        (None, None) => {}
     }
     if absolute && let Some(location) = &head.location {
         field(out, b"Location", location);
@@ -167,6 +169,10 @@ fn append_local_host(addr: &Addr, out: &mut Vec<u8>) {
 /// How the body will be delimited; decides about keep-alive where the body's end must be the connection's.
 pub(crate) fn delimit(r: &Request) -> Delimited {
     let out = r.out.borrow();
+    if out.status == 101 {
+        // Another protocol follows.
+        return Delimited::Close;
+    }
     if r.header_only.get() || out.content_length.is_some() && !out.expect_trailers {
         return Delimited::Length;
     }

@@ -27,6 +27,8 @@ pub(crate) struct Queue {
     /// How much of the first thing in line has left.
     sent: usize,
     queued: u64,
+    /// How much of `tail` is counted in `queued`, while somebody appends to it.
+    settled: usize,
 }
 
 enum Chunk {
@@ -48,6 +50,18 @@ impl Queue {
     /// Whether a file is first in line.
     pub(crate) fn file_is_next(&self) -> bool {
         matches!(self.chunks.front(), Some(Chunk::File(_)))
+    }
+
+    /// The buffer for small things of whoever does not want to count; call [`Queue::settle`] behind it.
+    pub(crate) fn scratch(&mut self) -> &mut Vec<u8> {
+        self.settled = self.tail.len();
+        &mut self.tail
+    }
+
+    /// Accounts for what was appended to [`Queue::scratch`].
+    pub(crate) fn settle(&mut self) {
+        self.queued += self.tail.len().saturating_sub(self.settled) as u64;
+        self.settled = self.tail.len();
     }
 
     /// The buffer for small things; call [`Queue::grown`] with what was added.

@@ -145,6 +145,8 @@ pub(crate) fn is_captured(r: &Request) -> bool {
 /// A status takes the place of the answer; pages for errors are for clients.
 pub(crate) async fn settle(r: &RequestRef, status: u16) -> Result<(), RequestError> {
     let Some(answer) = of(r) else { return Ok(()) };
+    // There is no connection of its own to close.
+    let status = if status == 444 { 500 } else { status };
     let known = r.out().status;
     answer.status.set(if known == 0 { status } else { known });
     if r.header_sent.get() || (200..300).contains(&status) && !matches!(status, 201 | 204) {

@@ -120,7 +120,7 @@ fn port(out: &mut Vec<u8>, value: u16) -> bool {
 }
 
 /// Whether a field's name is that of a variable: letters in any case, `_` for `-`.
-fn names_match(variable: &[u8], field: &[u8]) -> bool {
+pub(crate) fn names_match(variable: &[u8], field: &[u8]) -> bool {
     variable.len() == field.len()
         && variable
             .iter()
@@ -129,7 +129,7 @@ fn names_match(variable: &[u8], field: &[u8]) -> bool {
 }
 
 /// Appends values joined by `separator` and a space; `false` when there are none.
-fn join<'a>(out: &mut Vec<u8>, values: impl Iterator<Item = &'a [u8]>, separator: u8) -> bool {
+pub(crate) fn join<'a>(out: &mut Vec<u8>, values: impl Iterator<Item = &'a [u8]>, separator: u8) -> bool {
     let mut found = false;
     for value in values {
         if found {

@@ -17,6 +17,6 @@ pub(super) fn install(stack: &Stack<'_>, ngx: Table<'_>, prefix: &[u8]) -> LuaRe
     let prefix = if prefix.ends_with(b"/") { prefix.to_vec() } else { [prefix, b"/"].concat() };
     let prefix = stack.function_with(prefix, |call, prefix: &Vec<u8>| call.ret(prefix))?;
     config.set(stack, "prefix", prefix)?;
-    let configure = stack.function(|call| call.ret(""))?;
+    let configure = stack.function(|call| call.ret(moonrest_core::build::arguments()))?;
     config.set(stack, "nginx_configure", configure)
 }

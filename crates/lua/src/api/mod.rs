@@ -2,17 +2,21 @@
 
 mod arg;
 mod args;
+mod capture;
 mod config;
 mod control;
+mod digest;
 mod escape;
 mod log;
 mod output;
+mod pending;
 mod req;
 pub(crate) mod socket;
+mod req_body;
+mod resp;
 mod thread;
 mod time;
 mod timer;
-mod var;
 
 pub(crate) use control::exit_status;
 pub(crate) use output::number_text;
@@ -41,11 +45,15 @@ pub(crate) fn install(stack: &mut Stack<'_>, prefix: &[u8]) -> LuaResult<()> {
     config::install(stack, ngx, prefix)?;
     output::install(stack, ngx)?;
     arg::install(stack, ngx)?;
+    args::install(stack, ngx)?;
     control::install(stack, ngx)?;
     log::install(stack, ngx)?;
     req::install(stack, ngx)?;
     socket::install(stack, ngx)?;
-    var::install(stack, ngx)?;
+    resp::install(stack, ngx)?;
+    digest::install(stack, ngx)?;
+    pending::install(stack)?;
+    capture::install(stack, ngx)?;
     thread::install(stack, ngx)?;
     time::install(stack, ngx)?;
     timer::install(stack, ngx)?;

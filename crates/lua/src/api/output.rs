@@ -1,14 +1,14 @@
-//! `ngx.say`, `ngx.print`, `ngx.flush`, `ngx.eof`, `ngx.send_headers`, `ngx.header`.
+//! `ngx.say`, `ngx.print`, `ngx.flush`, `ngx.eof`, `ngx.send_headers`.
 //! <https://github.com/openresty/lua-nginx-module#ngxsay>
 
 use super::{define, request};
-use crate::scheduler::{Item, Operation, Values};
-use bytes::Bytes;
-use moonrest_http::{
-    RequestRef,
-    filter::{FilterStep, Piece},
+use crate::{
+    host::LuaPhase,
+    scheduler::{Item, Operation, Values},
+    sending,
 };
-use moonrest_luajit::{Call, LuaError, LuaResult, Return, Stack, Table, Value};
+use moonrest_http::{RequestError, filter::FilterStep};
+use moonrest_luajit::{Call, LuaError, LuaResult, Nil, Return, Stack, Table, Value};
 
 pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
     define(
@@ -21,8 +21,7 @@ pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
             ("eof", eof),
             ("send_headers", send_headers),
         ],
-    )?;
-    header_table(stack, ngx)
+    )
 }
 
 /// Nesting of tables given to `ngx.say`.
@@ -53,13 +52,19 @@ pub(super) fn append(
             if depth == MAX_DEPTH {
                 return Err(bad("a table nested too deeply"));
             }
-            for index in 1..=table.raw_len(stack) {
-                let item = table.raw_index(stack, index)?;
-                if item.is_nil() {
-                    return Err(LuaError::argument(n, "non-array table found"));
-                }
-                append(stack, n, item, depth + 1, out)?;
+            let Some(len) = table.array_len(stack)? else {
+                return Err(LuaError::argument(n, "non-array table found"));
+            };
+            for index in 1..=len {
+                stack.scope(|stack| {
+                    let item = table.raw_index(stack, index)?;
+                    append(stack, n, item, depth + 1, out)
+                })?;
             }
+        }
+        Value::Light(_) if depth > 0 => {}
+        other if depth > 0 => {
+            return Err(LuaError::argument(n, format!("bad data type {} found", other.type_name())));
         }
         other => return Err(bad(other.type_name())),
     }
@@ -87,6 +92,10 @@ fn trim(digits: &str) -> &str {
 }
 
 fn send(call: &mut Call<'_>, newline: bool) -> LuaResult<Return> {
+    super::only_in(call, LuaPhase::makes_response)?;
+    if let Some(reason) = request(call, |r, _| Ok(sending::refused(r)))? {
+        return call.ret((Nil, reason));
+    }
     let mut text = Vec::new();
     for n in 1..=call.args_len() {
         let value = call.value(n);
@@ -97,183 +106,89 @@ fn send(call: &mut Call<'_>, newline: bool) -> LuaResult<Return> {
     }
     let step = request(call, |r, host| {
         host.responding.set(true);
-        if r.done.get() {
-            return Ok(None);
-        }
-        Ok(Some(output(r, Piece::Data(text.into()))))
+        Ok(sending::data(r, text.into()))
     })?;
+    answer(call, step)
+}
+
+type Sent = Result<FilterStep<()>, RequestError>;
+
+/// What a function that sends answers, when what it sent has passed the filters.
+fn answer(call: &Call<'_>, step: Sent) -> LuaResult<Return> {
     match step {
-        None => call.ret((moonrest_luajit::Nil, "seen eof")),
-        Some(Ok(FilterStep::Now(()))) => call.ret(1),
-        Some(Ok(FilterStep::Wait(wait))) => suspend(call, wait),
-        Some(Err(_)) => call.ret((moonrest_luajit::Nil, "nginx output filter error")),
+        Ok(FilterStep::Now(())) => call.ret(1),
+        Ok(FilterStep::Wait(wait)) => {
+            let wait = async move {
+                match wait.await {
+                    Ok(()) => Values::one(Item::Number(1.0)),
+                    Err(_) => Values::error(REFUSED),
+                }
+            };
+            call.suspend(Operation::Wait(Box::pin(wait)), ())
+        }
+        Err(_) => call.ret((Nil, REFUSED)),
     }
 }
 
-type Waited = moonrest_http::phase::LocalBoxFuture<Result<(), moonrest_http::RequestError>>;
+const REFUSED: &str = "nginx output filter error";
 
-fn suspend(call: &Call<'_>, wait: Waited) -> LuaResult<Return> {
+/// `ngx.flush(wait?)`.
+fn flush(call: &mut Call<'_>) -> LuaResult<Return> {
+    let given = call.args_len();
+    if given > 1 {
+        return Err(LuaError::new(format!("attempt to pass {given} arguments, but accepted 0 or 1")));
+    }
+    let r = request(call, |r, _| Ok(r.clone()))?;
+    let wait = !r.is_subrequest() && super::req::flag(call, 1)?;
+    super::only_in(call, LuaPhase::makes_response)?;
+    let step = match sending::flush(&r, wait) {
+        Err(reason) => return call.ret((Nil, reason)),
+        Ok(step) if !wait => return answer(call, step),
+        Ok(step) => step,
+    };
+    let Ok(step) = step else { return call.ret((Nil, REFUSED)) };
     let wait = async move {
-        match wait.await {
+        if let FilterStep::Wait(wait) = step
+            && wait.await.is_err()
+        {
+            return Values::error(REFUSED);
+        }
+        match r.drained(0).await {
             Ok(()) => Values::one(Item::Number(1.0)),
-            Err(_) => Values::error("nginx output filter error"),
+            Err(error) => {
+                let (level, message) = error.describe();
+                r.log_at(level, format_args!("{message}"));
+                Values::error(if error.status() == 408 { "timeout" } else { "client aborted" })
+            }
         }
     };
     call.suspend(Operation::Wait(Box::pin(wait)), ())
 }
 
-/// Sends the head if it was not sent yet, then the piece.
-fn output(r: &RequestRef, piece: Piece) -> Result<FilterStep<()>, moonrest_http::RequestError> {
-    prepare(r);
-    match r.send_header()? {
-        FilterStep::Now(()) => r.output(piece),
-        FilterStep::Wait(wait) => {
-            let r = r.clone();
-            Ok(FilterStep::Wait(Box::pin(async move {
-                wait.await?;
-                r.send(piece).await
-            })))
-        }
-    }
-}
-
-fn prepare(r: &RequestRef) {
-    if !r.header_sent.get() {
-        if r.out().status == 0 {
-            r.out_mut().status = 200;
-        }
-        r.set_content_type();
-    }
-}
-
-/// `ngx.flush(wait?)`.
-fn flush(call: &mut Call<'_>) -> LuaResult<Return> {
-    let wait: Option<bool> = call.arg(1)?;
-    let (r, step) = request(call, |r, host| {
-        host.responding.set(true);
-        Ok((r.clone(), output(r, Piece::Flush)))
-    })?;
-    if step.is_err() {
-        return call.ret((moonrest_luajit::Nil, "nginx output filter error"));
-    }
-    if wait != Some(true) {
-        return call.ret(1);
-    }
-    suspend(call, Box::pin(async move { r.drained(0).await }))
-}
-
 /// `ngx.eof()`.
 fn eof(call: &mut Call<'_>) -> LuaResult<Return> {
+    if call.args_len() != 0 {
+        return Err(LuaError::new("no argument is expected"));
+    }
+    if request(call, |r, _| Ok(r.done.get()))? {
+        return call.ret((Nil, "seen eof"));
+    }
+    super::only_in(call, LuaPhase::makes_response)?;
     let step = request(call, |r, host| {
         host.responding.set(true);
-        Ok(if r.done.get() { None } else { Some(output(r, Piece::Last)) })
+        Ok(sending::end(r))
     })?;
-    match step {
-        None => call.ret((moonrest_luajit::Nil, "seen eof")),
-        Some(Ok(FilterStep::Now(()))) => call.ret(1),
-        Some(Ok(FilterStep::Wait(wait))) => suspend(call, wait),
-        Some(Err(_)) => call.ret((moonrest_luajit::Nil, "nginx output filter error")),
-    }
+    answer(call, step)
 }
 
 /// `ngx.send_headers()`.
 fn send_headers(call: &mut Call<'_>) -> LuaResult<Return> {
+    super::only_in(call, LuaPhase::makes_response)?;
     let step = request(call, |r, host| {
         host.responding.set(true);
-        prepare(r);
-        Ok(r.send_header())
+        Ok(sending::head(r))
     })?;
-    match step {
-        Ok(FilterStep::Now(())) => call.ret(1),
-        Ok(FilterStep::Wait(wait)) => suspend(call, wait),
-        Err(_) => call.ret((moonrest_luajit::Nil, "nginx output filter error")),
-    }
-}
-
-fn header_table(stack: &Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
-    let header = super::subtable(stack, ngx, "header")?;
-    let meta = stack.table(0, 2)?;
-    define(stack, meta, &[("__index", get_header), ("__newindex", set_header)])?;
-    header.set_metatable(stack, Some(meta))
-}
-
-/// Underscores stand for dashes.
-fn dashed(name: &[u8]) -> Vec<u8> {
-    name.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte }).collect()
-}
-
-fn get_header(call: &mut Call<'_>) -> LuaResult<Return> {
-    let name = dashed(call.arg::<&[u8]>(2)?);
-    let value = request(call, |r, _| {
-        let out = r.out();
-        Ok(match name.to_ascii_lowercase().as_slice() {
-            b"content-type" if !out.content_type.is_empty() => Some(out.content_type.to_vec()),
-            b"content-length" => out.content_length.map(|length| length.to_string().into_bytes()),
-            b"location" => out.location.as_ref().map(|value| value.to_vec()),
-            lower => out.get(lower).map(<[u8]>::to_vec),
-        })
-    })?;
-    match value {
-        Some(value) => call.ret(value.as_slice()),
-        None => call.ret(moonrest_luajit::Nil),
-    }
-}
-
-fn set_header(call: &mut Call<'_>) -> LuaResult<Return> {
-    let name = dashed(call.arg::<&[u8]>(2)?);
-    let values = match call.value(3) {
-        Value::Nil => Vec::new(),
-        Value::Table(list) => {
-            let count = list.raw_len(call);
-            (1..=count).map(|n| header_text(list.raw_index(call, n)?)).collect::<LuaResult<Vec<_>>>()?
-        }
-        value => vec![header_text(value)?],
-    };
-    let sent = request(call, |r, _| {
-        if r.header_sent.get() {
-            return Ok(true);
-        }
-        put_header(r, &name, values);
-        Ok(false)
-    })?;
-    if sent {
-        request(call, |r, _| {
-            moonrest_http::error!(r, "attempt to set ngx.header.HEADER after sending out response headers");
-            Ok(())
-        })?;
-    }
-    call.ret(())
-}
-
-fn header_text(value: Value<'_>) -> LuaResult<Bytes> {
-    Ok(match value {
-        Value::String(text) => moonrest_http::response::checked(text.to_vec()),
-        Value::Number(number) => number_text(number).into(),
-        Value::Boolean(flag) => flag.to_string().into(),
-        other => return Err(LuaError::new(format!("invalid header value: {}", other.type_name()))),
-    })
-}
-
-fn put_header(r: &RequestRef, name: &[u8], mut values: Vec<Bytes>) {
-    let mut out = r.out_mut();
-    match name.to_ascii_lowercase().as_slice() {
-        b"content-type" => {
-            let value = values.pop().unwrap_or_default();
-            out.set_content_type(value);
-        }
-        b"content-length" => {
-            let length = values.first().and_then(|value| moonrest_proto::http1::framing::parse_length(value));
-            out.content_length = length;
-        }
-        b"location" => out.location = values.pop(),
-        b"server" => out.server = Some(values.pop().unwrap_or_default()),
-        _ => {
-            out.remove(name);
-            for value in values {
-                out.add(name.to_vec(), value);
-            }
-        }
-    }
+    answer(call, step)
 }
 
 #[cfg(test)]

@@ -16,14 +16,23 @@
 
 mod base64;
 mod control;
+pub(crate) mod ctx;
+mod errlog;
+mod hash;
 mod misc;
 mod ndk;
 mod param;
 mod phase;
 pub(crate) mod regex;
-mod semaphore;
 pub(crate) mod shdict;
 mod socket;
+mod request;
+mod response;
+mod semaphore;
+mod time;
+mod uri;
+mod var;
+pub(crate) mod worker;
 
 use crate::host::Host;
 use moonrest_http::RequestRef;
@@ -86,6 +95,11 @@ pub(crate) fn with_request(token: Token, f: impl FnOnce(&RequestRef, &Host) -> c
         None => BAD_CONTEXT,
     });
     answer.unwrap_or(NO_REQ_CTX)
+}
+
+/// What `f` makes of the request, or `none` where there is none.
+pub(crate) fn with_request_or<R: Copy>(token: Token, none: R, f: impl FnOnce(&RequestRef) -> R) -> R {
+    raw::host(token, |host: &Host| host.request.as_ref().map_or(none, f)).unwrap_or(none)
 }
 
 /// Fails with a text, as `char **err` takes it.

@@ -18,7 +18,7 @@ mod values;
 pub(crate) use threads::{Doing, Parent, Thread, Threads};
 pub(crate) use values::{Item, Values};
 
-use crate::{host::Host, vm::WorkerVm};
+use crate::{clock, host::Host, vm::WorkerVm};
 use moonrest_core::Level;
 use moonrest_http::{
     RequestRef,
@@ -107,6 +107,7 @@ pub(crate) fn run_with(
     let _ = host.vm.set(vm.clone());
     let started = vm.vm.coroutine().and_then(|coroutine| {
         host.running.set((ENTRY, coroutine.id()));
+        clock::forget();
         let resumed = vm.vm.lend(&**host, host.token(), || coroutine.start(function, With(args)))?;
         Ok((coroutine, resumed))
     });
@@ -150,6 +151,9 @@ impl Future for Running {
         loop {
             let (key, values) =
                 ready!(self.threads(|threads| threads.poll_ready(cx)).unwrap_or(Poll::Pending));
+            if let Some(ending) = values.ending() {
+                return Poll::Ready(Outcome::Ended(ending));
+            }
             if let Some(outcome) = self.drive(Next::Run(key, Some(values))) {
                 return Poll::Ready(outcome);
             }
@@ -195,6 +199,7 @@ impl Running {
         };
         self.host.running.set((key, coroutine.id()));
         let Self { vm, host } = self;
+        clock::forget();
         let resumed = vm.vm.lend(&**host, host.token(), || match values {
             None => coroutine.run(),
             Some(values) => coroutine.resume(With(|stack: &Stack<'_>| values.push(stack))),

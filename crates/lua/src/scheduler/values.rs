@@ -1,5 +1,6 @@
 //! What a waiting function of the API gives back to Lua when its wait is over.
 
+use super::Ending;
 use moonrest_luajit::{LuaResult, Ref, Stack};
 
 /// Values for Lua that outlive the place where they were made.
@@ -18,6 +19,8 @@ pub(crate) enum Item {
     /// For tables and the like: all that the closure leaves on the stack, none or many values. It runs when Lua is about
     /// to go on.
     Made(Box<dyn FnOnce(&Stack<'_>) -> LuaResult<()>>),
+    /// Lua does not go on: the handler ends. See [`Values::end`].
+    End(Ending),
 }
 
 impl Values {
@@ -36,6 +39,19 @@ impl Values {
         Self(vec![Item::Made(Box::new(make))])
     }
 
+    /// The code does not go on: its handler ends, as after `ngx.exit`.
+    pub(crate) fn end(ending: Ending) -> Self {
+        Self(vec![Item::End(ending)])
+    }
+
+    /// How the handler ends, if it does.
+    pub(super) fn ending(&self) -> Option<Ending> {
+        match self.0.as_slice() {
+            [Item::End(ending)] => Some(*ending),
+            _ => None,
+        }
+    }
+
     pub(super) fn push(self, stack: &Stack<'_>) -> LuaResult<()> {
         self.0.into_iter().try_for_each(|item| match item {
             Item::Nil => stack.push(moonrest_luajit::Nil),
@@ -45,6 +61,7 @@ impl Values {
             Item::Text(text) => stack.push(text),
             Item::Kept(value) => stack.push(value),
             Item::Made(make) => make(stack),
+            Item::End(_) => Ok(()),
         })
     }
 }

@@ -12,6 +12,7 @@ local function expect_table(name, t, n)
     error(format("bad argument #1 to '%s' (table expected, got %s)", name, n == 0 and "no value" or type(t)), 3)
 end
 
+-- As upstream's, a module that was loaded is also a field of `table`, or a global.
 local function isempty(...)
     local t = ...
     if type(t) ~= "table" then
@@ -71,6 +72,7 @@ end
 
 for name, f in next, { isempty = isempty, isarray = isarray, nkeys = nkeys, clone = clone } do
     preload["table." .. name] = function()
+        table[name] = f
         return f
     end
 end
@@ -78,6 +80,7 @@ end
 for name, address in next, { exdata = exdata_address, exdata2 = exdata2_address } do
     local accessor = cell_accessor(address)
     preload["thread." .. name] = function()
+        _G[name] = accessor
         return accessor
     end
 end

@@ -1,0 +1,148 @@
+//! `proxy_set_header`: the fields that requests to the upstream have, and those of the client that they do not have.
+
+use moonrest_http::{prelude::*, response::checked};
+use moonrest_proto::http1::Known;
+
+/// The fields of one location's requests.
+pub(super) struct Headers {
+    pub host: Option<Template>,
+    fields: Vec<(Box<[u8]>, Value)>,
+    /// The client's own fields of these names are not passed on.
+    replaced: u128,
+    replaced_others: Vec<Box<[u8]>>,
+}
+
+enum Value {
+    Template(Template),
+    BodyLength,
+    Coding,
+}
+
+/// What the body's framing comes to.
+pub(super) struct BodyFields {
+    pub length: Option<u64>,
+    pub chunked: bool,
+}
+
+impl Headers {
+    /// The fields that the configuration sets, completed by those that every request has or must not have.
+    pub(super) fn new(set: &[(Box<[u8]>, Template)]) -> Self {
+        let mut headers = Self { host: None, fields: Vec::new(), replaced: 0, replaced_others: Vec::new() };
+        for (name, value) in set {
+            if name.eq_ignore_ascii_case(b"host") {
+                headers.host = Some(value.clone());
+                continue;
+            }
+            headers.replace(name);
+            if value.as_static() != Some(b"") {
+                headers.fields.push((name.clone(), Value::Template(value.clone())));
+            }
+        }
+        let defaults = [
+            ("Host", None),
+            ("Connection", None),
+            ("Proxy-Connection", None),
+            ("Content-Length", Some(Value::BodyLength)),
+            ("Transfer-Encoding", Some(Value::Coding)),
+            ("TE", None),
+            ("Keep-Alive", None),
+            ("Expect", None),
+            ("Upgrade", None),
+        ];
+        for (name, value) in defaults {
+            let name = name.as_bytes();
+            if set.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) && name != b"Host" {
+                continue;
+            }
+            headers.replace(name);
+            if let Some(value) = value {
+                headers.fields.push((name.into(), value));
+            }
+        }
+        headers
+    }
+
+    fn replace(&mut self, name: &[u8]) {
+        match Known::ALL.iter().find(|known| known.name().as_bytes().eq_ignore_ascii_case(name)) {
+            Some(known) => self.replaced |= 1 << *known as u32,
+            None => self.replaced_others.push(name.into()),
+        }
+    }
+
+    /// Whether a field of the client's is left out.
+    pub(super) fn replaces(&self, known: Known, name: &[u8]) -> bool {
+        match known {
+            Known::Other => self.replaced_others.iter().any(|other| other.eq_ignore_ascii_case(name)),
+            known => self.replaced & 1 << known as u32 != 0,
+        }
+    }
+
+    /// Appends the fields; tells whether an upgrade is asked for.
+    pub(super) fn append(&self, r: &Request, body: &BodyFields, out: &mut Vec<u8>) -> bool {
+        let mut upgrades = false;
+        for (name, value) in &self.fields {
+            let start = out.len();
+            out.extend_from_slice(name);
+            out.extend_from_slice(b": ");
+            let value_at = out.len();
+            match value {
+                Value::Template(template) => append_checked(template, r, out),
+                Value::BodyLength => {
+                    if let Some(length) = body.length {
+                        moonrest_http::decimal::append(out, length);
+                    }
+                }
+                Value::Coding if body.chunked => out.extend_from_slice(b"chunked"),
+                Value::Coding => {}
+            }
+            if out.len() == value_at {
+                out.truncate(start);
+                continue;
+            }
+            upgrades |= name.eq_ignore_ascii_case(b"upgrade");
+            out.extend_from_slice(b"\r\n");
+        }
+        upgrades
+    }
+}
+
+/// Appends a value that cannot end its line.
+pub(super) fn append_checked(template: &Template, r: &Request, out: &mut Vec<u8>) {
+    if let Some(text) = template.as_static() {
+        out.extend_from_slice(text);
+        return;
+    }
+    let start = out.len();
+    template.append(r, out);
+    if out.iter().skip(start).any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+        let value = checked(out.split_off(start));
+        out.extend_from_slice(&value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hop_by_hop_fields_are_never_the_clients() {
+        let headers = Headers::new(&[
+            (Box::from(&b"Host"[..]), Template::literal(b"a")),
+            (Box::from(&b"connection"[..]), Template::literal(b"upgrade")),
+            (Box::from(&b"X-Own"[..]), Template::literal(b"")),
+        ]);
+        assert!(headers.host.is_some());
+        for (known, name) in [
+            (Known::Host, &b"Host"[..]),
+            (Known::Connection, b"Connection"),
+            (Known::TransferEncoding, b"Transfer-Encoding"),
+            (Known::ContentLength, b"Content-Length"),
+            (Known::Upgrade, b"Upgrade"),
+            (Known::Other, b"x-own"),
+        ] {
+            assert!(headers.replaces(known, name), "{known:?}");
+        }
+        assert!(!headers.replaces(Known::Other, b"x-other") && !headers.replaces(Known::Cookie, b"Cookie"));
+        assert_eq!(headers.fields.len(), 3);
+    }
+}

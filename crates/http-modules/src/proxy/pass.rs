@@ -1,0 +1,131 @@
+//! `proxy_pass`: where requests go.
+
+use super::ProxyLoc;
+use bytes::Bytes;
+use moonrest_core::upstream::Url;
+use moonrest_http::{
+    compile::BlockId,
+    prelude::*,
+    upstream::{Destination, GroupId, Main},
+};
+
+/// One `proxy_pass`.
+pub(super) struct Pass {
+    /// Where it stands.
+    pub block: BlockId,
+    to: To,
+    /// The name of its location, which the URI takes the place of.
+    pub location: Box<[u8]>,
+    /// The URL as written, if it has no variables.
+    pub url: Option<Box<[u8]>>,
+}
+
+enum To {
+    Fixed(GroupId, Target),
+    Template(Template),
+}
+
+/// The parts of a URL that a request is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    /// `Host` unless the configuration says otherwise (`$proxy_host`).
+    pub host: Bytes,
+    /// `$proxy_port`.
+    pub port: Bytes,
+    pub uri: Bytes,
+    /// The URI is complete, whatever was asked for.
+    pub whole: bool,
+}
+
+const HTTP: &[u8] = b"http://";
+
+/// `proxy_pass URL`.
+pub(super) fn set(loc: &mut ProxyLoc, args: &Args<'_>) -> ConfResult {
+    if loc.pass.is_some() {
+        return Err(Fault::DUPLICATE);
+    }
+    let template = args.template(0)?;
+    let (name, plain) = args.compiler.location_name(args.block);
+    let Some(url) = template.as_static() else {
+        let pass = Pass { block: args.block, to: To::Template(template), location: name, url: None };
+        loc.pass = Some(Arc::new(pass));
+        return Ok(());
+    };
+    let Some(rest) = strip_scheme(url) else {
+        let https = url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https://"));
+        let text = if https { "https protocol requires SSL support" } else { "invalid URL prefix" };
+        return Err(Fault::message(text));
+    };
+    let parsed = Url::parse(rest, 80, true).map_err(|error| {
+        Fault::message(format!("{error} in upstream \"{}\"", String::from_utf8_lossy(rest)))
+    })?;
+    let group = args.compiler.with_main(|main: &mut Main| main.reference(&parsed, args.span()));
+    let group = group.unwrap_or_else(|| Err(Fault::message("no upstream module")))?;
+    if !plain && !parsed.uri.is_empty() {
+        return Err(Fault::message(
+            "\"proxy_pass\" cannot have URI part in location given by regular expression, or inside named location, \
+             or inside \"if\" statement, or inside \"limit_except\" block",
+        ));
+    }
+    loc.pass = Some(Arc::new(Pass {
+        block: args.block,
+        to: To::Fixed(group, Target::new(&parsed, false)),
+        location: if plain { name } else { Box::default() },
+        url: Some(url.into()),
+    }));
+    Ok(())
+}
+
+fn strip_scheme(url: &[u8]) -> Option<&[u8]> {
+    let (scheme, rest) = url.split_at_checked(HTTP.len())?;
+    scheme.eq_ignore_ascii_case(HTTP).then_some(rest)
+}
+
+impl Target {
+    fn new(url: &Url<'_>, variable: bool) -> Self {
+        let (host, port) = if url.is_unix() {
+            (b"localhost".to_vec(), &b""[..])
+        } else if url.no_port || url.port == 80 {
+            (url.host.to_vec(), &b"80"[..])
+        } else {
+            (url.authority(), url.port_text)
+        };
+        // A URL may have arguments without a path.
+        let uri = match url.uri.first() {
+            Some(b'?') if variable => [b"/", url.uri].concat(),
+            _ => url.uri.to_vec(),
+        };
+        let whole = variable && !uri.is_empty();
+        Self { host: host.into(), port: Bytes::copy_from_slice(port), uri: uri.into(), whole }
+    }
+}
+
+impl Pass {
+    /// Whether the URI of the URL takes the place of the location's name.
+    pub(super) fn has_uri(&self) -> bool {
+        matches!(&self.to, To::Fixed(_, target) if !target.uri.is_empty())
+    }
+
+    /// Where this request goes.
+    pub(super) fn target(&self, r: &Request) -> Result<(Destination, Target), RequestError> {
+        let template = match &self.to {
+            To::Fixed(group, target) => return Ok((Destination::Group(*group), target.clone())),
+            To::Template(template) => template,
+        };
+        let url = template.eval(r);
+        let shown = || String::from_utf8_lossy(&url).into_owned();
+        let Some(rest) = strip_scheme(&url).filter(|rest| !rest.is_empty()) else {
+            return Err(RequestError::internal(format!("invalid URL prefix in \"{}\"", shown())));
+        };
+        let parsed = Url::parse(rest, 80, true).map_err(|error| {
+            RequestError::internal(format!("{error} in upstream \"{}\"", String::from_utf8_lossy(rest)))
+        })?;
+        let destination = Destination::Dynamic {
+            host: parsed.host.to_vec(),
+            port: parsed.port,
+            no_port: parsed.no_port,
+            addr: parsed.addr.clone(),
+        };
+        Ok((destination, Target::new(&parsed, true)))
+    }
+}

@@ -1,0 +1,149 @@
+//! Connections to upstreams: made, with the options that the location wants.
+
+use super::Conf;
+use moonrest_core::Level;
+use moonrest_net::{addr::Addr, io::Io, timer::Timeout};
+use moonrest_sys::{socket, time::monotonic_coarse_ms};
+use std::{io, net::SocketAddr, os::unix::ffi::OsStrExt, path::Path, rc::Rc};
+use tokio::net::{TcpSocket, UnixStream};
+
+/// A connection to a peer, new or used before.
+pub(super) struct Conn {
+    pub io: Io,
+    pub timeout: Timeout,
+    /// Requests sent over it.
+    pub requests: u64,
+    /// Monotonic milliseconds.
+    pub started: u64,
+    /// It was taken from the pool.
+    pub reused: bool,
+}
+
+/// Why no connection could be made.
+pub(super) struct ConnectError {
+    pub level: Level,
+    pub message: String,
+    /// Nobody else need be asked: it is our own fault.
+    pub ours: bool,
+}
+
+impl ConnectError {
+    fn ours(call: &str, error: &io::Error) -> Self {
+        let message = format!("{call} failed ({})", moonrest_core::env::os_error(error));
+        Self { level: Level::Crit, message, ours: true }
+    }
+}
+
+impl Conn {
+    fn new(io: Io) -> Box<Self> {
+        Box::new(Self {
+            io,
+            timeout: Timeout::new(),
+            requests: 0,
+            started: monotonic_coarse_ms(),
+            reused: false,
+        })
+    }
+}
+
+/// Connects to `addr`, from `local` if given.
+pub(super) async fn connect(
+    conf: &Rc<Options>,
+    addr: &Addr,
+    local: Option<SocketAddr>,
+) -> Result<Box<Conn>, ConnectError> {
+    match addr {
+        Addr::Inet(addr) => {
+            let socket = open(conf, *addr, local)?;
+            let stream = socket.connect(*addr).await.map_err(|error| refused(&Addr::Inet(*addr), &error))?;
+            // What is written is complete: nothing is gained by holding back the end of a request.
+            let _ = stream.set_nodelay(true);
+            Ok(Conn::new(stream.into()))
+        }
+        Addr::Unix(path) => {
+            let path = Path::new(std::ffi::OsStr::from_bytes(path));
+            let stream = UnixStream::connect(path).await.map_err(|error| refused(addr, &error))?;
+            Ok(Conn::new(stream.into()))
+        }
+    }
+}
+
+/// The socket options of a location.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Options {
+    keepalive: bool,
+    rcvbuf: Option<usize>,
+    sndbuf: Option<usize>,
+    transparent: bool,
+}
+
+impl Options {
+    pub(super) fn new(conf: &Conf) -> Self {
+        Self {
+            keepalive: conf.socket_keepalive,
+            rcvbuf: conf.socket_rcvbuf,
+            sndbuf: conf.socket_sndbuf,
+            transparent: conf.bind.as_ref().is_some_and(|bind| bind.transparent),
+        }
+    }
+}
+
+fn open(options: &Options, addr: SocketAddr, local: Option<SocketAddr>) -> Result<TcpSocket, ConnectError> {
+    let new = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    let tcp =
+        new.map_err(|error| ConnectError { level: Level::Alert, ..ConnectError::ours("socket()", &error) })?;
+    let failed = |call: &'static str| {
+        move |error: io::Error| ConnectError { level: Level::Alert, ..ConnectError::ours(call, &error) }
+    };
+    if options.keepalive {
+        tcp.set_keepalive(true).map_err(failed("setsockopt(SO_KEEPALIVE)"))?;
+    }
+    if let Some(size) = options.rcvbuf {
+        socket::set_rcvbuf(&tcp, size).map_err(failed("setsockopt(SO_RCVBUF)"))?;
+    }
+    if let Some(size) = options.sndbuf {
+        socket::set_sndbuf(&tcp, size).map_err(failed("setsockopt(SO_SNDBUF)"))?;
+    }
+    if let Some(local) = local {
+        if options.transparent {
+            socket::set_transparent(&tcp, local.is_ipv6()).map_err(failed("setsockopt(IP_TRANSPARENT)"))?;
+        }
+        if local.port() == 0 {
+            // Old kernels choose the port when binding.
+            let _ = socket::set_bind_address_no_port(&tcp);
+        }
+        tcp.bind(local).map_err(|error| ConnectError::ours(&format!("bind({})", local.ip()), &error))?;
+    }
+    Ok(tcp)
+}
+
+/// nginx's words, which tell a failure that is known at once from one that the network reports later.
+fn refused(addr: &Addr, error: &io::Error) -> ConnectError {
+    use io::ErrorKind as Kind;
+    let usual = matches!(
+        error.kind(),
+        Kind::ConnectionRefused
+            | Kind::WouldBlock
+            | Kind::ConnectionReset
+            | Kind::NetworkDown
+            | Kind::NetworkUnreachable
+            | Kind::HostUnreachable
+            | Kind::TimedOut
+            | Kind::BrokenPipe
+            | Kind::NotConnected
+    );
+    let at_once = matches!(addr, Addr::Unix(_))
+        || !matches!(
+            error.kind(),
+            Kind::ConnectionRefused | Kind::ConnectionReset | Kind::TimedOut | Kind::HostUnreachable
+        );
+    let reason = moonrest_core::env::os_error(error);
+    let message = if at_once {
+        let mut name = Vec::new();
+        addr.append_with_port(&mut name);
+        format!("connect() to {} failed ({reason})", String::from_utf8_lossy(&name))
+    } else {
+        format!("connect() failed ({reason})")
+    };
+    ConnectError { level: if usual { Level::Error } else { Level::Crit }, message, ours: false }
+}

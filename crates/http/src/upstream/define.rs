@@ -1,0 +1,271 @@
+//! `upstream` blocks, and the upstreams that `proxy_pass` and the like name without a block.
+
+use super::Sticky;
+use crate::{args::Args, compile::Compiler};
+use moonrest_core::{
+    ConfResult, ConfigError, Contexts, Fault, Span, Template,
+    upstream::{Method, Peer, Peers, Server, Supports, Target, Url},
+};
+use moonrest_net::resolver;
+use std::sync::Arc;
+
+/// An upstream's number in its generation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct GroupId(pub u32);
+
+/// All upstreams of a configuration.
+#[derive(Default)]
+pub struct Main {
+    pub definitions: Vec<Definition>,
+    /// The block being read.
+    current: usize,
+}
+
+/// One upstream.
+pub struct Definition {
+    pub name: Box<[u8]>,
+    /// 0 for a block.
+    pub port: u16,
+    no_port: bool,
+    pub span: Span,
+    /// It is a block, not just a name.
+    pub explicit: bool,
+    pub servers: Vec<Server>,
+    pub method: Option<Method>,
+    pub supports: Supports,
+    /// What `hash` hashes.
+    pub key: Option<HashKey>,
+    pub keepalive: Keepalive,
+    /// The zone that holds the state, which all workers share then.
+    pub zone: Option<String>,
+    pub sticky: Option<Sticky>,
+    /// The resolver for names of servers, and its timeout in milliseconds: those of `http` unless given here.
+    pub resolver: Option<(Arc<resolver::Settings>, u64)>,
+    /// `resolver` and `resolver_timeout` of this block.
+    pub own_resolver: (Option<Arc<resolver::Settings>>, Option<u64>),
+    /// Ready when the configuration is complete.
+    pub peers: Option<Arc<Peers>>,
+}
+
+/// What a method hashes.
+#[derive(Clone, Debug)]
+pub enum HashKey {
+    Template(Template),
+    /// The network of the client's address.
+    Client,
+}
+
+/// `keepalive` and its companions.
+#[derive(Clone, Debug, Default)]
+pub struct Keepalive {
+    /// Connections that each worker keeps at most.
+    pub connections: Option<u64>,
+    /// Only requests of the same location share connections.
+    pub local: bool,
+    pub requests: Option<u64>,
+    pub time: Option<u64>,
+    pub timeout: Option<u64>,
+}
+
+impl Definition {
+    fn new(name: &[u8], span: Span) -> Self {
+        Self {
+            name: name.into(),
+            port: 0,
+            no_port: true,
+            span,
+            explicit: false,
+            servers: Vec::new(),
+            method: None,
+            supports: Supports { weight: true, backup: true },
+            key: None,
+            keepalive: Keepalive::default(),
+            zone: None,
+            sticky: None,
+            resolver: None,
+            own_resolver: (None, None),
+            peers: None,
+        }
+    }
+
+    /// Sets the balancing method; `backup` says whether it takes servers that stand by.
+    pub fn balance(&mut self, method: Method, key: Option<HashKey>, backup: bool, args: &Args<'_>) {
+        if self.method.is_some() {
+            args.env.warn("load balancing method redefined".to_owned(), Some(args.span()));
+        }
+        self.method = Some(method);
+        self.key = key;
+        self.supports = Supports { weight: true, backup };
+    }
+
+    fn error(&self, message: &str) -> Fault {
+        let name = String::from_utf8_lossy(&self.name);
+        ConfigError::emerg(format!("{message} in upstream \"{name}\"")).with_span(self.span).into()
+    }
+}
+
+/// Reads an `upstream` block.
+///
+/// # Errors
+/// nginx's `duplicate upstream "x"`, `upstream "x" may not have port N`, `no servers are inside upstream`.
+pub fn block(args: &Args<'_>) -> ConfResult {
+    let name = args.bytes(0)?;
+    let index = args.compiler.with_main(|main: &mut Main| main.open(name, args.span()));
+    let index = index.unwrap_or_else(|| Err(Fault::message("upstream blocks cannot be nested")))?;
+    args.compiler.directives(args.block, Contexts::UPSTREAM, args.block());
+    let empty = args.compiler.with_main(|main: &mut Main| {
+        main.definitions.get(index).is_none_or(|definition| definition.servers.is_empty())
+    });
+    if empty == Some(true) {
+        let fault = moonrest_core::block::fault_at_end(args, "no servers are inside upstream");
+        return Err(fault);
+    }
+    Ok(())
+}
+
+impl Main {
+    fn open(&mut self, name: &[u8], span: Span) -> ConfResult<usize> {
+        let shown = String::from_utf8_lossy(name);
+        let known = self.definitions.iter().position(|known| known.name.eq_ignore_ascii_case(name));
+        if let Some(index) = known
+            && let Some(known) = self.definitions.get(index)
+        {
+            if known.explicit {
+                return Err(Fault::message(format!("duplicate upstream \"{shown}\"")));
+            }
+            if !known.no_port {
+                let message = format!("upstream \"{shown}\" may not have port {}", known.port);
+                return Err(ConfigError::emerg(message).with_span(known.span).into());
+            }
+        }
+        let index = known.unwrap_or(self.definitions.len());
+        let definition = Definition { explicit: true, ..Definition::new(name, span) };
+        match self.definitions.get_mut(index) {
+            Some(known) => *known = definition,
+            None => self.definitions.push(definition),
+        }
+        self.current = index;
+        Ok(index)
+    }
+
+    /// The block whose directives are being read.
+    ///
+    /// # Errors
+    /// None unless a directive of upstreams is read elsewhere.
+    pub fn current(&mut self) -> ConfResult<&mut Definition> {
+        self.definitions.get_mut(self.current).ok_or_else(|| Fault::message("no upstream block is open"))
+    }
+
+    /// The upstream that an address without variables names; one that has no block is made.
+    ///
+    /// # Errors
+    /// nginx's `upstream "x" may not have port N`.
+    pub fn reference(&mut self, url: &Url<'_>, span: Span) -> ConfResult<GroupId> {
+        let id = |index: usize| GroupId(u32::try_from(index).unwrap_or(u32::MAX));
+        for (index, known) in self.definitions.iter().enumerate() {
+            if !known.name.eq_ignore_ascii_case(url.host) {
+                continue;
+            }
+            if known.explicit && !url.no_port {
+                let name = String::from_utf8_lossy(url.host);
+                return Err(Fault::message(format!("upstream \"{name}\" may not have port {}", url.port)));
+            }
+            if known.port != 0 && url.port != 0 && known.port != url.port {
+                continue;
+            }
+            return Ok(id(index));
+        }
+        let mut definition = Definition::new(url.host, span);
+        definition.port = url.port;
+        definition.no_port = url.no_port;
+        let target = match &url.addr {
+            Some(addr) => Target::Addrs(vec![addr.clone()]),
+            None => Target::Name { host: url.host.into(), port: url.port },
+        };
+        let mut server = Server::implicit(url.host, target, Some(span));
+        server.name = url.host.into();
+        definition.servers.push(server);
+        self.definitions.push(definition);
+        Ok(id(self.definitions.len() - 1))
+    }
+
+    /// The upstream that a name made of variables means.
+    pub fn find(&self, host: &[u8], port: u16, no_port: bool) -> Option<GroupId> {
+        let index = self.definitions.iter().position(|known| {
+            known.name.eq_ignore_ascii_case(host)
+                && ((known.port == 0 && no_port && known.explicit) || known.port == port)
+        })?;
+        Some(GroupId(u32::try_from(index).ok()?))
+    }
+
+    /// Looks up names and makes peers, once all directives are read.
+    ///
+    /// # Errors
+    /// nginx's `host not found in upstream "x"`, `no servers in upstream "x"` and those of zones.
+    pub fn finish(&mut self, cx: &Compiler<'_>) -> ConfResult {
+        for index in 0..self.definitions.len() {
+            let Some(definition) = self.definitions.get_mut(index) else { break };
+            definition.finish(cx)?;
+        }
+        Ok(())
+    }
+}
+
+impl Definition {
+    fn choose_resolver(&mut self, cx: &Compiler<'_>) -> ConfResult {
+        let name = String::from_utf8_lossy(&self.name);
+        let refuse = |message: String| Err(ConfigError::emerg(message).with_span(self.span).into());
+        if self.zone.is_none() {
+            return refuse(format!(
+                "resolving names at run time requires upstream \"{name}\" to be in shared memory"
+            ));
+        }
+        let (settings, timeout) = cx.http_resolver();
+        let (own, own_timeout) = self.own_resolver.clone();
+        let Some(settings) = own.or(settings) else {
+            return refuse(format!(
+                "no resolver defined to resolve names at run time in upstream \"{name}\""
+            ));
+        };
+        self.resolver = Some((settings, own_timeout.or(timeout).unwrap_or(30_000)));
+        Ok(())
+    }
+
+    fn finish(&mut self, cx: &Compiler<'_>) -> ConfResult {
+        let keepalive = &mut self.keepalive;
+        if self.explicit && keepalive.connections.is_none() {
+            keepalive.connections = Some(32);
+            keepalive.local = true;
+        }
+        if self.resolves() {
+            self.choose_resolver(cx)?;
+        }
+        if !self.servers.iter().any(|server| !server.backup) {
+            return Err(self.error("no servers"));
+        }
+        let method = self.method.unwrap_or_default();
+        let mut peers = Vec::new();
+        for server in &self.servers {
+            let server = Arc::new(server.clone());
+            let addresses = server.addresses().map_err(Fault::from)?;
+            peers.extend(
+                addresses.into_iter().map(|addr| {
+                    Arc::new(Peer::new(addr, server.clone()).with_sid(super::sticky::address_sid))
+                }),
+            );
+        }
+        if let Some(zone) = &self.zone
+            && !cx.env.zones.is_declared(zone)
+        {
+            let message = format!("zero size shared memory zone \"{zone}\"");
+            return Err(ConfigError::emerg(message).with_span(self.span).into());
+        }
+        let peers = Arc::new(Peers::new(self.name.clone(), method, peers));
+        self.peers = Some(peers);
+        Ok(())
+    }
+}
+
+/// Stands for the memory of upstreams' state in the list of zones.
+#[derive(Default)]
+pub struct StateZone;

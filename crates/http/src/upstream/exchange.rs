@@ -1,0 +1,261 @@
+//! Sends a request to an upstream and reads until the answer's head is complete, both at the same time: an upstream may
+//! answer before it has read everything.
+
+use super::{
+    conf::mask,
+    protocol::{Framing, HeadStep},
+    run::{Failure, Run, Source},
+};
+use crate::{
+    body::BodyState,
+    exchange::BodyRead,
+    filter::{FileRange, OpenFile},
+    phase::RequestError,
+};
+use bytes::Bytes;
+use moonrest_core::Level;
+use std::{
+    future::poll_fn,
+    io,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+/// Interim answers that may come before the real one.
+const MAX_INTERIM: u32 = 100;
+
+pub(super) const SENDING: &str = "sending request to upstream";
+pub(super) const READING_HEAD: &str = "reading response header from upstream";
+
+impl Run {
+    /// Sends the request over the present connection and reads the answer's head.
+    pub(super) async fn talk(&mut self) -> Result<Framing, Failure> {
+        self.act(SENDING);
+        self.protocol.reset();
+        self.sent = true;
+        self.sent_all = false;
+        self.write_error = None;
+        self.queue_request()?;
+        self.input.clear();
+        self.input.reserve_exact(self.conf.buffer_size);
+        let (mut interim, mut hints) = (0, 0);
+        loop {
+            poll_fn(|cx| self.poll_talk(cx)).await?;
+            self.act(READING_HEAD);
+            loop {
+                let states = self.states.clone();
+                let step = {
+                    let mut answer = states.answer.borrow_mut();
+                    self.protocol.read_head(&self.input, &mut answer.head)
+                };
+                match step {
+                    Err(message) => {
+                        self.log(Level::Error, format_args!("{message}"));
+                        return Err(Failure::Next(mask::INVALID_HEADER));
+                    }
+                    Ok(HeadStep::Done(len, framing)) => return Ok(self.take_head(len, framing)),
+                    Ok(HeadStep::Interim(len)) if interim < MAX_INTERIM => {
+                        interim += 1;
+                        hints += len;
+                        self.pass_hints(len, hints)?;
+                        self.input.drain(..len.min(self.input.len()));
+                        states.answer.borrow_mut().head.reset();
+                        if self.input.is_empty() {
+                            break;
+                        }
+                    }
+                    Ok(HeadStep::Interim(_)) => {
+                        self.log(Level::Error, format_args!("upstream sent too many interim responses"));
+                        return Err(Failure::Next(mask::INVALID_HEADER));
+                    }
+                    Ok(HeadStep::More) if self.input.len() >= self.conf.buffer_size => {
+                        self.log(Level::Error, format_args!("upstream sent too big header"));
+                        return Err(Failure::Next(mask::INVALID_HEADER));
+                    }
+                    Ok(HeadStep::More) => break,
+                }
+            }
+        }
+    }
+
+    /// The head is complete: its bytes are kept, what follows them is the body's beginning.
+    fn take_head(&mut self, len: usize, mut framing: Framing) -> Framing {
+        let all = Bytes::from(std::mem::take(&mut self.input));
+        self.rest = if len < all.len() { all.slice(len..) } else { Bytes::new() };
+        let mut answer = self.states.answer.borrow_mut();
+        answer.block = framing.text.take().unwrap_or_else(|| all.slice(..len.min(all.len())));
+        answer.trailers.clear();
+        framing
+    }
+
+    fn queue_request(&mut self) -> Result<(), Failure> {
+        self.queue.clear();
+        self.queue.push_slice(&self.states.request.borrow());
+        match &self.source {
+            Source::None | Source::Stream { .. } => {}
+            Source::Memory(pieces) => {
+                let total = pieces.iter().map(|piece| piece.len() as u64).sum();
+                if total > 0 {
+                    self.protocol.open_body(total, self.queue.scratch());
+                    self.queue.settle();
+                    pieces.iter().for_each(|piece| self.queue.push_bytes(piece.clone()));
+                    self.protocol.close_body(self.queue.scratch());
+                    self.queue.settle();
+                }
+                self.protocol.end_body(self.queue.scratch());
+                self.queue.settle();
+            }
+            Source::File(file) => {
+                let open = OpenFile {
+                    file: file.file.clone(),
+                    name: file.path.clone(),
+                    direct: false,
+                    threads: false,
+                    sendfile: true,
+                };
+                let range = FileRange { file: Rc::new(open), start: 0, end: file.len.get() };
+                self.protocol.open_body(range.len(), self.queue.scratch());
+                self.queue.settle();
+                self.queue.push_file(range).map_err(|error| {
+                    let reason = moonrest_core::env::os_error(&error);
+                    Failure::Fatal(RequestError::internal(format!("read() failed ({reason})")))
+                })?;
+                self.protocol.close_body(self.queue.scratch());
+                self.protocol.end_body(self.queue.scratch());
+                self.queue.settle();
+            }
+        }
+        Ok(())
+    }
+
+    /// Ready when something more has been read.
+    fn poll_talk(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        while let Poll::Ready(result) = self.poll_send(cx) {
+            if !result? {
+                break;
+            }
+        }
+        let Some(conn) = &mut self.conn else {
+            return Poll::Ready(Err(Failure::Fatal(RequestError::internal("no connection to the upstream"))));
+        };
+        match conn.io.poll_read(&mut self.input, cx) {
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(self.ended_early())),
+            Poll::Ready(Ok(n)) => {
+                self.states.with(|attempt| attempt.bytes_received += n as u64);
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => {
+                self.act(READING_HEAD);
+                let reason = moonrest_core::env::os_error(&error);
+                self.log(Level::Error, format_args!("recv() failed ({reason})"));
+                Poll::Ready(Err(Failure::Next(mask::ERROR)))
+            }
+            Poll::Pending if conn.timeout.poll(cx).is_ready() => {
+                Poll::Ready(Err(Failure::Next(mask::TIMEOUT)))
+            }
+            Poll::Pending => self.poll_gone(cx).map(|error| Err(Failure::Fatal(error))),
+        }
+    }
+
+    /// The connection ended before the head did; perhaps that was why writing failed.
+    fn ended_early(&mut self) -> Failure {
+        match self.write_error.take() {
+            Some(error) => {
+                self.act(SENDING);
+                let reason = moonrest_core::env::os_error(&error);
+                self.log(Level::Error, format_args!("writev() failed ({reason})"));
+            }
+            None => {
+                self.act(READING_HEAD);
+                self.log(Level::Error, format_args!("upstream prematurely closed connection"));
+            }
+        }
+        Failure::Next(mask::ERROR)
+    }
+
+    /// Sends what there is to send. `true` when it should be asked again at once.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Failure>> {
+        let Some(conn) = &mut self.conn else { return Poll::Ready(Ok(false)) };
+        if self.sent_all || self.write_error.is_some() {
+            return Poll::Ready(Ok(false));
+        }
+        if !self.queue.is_empty() {
+            match self.queue.write(&conn.io, u64::MAX) {
+                Ok(n) => {
+                    self.states.with(|attempt| attempt.bytes_sent += n as u64);
+                    if !self.queue.is_empty() {
+                        conn.timeout.set(self.conf.send_timeout);
+                    }
+                    return Poll::Ready(Ok(true));
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => return Poll::Ready(Ok(true)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => match conn.io.poll_writable(cx) {
+                    Poll::Ready(Ok(())) => return Poll::Ready(Ok(true)),
+                    Poll::Ready(Err(error)) => self.write_error = Some(error),
+                    Poll::Pending if !conn.timeout.is_armed() => conn.timeout.set(self.conf.send_timeout),
+                    Poll::Pending => {}
+                },
+                // An answer that was sent before may still be read.
+                Err(error) => self.write_error = Some(error),
+            }
+            if self.write_error.is_some() {
+                conn.timeout.set(self.conf.read_timeout);
+            }
+            return Poll::Ready(Ok(false));
+        }
+        if let Source::Stream { ended: false } = self.source {
+            conn.timeout.clear();
+            return self.poll_stream(cx);
+        }
+        self.sent_all = true;
+        conn.timeout.set(self.conf.read_timeout);
+        Poll::Ready(Ok(false))
+    }
+
+    /// Takes more of the client's body.
+    fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Failure>> {
+        let r = self.r.clone();
+        match r.exchange.poll_body(&r, cx) {
+            Poll::Pending => Poll::Ready(Ok(false)),
+            Poll::Ready(Ok(BodyRead::Data(data))) => {
+                let received = {
+                    let mut body = r.body.borrow_mut();
+                    body.received += data.len() as u64;
+                    body.received
+                };
+                crate::body::check_size(&r, received).map_err(Failure::Fatal)?;
+                self.protocol.open_body(data.len() as u64, self.queue.scratch());
+                self.queue.settle();
+                self.queue.push_bytes(data);
+                self.protocol.close_body(self.queue.scratch());
+                self.queue.settle();
+                Poll::Ready(Ok(true))
+            }
+            Poll::Ready(Ok(BodyRead::End)) => {
+                self.source = Source::Stream { ended: true };
+                r.body.borrow_mut().state = BodyState::Complete;
+                self.protocol.end_body(self.queue.scratch());
+                self.queue.settle();
+                Poll::Ready(Ok(true))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(Failure::Fatal(error))),
+        }
+    }
+
+    /// Ready when the client has gone, and that ends the request.
+    pub(super) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<RequestError> {
+        if !self.watch {
+            return Poll::Pending;
+        }
+        self.r.exchange.poll_closed(cx).map(|()| {
+            self.log(
+                Level::Info,
+                format_args!(
+                    "epoll_wait() reported that client prematurely closed connection, so upstream connection is \
+                     closed too"
+                ),
+            );
+            RequestError::Gone { status: 499, message: "".into() }
+        })
+    }
+}

@@ -1,0 +1,42 @@
+//! Answers from other servers: one engine for every module that asks one (`proxy`, `fastcgi`, `uwsgi`, `scgi`, `grpc`,
+//! `memcached`).
+//!
+//! ```text
+//! request body ─► peer ─► connection ─► request ─► head ─┬─► body to the client ─► connection kept or closed
+//!                  ▲                                     │
+//!                  └──────── next upstream ◄─── failure, or a status that says so
+//! ```
+//!
+//! A module makes a [`Job`]: its settings ([`Conf`]), where to ask ([`Destination`]) and how to talk there
+//! ([`Protocol`]). [`run`] does the rest.
+
+mod bind;
+mod body;
+mod conf;
+mod connect;
+mod define;
+mod exchange;
+mod head;
+mod pipe;
+mod pool;
+mod protocol;
+mod recorder;
+mod resolve;
+mod run;
+mod state;
+mod sticky;
+mod tunnel;
+mod unbuffered;
+pub mod variables;
+mod worker;
+
+pub use bind::Bind;
+pub use conf::{Conf, Hidden, Loc, Store, directive, mask};
+pub use define::{Definition, GroupId, HashKey, Keepalive, Main, StateZone, block};
+pub use protocol::{BodyStep, Framing, HeadStep, Protocol, RequestLength};
+pub use resolve::start as start_resolving;
+pub use run::{Destination, Job, run};
+pub(crate) use state::append_context;
+pub use state::{Answer, States};
+pub use sticky::{Cookie, Expires, Kind as StickyKind, Learn, Sticky};
+pub(crate) use worker::Local;

@@ -1,0 +1,134 @@
+//! Connections of one worker that wait for another request (`keepalive`).
+//!
+//! A connection comes here only when its last message ended exactly and nothing is unread; whatever arrives while it
+//! waits, its end included, closes it.
+
+use super::connect::Conn;
+use moonrest_net::addr::Addr;
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    rc::{Rc, Weak},
+    task::{Context, Poll, Waker},
+};
+
+/// Waiting connections of one upstream, most recently used first.
+#[derive(Default)]
+pub(super) struct Pool {
+    idle: RefCell<VecDeque<Idle>>,
+}
+
+struct Idle {
+    conn: Box<Conn>,
+    addr: Addr,
+    /// The location that it was made for, when they do not share connections.
+    tag: usize,
+}
+
+impl Pool {
+    /// A connection to `addr` that is still good.
+    pub(super) fn take(&self, addr: &Addr, tag: Option<usize>) -> Option<Box<Conn>> {
+        let mut idle = self.idle.borrow_mut();
+        let mut at = 0;
+        while let Some(entry) = idle.get(at) {
+            if entry.addr != *addr || tag.is_some_and(|tag| tag != entry.tag) {
+                at += 1;
+                continue;
+            }
+            let Some(mut entry) = idle.remove(at) else { break };
+            if is_quiet(&entry.conn, &mut Context::from_waker(Waker::noop())) {
+                entry.conn.timeout.clear();
+                entry.conn.reused = true;
+                return Some(entry.conn);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection; the one that was not used for the longest time gives way when there are `max`.
+    pub(super) fn put(&self, conn: Box<Conn>, addr: Addr, tag: usize, max: usize) {
+        let mut idle = self.idle.borrow_mut();
+        while idle.len() >= max.max(1) {
+            idle.pop_back();
+        }
+        idle.push_front(Idle { conn, addr, tag });
+    }
+
+    /// Closes what has ended or waited too long.
+    fn sweep(&self, cx: &mut Context<'_>) {
+        self.idle
+            .borrow_mut()
+            .retain(|entry| is_quiet(&entry.conn, cx) && entry.conn.timeout.poll(cx).is_pending());
+    }
+
+    /// The one that was put last: whether it is to be kept, being watched from now on.
+    fn watch_newest(&self, cx: &mut Context<'_>) {
+        let mut idle = self.idle.borrow_mut();
+        let Some(entry) = idle.front() else { return };
+        if !is_quiet(&entry.conn, cx) || entry.conn.timeout.poll(cx).is_ready() {
+            idle.pop_front();
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.idle.borrow().is_empty()
+    }
+
+    fn clear(&self) {
+        self.idle.borrow_mut().clear();
+    }
+}
+
+/// Whether nothing has come on a connection, not even its end.
+fn is_quiet(conn: &Conn, cx: &mut Context<'_>) -> bool {
+    loop {
+        match conn.io.poll_readable(cx) {
+            Poll::Pending => return true,
+            Poll::Ready(Err(_)) => return false,
+            // The event loop may only not have noticed yet that all was read.
+            Poll::Ready(Ok(())) => {
+                if conn.io.peek_is_empty() {
+                    continue;
+                }
+                return false;
+            }
+        }
+    }
+}
+
+/// Watches a worker's waiting connections: one task for all of them.
+#[derive(Default)]
+pub(super) struct Keeper {
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Keeper {
+    /// Has the connection that was just put into `pool` watched.
+    pub(super) fn watch(&self, local: &Rc<super::Local>, pool: &Pool) {
+        let waker = self.waker.borrow().clone();
+        match waker {
+            Some(waker) => pool.watch_newest(&mut Context::from_waker(&waker)),
+            None => {
+                let local = Rc::downgrade(local);
+                tokio::task::spawn_local(std::future::poll_fn(move |cx| sweep(&local, cx)));
+            }
+        }
+    }
+}
+
+fn sweep(local: &Weak<super::Local>, cx: &mut Context<'_>) -> Poll<()> {
+    let Some(local) = local.upgrade() else { return Poll::Ready(()) };
+    let known = local.keeper.waker.borrow().as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+    if !known {
+        *local.keeper.waker.borrow_mut() = Some(cx.waker().clone());
+    }
+    let quitting = local.is_quitting();
+    local.pools(|pool| {
+        if quitting {
+            pool.clear()
+        } else if !pool.is_empty() {
+            pool.sweep(cx)
+        }
+    });
+    Poll::Pending
+}

@@ -1,0 +1,93 @@
+//! What one worker has of its upstreams: their state, and connections that wait.
+
+use super::{
+    Definition, GroupId, Main,
+    pool::{Keeper, Pool},
+};
+use crate::{compile::Http, server::Queue};
+use moonrest_core::upstream::Peers;
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+/// One worker's upstreams.
+pub(crate) struct Local {
+    http: Arc<Http>,
+    /// The place of [`Main`] among the modules' settings.
+    main: Option<usize>,
+    groups: Box<[Group]>,
+    quitting: Arc<AtomicBool>,
+    pub(super) keeper: Keeper,
+    /// Memory for requests, used again.
+    queues: RefCell<Vec<Queue>>,
+}
+
+/// One upstream as this worker sees it.
+pub(super) struct Group {
+    /// Its own, or those of all workers.
+    pub peers: Arc<Peers>,
+    pub pool: Pool,
+}
+
+/// Memory kept for reuse, of each kind.
+const KEPT: usize = 64;
+const KEPT_BYTES: usize = 64 * 1024;
+
+impl Local {
+    pub(crate) fn new(http: &Arc<Http>, quitting: &Arc<AtomicBool>) -> Rc<Self> {
+        let main = http.mains.iter().position(|main| main.is::<Main>());
+        let definitions = main
+            .and_then(|main| http.mains.get(main)?.downcast_ref::<Main>())
+            .map_or(&[][..], |main| &main.definitions);
+        let group = |definition: &Definition| {
+            let peers = definition.peers.clone()?;
+            let peers = if definition.zone.is_some() { peers } else { Arc::new(peers.detached()) };
+            Some(Group { peers, pool: Pool::default() })
+        };
+        Rc::new(Self {
+            http: http.clone(),
+            main,
+            groups: definitions.iter().filter_map(group).collect(),
+            quitting: quitting.clone(),
+            keeper: Keeper::default(),
+            queues: RefCell::default(),
+        })
+    }
+
+    pub(super) fn is_quitting(&self) -> bool {
+        self.quitting.load(Relaxed)
+    }
+
+    /// The compiled upstreams.
+    pub(super) fn main(&self) -> Option<&Main> {
+        self.http.mains.get(self.main?)?.downcast_ref()
+    }
+
+    pub(super) fn definition(&self, id: GroupId) -> Option<&Definition> {
+        self.main()?.definitions.get(id.0 as usize)
+    }
+
+    pub(super) fn group(&self, id: GroupId) -> Option<&Group> {
+        self.groups.get(id.0 as usize)
+    }
+
+    pub(super) fn pools(&self, mut f: impl FnMut(&Pool)) {
+        self.groups.iter().for_each(|group| f(&group.pool));
+    }
+
+    pub(super) fn take_queue(&self) -> Queue {
+        self.queues.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub(super) fn give_queue(&self, mut queue: Queue) {
+        let mut queues = self.queues.borrow_mut();
+        if queue.clear() <= KEPT_BYTES && queues.len() < KEPT {
+            queues.push(queue);
+        }
+    }
+}

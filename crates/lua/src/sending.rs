@@ -1,0 +1,142 @@
+//! Sends what Lua makes of a response: piece by piece, or gathered and with its length for a client of HTTP/1.0.
+//! <https://github.com/openresty/lua-nginx-module#lua_http10_buffering>
+
+use crate::{host::State, settings::Loc};
+use bytes::Bytes;
+use moonrest_http::{
+    RequestError, RequestRef,
+    filter::{FilterStep, Piece},
+    phase::LocalBoxFuture,
+};
+use moonrest_proto::http1::Version;
+use std::cell::{Cell, RefCell};
+
+/// What a response has come to. Kept in the request's context.
+#[derive(Default)]
+struct Sending {
+    /// Gathered until the end of the response.
+    gathered: RefCell<Option<Vec<Bytes>>>,
+    /// Some of the body was made.
+    has_data: Cell<bool>,
+}
+
+/// Why nothing more can be sent, as Lua is told.
+pub(crate) fn refused(r: &RequestRef) -> Option<&'static str> {
+    if r.header_only.get() {
+        return Some("header only");
+    }
+    r.done.get().then_some("seen eof")
+}
+
+/// Gives the head what it lacks before it is sent.
+fn prepare(r: &RequestRef) {
+    if !r.header_sent.get() {
+        if r.out().status == 0 {
+            r.out_mut().status = 200;
+        }
+        let type_set = r.find_ctx::<State>().is_some_and(|state| state.type_set.get());
+        if !type_set && Loc::of(r).is_none_or(Loc::use_default_type) {
+            r.set_content_type();
+        }
+    }
+}
+
+/// Sends the head.
+pub(crate) fn head(r: &RequestRef) -> Result<FilterStep<()>, RequestError> {
+    prepare(r);
+    r.send_header()
+}
+
+/// Sends a part of the body, and the head before it.
+pub(crate) fn data(r: &RequestRef, data: Bytes) -> Result<FilterStep<()>, RequestError> {
+    let sending = r.ctx::<Sending>();
+    sending.has_data.set(true);
+    if gathers(r, &sending) {
+        prepare(r);
+        if let Some(gathered) = sending.gathered.borrow_mut().as_mut() {
+            gathered.push(data);
+        }
+        return Ok(FilterStep::Now(()));
+    }
+    all(r, vec![Piece::Data(data)])
+}
+
+/// Whether this response is gathered: decided when its first piece comes.
+fn gathers(r: &RequestRef, sending: &Sending) -> bool {
+    if sending.gathered.borrow().is_some() {
+        return true;
+    }
+    let wanted = r.version.get() < Version::Http11
+        && !r.header_sent.get()
+        && r.out().content_length.is_none()
+        && r.method.get() != moonrest_proto::http1::Method::Head
+        && Loc::of(r).is_none_or(Loc::http10_buffering);
+    if wanted {
+        *sending.gathered.borrow_mut() = Some(Vec::new());
+    }
+    wanted
+}
+
+/// Asks for what was made so far to be sent; the reason if that makes no sense.
+pub(crate) fn flush(
+    r: &RequestRef,
+    wait: bool,
+) -> Result<Result<FilterStep<()>, RequestError>, &'static str> {
+    if let Some(reason) = refused(r) {
+        return Err(reason);
+    }
+    let sending = r.ctx::<Sending>();
+    if sending.gathered.borrow().is_some() {
+        return Err("buffering");
+    }
+    if !r.header_sent.get() || (!sending.has_data.get() && !wait) {
+        return Err("nothing to flush");
+    }
+    Ok(r.output(Piece::Flush))
+}
+
+/// Ends the response.
+pub(crate) fn end(r: &RequestRef) -> Result<FilterStep<()>, RequestError> {
+    let sending = r.ctx::<Sending>();
+    let gathered = if gathers(r, &sending) { sending.gathered.take() } else { None };
+    let mut pieces: Vec<Piece> = Vec::new();
+    if let Some(gathered) = gathered {
+        if !r.header_sent.get() && r.out().content_length.is_none() {
+            let length = gathered.iter().map(|data| data.len() as u64).sum();
+            r.out_mut().content_length = Some(length);
+        }
+        pieces.extend(gathered.into_iter().map(Piece::Data));
+    }
+    pieces.push(Piece::Last);
+    // Nobody reads the body any more.
+    r.ignore_body()?;
+    all(r, pieces)
+}
+
+/// Sends the head, then the pieces.
+fn all(r: &RequestRef, pieces: Vec<Piece>) -> Result<FilterStep<()>, RequestError> {
+    let mut wait = match head(r)? {
+        FilterStep::Now(()) => None,
+        FilterStep::Wait(wait) => Some(wait),
+    };
+    let mut pieces = pieces.into_iter();
+    while wait.is_none()
+        && let Some(piece) = pieces.next()
+    {
+        if let FilterStep::Wait(step) = r.output(piece)? {
+            wait = Some(step);
+        }
+    }
+    let Some(wait) = wait else { return Ok(FilterStep::Now(())) };
+    let (r, rest) = (r.clone(), pieces.collect::<Vec<_>>());
+    let later: LocalBoxFuture<Result<(), RequestError>> = Box::pin(async move {
+        wait.await?;
+        for piece in rest {
+            if let FilterStep::Wait(wait) = r.output(piece)? {
+                wait.await?;
+            }
+        }
+        Ok(())
+    });
+    Ok(FilterStep::Wait(later))
+}
