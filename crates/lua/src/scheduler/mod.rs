@@ -317,8 +317,7 @@ impl Running {
                 Some(error) => Next::End(Outcome::Failed(error)),
                 None => {
                     let kept = self.threads(|threads| {
-                        let entry = threads.get(ENTRY)?;
-                        entry.doing = Doing::Over;
+                        let entry = threads.end(ENTRY)?;
                         entry.coroutine.as_ref().map(|entry| self.host.io.borrow_mut().keep_answer(entry))
                     });
                     match kept.flatten() {
@@ -352,9 +351,7 @@ impl Running {
     fn retire(&self, threads: &mut Threads, key: Key, error: Option<&LuaError>) -> Option<(Key, Coroutine)> {
         let orphan = !threads.has_parent(key);
         let joiner = threads.joiner(key);
-        let thread = threads.get(key)?;
-        thread.doing = Doing::Zombie;
-        let coroutine = thread.coroutine.as_ref()?;
+        let coroutine = threads.end(key)?.coroutine.as_ref()?;
         let retired = error.map_or_else(|| coroutine.retire(), |error| coroutine.retire_failed(error));
         if retired.is_err() || orphan || joiner.is_some() {
             let coroutine = threads.remove(key)?.coroutine?;
