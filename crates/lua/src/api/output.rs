@@ -138,6 +138,7 @@ fn flush(call: &mut Call<'_>) -> LuaResult<Return> {
     if given > 1 {
         return Err(LuaError::new(format!("attempt to pass {given} arguments, but accepted 0 or 1")));
     }
+    super::only_in(call, LuaPhase::has_request)?;
     let r = request(call, |r, _| Ok(r.clone()))?;
     let wait = !r.is_subrequest() && super::req::flag(call, 1)?;
     super::only_in(call, LuaPhase::makes_response)?;
@@ -170,6 +171,7 @@ fn eof(call: &mut Call<'_>) -> LuaResult<Return> {
     if call.args_len() != 0 {
         return Err(LuaError::new("no argument is expected"));
     }
+    super::only_in(call, LuaPhase::has_request)?;
     if request(call, |r, _| Ok(r.done.get()))? {
         return call.ret((Nil, "seen eof"));
     }
