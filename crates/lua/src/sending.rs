@@ -35,7 +35,8 @@ fn prepare(r: &RequestRef) {
             r.out_mut().status = 200;
         }
         let type_set = r.find_ctx::<State>().is_some_and(|state| state.type_set.get());
-        if !type_set && Loc::of(r).is_none_or(Loc::use_default_type) {
+        let has_type = r.out().status != 304;
+        if has_type && !type_set && Loc::of(r).is_none_or(Loc::use_default_type) {
             r.set_content_type();
         }
     }

@@ -4,7 +4,10 @@
 use crate::code::Code;
 use moonrest_core::zone::dict::Dict;
 use moonrest_http::prelude::*;
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
 /// What belongs to the whole `http` block.
 #[derive(Default)]
@@ -196,7 +199,15 @@ impl Loc {
 
     /// The settings in force where the request is.
     pub(crate) fn of(r: &Request) -> Option<&Self> {
-        r.loc().conf::<Self>()
+        // The module's place in the registry, the same for every location.
+        static PLACE: AtomicUsize = AtomicUsize::new(usize::MAX);
+        let confs = &r.loc().confs;
+        let known = confs.get(PLACE.load(Relaxed)).and_then(|conf| conf.downcast_ref());
+        known.or_else(|| {
+            let (place, conf) = confs.iter().enumerate().find(|(_, conf)| conf.is::<Self>())?;
+            PLACE.store(place, Relaxed);
+            conf.downcast_ref()
+        })
     }
 }
 
