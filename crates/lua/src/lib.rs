@@ -20,14 +20,14 @@ mod host;
 mod library;
 mod phase_io;
 mod regex;
+mod response_fields;
 mod scheduler;
 mod semaphore;
+mod sending;
 mod set;
 mod settings;
-mod timers;
 mod shdict;
-mod sending;
-mod response_fields;
+mod timers;
 mod vm;
 
 pub use directives::HttpLua;

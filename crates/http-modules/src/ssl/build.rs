@@ -5,6 +5,7 @@ use super::{
     dynamic::{Cache, Dynamic},
     load::{self, Loaded},
 };
+use md5::Digest;
 use moonrest_core::Env;
 use moonrest_http::{
     compile::Compiler,
@@ -12,14 +13,13 @@ use moonrest_http::{
     tls::{ServerTls, VerifyClient},
 };
 use moonrest_net::tls::{
-    certificate::{CertifiedKey, Certificates},
+    certificate::{Certificates, CertifiedKey},
     ciphers,
     rustls::{ProtocolVersion, ServerConfig, SupportedCipherSuite, crypto::SupportedKxGroup},
     server::Settings,
     ticket::{TicketKey, Ticketer},
     verify::Store,
 };
-use md5::Digest;
 
 const CIPHERS: &[u8] = b"HIGH:!aNULL:!MD5";
 /// nginx's `NGX_SSL_BUFSIZE`.
@@ -46,15 +46,11 @@ pub(super) fn server(loc: &Loc, compiler: &Compiler<'_>) -> Result<Option<Server
     }
     let env = compiler.env;
     let pairs: Vec<(&File, &File)> = certificates.iter().zip(keys).collect();
-    let dynamic = pairs
-        .iter()
-        .any(|(a, b)| a.template.as_static().is_none() || b.template.as_static().is_none());
+    let dynamic =
+        pairs.iter().any(|(a, b)| a.template.as_static().is_none() || b.template.as_static().is_none());
     let loaded = if dynamic { Vec::new() } else { load_all(&pairs, loc, env)? };
     if loc.compression == Some(true) {
-        env.warn(
-            "\"ssl_certificate_compression\" is not supported on this platform, ignored".into(),
-            None,
-        );
+        env.warn("\"ssl_certificate_compression\" is not supported on this platform, ignored".into(), None);
     }
     let (store, authorities) = trust(loc, verify, env)?;
     let context = context(certificates, &loaded, authorities.as_deref().unwrap_or_default());
@@ -122,9 +118,8 @@ fn add_certificates(store: &mut Store, name: &[u8], env: &Env<'_>) -> Result<(),
 }
 
 fn read(name: &[u8], what: &str, env: &Env<'_>) -> Result<(Vec<u8>, String), String> {
-    load::text(name, env).map_err(|(shown, why)| {
-        format!("cannot load {what} \"{shown}\": {} (SSL: {})", why.call, why.reason)
-    })
+    load::text(name, env)
+        .map_err(|(shown, why)| format!("cannot load {what} \"{shown}\": {} (SSL: {})", why.call, why.reason))
 }
 
 /// Stands for what a session was made under: certificates, and those whom clients' are asked of.
@@ -220,10 +215,9 @@ fn ticket_keys(loc: &Loc, env: &Env<'_>) -> Result<Vec<Arc<TicketKey>>, String> 
     for file in loc.ticket_keys.as_deref().unwrap_or_default() {
         let path = load::Source::path(env, &file.text);
         let shown = path.display();
-        let contents = env
-            .resources
-            .read(&path)
-            .map_err(|error| format!("open() \"{shown}\" failed ({})", moonrest_core::env::os_error(&error)))?;
+        let contents = env.resources.read(&path).map_err(|error| {
+            format!("open() \"{shown}\" failed ({})", moonrest_core::env::os_error(&error))
+        })?;
         let key = TicketKey::from_file(&contents);
         keys.push(Arc::new(key.ok_or_else(|| format!("\"{shown}\" must be 48 or 80 bytes"))?));
     }
@@ -261,9 +255,9 @@ impl Offer {
             format!("SSL_CTX_set_cipher_list(\"{list}\") failed (SSL: error:0A0000B9:SSL routines::no cipher match)")
         })?;
         let curves = String::from_utf8_lossy(loc.curves.as_deref().unwrap_or(b"auto"));
-        offer.curves(&curves, "ssl_ecdh_curve", env).map_err(|()| {
-            format!("SSL_CTX_set1_curves_list(\"{curves}\") failed (SSL:)")
-        })?;
+        offer
+            .curves(&curves, "ssl_ecdh_curve", env)
+            .map_err(|()| format!("SSL_CTX_set1_curves_list(\"{curves}\") failed (SSL:)"))?;
         Ok(offer)
     }
 
@@ -348,13 +342,22 @@ impl Offer {
             }
             "certificate" => self.certificate = Some(value.to_owned()),
             "privatekey" => self.key = Some(value.to_owned()),
-            "options" => value.split(',').try_for_each(|word| self.option(word, env).map_err(|()| bad_value()))?,
-            "signaturealgorithms" | "clientsignaturealgorithms" | "dhparameters" | "ecdhparameters"
-            | "recordpadding" | "verifymode" | "verifycafile" | "clientcafile" | "numtickets"
-            | "requestcafile" | "chaincafile" => env.warn(
-                format!("\"ssl_conf_command\": {name} is not supported, ignored"),
-                None,
-            ),
+            "options" => {
+                value.split(',').try_for_each(|word| self.option(word, env).map_err(|()| bad_value()))?
+            }
+            "signaturealgorithms"
+            | "clientsignaturealgorithms"
+            | "dhparameters"
+            | "ecdhparameters"
+            | "recordpadding"
+            | "verifymode"
+            | "verifycafile"
+            | "clientcafile"
+            | "numtickets"
+            | "requestcafile"
+            | "chaincafile" => {
+                env.warn(format!("\"ssl_conf_command\": {name} is not supported, ignored"), None)
+            }
             _ => return Err(failed("error:0A000182:SSL routines::unknown cmd name")),
         }
         Ok(())
@@ -369,10 +372,21 @@ impl Offer {
             "ServerPreference" => self.prefer_server_ciphers = on,
             "SessionTicket" => self.tickets = on,
             // As it is in any case: no compression, no renegotiation, single-use keys, no extra middleboxes' bytes.
-            "EmptyFragments" | "Bugs" | "Compression" | "NoResumptionOnRenegotiation"
-            | "NoRenegotiation" | "UnsafeLegacyServerConnect" | "UnsafeLegacyRenegotiation"
-            | "DHSingle" | "ECDHSingle" | "EncryptThenMac" | "ExtendedMasterSecret"
-            | "MiddleboxCompat" | "AntiReplay" | "PrioritizeChaCha" | "CANames" => {}
+            "EmptyFragments"
+            | "Bugs"
+            | "Compression"
+            | "NoResumptionOnRenegotiation"
+            | "NoRenegotiation"
+            | "UnsafeLegacyServerConnect"
+            | "UnsafeLegacyRenegotiation"
+            | "DHSingle"
+            | "ECDHSingle"
+            | "EncryptThenMac"
+            | "ExtendedMasterSecret"
+            | "MiddleboxCompat"
+            | "AntiReplay"
+            | "PrioritizeChaCha"
+            | "CANames" => {}
             "KTLS" | "KTLSTxZerocopySendfile" | "TxCertificateCompression" | "RxCertificateCompression" => {
                 env.warn(format!("\"ssl_conf_command\": {name} is not supported, ignored"), None);
             }

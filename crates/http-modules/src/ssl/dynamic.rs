@@ -57,9 +57,10 @@ impl load::Source for Dynamic {
 
 impl CertificateSource for Dynamic {
     fn certificates(&self, r: &RequestRef) -> Certificates {
-        let all = self.pairs.iter().map(|(certificate, key)| {
-            self.pair(&certificate.template.eval(&**r), &key.template.eval(&**r))
-        });
+        let all = self
+            .pairs
+            .iter()
+            .map(|(certificate, key)| self.pair(&certificate.template.eval(&**r), &key.template.eval(&**r)));
         let found: Result<Vec<_>, _> = all.collect();
         let found = found.map_err(|message| RequestError::Internal {
             status: 500,

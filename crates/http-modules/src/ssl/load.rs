@@ -79,8 +79,7 @@ pub(super) fn pair(
 ) -> Result<CertifiedKey, String> {
     let (chain_text, shown) =
         text(certificate, source).map_err(|(shown, why)| cannot_load("certificate", &shown, &why))?;
-    let chain =
-        certificate::chain(&chain_text).map_err(|why| cannot_load("certificate", &shown, &why))?;
+    let chain = certificate::chain(&chain_text).map_err(|why| cannot_load("certificate", &shown, &why))?;
     for (prefix, shown) in [(&b"engine:"[..], "engine:..."), (b"store:", "store:...")] {
         if key.starts_with(prefix) {
             let name = String::from_utf8_lossy(key);
@@ -93,7 +92,8 @@ pub(super) fn pair(
         text(key, source).map_err(|(shown, why)| cannot_load("certificate key", &shown, &why))?;
     let key = certificate::private_key(&key_text, passwords)
         .map_err(|why| cannot_load("certificate key", &shown, &why))?;
-    certificate::join(chain, key).map_err(|why| format!("{}(\"{shown}\") failed (SSL: {})", why.call, why.reason))
+    certificate::join(chain, key)
+        .map_err(|why| format!("{}(\"{shown}\") failed (SSL: {})", why.call, why.reason))
 }
 
 impl Loaded {

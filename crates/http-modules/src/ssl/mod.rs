@@ -40,7 +40,12 @@ impl HttpModule for Ssl {
         D::flag("ssl_prefer_server_ciphers", |loc| &mut loc.prefer_server_ciphers).within(HS),
         D::new("ssl_session_cache", HS, Arity::between(1, 2), Set::Loc(session::set_cache)),
         D::flag("ssl_session_tickets", |loc| &mut loc.tickets).within(HS),
-        D::new("ssl_session_ticket_key", HS, ONE, Set::Loc(|loc: &mut Loc, args| add(&mut loc.ticket_keys, args))),
+        D::new(
+            "ssl_session_ticket_key",
+            HS,
+            ONE,
+            Set::Loc(|loc: &mut Loc, args| add(&mut loc.ticket_keys, args)),
+        ),
         D::new("ssl_session_timeout", HS, ONE, Set::Sec(|loc: &mut Loc| &mut loc.session_timeout)),
         D::new("ssl_crl", HS, ONE, Set::Text(|loc: &mut Loc| &mut loc.crl)),
         D::flag("ssl_early_data", |loc| &mut loc.early_data).within(HS),
@@ -158,10 +163,8 @@ fn add(list: &mut Option<Vec<File>>, args: &Args<'_>) -> ConfResult {
 }
 
 fn unsupported(args: &Args<'_>) -> ConfResult {
-    args.env.warn(
-        format!("\"{}\" is not supported on this platform, ignored", args.name()),
-        Some(args.span()),
-    );
+    args.env
+        .warn(format!("\"{}\" is not supported on this platform, ignored", args.name()), Some(args.span()));
     Ok(())
 }
 
@@ -172,10 +175,8 @@ fn set_dhparam(_loc: &mut Loc, args: &Args<'_>) -> ConfResult {
         let reason = load::not_opened(&path, &error);
         return Err(Fault::message(format!("BIO_new_file(\"{}\") failed (SSL: {reason})", path.display())));
     }
-    args.env.warn(
-        "\"ssl_dhparam\" has no effect: there are no DHE ciphers here".to_owned(),
-        Some(args.span()),
-    );
+    args.env
+        .warn("\"ssl_dhparam\" has no effect: there are no DHE ciphers here".to_owned(), Some(args.span()));
     Ok(())
 }
 
@@ -187,10 +188,9 @@ fn set_protocols(loc: &mut Loc, args: &Args<'_>) -> ConfResult {
         match &*word.to_ascii_lowercase() {
             "tlsv1.2" => protocols.tls12 = true,
             "tlsv1.3" => protocols.tls13 = true,
-            "sslv2" | "sslv3" | "tlsv1" | "tlsv1.1" => args.env.warn(
-                format!("\"ssl_protocols\": {word} is not supported, ignored"),
-                Some(args.span()),
-            ),
+            "sslv2" | "sslv3" | "tlsv1" | "tlsv1.1" => args
+                .env
+                .warn(format!("\"ssl_protocols\": {word} is not supported, ignored"), Some(args.span())),
             _ => return Err(args.invalid_value(n)),
         }
         if seen.contains(&word) {

@@ -25,9 +25,7 @@ pub(super) const ALL: &[VarDef<Request>] = &[
     }),
     variable("ssl_curves", |r, out| with(r, |info| list(out, &info.groups, names::group))),
     variable("ssl_sigalg", |r, out| with(r, |info| text(out, names::scheme(info.scheme.get())))),
-    variable("ssl_sigalgs", |r, out| {
-        with(r, |info| list(out, &info.signature_schemes, names::scheme))
-    }),
+    variable("ssl_sigalgs", |r, out| with(r, |info| list(out, &info.signature_schemes, names::scheme))),
     variable("ssl_session_id", |r, out| {
         with(r, |info| {
             let id = info.session_id.get().filter(|_| info.version.get() == 0x0303);

@@ -2,10 +2,7 @@
 //! <https://github.com/openresty/lua-nginx-module#ngxrematch>
 
 use super::{ERROR, OK, WideStr, fail_into};
-use crate::{
-    host::Host,
-    regex::Template,
-};
+use crate::{host::Host, regex::Template};
 use moonrest_core::Level;
 use moonrest_luajit::{ffi_entry, raw};
 use pcre2_sys::{
@@ -138,7 +135,8 @@ impl Engine {
             // SAFETY: ours, null is allowed; nothing uses it between calls.
             unsafe {
                 pcre2_match_data_free_8(self.data);
-                self.data = pcre2_match_data_create_8(u32::try_from(groups).unwrap_or(u32::MAX), ptr::null_mut());
+                self.data =
+                    pcre2_match_data_create_8(u32::try_from(groups).unwrap_or(u32::MAX), ptr::null_mut());
             }
             self.room = groups;
         }
@@ -183,7 +181,14 @@ fn compile(pattern: &[u8], flags: c_int, options: u32) -> Result<Box<Compiled>, 
     let (mut error, mut offset) = (0, 0);
     // SAFETY: the pattern is readable for its length; the two places are ours.
     let code = unsafe {
-        pcre2_compile_8(pattern.as_ptr(), pattern.len(), options, &raw mut error, &raw mut offset, ptr::null_mut())
+        pcre2_compile_8(
+            pattern.as_ptr(),
+            pattern.len(),
+            options,
+            &raw mut error,
+            &raw mut offset,
+            ptr::null_mut(),
+        )
     };
     if code.is_null() {
         let mut message = format!("pcre2_compile() failed: {} in \"", describe(error)).into_bytes();
@@ -360,22 +365,29 @@ ffi_entry! {
 
 /// Compiles a pattern; null with a text when it is none.
 #[unsafe(no_mangle)]
-pub(crate) extern "C" fn ngx_http_lua_ffi_compile_regex(pattern: *const u8, size: usize, flags: c_int, options: c_int, errors: *mut u8, room: usize) -> *mut Regex {
+pub(crate) extern "C" fn ngx_http_lua_ffi_compile_regex(
+    pattern: *const u8,
+    size: usize,
+    flags: c_int,
+    options: c_int,
+    errors: *mut u8,
+    room: usize,
+) -> *mut Regex {
     raw::guard(ptr::null_mut(), || {
-    // SAFETY: Lua passes a string.
-    match compile(unsafe { raw::bytes(pattern, size) }, flags, options.cast_unsigned()) {
-        Ok(mut compiled) => {
-            compiled.shown.pattern = pattern;
-            Box::into_raw(compiled).cast()
+        // SAFETY: Lua passes a string.
+        match compile(unsafe { raw::bytes(pattern, size) }, flags, options.cast_unsigned()) {
+            Ok(mut compiled) => {
+                compiled.shown.pattern = pattern;
+                Box::into_raw(compiled).cast()
+            }
+            Err(mut message) => {
+                message.truncate(room.saturating_sub(1));
+                message.push(0);
+                // SAFETY: Lua passes a buffer of that size.
+                unsafe { raw::fill(errors, room, &message) };
+                ptr::null_mut()
+            }
         }
-        Err(mut message) => {
-            message.truncate(room.saturating_sub(1));
-            message.push(0);
-            // SAFETY: Lua passes a buffer of that size.
-            unsafe { raw::fill(errors, room, &message) };
-            ptr::null_mut()
-        }
-    }
     })
 }
 
@@ -383,10 +395,10 @@ pub(crate) extern "C" fn ngx_http_lua_ffi_compile_regex(pattern: *const u8, size
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn ngx_http_lua_ffi_destroy_regex(regex: *mut Regex) {
     raw::guard((), || {
-    if !regex.is_null() {
-        // SAFETY: made by `compile_regex`, and Lua passes it once.
-        drop(unsafe { Box::from_raw(regex.cast::<Compiled>()) });
-    }
+        if !regex.is_null() {
+            // SAFETY: made by `compile_regex`, and Lua passes it once.
+            drop(unsafe { Box::from_raw(regex.cast::<Compiled>()) });
+        }
     })
 }
 
@@ -394,20 +406,25 @@ pub(crate) extern "C" fn ngx_http_lua_ffi_destroy_regex(regex: *mut Regex) {
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn ngx_http_lua_ffi_create_script_engine() -> *mut ScriptEngine {
     raw::guard(ptr::null_mut(), || {
-    Box::into_raw(Box::new(ScriptEngine { subject: ptr::null(), captures: ptr::null(), groups: 0 }))
+        Box::into_raw(Box::new(ScriptEngine { subject: ptr::null(), captures: ptr::null(), groups: 0 }))
     })
 }
 
 /// Tells it of a match.
 #[unsafe(no_mangle)]
-pub(crate) extern "C" fn ngx_http_lua_ffi_init_script_engine(engine: *mut ScriptEngine, subject: *const u8, regex: *mut Regex, count: c_int) {
+pub(crate) extern "C" fn ngx_http_lua_ffi_init_script_engine(
+    engine: *mut ScriptEngine,
+    subject: *const u8,
+    regex: *mut Regex,
+    count: c_int,
+) {
     raw::guard((), || {
-    // SAFETY: made by `create_script_engine` and `compile_regex`.
-    let (engine, compiled) = unsafe { (engine.as_mut(), regex.cast::<Compiled>().as_ref()) };
-    if let (Some(engine), Some(compiled)) = (engine, compiled) {
-        let groups = usize::try_from(count).unwrap_or(0).min(compiled.groups);
-        *engine = ScriptEngine { subject, captures: compiled.shown.captures, groups };
-    }
+        // SAFETY: made by `create_script_engine` and `compile_regex`.
+        let (engine, compiled) = unsafe { (engine.as_mut(), regex.cast::<Compiled>().as_ref()) };
+        if let (Some(engine), Some(compiled)) = (engine, compiled) {
+            let groups = usize::try_from(count).unwrap_or(0).min(compiled.groups);
+            *engine = ScriptEngine { subject, captures: compiled.shown.captures, groups };
+        }
     })
 }
 
@@ -415,10 +432,10 @@ pub(crate) extern "C" fn ngx_http_lua_ffi_init_script_engine(engine: *mut Script
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn ngx_http_lua_ffi_destroy_script_engine(engine: *mut ScriptEngine) {
     raw::guard((), || {
-    if !engine.is_null() {
-        // SAFETY: made by `create_script_engine`, and Lua passes it once.
-        drop(unsafe { Box::from_raw(engine) });
-    }
+        if !engine.is_null() {
+            // SAFETY: made by `create_script_engine`, and Lua passes it once.
+            drop(unsafe { Box::from_raw(engine) });
+        }
     })
 }
 
@@ -426,13 +443,12 @@ pub(crate) extern "C" fn ngx_http_lua_ffi_destroy_script_engine(engine: *mut Scr
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn ngx_http_lua_ffi_pcre_version() -> *const c_char {
     raw::guard(ptr::null(), || {
-    thread_local! {
-        static VERSION: CString = version();
-    }
-    VERSION.with(|version| version.as_ptr())
+        thread_local! {
+            static VERSION: CString = version();
+        }
+        VERSION.with(|version| version.as_ptr())
     })
 }
-
 
 fn version() -> CString {
     let mut text = [0_u8; 64];
@@ -446,9 +462,8 @@ fn version() -> CString {
 /// where it was; the value is null or of a live expression.
 unsafe fn evaluate(engine: *const ScriptEngine, value: *const ComplexValue, see: impl FnMut(&[u8])) {
     // SAFETY: the caller's promise.
-    let (engine, template) = unsafe {
-        (engine.as_ref(), value.as_ref().and_then(|value| value.lengths.as_ref()))
-    };
+    let (engine, template) =
+        unsafe { (engine.as_ref(), value.as_ref().and_then(|value| value.lengths.as_ref())) };
     let (Some(engine), Some(template)) = (engine, template) else { return };
     let group = |n: usize| {
         if n >= engine.groups {

@@ -114,8 +114,7 @@ mod tests {
         let template = Template::parse(template.as_bytes()).unwrap().unwrap();
         let groups = [&b"whole"[..], b"one", b"two"];
         let mut out = Vec::new();
-        template
-            .eval(|n| groups.get(n).copied().unwrap_or_default(), |piece| out.extend_from_slice(piece));
+        template.eval(|n| groups.get(n).copied().unwrap_or_default(), |piece| out.extend_from_slice(piece));
         String::from_utf8(out).unwrap()
     }
 

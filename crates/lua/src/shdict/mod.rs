@@ -20,9 +20,8 @@ pub(crate) fn lua_shared_dict(main: &mut Main, args: &Args<'_>) -> ConfResult {
         return Err(Fault::message("invalid lua shared dict name \"\""));
     }
     let size = args.size(1).ok().filter(|size| *size >= MIN_SIZE);
-    let size = size.ok_or_else(|| {
-        Fault::message(format!("invalid lua shared dict size \"{}\"", args.lossy(1)))
-    })?;
+    let size =
+        size.ok_or_else(|| Fault::message(format!("invalid lua shared dict size \"{}\"", args.lossy(1))))?;
     let zones = &args.env.zones;
     if zones.get::<Dict>(&name).is_some() {
         return Err(Fault::message(format!("lua_shared_dict \"{name}\" is already defined as \"{name}\"")));
@@ -139,8 +138,7 @@ fn limited(call: &Call<'_>, default: f64) -> LuaResult<(Arc<Dict>, usize)> {
         return Err(LuaError::new(format!("expecting 1 or 2 argument(s), but saw {seen}")));
     }
     let _: moonrest_luajit::Table<'_> = call.arg(1)?;
-    let dict =
-        dict(call)?.ok_or_else(|| LuaError::new("bad user data for the ngx_shm_zone_t pointer"))?;
+    let dict = dict(call)?.ok_or_else(|| LuaError::new("bad user data for the ngx_shm_zone_t pointer"))?;
     let max: f64 = if seen == 2 { call.arg(2)? } else { default };
     Ok((dict, max as usize))
 }

@@ -114,7 +114,10 @@ pub fn chain(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, Unusable> {
         chain.push(CertificateDer::from(der.to_vec()));
     }
     if chain.is_empty() {
-        return Err(Unusable::new("PEM_read_bio_X509_AUX() failed", pem::no_start_line("TRUSTED CERTIFICATE")));
+        return Err(Unusable::new(
+            "PEM_read_bio_X509_AUX() failed",
+            pem::no_start_line("TRUSTED CERTIFICATE"),
+        ));
     }
     Ok(chain)
 }
@@ -134,10 +137,7 @@ pub fn private_key(text: &[u8], passwords: &[Vec<u8>]) -> Result<Arc<dyn Signing
 ///
 /// # Errors
 /// When they do not belong together.
-pub fn join(
-    chain: Vec<CertificateDer<'static>>,
-    key: Arc<dyn SigningKey>,
-) -> Result<CertifiedKey, Unusable> {
+pub fn join(chain: Vec<CertificateDer<'static>>, key: Arc<dyn SigningKey>) -> Result<CertifiedKey, Unusable> {
     let certificate = chain.first().and_then(|der| Certificate::from_der(der));
     let theirs = certificate.as_ref().map(Certificate::key_info);
     // Not the library's comparison, which refuses certificates of the oldest kind.

@@ -8,9 +8,7 @@ use super::{
     pool::{self, Entry, InLine, Pool, Seat},
     stream::{self, Failure, Side, Stream},
 };
-use crate::{
-    scheduler::{Item, Operation, Values},
-};
+use crate::scheduler::{Item, Operation, Values};
 use moonrest_core::{Level, env::os_error};
 use moonrest_luajit::{Call, LuaError, LuaResult, Nil, Return, Table, Value};
 use moonrest_net::{

@@ -1,11 +1,14 @@
 //! `ngx.socket.udp`. <https://github.com/openresty/lua-nginx-module#ngxsocketudp>
 
 use super::{
-    Close, Journal, Owned, connect::split_port, connection::Peer, fail, options::{self, Settings}, send::gather,
+    Close, Journal, Owned,
+    connect::split_port,
+    connection::Peer,
+    fail,
+    options::{self, Settings},
+    send::gather,
 };
-use crate::{
-    scheduler::{Item, Operation, Values},
-};
+use crate::scheduler::{Item, Operation, Values};
 use moonrest_core::{Level, env::os_error};
 use moonrest_luajit::{Borrowed, Call, LuaResult, Nil, Ref, Return, Stack, Table, Value};
 use moonrest_net::{
