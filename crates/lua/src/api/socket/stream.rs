@@ -274,6 +274,9 @@ impl Stream {
             }
         };
         match read {
+            Ok(0) if matches!(*side, Side::Raw(..)) && self.settings.get().check_abort => {
+                return Poll::Ready(Err(Failure::ClientAborted));
+            }
             Ok(0) => inbox.eof = true,
             Ok(_) => {}
             Err(error) => return Poll::Ready(Err(Failure::System(error))),
