@@ -15,7 +15,7 @@ use moonrest_net::{
     addr::Addr,
     connect::{self, Connecting, Local},
     resolver::{self, Resolver},
-    timer::Timeout,
+    timer::Timer,
 };
 use std::{future::poll_fn, io, net::SocketAddr, rc::Rc, task::Poll};
 
@@ -48,6 +48,9 @@ pub(super) fn connect(call: &mut Call<'_>) -> LuaResult<Return> {
     let stream = &handle.0;
     if !stream.owner.borrow().is_none() {
         stream.check_owner(call)?;
+    }
+    if stream.connecting.get() {
+        return fail(call, "socket busy connecting");
     }
     if let Some(busy) = stream.busy(true, true) {
         return fail(call, busy);
@@ -301,8 +304,8 @@ impl Attempt {
 
     /// Waits until the connection is there.
     async fn establish(self, mut connecting: Connecting, peer: Peer, seat: Option<Seat>) -> Values {
-        let timer = Timeout::new();
-        timer.set(self.stream.connect_timeout());
+        self.stream.dialing.set(true);
+        let timer = Timer::of(self.stream.connect_timeout());
         let made = poll_fn(|cx| match connecting.poll(cx) {
             Poll::Ready(made) => Poll::Ready(made.map_err(Failure::System)),
             Poll::Pending => timer.poll(cx).map(|()| Err(Failure::Timeout)),
@@ -333,6 +336,7 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         self.stream.connecting.set(false);
+        self.stream.dialing.set(false);
     }
 }
 
@@ -352,8 +356,7 @@ async fn finish(attempt: Attempt, plan: Plan, seat: Option<Seat>) -> Values {
 }
 
 async fn in_line(attempt: Attempt, plan: Plan, mut turn: InLine, place: String) -> Values {
-    let timer = Timeout::new();
-    timer.set(attempt.stream.connect_timeout());
+    let timer = Timer::of(attempt.stream.connect_timeout());
     let called = poll_fn(|cx| match turn.poll(cx) {
         Poll::Ready(()) => Poll::Ready(true),
         Poll::Pending => timer.poll(cx).map(|()| false),

@@ -171,8 +171,10 @@ fn read(call: &Call<'_>, stream: &Rc<Stream>, wanted: Wanted) -> LuaResult<Retur
         }
         None => {
             stream.reading.set(true);
+            stream.timers().read.set(stream.read_timeout());
+            let received = Some(stream.inbox.borrow().unread().len());
             let (stream, journal) = (Some(stream.clone()), Some(Journal::of(call)?));
-            let wait = Wait { stream, journal, reading: Some(reading), received: None };
+            let wait = Wait { stream, journal, reading: Some(reading), received };
             call.suspend(Operation::Wait(Box::pin(wait)), ())
         }
     }

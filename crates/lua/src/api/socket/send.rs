@@ -177,7 +177,7 @@ impl Stream {
         &self,
         data: &[u8],
         at: &mut usize,
-        timer: &moonrest_net::timer::Timeout,
+        timer: &moonrest_net::timer::Timer,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Failure>> {
         while let Some(rest) = data.get(*at..).filter(|rest| !rest.is_empty()) {

@@ -28,7 +28,10 @@ pub(crate) struct Stream {
     pub(super) owner: RefCell<Owner>,
     pub(super) side: RefCell<Side>,
     pub(super) inbox: RefCell<Inbox>,
+    /// A `connect` waits: for an address, for its turn, or for the connection.
     pub(super) connecting: Cell<bool>,
+    /// It waits for the connection.
+    pub(super) dialing: Cell<bool>,
     pub(super) reading: Cell<bool>,
     pub(super) writing: Cell<bool>,
     pub(super) read_closed: Cell<bool>,
@@ -136,7 +139,7 @@ impl Stream {
 
     /// What it is busy with, of the things that would be disturbed.
     pub(super) fn busy(&self, read: bool, write: bool) -> Option<&'static str> {
-        if self.connecting.get() {
+        if self.dialing.get() {
             Some("socket busy connecting")
         } else if read && self.reading.get() {
             Some("socket busy reading")
