@@ -8,14 +8,14 @@ __DATA__
 location /t {
     content_by_lua_block {
         local udp = ngx.socket.udp()
-        ngx.say(udp:setpeername("127.0.0.1", $TEST_NGINX_RAND_PORT_1))
+        ngx.say(udp:setpeername("127.0.0.1", 29871))
         ngx.say(udp:send({ "he", "llo" }))
         ngx.say(udp:receive())
         ngx.say(udp:close(), " ", udp:close())
         ngx.say(udp:send("x"))
     }
 }
---- udp_listen: $TEST_NGINX_RAND_PORT_1
+--- udp_listen: 29871
 --- udp_query: hello
 --- udp_reply: answer
 --- request
