@@ -109,7 +109,7 @@ impl Timeout {
 }
 
 /// Below this many milliseconds a timer is exact.
-const COARSE: u64 = 1_000;
+const COARSE: u64 = 128;
 
 /// A deadline as programs set it: exact to the millisecond where it is short, on the wheel where that makes no odds.
 #[derive(Default)]

@@ -46,7 +46,7 @@ pub(super) fn append(
         Value::Boolean(true) => out.extend_from_slice(b"true"),
         Value::Boolean(false) => out.extend_from_slice(b"false"),
         Value::String(text) => out.extend_from_slice(text),
-        Value::Number(number) => out.extend_from_slice(number_text(number).as_bytes()),
+        Value::Number(number) => append_number(out, number),
         Value::Light(0) => out.extend_from_slice(b"null"),
         Value::Table(table) => {
             if depth == MAX_DEPTH {
@@ -69,6 +69,16 @@ pub(super) fn append(
         other => return Err(bad(other.type_name())),
     }
     Ok(())
+}
+
+/// Appends a number as Lua writes it, whole ones without the formatting machinery.
+pub(crate) fn append_number(out: &mut Vec<u8>, number: f64) {
+    let whole = number as u64;
+    if whole as f64 == number && whole < 100_000_000_000_000 && number.is_sign_positive() {
+        moonrest_http::decimal::append(out, whole);
+    } else {
+        out.extend_from_slice(number_text(number).as_bytes());
+    }
 }
 
 /// A number as Lua writes it (`%.14g`).

@@ -8,7 +8,7 @@ use super::{
 };
 use moonrest_http::{Request, exchange::BodyRead};
 use moonrest_luajit::{Borrowed, Call, LuaResult, Nil, Ref, Return, Table, Value};
-use moonrest_net::connect::Local;
+use moonrest_net::{connect::Local, timer::Timer};
 use moonrest_sys::socket::{self, SocketOption};
 use std::{
     cell::{Cell, RefCell},
@@ -96,7 +96,7 @@ pub(super) fn make_object<'c>(
     metatable: Option<Table<'_>>,
     stream: Stream,
 ) -> LuaResult<Table<'c>> {
-    let object = call.table(TABLE_SIZE, 1)?;
+    let object = call.table(TABLE_SIZE, 0)?;
     let handle = call.userdata(Handle(Rc::new(stream)))?;
     object.set_index(call, CELL, handle)?;
     object.set_metatable(call, metatable)?;
@@ -323,12 +323,21 @@ impl Stream {
         }
     }
 
-    /// The timers of the directions.
-    pub(super) fn timers(&self) -> Timers {
+    /// The timer of the receiving direction.
+    pub(super) fn read_timer(&self) -> Rc<Timer> {
         match &*self.side.borrow() {
-            Side::Peer(connection) => connection.timers.clone(),
-            Side::Body(_, timers) | Side::Raw(_, timers) => timers.clone(),
-            Side::None => Timers::default(),
+            Side::Peer(connection) => connection.timers.read.clone(),
+            Side::Body(_, timers) | Side::Raw(_, timers) => timers.read.clone(),
+            Side::None => Rc::default(),
+        }
+    }
+
+    /// The timer of the sending direction.
+    pub(super) fn write_timer(&self) -> Rc<Timer> {
+        match &*self.side.borrow() {
+            Side::Peer(connection) => connection.timers.write.clone(),
+            Side::Body(_, timers) | Side::Raw(_, timers) => timers.write.clone(),
+            Side::None => Rc::default(),
         }
     }
 
