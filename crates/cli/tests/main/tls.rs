@@ -61,7 +61,7 @@ fn large_bodies_pass_both_ways() {
         .file("conf/a.key", own.key)
         .file("html/big", body.clone())
         .start(
-            "worker_processes 1; http { access_log off; client_max_body_size 10m; sendfile on;
+            "user root; worker_processes 1; http { access_log off; client_max_body_size 10m; sendfile on;
              server { listen {{addr}} ssl; ssl_certificate a.pem; ssl_certificate_key a.key; root html;
                       location /put { dav_methods PUT; create_full_put_path on; client_body_buffer_size 16k; } } }",
         );
@@ -199,22 +199,24 @@ fn sessions_are_gone_on_with_where_they_were_made() {
         &[("guard", &guard)],
     );
     for version in [&TLS12, &TLS13] {
-        let hello = Hello::with("a.example", &[version], None);
-        let ask = |addr| {
+        let fresh = || Hello::with("a.example", &[version], None);
+        let ask_as = |hello: &Hello, addr| {
             let mut client = hello.connect(addr);
             let text = client.get("a.example", "/").text();
             let resumed = client.connection().handshake_kind() == Some(HandshakeKind::Resumed);
             assert_eq!(resumed, text == "r");
             resumed
         };
+        let hello = fresh();
+        let ask = |addr| ask_as(&hello, addr);
         assert_eq!([ask(server.addr()), ask(server.addr())], [false, true]);
         // What was agreed on without a certificate is worth nothing where one is asked for.
         assert!(!ask(server.named_addr("second")));
         assert!(ask(server.named_addr("second")));
-        let third = server.named_addr("third");
-        assert_eq!([ask(third), ask(third)], [false, true]);
-        let fourth = server.named_addr("fourth");
-        assert_eq!([ask(fourth), ask(fourth)], [false, false]);
+        for (name, expect) in [("third", [false, true]), ("fourth", [false, false])] {
+            let (hello, addr) = (fresh(), server.named_addr(name));
+            assert_eq!([ask_as(&hello, addr), ask_as(&hello, addr)], expect, "{name}");
+        }
     }
 }
 
