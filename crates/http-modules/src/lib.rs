@@ -30,6 +30,7 @@ pub mod limit_conn;
 pub mod limit_req;
 pub mod log;
 pub mod map;
+pub mod memc;
 pub mod mirror;
 pub mod not_modified;
 pub mod proxy;
@@ -95,6 +96,7 @@ pub static MODULES: Registry = &[
     &Module::<fastcgi::FastCgi>::NEW,
     &Module::<uwsgi::Uwsgi>::NEW,
     &Module::<scgi::Scgi>::NEW,
+    &Module::<memc::Memc>::NEW,
     // variables only
     &Module::<map::Map>::NEW,
     &Module::<geo::Geo>::NEW,

@@ -1,7 +1,12 @@
 //! `http2`: what the configuration says about HTTP/2; the driver is `server/h2`.
 //! <https://nginx.org/en/docs/http/ngx_http_v2_module.html>
 
-use crate::{compile::Http, location::ServerId, module::Set, prelude::*};
+use crate::{
+    compile::Http,
+    location::{Location, ServerId},
+    module::Set,
+    prelude::*,
+};
 
 /// The module.
 pub struct Http2;
@@ -93,13 +98,22 @@ fn size(args: &Args<'_>) -> ConfResult {
 }
 
 fn replaced(args: &Args<'_>, by: &str) -> ConfResult {
-    args.env.warn(format!("the \"{}\" directive is obsolete, use the \"{by}\" directive instead", args.name()), Some(args.span()));
+    args.env.warn(
+        format!("the \"{}\" directive is obsolete, use the \"{by}\" directive instead", args.name()),
+        Some(args.span()),
+    );
     Ok(())
 }
 
 fn gone(args: &Args<'_>) -> ConfResult {
     args.env.warn(format!("the \"{}\" directive is obsolete, ignored", args.name()), Some(args.span()));
     Ok(())
+}
+
+/// Bytes of body in one frame of what a location answers.
+pub(crate) fn chunk_size(location: &Location) -> usize {
+    let chunk = location.conf::<Loc>().and_then(|loc| loc.chunk).unwrap_or(8192);
+    usize::try_from(chunk).unwrap_or(8192)
 }
 
 /// The settings of a connection: those of its server.
@@ -109,8 +123,6 @@ pub(crate) struct Settings {
     pub max_concurrent_streams: u32,
     /// Bytes of a body that may come before somebody reads it.
     pub body_preread_size: u32,
-    /// Bytes of body in one frame.
-    pub chunk_size: usize,
 }
 
 impl Settings {
@@ -121,7 +133,6 @@ impl Settings {
             enabled: loc.enabled == Some(true),
             max_concurrent_streams: small(loc.streams.unwrap_or(128)),
             body_preread_size: small(loc.preread.unwrap_or(65_536)),
-            chunk_size: usize::try_from(loc.chunk.unwrap_or(8192)).unwrap_or(8192),
         }
     }
 }

@@ -20,14 +20,15 @@ mod host;
 mod library;
 mod phase_io;
 mod regex;
+mod response_fields;
 mod scheduler;
 mod semaphore;
+mod sending;
 mod set;
 mod settings;
-mod timers;
 mod shdict;
-mod sending;
-mod response_fields;
+mod timers;
 mod vm;
+mod worker_threads;
 
 pub use directives::HttpLua;

@@ -116,9 +116,15 @@ impl Io {
         self.try_io(Interest::READABLE, |fd| moonrest_sys::socket::peek(fd, &mut [0]))
     }
 
-    /// Whether a read would give nothing, not even the end of the stream: asked of the kernel.
+    /// Whether a read would give nothing, not even the end of the stream; the event loop is told.
     pub fn peek_is_empty(&self) -> bool {
         self.try_io(Interest::READABLE, |fd| moonrest_sys::socket::peek(fd, &mut [0]))
+            .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// The same, asked of the kernel although the event loop knows of nothing.
+    pub fn is_silent(&self) -> bool {
+        self.with_fd(|fd| moonrest_sys::socket::peek(fd, &mut [0]))
             .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 

@@ -1,8 +1,7 @@
 //! A worker for one script: no master, no sockets, no pid file; it ends when the script does.
 
 use crate::{
-    configuration,
-    panics,
+    configuration, panics,
     report::Report,
     resources::Direct,
     run::Program,
@@ -34,12 +33,8 @@ pub fn run(program: &Program, text: Vec<u8>) -> i32 {
     loaded.zones.commit();
     let (sender, receiver) = mpsc::channel();
     let started = io::pipe().and_then(|(wake, writer)| {
-        let shared = Shared {
-            settings: loaded.settings,
-            http: loaded.http,
-            log: loaded.log,
-            logs: loaded.logs,
-        };
+        let shared =
+            Shared { settings: loaded.settings, http: loaded.http, log: loaded.log, logs: loaded.logs };
         let job = Job {
             generation: 0,
             id: 0,

@@ -19,6 +19,7 @@ mod process;
 mod timeouts;
 mod tls;
 mod unread;
+mod upstream;
 mod versions;
 
 use moonrest_testkit::{Response, Server, ServerBuilder, response::Context};

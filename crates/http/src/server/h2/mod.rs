@@ -100,14 +100,7 @@ pub(super) async fn serve(h1: Rc<H1>) -> After {
         }
     };
     h1.count_as(Doing::Waiting);
-    let mut driver = Driver {
-        h1: h1.clone(),
-        shared,
-        connection,
-        closing: false,
-        idle: false,
-        chunk: settings.chunk_size,
-    };
+    let mut driver = Driver { h1: h1.clone(), shared, connection, closing: false, idle: false };
     let mut stopping = Box::pin(stopping(h1.clone()));
     poll_fn(|cx| {
         if !driver.closing && stopping.as_mut().poll(cx).is_ready() {
@@ -146,8 +139,6 @@ struct Driver {
     closing: bool,
     /// Nothing is being handled, and the time for that runs.
     idle: bool,
-    /// `http2_chunk_size`
-    chunk: usize,
 }
 
 type Accepted = (::http::Request<h2::RecvStream>, server::SendResponse<Bytes>);
@@ -243,7 +234,7 @@ impl Driver {
             h1.timeout.clear();
         }
         let (parts, body) = request.into_parts();
-        let stream = Rc::new(Stream::new(h1.clone(), self.shared.clone(), respond, body, self.chunk));
+        let stream = Rc::new(Stream::new(h1.clone(), self.shared.clone(), respond, body));
         let (r, status) = intake::request(h1, &stream, &parts);
         bump(&h1.worker.counters.requests, 1);
         let core = &r.loc().core;

@@ -4,6 +4,7 @@ use super::{Shared, head};
 use crate::{
     exchange::{BodyRead, Exchange, Output},
     filter::FileRange,
+    http2,
     phase::RequestError,
     pipeline::read_range,
     request::Request,
@@ -42,7 +43,7 @@ pub(super) struct Stream {
     broken: Cell<bool>,
     sent: Cell<u64>,
     /// Bytes given to the framing at once.
-    chunk: usize,
+    chunk: Cell<usize>,
     pace: RefCell<Option<Pace>>,
     send_timeout: Cell<u64>,
     /// Made when a client is first waited for.
@@ -71,7 +72,6 @@ impl Stream {
         shared: Rc<Shared>,
         respond: SendResponse<Bytes>,
         receive: RecvStream,
-        chunk: usize,
     ) -> Self {
         let received = Cell::new(receive.is_end_stream());
         Self {
@@ -88,7 +88,7 @@ impl Stream {
             closed: Cell::new(false),
             broken: Cell::new(false),
             sent: Cell::new(0),
-            chunk,
+            chunk: Cell::new(usize::MAX),
             pace: RefCell::default(),
             send_timeout: Cell::new(60_000),
             timeouts: OnceCell::new(),
@@ -145,7 +145,7 @@ impl Stream {
             if capacity == 0 {
                 return Ok(Pumped::Blocked);
             }
-            let room = capacity.min(self.chunk).min(usize::try_from(allowance).unwrap_or(usize::MAX));
+            let room = capacity.min(self.chunk.get()).min(usize::try_from(allowance).unwrap_or(usize::MAX));
             let data = self.take(room)?;
             let count = data.len() as u64;
             let last = self.ended.get() && self.queue.borrow().is_empty() && self.trailers.borrow().is_none();
@@ -299,6 +299,7 @@ impl Exchange for Stream {
         make_location_absolute(r);
         let core = &r.loc().core;
         self.send_timeout.set(core.send_timeout);
+        self.chunk.set(http2::chunk_size(r.loc()));
         *self.pace.borrow_mut() = pace_of(r);
         let response = head::response(r);
         // About what it takes without compression; what leaves is usually less.
