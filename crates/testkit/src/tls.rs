@@ -83,7 +83,8 @@ impl Hello {
             .with_custom_certificate_verifier(Arc::new(verifier));
         let config = match shown {
             Some(shown) => {
-                let chain = vec![CertificateDer::from_pem_slice(shown.pem.as_bytes()).expect("a certificate")];
+                let chain =
+                    vec![CertificateDer::from_pem_slice(shown.pem.as_bytes()).expect("a certificate")];
                 let key = PrivateKeyDer::from_pem_slice(shown.key.as_bytes()).expect("a key");
                 builder.with_client_auth_cert(chain, key).expect("a certificate that can be shown")
             }
@@ -104,6 +105,30 @@ impl Hello {
         let config = Arc::make_mut(&mut self.config);
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         self
+    }
+
+    /// The same, ready to send data before the handshake is over.
+    #[must_use]
+    pub fn early(mut self) -> Self {
+        Arc::make_mut(&mut self.config).enable_early_data = true;
+        self
+    }
+
+    /// Connects, sending these bytes before the handshake is over; whether the server has taken them.
+    #[track_caller]
+    pub fn connect_early(&self, addr: SocketAddr, bytes: &[u8]) -> (TlsClient, bool) {
+        let mut socket = TcpStream::connect_timeout(&addr, TIMEOUT).expect("the server accepts a connection");
+        socket.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
+        let mut connection = self.connection();
+        if let Some(mut early) = connection.early_data() {
+            early.write_all(bytes).expect("room for early data");
+        }
+        while connection.is_handshaking() {
+            connection.complete_io(&mut socket).expect("a handshake");
+        }
+        let taken = connection.is_early_data_accepted();
+        let stream = StreamOwned::new(connection, socket);
+        (TlsClient { stream, received: Vec::new(), end: None }, taken)
     }
 
     /// The first bytes that a client sends.

@@ -77,8 +77,11 @@ fn large_bodies_pass_both_ways() {
 fn a_client_that_reads_slowly_gets_everything() {
     let body = vec![b'x'; 4_000_000];
     let own = Certificate::authority("a.example");
-    let server =
-        builder().file("conf/a.pem", own.pem).file("conf/a.key", own.key).file("html/big", body.clone()).start(
+    let server = builder()
+        .file("conf/a.pem", own.pem)
+        .file("conf/a.key", own.key)
+        .file("html/big", body.clone())
+        .start(
             "worker_processes 1; http { access_log off; output_buffers 2 64k; sendfile off;
              server { listen {{addr}} ssl sndbuf=16k; ssl_certificate a.pem; ssl_certificate_key a.key;
                       ssl_buffer_size 4k; root html; } }",
@@ -115,7 +118,10 @@ fn the_name_chooses_server_and_certificate() {
     assert_eq!(ask("b.example", "a.example"), ("a".into(), true));
     let refused = Hello::to("r.example").try_connect(server.addr()).unwrap_err().to_string();
     assert!(refused.contains("UnrecognisedName"), "{refused}");
-    server.wait_for_log(Level::Info, "SSL_do_handshake() failed (SSL: error:0A0000EA:SSL routines::callback failed)");
+    server.wait_for_log(
+        Level::Info,
+        "SSL_do_handshake() failed (SSL: error:0A0000EA:SSL routines::callback failed)",
+    );
 }
 
 #[test]
@@ -173,10 +179,7 @@ fn clients_certificates_are_judged_with_each_request() {
     server.wait_for_log(Level::Info, "client SSL certificate verify error: (18:self-signed certificate)");
     assert_eq!(ask("optional.example", None, "optional.example"), (200, "NONE".into()));
     assert_eq!(ask("optional.example", Some(&bad), "optional.example").0, 400);
-    assert_eq!(
-        ask("any.example", Some(&bad), "any.example"),
-        (200, "FAILED:self-signed certificate".into())
-    );
+    assert_eq!(ask("any.example", Some(&bad), "any.example"), (200, "FAILED:self-signed certificate".into()));
     assert_eq!(ask("off.example", Some(&user), "off.example"), (200, "NONE".into()));
     // Let in for one name, a client does not get at what another one guards.
     assert_eq!(ask("off.example", Some(&user), "on.example").0, 421);
@@ -218,6 +221,23 @@ fn sessions_are_gone_on_with_where_they_were_made() {
             assert_eq!([ask_as(&hello, addr), ask_as(&hello, addr)], expect, "{name}");
         }
     }
+}
+
+#[test]
+fn early_data_is_told_apart_and_taken_once() {
+    let server = serve("ssl_early_data on; location / { return 200 '$ssl_session_reused$ssl_early_data'; }");
+    let hello = Hello::with("a.example", &[&TLS13], None).early();
+    assert_eq!(hello.connect(server.addr()).get("a", "/").text(), ".");
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let (mut client, taken) = hello.connect_early(server.addr(), request);
+    assert!(taken);
+    assert_eq!(client.response().text(), "r1");
+    assert_eq!(client.get("a", "/").text(), "r");
+    // Where early data is not wanted it is thrown away, and the request comes again.
+    let server = serve("location / { return 200 '$ssl_early_data'; }");
+    let (mut client, taken) = hello.connect_early(server.addr(), request);
+    assert!(!taken);
+    assert_eq!(client.get("a", "/").text(), "");
 }
 
 #[test]
