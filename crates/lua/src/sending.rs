@@ -22,6 +22,9 @@ struct Sending {
 
 /// Why nothing more can be sent, as Lua is told.
 pub(crate) fn refused(r: &RequestRef) -> Option<&'static str> {
+    if crate::api::socket::is_raw(r) {
+        return Some("raw request socket acquired");
+    }
     if r.header_only.get() {
         return Some("header only");
     }

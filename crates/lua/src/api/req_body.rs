@@ -53,8 +53,9 @@ fn read_body(call: &mut Call<'_>) -> LuaResult<Return> {
     }
     // Files are the request's own, and gone with it.
     r.body.borrow_mut().keep_name = true;
+    let reading = body::read(&r);
     let wait = async move {
-        let Err(error) = body::read(&r).await else { return Values::default() };
+        let Err(error) = reading.await else { return Values::default() };
         let (level, message) = error.describe();
         if !message.is_empty() {
             r.log_at(level, format_args!("{message}"));
