@@ -61,6 +61,7 @@ use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
 /// preaccess, access, precontent, content; within a phase in order of execution. Filters order themselves.
 pub static MODULES: Registry = &[
     &Module::<HttpCore>::NEW,
+    &Module::<moonrest_http::http2::Http2>::NEW,
     // connections, before there is a request
     &Module::<ssl::Ssl>::NEW,
     // post-read: realip

@@ -40,11 +40,18 @@ pub(super) async fn handshake(h1: Rc<H1>) -> After {
     let Ok(hello) = read_hello(&h1).await else { return After::Close };
     let Some(hello) = hello else { return After::Idle(timeout) };
     let after = match agree(&h1, hello.as_deref()).await {
+        Ok(()) if speaks_http2(&h1) => return super::h2::serve(h1).await,
         Ok(()) => After::Idle(h1.default_settings().client_header_timeout),
         Err(Refused) => After::Close,
     };
     h1.timeout.clear();
     after
+}
+
+/// Whether both sides have agreed on HTTP/2.
+fn speaks_http2(h1: &H1) -> bool {
+    let info = h1.conn.tls.get();
+    info.is_some_and(|info| info.alpn.get().is_some_and(|protocol| **protocol == *b"h2"))
 }
 
 /// The connection is to be closed; the log has the reason.
