@@ -175,7 +175,7 @@ async fn post_action(r: &RequestRef) {
     // The client has its answer; what the action answers goes nowhere.
     let named = target.starts_with(b"@");
     let uri = if named { r.uri().clone() } else { target.clone() };
-    let Ok(child) = crate::subrequest::background(r, &uri) else { return };
+    let Ok(child) = crate::subrequest::detached(r, &uri) else { return };
     if named {
         child.redirect_to_named(&target);
     }

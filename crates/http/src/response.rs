@@ -229,6 +229,7 @@ impl HeadersOut {
     /// Parts can no longer be answered (`ngx_http_clear_accept_ranges`).
     pub fn clear_accept_ranges(&mut self) {
         self.allow_ranges = false;
+        self.remove(b"Accept-Ranges");
     }
 
     /// The body changed, so `Last-Modified` no longer holds.

@@ -18,6 +18,7 @@ mod pipelining;
 mod process;
 mod timeouts;
 mod unread;
+mod upstream;
 mod versions;
 
 use moonrest_testkit::{Response, Server, ServerBuilder, response::Context};

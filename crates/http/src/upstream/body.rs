@@ -80,7 +80,7 @@ impl Run {
                 )))
             }
             Poll::Ready(Ok(n)) => {
-                conn.timeout.set(self.conf.read_timeout);
+                conn.timeout.clear();
                 self.states.with(|attempt| {
                     attempt.bytes_received += n as u64;
                     attempt.response_length += n as u64;
@@ -97,11 +97,23 @@ impl Run {
                 let reason = moonrest_core::env::os_error(&error);
                 Poll::Ready(Err(Broken::Log(Level::Error, format!("recv() failed ({reason})"))))
             }
+            // Only the time counts in which we wait for the upstream, not that in which the client lets it wait.
+            Poll::Pending if !conn.timeout.is_armed() => {
+                conn.timeout.set(self.conf.read_timeout);
+                conn.timeout.poll(cx).map(|()| Ok(false))
+            }
             Poll::Pending if conn.timeout.poll(cx).is_ready() => Poll::Ready(Err(Broken::Log(
                 Level::Error,
                 "upstream timed out (110: Connection timed out)".to_owned(),
             ))),
             Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Nothing is read for a while, for reasons of our own.
+    pub(super) fn pause(&self) {
+        if let Some(conn) = &self.conn {
+            conn.timeout.clear();
         }
     }
 

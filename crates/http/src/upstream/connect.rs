@@ -4,7 +4,7 @@ use super::Conf;
 use moonrest_core::Level;
 use moonrest_net::{addr::Addr, io::Io, timer::Timeout};
 use moonrest_sys::{socket, time::monotonic_coarse_ms};
-use std::{io, net::SocketAddr, os::unix::ffi::OsStrExt, path::Path, rc::Rc};
+use std::{io, net::SocketAddr, os::unix::ffi::OsStrExt, path::Path};
 use tokio::net::{TcpSocket, UnixStream};
 
 /// A connection to a peer, new or used before.
@@ -48,13 +48,13 @@ impl Conn {
 
 /// Connects to `addr`, from `local` if given.
 pub(super) async fn connect(
-    conf: &Rc<Options>,
+    options: &Options,
     addr: &Addr,
     local: Option<SocketAddr>,
 ) -> Result<Box<Conn>, ConnectError> {
     match addr {
         Addr::Inet(addr) => {
-            let socket = open(conf, *addr, local)?;
+            let socket = open(options, *addr, local)?;
             let stream = socket.connect(*addr).await.map_err(|error| refused(&Addr::Inet(*addr), &error))?;
             // What is written is complete: nothing is gained by holding back the end of a request.
             let _ = stream.set_nodelay(true);

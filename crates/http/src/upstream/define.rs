@@ -6,7 +6,7 @@ use moonrest_core::{
     ConfResult, ConfigError, Contexts, Fault, Span, Template,
     upstream::{Method, Peer, Peers, Server, Supports, Target, Url},
 };
-use moonrest_net::resolver;
+use moonrest_net::{addr::Addr, resolver};
 use std::sync::Arc;
 
 /// An upstream's number in its generation.
@@ -43,6 +43,7 @@ pub struct Definition {
     pub resolver: Option<(Arc<resolver::Settings>, u64)>,
     /// `resolver` and `resolver_timeout` of this block.
     pub own_resolver: (Option<Arc<resolver::Settings>>, Option<u64>),
+    state: Option<Arc<StateZone>>,
     /// Ready when the configuration is complete.
     pub peers: Option<Arc<Peers>>,
 }
@@ -84,6 +85,7 @@ impl Definition {
             sticky: None,
             resolver: None,
             own_resolver: (None, None),
+            state: None,
             peers: None,
         }
     }
@@ -96,6 +98,13 @@ impl Definition {
         self.method = Some(method);
         self.key = key;
         self.supports = Supports { weight: true, backup };
+    }
+
+    /// The generation has taken over.
+    pub(super) fn begin(&self) {
+        if let (Some(state), Some(peers)) = (&self.state, &self.peers) {
+            state.adopt(peers);
+        }
     }
 
     fn error(&self, message: &str) -> Fault {
@@ -244,8 +253,11 @@ impl Definition {
             return Err(self.error("no servers"));
         }
         let method = self.method.unwrap_or_default();
+        let zone = self.zone.as_ref().and_then(|zone| cx.env.zones.get::<StateZone>(zone));
         let mut peers = Vec::new();
         for server in &self.servers {
+            let resolved = zone.iter().flat_map(|zone| zone.resolved(&self.name, server));
+            peers.extend(resolved.map(|peer| Arc::new(peer.with_sid(super::sticky::address_sid))));
             let server = Arc::new(server.clone());
             let addresses = server.addresses().map_err(Fault::from)?;
             peers.extend(
@@ -262,10 +274,43 @@ impl Definition {
         }
         let peers = Arc::new(Peers::new(self.name.clone(), method, peers));
         self.peers = Some(peers);
+        self.state = zone;
         Ok(())
     }
 }
 
-/// Stands for the memory of upstreams' state in the list of zones.
+/// The memory of upstreams' state in the list of zones: what the running generation knows, for the next one.
 #[derive(Default)]
-pub struct StateZone;
+pub struct StateZone(parking_lot::Mutex<Vec<Arc<Peers>>>);
+
+impl StateZone {
+    /// These peers are in use now.
+    pub(super) fn adopt(&self, peers: &Arc<Peers>) {
+        let mut known = self.0.lock();
+        known.retain(|known| known.name != peers.name);
+        known.push(peers.clone());
+    }
+
+    /// Addresses that names of servers were last resolved to.
+    fn resolved(&self, upstream: &[u8], server: &Server) -> Vec<Peer> {
+        let Target::Resolve { host, port, service } = &server.target else { return Vec::new() };
+        let known = self.0.lock();
+        let Some(peers) = known.iter().find(|known| *known.name == *upstream) else { return Vec::new() };
+        let same = |peer: &&Arc<Peer>| match &peer.server.target {
+            Target::Resolve { host: known, service: of, .. } => known == host && of == service,
+            _ => false,
+        };
+        let set = peers.set();
+        let renewed = set.all().filter(same).map(|peer| match (&peer.addr, service) {
+            (Addr::Inet(addr), None) => {
+                let addr = Addr::Inet(std::net::SocketAddr::new(addr.ip(), *port));
+                Peer::new(addr, Arc::new(server.clone()))
+            }
+            (addr, _) => {
+                let (weight, backup) = (peer.server.weight, peer.server.backup);
+                Peer::new(addr.clone(), Arc::new(Server { weight, backup, ..server.clone() }))
+            }
+        });
+        renewed.collect()
+    }
+}

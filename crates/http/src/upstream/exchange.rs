@@ -3,7 +3,7 @@
 
 use super::{
     conf::mask,
-    protocol::{Framing, HeadStep},
+    protocol::{Framing, HeadStep, Protocol},
     run::{Failure, Run, Source},
 };
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
     exchange::BodyRead,
     filter::{FileRange, OpenFile},
     phase::RequestError,
+    server::Queue,
 };
 use bytes::Bytes;
 use moonrest_core::Level;
@@ -20,6 +21,9 @@ use std::{
     rc::Rc,
     task::{Context, Poll},
 };
+
+/// Bytes of the client's body that are passed on together.
+const STREAM_STEP: usize = 64 * 1024;
 
 /// Interim answers that may come before the real one.
 const MAX_INTERIM: u32 = 100;
@@ -92,16 +96,10 @@ impl Run {
         self.queue.clear();
         self.queue.push_slice(&self.states.request.borrow());
         match &self.source {
-            Source::None | Source::Stream { .. } => {}
+            Source::None => {}
+            Source::Stream { early, .. } => push_body(&mut *self.protocol, &mut self.queue, early),
             Source::Memory(pieces) => {
-                let total = pieces.iter().map(|piece| piece.len() as u64).sum();
-                if total > 0 {
-                    self.protocol.open_body(total, self.queue.scratch());
-                    self.queue.settle();
-                    pieces.iter().for_each(|piece| self.queue.push_bytes(piece.clone()));
-                    self.protocol.close_body(self.queue.scratch());
-                    self.queue.settle();
-                }
+                push_body(&mut *self.protocol, &mut self.queue, pieces);
                 self.protocol.end_body(self.queue.scratch());
                 self.queue.settle();
             }
@@ -151,6 +149,7 @@ impl Run {
                 Poll::Ready(Err(Failure::Next(mask::ERROR)))
             }
             Poll::Pending if conn.timeout.poll(cx).is_ready() => {
+                self.act(if self.sent_all { READING_HEAD } else { SENDING });
                 Poll::Ready(Err(Failure::Next(mask::TIMEOUT)))
             }
             Poll::Pending => self.poll_gone(cx).map(|error| Err(Failure::Fatal(error))),
@@ -203,7 +202,7 @@ impl Run {
             }
             return Poll::Ready(Ok(false));
         }
-        if let Source::Stream { ended: false } = self.source {
+        if let Source::Stream { ended: false, .. } = self.source {
             conn.timeout.clear();
             return self.poll_stream(cx);
         }
@@ -212,34 +211,40 @@ impl Run {
         Poll::Ready(Ok(false))
     }
 
-    /// Takes more of the client's body.
+    /// Takes what there is of the client's body.
     fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Failure>> {
         let r = self.r.clone();
-        match r.exchange.poll_body(&r, cx) {
-            Poll::Pending => Poll::Ready(Ok(false)),
-            Poll::Ready(Ok(BodyRead::Data(data))) => {
-                let received = {
-                    let mut body = r.body.borrow_mut();
-                    body.received += data.len() as u64;
-                    body.received
-                };
-                crate::body::check_size(&r, received).map_err(Failure::Fatal)?;
-                self.protocol.open_body(data.len() as u64, self.queue.scratch());
-                self.queue.settle();
-                self.queue.push_bytes(data);
-                self.protocol.close_body(self.queue.scratch());
-                self.queue.settle();
-                Poll::Ready(Ok(true))
+        let (mut pieces, mut len, mut end) = (Vec::new(), 0, false);
+        while len < STREAM_STEP {
+            match r.exchange.poll_body(&r, cx) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(BodyRead::Data(data))) => {
+                    len += data.len();
+                    pieces.push(data);
+                }
+                Poll::Ready(Ok(BodyRead::End)) => {
+                    end = true;
+                    break;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Failure::Fatal(error))),
             }
-            Poll::Ready(Ok(BodyRead::End)) => {
-                self.source = Source::Stream { ended: true };
-                r.body.borrow_mut().state = BodyState::Complete;
-                self.protocol.end_body(self.queue.scratch());
-                self.queue.settle();
-                Poll::Ready(Ok(true))
-            }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(Failure::Fatal(error))),
         }
+        let received = {
+            let mut body = r.body.borrow_mut();
+            body.received += len as u64;
+            body.received
+        };
+        crate::body::check_size(&r, received).map_err(Failure::Fatal)?;
+        push_body(&mut *self.protocol, &mut self.queue, &pieces);
+        if end {
+            if let Source::Stream { ended, .. } = &mut self.source {
+                *ended = true;
+            }
+            r.body.borrow_mut().state = BodyState::Complete;
+            self.protocol.end_body(self.queue.scratch());
+            self.queue.settle();
+        }
+        Poll::Ready(Ok(end || len > 0))
     }
 
     /// Ready when the client has gone, and that ends the request.
@@ -258,4 +263,17 @@ impl Run {
             RequestError::Gone { status: 499, message: "".into() }
         })
     }
+}
+
+/// Queues a part of the request's body.
+fn push_body(protocol: &mut dyn Protocol, queue: &mut Queue, pieces: &[Bytes]) {
+    let len: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
+    if len == 0 {
+        return;
+    }
+    protocol.open_body(len, queue.scratch());
+    queue.settle();
+    pieces.iter().for_each(|piece| queue.push_bytes(piece.clone()));
+    protocol.close_body(queue.scratch());
+    queue.settle();
 }

@@ -59,9 +59,7 @@ impl Run {
         self.act("reading upstream");
         let received = self.rest.len() as u64;
         self.states.with(|attempt| attempt.response_length = received);
-        if let Some(conn) = &self.conn {
-            conn.timeout.set(self.conf.read_timeout);
-        }
+        self.pause();
         let result = if buffering { self.pipe().await } else { self.pass().await };
         if let Err(error) = result {
             if !matches!(error, RequestError::Gone { .. }) {

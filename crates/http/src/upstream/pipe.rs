@@ -182,7 +182,10 @@ impl Run {
             return match self.spill(pipe) {
                 Ok(true) => Poll::Ready(()),
                 // No room: the upstream waits for the client.
-                Ok(false) => Poll::Pending,
+                Ok(false) => {
+                    self.pause();
+                    Poll::Pending
+                }
                 Err(message) => {
                     self.break_off(pipe, Broken::Log(Level::Crit, message));
                     Poll::Ready(())
@@ -190,7 +193,10 @@ impl Run {
             };
         }
         let room = usize::try_from(self.conf.buffers - pipe.memory).unwrap_or(usize::MAX);
-        let Some(room) = poll_rate(&mut pipe.rate, room, cx) else { return Poll::Pending };
+        let Some(room) = poll_rate(&mut pipe.rate, room, cx) else {
+            self.pause();
+            return Poll::Pending;
+        };
         let before = self.rest.len();
         match self.poll_more(room, cx) {
             Poll::Pending => Poll::Pending,

@@ -36,7 +36,8 @@ impl Pool {
                 continue;
             }
             let Some(mut entry) = idle.remove(at) else { break };
-            if is_quiet(&entry.conn, &mut Context::from_waker(Waker::noop())) {
+            // The kernel may know of bytes that the event loop has not seen yet.
+            if entry.conn.io.is_silent() {
                 entry.conn.timeout.clear();
                 entry.conn.reused = true;
                 return Some(entry.conn);

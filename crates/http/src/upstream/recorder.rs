@@ -60,7 +60,10 @@ impl Recorder for Storing {
     }
 
     fn complete(mut self: Box<Self>, r: &Request, answer: &Answer) {
-        if answer.head.status != 200 {
+        let announced = answer.head.fields.value(Known::ContentLength, &answer.block);
+        let announced = announced.and_then(moonrest_proto::http1::framing::parse_length);
+        // The answer to HEAD has no body to store.
+        if answer.head.status != 200 || announced.is_some_and(|length| length != self.len) {
             return;
         }
         self.open(r);

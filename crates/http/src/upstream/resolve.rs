@@ -31,6 +31,7 @@ pub fn start(main: &Arc<Main>, worker: &Worker) {
         return;
     }
     for definition in &main.definitions {
+        definition.begin();
         if !definition.resolves() {
             continue;
         }

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     body::{self, BodyFile, BodyState},
+    exchange::BodyRead,
     phase::{Flow, RequestError},
     request::{Request, RequestRef},
     server::Queue,
@@ -23,7 +24,14 @@ use moonrest_core::{
 use moonrest_net::addr::Addr;
 use moonrest_proto::http1::{Body, Method};
 use moonrest_sys::time::monotonic_coarse_ms;
-use std::{future::poll_fn, io, net::SocketAddr, rc::Rc, sync::Arc, task::Poll};
+use std::{
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
 
 /// What a module wants asked.
 pub struct Job {
@@ -62,8 +70,9 @@ pub(super) enum Source {
     None,
     Memory(Vec<Bytes>),
     File(Rc<BodyFile>),
-    /// It is passed on while the client sends it.
+    /// It is passed on while the client sends it; what was there at the beginning is passed on first.
     Stream {
+        early: Vec<Bytes>,
         ended: bool,
     },
 }
@@ -108,13 +117,12 @@ pub async fn run(r: RequestRef, job: Job) -> Result<Flow, RequestError> {
     let Job { conf, destination, mut protocol, pass_body, stream_body } = job;
     let stream =
         stream_body && pass_body && !conf.request_buffering && r.has_unread_body() && !r.is_subrequest();
-    let source = if stream {
-        r.exchange.expect_continue(&r)?;
-        r.body.borrow_mut().state = BodyState::Streamed;
-        Source::Stream { ended: false }
-    } else {
-        body::read(&r).await?;
-        if pass_body { buffered(&r) } else { Source::None }
+    let source = match stream {
+        true => begin_stream(&r)?,
+        false => {
+            body::read(&r).await?;
+            if pass_body { buffered(&r) } else { Source::None }
+        }
     };
     let states = r.lasting_ctx::<States>();
     states.begin(protocol.scheme());
@@ -156,6 +164,37 @@ pub async fn run(r: RequestRef, job: Job) -> Result<Flow, RequestError> {
     };
     run.end();
     result
+}
+
+/// Takes what has come of a body that is to be passed on while it comes. If that is all of it, it is as if it had been
+/// buffered.
+fn begin_stream(r: &Request) -> Result<Source, RequestError> {
+    r.exchange.expect_continue(r)?;
+    r.body.borrow_mut().state = BodyState::Streamed;
+    let room = r.loc().core.client_body_buffer_size;
+    let mut cx = Context::from_waker(Waker::noop());
+    let (mut early, mut len) = (Vec::new(), 0);
+    while len < room {
+        match r.exchange.poll_body(r, &mut cx) {
+            Poll::Pending => break,
+            Poll::Ready(read) => match read? {
+                BodyRead::Data(data) => {
+                    len += data.len() as u64;
+                    r.body.borrow_mut().received = len;
+                    body::check_size(r, len)?;
+                    early.push(data);
+                }
+                BodyRead::End => {
+                    let mut body = r.body.borrow_mut();
+                    body.state = BodyState::Complete;
+                    body.memory_len = len;
+                    body.memory.clone_from(&early);
+                    return Ok(if early.is_empty() { Source::None } else { Source::Memory(early) });
+                }
+            },
+        }
+    }
+    Ok(Source::Stream { early, ended: false })
 }
 
 /// The body as it was read.
@@ -302,6 +341,7 @@ impl Run {
     /// Chooses a peer, connects, sends the request and reads the answer's head.
     async fn attempt(&mut self) -> Result<Framing, Failure> {
         self.act("connecting to upstream");
+        self.sent = false;
         self.note_response_time();
         self.started = monotonic_coarse_ms();
         self.states.attempts.borrow_mut().push(Attempt::default());
@@ -358,7 +398,7 @@ impl Run {
     }
 
     async fn connect(&self, addr: &Addr) -> Result<Box<Conn>, Failure> {
-        let options = Rc::new(Options::new(&self.conf));
+        let options = Options::new(&self.conf);
         let timeout = moonrest_net::timer::Timeout::new();
         timeout.set(self.conf.connect_timeout);
         let mut connecting = std::pin::pin!(connect::connect(&options, addr, self.bind));

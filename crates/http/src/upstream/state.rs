@@ -71,6 +71,9 @@ impl States {
         if !attempts.is_empty() {
             attempts.push(Attempt::default());
         }
+        let mut answer = self.answer.borrow_mut();
+        answer.head.reset();
+        answer.trailers.clear();
         let mut known = self.scheme.borrow_mut();
         known.clear();
         known.extend_from_slice(scheme);

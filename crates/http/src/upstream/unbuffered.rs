@@ -22,6 +22,7 @@ impl Run {
                 Ok(Decoded::Need) => {
                     self.put(Piece::Flush).await?;
                     self.act("sending to client");
+                    self.pause();
                     r.drained(0).await?;
                     self.act("reading upstream");
                     let room = self.conf.buffer_size;
