@@ -16,7 +16,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     rc::Rc,
 };
-use tokio::io::unix::AsyncFd;
+use tokio::{io::unix::AsyncFd, sync::Notify};
 
 /// A program, running or ended.
 pub(crate) struct Program {
@@ -79,7 +79,12 @@ impl Program {
         Ok(Rc::new(Self {
             pid,
             child,
-            stdin: Input { fd: RefCell::new(stdin), busy: Cell::new(false), result: RefCell::default() },
+            stdin: Input {
+                fd: RefCell::new(stdin),
+                shut: Notify::new(),
+                busy: Cell::new(false),
+                result: RefCell::default(),
+            },
             stdout: Output::new(stdout, buffer),
             stderr: if wanted.merge_stderr { None } else { Some(Output::new(stderr, buffer)) },
             ended: Cell::new(ended),
@@ -257,6 +262,13 @@ async fn within<T>(ms: u64, wait: impl Future<Output = T>) -> Option<T> {
     }
 }
 
+/// Ready when our end was closed, perhaps before this was asked first.
+async fn shut(fd: &RefCell<Option<Fd>>, told: &Notify) {
+    if fd.borrow().is_some() {
+        told.notified().await;
+    }
+}
+
 /// Says that something is under way, until it is dropped.
 struct Busy {
     program: Rc<Program>,
@@ -281,6 +293,7 @@ type Fd = Rc<AsyncFd<OwnedFd>>;
 /// Where a program reads.
 pub(crate) struct Input {
     fd: RefCell<Option<Fd>>,
+    shut: Notify,
     busy: Cell<bool>,
     result: RefCell<Option<Result<usize, Refusal>>>,
 }
@@ -288,6 +301,7 @@ pub(crate) struct Input {
 impl Input {
     pub(crate) fn close(&self) {
         self.fd.take();
+        self.shut.notify_waiters();
     }
 
     /// What the last write that had to wait came to.
@@ -342,10 +356,14 @@ pub(crate) fn write(
             }
             Ok::<_, io::Error>(())
         };
-        let result = match within(ms, all).await {
-            Some(Ok(())) => Ok(len),
-            Some(Err(error)) => Err(write_error(&error)),
-            None => Err(refusal("timeout")),
+        let result = tokio::select! {
+            biased;
+            () = shut(&program.stdin.fd, &program.stdin.shut) => Err(refusal("aborted")),
+            written = within(ms, all) => match written {
+                Some(Ok(())) => Ok(len),
+                Some(Err(error)) => Err(write_error(&error)),
+                None => Err(refusal("timeout")),
+            }
         };
         *program.stdin.result.borrow_mut() = Some(result);
         Values::default()
@@ -362,6 +380,7 @@ fn write_error(error: &io::Error) -> Refusal {
 /// Where a program writes.
 pub(crate) struct Output {
     fd: RefCell<Option<Fd>>,
+    shut: Notify,
     busy: Cell<bool>,
     eof: Cell<bool>,
     /// Bytes that were read and nobody has asked for.
@@ -430,20 +449,22 @@ impl Amount {
 }
 
 impl Output {
+    pub(crate) fn close(&self) {
+        self.fd.take();
+        self.shut.notify_waiters();
+    }
+
     fn new(fd: Option<Fd>, step: usize) -> Self {
         Self {
             // What was never opened has ended.
             eof: Cell::new(fd.is_none()),
             fd: RefCell::new(fd),
+            shut: Notify::new(),
             busy: Cell::new(false),
             buffer: RefCell::default(),
             step: step.clamp(1, 1 << 20),
             result: RefCell::default(),
         }
-    }
-
-    pub(crate) fn close(&self) {
-        self.fd.take();
     }
 
     /// Keeps the result of a read that did not fit.
@@ -535,10 +556,14 @@ pub(crate) fn read(
                 }
             }
         };
-        let error = match within(ms, all).await {
-            Some(Ok(error)) => error,
-            Some(Err(error)) => Some(moonrest_core::env::os_error(&error)),
-            None => Some(refusal("timeout")),
+        let error = tokio::select! {
+            biased;
+            () = shut(&output.fd, &output.shut) => Some(refusal("aborted")),
+            read = within(ms, all) => match read {
+                Some(Ok(error)) => error,
+                Some(Err(error)) => Some(moonrest_core::env::os_error(&error)),
+                None => Some(refusal("timeout")),
+            }
         };
         output.keep(Read { data, error });
         Values::default()
