@@ -73,13 +73,16 @@ end
 
 local function load_all(script)
     local chunks = {}
+    local function take(chunk, err)
+        chunks[#chunks + 1] = chunk or fail(err)
+    end
     for _, code in ipairs(script.inline) do
-        chunks[#chunks + 1] = assert(loadstring(code, "=(command line -e)"))
+        take(loadstring(code, "=(command line -e)"))
     end
     if script.stdin then
-        chunks[#chunks + 1] = assert(loadstring((io.read("*a"):gsub("^#[^\n]*", "")), "=stdin"))
+        take(loadstring((io.read("*a"):gsub("^#[^\n]*", "")), "=stdin"))
     elseif script.file then
-        chunks[#chunks + 1] = assert(loadfile(script.file))
+        take(loadfile(script.file))
     end
     return chunks
 end
@@ -87,11 +90,7 @@ end
 -- Runs scripts to their end; then the process ends as soon as no timer runs any more.
 function _M.run(script)
     arg = script.arg
-    local ok, chunks = pcall(load_all, script)
-    if not ok then
-        fail(chunks)
-    end
-    for _, chunk in ipairs(chunks) do
+    for _, chunk in ipairs(load_all(script)) do
         local fine = xpcall(chunk, function(err)
             -- Neither this function nor what raised the error belongs to the script.
             fail(debug.traceback(err, 2))

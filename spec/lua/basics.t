@@ -126,10 +126,12 @@ GET /t
 --- response_body
 hi
 
-=== TEST 12: a syntax error is found when the configuration is read
+=== TEST 12: code with a syntax error answers 500
 --- config
 location /t { content_by_lua_block { return + } }
---- must_die
+--- request
+GET /t
+--- error_code: 500
 --- error_log
 failed to load inlined Lua code: content_by_lua(nginx.conf:
 

@@ -37,6 +37,12 @@ impl MatchFailure {
     }
 }
 
+/// How often a match may go back at one place of its subject before it counts as failed. PCRE2 has ten million by itself,
+/// with which patterns like `(a+)+$` keep a worker busy for a minute, given the right URI; with this it is below a second.
+/// A pattern may begin with a limit of its own, `(*LIMIT_MATCH=1000000)`.
+const MATCH_LIMIT: u32 = 100_000;
+const OWN_LIMIT: &str = "(*LIMIT_MATCH=";
+
 impl Regex {
     /// Compiles `pattern`; `caseless` is `~*`.
     ///
@@ -45,11 +51,15 @@ impl Regex {
     pub fn new(pattern: &[u8], caseless: bool) -> ConfResult<Self> {
         let text = std::str::from_utf8(pattern)
             .map_err(|_| Fault::message("the regular expression is not valid UTF-8"))?;
+        let limit = match text.starts_with(OWN_LIMIT) {
+            true => String::new(),
+            false => format!("{OWN_LIMIT}{MATCH_LIMIT})"),
+        };
         let inner = pcre2::bytes::RegexBuilder::new()
             .caseless(caseless)
             .jit_if_available(true)
-            .build(text)
-            .map_err(|error| Fault::message(describe(text, &error)))?;
+            .build(&format!("{limit}{text}"))
+            .map_err(|error| Fault::message(describe(text, limit.len(), &error)))?;
         let names = inner
             .capture_names()
             .iter()
@@ -121,8 +131,9 @@ fn engine_text(error: &pcre2::Error) -> String {
     shown.rsplit_once(": ").map_or_else(|| shown.clone(), |(_, text)| text.to_owned())
 }
 
-fn describe(pattern: &str, error: &pcre2::Error) -> String {
-    match error.offset() {
+/// `before`: bytes that the engine saw in front of the pattern.
+fn describe(pattern: &str, before: usize, error: &pcre2::Error) -> String {
+    match error.offset().map(|offset| offset.saturating_sub(before)) {
         Some(offset) if offset < pattern.len() => {
             let rest = pattern.get(offset..).unwrap_or_default();
             format!("pcre2_compile() failed: {} in \"{pattern}\" at \"{rest}\"", engine_text(error))
@@ -134,6 +145,31 @@ fn describe(pattern: &str, error: &pcre2::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_pattern_is_said_with_its_place() {
+        let check = |pattern: &[u8], expect: &str| match Regex::new(pattern, false) {
+            Err(Fault::Message(text)) => assert_eq!(text, format!("pcre2_compile() failed: {expect}")),
+            other => panic!("{other:?}"),
+        };
+        check(b"a(b", r#"missing closing parenthesis in "a(b""#);
+        check(b"a)b", r#"unmatched closing parenthesis in "a)b" at ")b""#);
+    }
+
+    #[test]
+    fn hostile_subjects_do_not_take_long() {
+        let subject = format!("{}!", "a".repeat(16)).repeat(480);
+        let started = std::time::Instant::now();
+        let regex = Regex::new(br"(a+)+$", false).unwrap();
+        let found = regex.try_captures(subject.as_bytes(), &mut Groups::new());
+        assert!(found != Ok(true) && started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
+        assert!(regex.try_is_match("a".repeat(40).as_bytes()).is_ok());
+        let patient = Regex::new(br"(*LIMIT_MATCH=9000000)^(a+)+$", false).unwrap();
+        let subject = format!("{}!", "a".repeat(20));
+        assert_eq!(patient.try_is_match(subject.as_bytes()), Ok(false));
+        let hasty = Regex::new(br"^(a+)+$", false).unwrap();
+        assert_eq!(hasty.try_is_match(subject.as_bytes()), Err(MatchFailure(-47)));
+    }
 
     #[test]
     fn an_endless_search_is_a_failure_and_not_a_mismatch() {

@@ -30,6 +30,7 @@ pub mod limit_conn;
 pub mod limit_req;
 pub mod log;
 pub mod map;
+pub mod memc;
 pub mod mirror;
 pub mod not_modified;
 pub mod proxy;
@@ -60,6 +61,7 @@ use moonrest_http::{compile::Registry, core::HttpCore, module::Module};
 /// preaccess, access, precontent, content; within a phase in order of execution. Filters order themselves.
 pub static MODULES: Registry = &[
     &Module::<HttpCore>::NEW,
+    &Module::<moonrest_http::http2::Http2>::NEW,
     // connections, before there is a request
     &Module::<ssl::Ssl>::NEW,
     // post-read: realip
@@ -94,6 +96,7 @@ pub static MODULES: Registry = &[
     &Module::<fastcgi::FastCgi>::NEW,
     &Module::<uwsgi::Uwsgi>::NEW,
     &Module::<scgi::Scgi>::NEW,
+    &Module::<memc::Memc>::NEW,
     // variables only
     &Module::<map::Map>::NEW,
     &Module::<geo::Geo>::NEW,

@@ -15,6 +15,7 @@ pub mod entity;
 pub mod exchange;
 pub mod filter;
 pub mod gzip;
+pub mod http2;
 pub mod listen;
 pub mod location;
 pub mod module;

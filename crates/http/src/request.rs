@@ -396,7 +396,7 @@ impl Request {
         crate::context::log_nameless(self, message);
     }
 
-    /// Sleeps, failing when the client leaves meanwhile.
+    /// Sleeps, failing when the client leaves meanwhile. In a subrequest that is for the main request to notice.
     ///
     /// # Errors
     /// [`RequestError::client_gone`].
@@ -410,6 +410,9 @@ impl Request {
             std::future::poll_fn(|cx| {
                 if sleep.as_mut().poll(cx).is_ready() {
                     return std::task::Poll::Ready(Ok(crate::phase::Flow::Next));
+                }
+                if r.is_subrequest() {
+                    return std::task::Poll::Pending;
                 }
                 r.exchange.poll_closed(cx).map(|()| Err(RequestError::client_gone()))
             })

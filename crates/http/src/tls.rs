@@ -6,8 +6,9 @@ use moonrest_net::tls::{
     certificate::CertifiedKey,
     rustls::{Error, ServerConfig, server::UnbufferedServerConnection},
     verify::{Failure, Store},
+    x509::Certificate,
 };
-use std::{pin::Pin, rc::Rc, sync::Arc};
+use std::{pin::Pin, sync::Arc};
 
 /// Whether clients must show a certificate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -31,10 +32,16 @@ pub trait CertificateSource: Send + Sync {
 /// Asks whether a certificate has been revoked, where that takes time. `Err` has what `$ssl_client_verify` says.
 pub trait RevocationCheck: Send + Sync {
     fn check(
-        &self,
+        self: Arc<Self>,
         r: &RequestRef,
-        chain: Rc<[Vec<u8>]>,
+        chain: Vec<Arc<Certificate>>,
     ) -> Pin<Box<dyn Future<Output = Result<(), Box<str>>>>>;
+}
+
+/// Sees to it that certificates have their issuer's word, without keeping anybody waiting.
+pub trait Stapling: Send + Sync {
+    /// A client of this connection asks for it.
+    fn asked(self: Arc<Self>, r: &RequestRef);
 }
 
 /// One server's way to begin and judge connections.
@@ -50,6 +57,7 @@ pub struct ServerTls {
     /// Where certificates come from that are not known beforehand.
     pub source: Option<Arc<dyn CertificateSource>>,
     pub revocation: Option<Arc<dyn RevocationCheck>>,
+    pub stapling: Option<Arc<dyn Stapling>>,
 }
 
 impl ServerTls {

@@ -2,6 +2,7 @@
 
 use crate::{compile::Http, request::Memory, server::Work};
 use moonrest_core::{Level, Log};
+use moonrest_net::report::Severity;
 use moonrest_sys::time;
 use std::{
     cell::{Cell, RefCell},
@@ -122,7 +123,13 @@ impl Worker {
     ) -> Rc<Self> {
         let counters = Arc::new(Counters::default());
         let journal = log.clone();
-        moonrest_net::report::set(move |line| journal.write(Level::Error, None, line));
+        moonrest_net::report::set(move |severity, line| {
+            let level = match severity {
+                Severity::Alert => Level::Alert,
+                Severity::Error => Level::Error,
+            };
+            journal.write(level, None, line);
+        });
         process.counters.lock().push(counters.clone());
         Rc::new(Self {
             id,

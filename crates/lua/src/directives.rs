@@ -8,7 +8,7 @@ use crate::{
     host::LuaPhase,
     set,
     settings::{Loc, Main, OwnContent, SSL_PROTOCOLS, place},
-    shdict, timers, vm,
+    shdict, timers, vm, worker_threads,
 };
 use moonrest_http::{phase::LocalBoxFuture, prelude::*};
 use std::rc::Rc;
@@ -136,6 +136,11 @@ impl HttpModule for HttpLua {
     type Main = Main;
     type Loc = Loc;
 
+    fn finish(main: &mut Main, cx: &moonrest_http::compile::Compiler<'_>) -> ConfResult {
+        main.thread_pools = Some(moonrest_core::thread_pool::declared(cx.env));
+        Ok(())
+    }
+
     fn attach(main: &Main, loc: &Arc<Loc>, to: &mut LocationBuilder<'_>) -> ConfResult {
         let handler = |code: &Arc<Code>, phase| LuaHandler::new(code.clone(), phase, loc);
         if let Some(code) = &loc.server_rewrite
@@ -180,6 +185,7 @@ impl HttpModule for HttpLua {
         if main.used {
             vm::start(main, worker)?;
             timers::start(main, worker);
+            worker_threads::start(main, worker);
             vm::init_worker(main, worker);
         }
         Ok(())
@@ -191,6 +197,7 @@ impl HttpModule for HttpLua {
         }
         let waits = vm::exit_worker(main, worker);
         timers::stop();
+        worker_threads::stop();
         match waits {
             Some(wait) => Some(Box::pin(async move {
                 wait.await;

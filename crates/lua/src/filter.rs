@@ -59,7 +59,7 @@ fn run(code: &Code, cached: bool, r: &RequestRef, host: &Rc<Host>) -> Result<Out
     match vm.function(code, Some(r)) {
         Ok(function) => Ok(scheduler::run(&vm, host, &function)),
         Err(error) => {
-            r.log_lines_at(Level::Error, format_args!("{}", error.message));
+            r.log_lines_at(Level::Error, format_args!("{}", error.message()));
             Err(refuse(r, 444))
         }
     }
@@ -95,6 +95,13 @@ fn header_ended(r: &RequestRef, host: &Host, outcome: &Outcome) -> Result<(), Re
     };
     let status = match (outcome, exit) {
         (Outcome::Failed(_), _) | (_, Some(Ending::Error)) => 444,
+        (_, Some(Ending::Status(444))) => {
+            // nginx: here the client does get this status, alone.
+            let mut out = r.out_mut();
+            (out.status, out.status_line, out.content_length) = (444, None, Some(0));
+            r.header_only.set(true);
+            return Ok(());
+        }
         (_, Some(Ending::Status(status))) => status,
         _ => return Ok(()),
     };

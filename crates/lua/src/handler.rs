@@ -36,6 +36,10 @@ impl LuaHandler {
 
 impl PhaseHandler for LuaHandler {
     fn handle(&self, r: &RequestRef) -> Result<Step, RequestError> {
+        // nginx: what runs at the end of the rewrite phase does not run where a rule leads elsewhere.
+        if self.phase == LuaPhase::Rewrite && r.uri_changed.get() {
+            return Step::next();
+        }
         if !self.need_body {
             return self.run(r);
         }
@@ -54,7 +58,7 @@ fn run(code: &Code, phase: LuaPhase, cached: bool, r: &RequestRef) -> Result<Ste
     let function = match vm.function(code, Some(r)) {
         Ok(function) => function,
         Err(error) => {
-            r.log_lines_at(Level::Error, format_args!("{}", error.message));
+            r.log_lines_at(Level::Error, format_args!("{}", error.message()));
             return Step::finish(error.status);
         }
     };
@@ -120,10 +124,15 @@ fn finish(r: &RequestRef, host: &Host, outcome: Outcome) -> Result<Step, Request
     };
     match ending {
         Some(Ending::Redirected) => Ok(Step::Now(Flow::Redirected)),
+        Some(Ending::ClientGone) => Err(RequestError::client_gone()),
         Some(Ending::Error) => Step::finish(444),
         // These end the request even in the middle of a response.
         Some(Ending::Status(status @ (408 | 444 | 499))) => Step::finish(status),
-        Some(Ending::Status(status)) if !r.header_sent.get() && needs_page(status) => Step::finish(status),
+        Some(Ending::Status(status))
+            if !r.header_sent.get() && needs_page(status) && !sending::keeps_back(r) =>
+        {
+            Step::finish(status)
+        }
         Some(Ending::Status(_)) => complete(r),
         // nginx: a content handler that declines leaves the client without an answer.
         Some(Ending::Declined) if !r.header_sent.get() && host.phase == LuaPhase::Content => {
@@ -177,7 +186,7 @@ impl LogHandler for LuaLog {
         let function = match vm.function(&self.code, Some(r)) {
             Ok(function) => function,
             Err(error) => {
-                r.log_lines_at(Level::Error, format_args!("{}", error.message));
+                r.log_lines_at(Level::Error, format_args!("{}", error.message()));
                 return None;
             }
         };

@@ -3,7 +3,7 @@
 use crate::{
     ffi::ctx,
     phase_io::PhaseIo,
-    scheduler::{ENTRY, Key, Operation, Threads},
+    scheduler::{ENTRY, Key, Operation, Parent, Threads},
     settings::Loc,
     vm::WorkerVm,
 };
@@ -14,6 +14,7 @@ use moonrest_http::{
     location::{LocId, Location},
     worker::Worker,
 };
+use moonrest_luajit::Ref;
 use std::{
     cell::{Cell, OnceCell, RefCell},
     ffi::c_int,
@@ -105,6 +106,8 @@ pub(crate) struct Host {
     pub turns: Cell<u32>,
     /// What the phase hands to its code and gets back.
     pub io: RefCell<PhaseIo>,
+    /// What runs when the client leaves early.
+    pub on_abort: RefCell<Option<OnAbort>>,
     /// The VM, once code runs in it.
     pub vm: OnceCell<Rc<WorkerVm>>,
     /// What there is instead of a request.
@@ -146,6 +149,14 @@ impl Drop for State {
     }
 }
 
+/// A handler's `ngx.on_abort`.
+pub(crate) enum OnAbort {
+    /// The function, and who gave it.
+    Waits(Ref, Parent),
+    /// It was called.
+    Called,
+}
+
 /// What code that runs for no request has in common with requests.
 pub(crate) struct Detached {
     pub worker: Rc<Worker>,
@@ -180,6 +191,7 @@ impl Host {
             pending: RefCell::new(None),
             turns: Cell::new(0),
             io: RefCell::default(),
+            on_abort: RefCell::new(None),
             state: OnceCell::new(),
             vm: OnceCell::new(),
             detached: None,
@@ -260,6 +272,15 @@ impl Host {
         }
     }
 
+    /// Whether this handler is to know when the client leaves.
+    pub(crate) fn watches_client(&self) -> bool {
+        self.phase.makes_response()
+            && self
+                .request
+                .as_ref()
+                .is_some_and(|r| !r.is_subrequest() && Loc::of(r).is_some_and(Loc::check_client_abort))
+    }
+
     /// Whether subrequests are under way, which keep `ngx.exit` and the like from ending the handler.
     pub(crate) fn has_subrequests(&self) -> bool {
         self.threads.borrow().as_ref().is_some_and(|threads| threads.has_subrequests())
@@ -296,6 +317,10 @@ impl Host {
 impl Detached {
     /// What error log lines end with.
     pub(crate) fn context(&self, phase: LuaPhase) -> String {
+        // nginx: lines of the end of a worker have none.
+        if phase == LuaPhase::ExitWorker {
+            return String::new();
+        }
         let mut text = format!(", context: {}", phase.directive());
         if let Some(conn) = &self.origin.conn {
             let mut client = Vec::new();

@@ -29,5 +29,6 @@ mod settings;
 mod shdict;
 mod timers;
 mod vm;
+mod worker_threads;
 
 pub use directives::HttpLua;

@@ -9,6 +9,17 @@ use std::sync::Arc;
 /// `lualib/`, as `require` names the modules. Files on `package.path` come first.
 pub(crate) static MODULES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/lualib.rs"));
 
+/// Modules of ours that are found before files: lua-resty-core's would wrap functions that need it not.
+const FIRST: &[&str] = &["resty.core.coroutine"];
+
+/// Makes `require` find the libraries.
+pub(crate) fn embed(vm: &Vm) {
+    vm.embed_defaults(MODULES);
+    for module in MODULES.iter().filter(|(name, _)| FIRST.contains(name)) {
+        vm.embed(&[*module]);
+    }
+}
+
 /// What `ngx.config.ngx_lua_version` answers.
 pub(crate) const VERSION: u32 = 10_032;
 /// The oldest lua-resty-core whose entries have the signatures of ours says that it needs this.

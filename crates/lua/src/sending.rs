@@ -61,6 +61,11 @@ pub(crate) fn data(r: &RequestRef, data: Bytes) -> Result<FilterStep<()>, Reques
     all(r, vec![Piece::Data(data)])
 }
 
+/// Whether a part of the body was made and is kept back.
+pub(crate) fn keeps_back(r: &RequestRef) -> bool {
+    r.find_ctx::<Sending>().is_some_and(|sending| sending.gathered.borrow().is_some())
+}
+
 /// Whether this response is gathered: decided when its first piece comes.
 fn gathers(r: &RequestRef, sending: &Sending) -> bool {
     if sending.gathered.borrow().is_some() {

@@ -55,7 +55,7 @@ impl ScriptOp for SetByLua {
         let (vm, function) = match vm::of(r, cached).map(|vm| (vm.function(&self.code, Some(r)), vm)) {
             Ok((Ok(function), vm)) => (vm, function),
             Ok((Err(error), _)) => {
-                r.log_lines_at(Level::Error, format_args!("{}", error.message));
+                r.log_lines_at(Level::Error, format_args!("{}", error.message()));
                 return Err(RequestError::internal(""));
             }
             Err(error) => return Err(RequestError::internal(error.to_string())),

@@ -29,6 +29,8 @@ pub struct Main {
     pub(crate) capture_error_log: Option<u64>,
     pub(crate) thread_cache_max_entries: Option<u64>,
     pub(crate) worker_thread_vm_pool_size: Option<u64>,
+    /// The names of `thread_pool`, known when everything is read.
+    pub(crate) thread_pools: Option<Arc<moonrest_core::thread_pool::DeclaredPools>>,
     pub(crate) malloc_trim: Option<u64>,
     pub(crate) sa_restart: Option<bool>,
 }
@@ -46,6 +48,10 @@ impl Main {
     /// 0 for what PCRE2 has by itself.
     pub(crate) fn regex_match_limit(&self) -> u32 {
         self.regex_match_limit.unwrap_or(0).try_into().unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn worker_thread_vm_pool_size(&self) -> u64 {
+        self.worker_thread_vm_pool_size.unwrap_or(10)
     }
 
     pub(crate) fn max_running_timers(&self) -> u64 {

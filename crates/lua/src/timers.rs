@@ -18,6 +18,7 @@ use moonrest_core::Level;
 use moonrest_http::worker::{Task, Worker};
 use moonrest_luajit::{LuaResult, Origin as Definition, Ref, Stack};
 use moonrest_net::sleep::sleep;
+use moonrest_sys::time::monotonic_ms;
 use std::{
     cell::{Cell, RefCell},
     pin::pin,
@@ -128,11 +129,14 @@ impl Timers {
         let timer = Rc::new(timer);
         // `add` counted the first time.
         self.pending.set(self.pending.get().saturating_sub(1));
+        let mut due = monotonic_ms().saturating_add(timer.delay_ms);
         loop {
             let premature = {
                 let _pending = Counted::new(&self.pending);
-                !quits && self.wait(timer.delay_ms).await
+                !quits && self.wait(due, timer.delay_ms == 0).await
             };
+            // Repeated timers keep their beat; what came too late by a whole beat is left out.
+            due = due.saturating_add(timer.delay_ms).max(monotonic_ms());
             if !timer.every || self.worker.is_quitting() {
                 return self.fire(&timer, premature).await;
             }
@@ -145,17 +149,17 @@ impl Timers {
     }
 
     /// Waits until the time is up, or until the worker quits, which is what the answer says.
-    async fn wait(&self, ms: u64) -> bool {
+    async fn wait(&self, due: u64, at_once: bool) -> bool {
         let mut quits = pin!(self.worker.stopping());
         quits.as_mut().enable();
         if self.worker.is_quitting() {
             return true;
         }
-        if ms == 0 {
+        if at_once {
             return false;
         }
         tokio::select! {
-            () = sleep(ms) => false,
+            () = sleep(due.saturating_sub(monotonic_ms())) => false,
             () = quits => true,
         }
     }

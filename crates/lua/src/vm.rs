@@ -78,6 +78,7 @@ struct OwnVm(RefCell<Option<Rc<WorkerVm>>>);
 /// # Errors
 /// Why the worker cannot serve.
 pub(crate) fn start(main: &Arc<Main>, worker: &Rc<Worker>) -> Result<(), String> {
+    ffi::process::publish();
     MODULES.set(worker.http.registry);
     ffi::regex::configure(main.regex_cache_max_entries(), main.regex_match_limit());
     ffi::worker::start(worker);
@@ -111,11 +112,12 @@ pub(crate) fn exit_worker(main: &Main, worker: &Rc<Worker>) -> Option<LocalBoxFu
 fn run_for_worker(code: Option<&Code>, phase: LuaPhase, worker: &Rc<Worker>) -> Option<LocalBoxFuture<()>> {
     let (code, vm) = (code?, present()?);
     let log = worker.log.clone();
+    let suffix = if matches!(code.source, Source::File(_)) { "_file" } else { "" };
     let complain = move |message: &str| {
         let name = phase.directive().trim_end_matches('*');
-        log.write_lines(Level::Error, None, format_args!("{name} error: {message}"));
+        log.write_lines(Level::Error, None, format_args!("{name}{suffix} error: {message}"));
     };
-    let function = vm.function(code, None).inspect_err(|error| complain(&error.message)).ok()?;
+    let function = vm.function(code, None).inspect_err(|error| complain(&error.why)).ok()?;
     let host = Rc::new(Host::detached(phase, worker, Origin::default()));
     let ended = move |outcome: Outcome| {
         if let Outcome::Failed(error) = outcome {
@@ -141,17 +143,25 @@ pub(crate) fn stop() {
 /// Why code could not be loaded.
 #[derive(Debug)]
 pub(crate) struct LoadError {
-    /// The line for the error log.
-    pub message: String,
+    what: String,
+    /// Lua's words.
+    why: String,
     /// What a phase that can answer answers.
     pub status: u16,
+}
+
+impl LoadError {
+    /// The line for the error log.
+    pub(crate) fn message(&self) -> String {
+        format!("failed to load {}: {}", self.what, self.why)
+    }
 }
 
 /// What tells of new global variables; comes after `init_by_lua*`, which may make them.
 const GLOBAL_GUARD: &[u8] = include_bytes!("global_guard.lua");
 
 impl WorkerVm {
-    fn new(main: Arc<Main>, prefix: PathBuf, log: &Arc<moonrest_core::Log>) -> LuaResult<Self> {
+    pub(crate) fn new(main: Arc<Main>, prefix: PathBuf, log: &Arc<moonrest_core::Log>) -> LuaResult<Self> {
         let vm = Vm::new(&Options::default())?;
         let shown = prefix.as_os_str().as_bytes();
         let present = vm.package_cpath()?;
@@ -164,7 +174,7 @@ impl WorkerVm {
             let present = vm.package_cpath()?;
             vm.set_package_cpath(&search_path(path, &present, shown))?;
         }
-        vm.embed_defaults(library::MODULES);
+        library::embed(&vm);
         vm.with(|stack| api::install(stack, shown))?;
         vm.with(|stack| shdict::install(stack, &main.dicts))?;
         library::start(&vm, log)?;
@@ -198,7 +208,8 @@ impl WorkerVm {
                     return Ok(known.clone());
                 }
                 let function = self.load(text, &format!("={name}")).map_err(|error| LoadError {
-                    message: format!("failed to load inlined Lua code: {}", lossy(&error)),
+                    what: "inlined Lua code".to_owned(),
+                    why: lossy(&error),
                     status: 500,
                 })?;
                 self.inline.borrow_mut().insert(code.id, function.clone());
@@ -222,7 +233,8 @@ impl WorkerVm {
     fn load_file(&self, path: &[u8]) -> Result<Ref, LoadError> {
         let shown = String::from_utf8_lossy(path);
         let failed = |why: String, status| LoadError {
-            message: format!("failed to load external Lua file \"{shown}\": {why}"),
+            what: format!("external Lua file \"{shown}\""),
+            why,
             status,
         };
         let text = std::fs::read(std::ffi::OsStr::from_bytes(path)).map_err(|error| {
@@ -241,7 +253,7 @@ impl WorkerVm {
     }
 }
 
-fn lossy(error: &LuaError) -> String {
+pub(crate) fn lossy(error: &LuaError) -> String {
     String::from_utf8_lossy(error.message()).into_owned()
 }
 
@@ -297,7 +309,7 @@ pub(crate) fn run_outside_requests(
     phase: LuaPhase,
     log: &Arc<moonrest_core::Log>,
 ) -> Result<(), String> {
-    let function = vm.function(code, None).map_err(|error| error.message)?;
+    let function = vm.function(code, None).map_err(|error| error.why)?;
     let host = Host::without_request(phase, log.clone());
     scheduler::run_at_once(vm, &function, &host).map_err(|error| scheduler::describe_call(&error))
 }

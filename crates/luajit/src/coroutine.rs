@@ -138,15 +138,24 @@ impl Coroutine {
         self.mark_below(coroutines::ZOMBIE, true)
     }
 
-    /// As `retire`, for a coroutine that failed: its result is the error.
+    /// As `retire`, for a coroutine that failed: its result is the error. After `error(text)`, as upstream, the text
+    /// as it was given comes first, and then the message with its position.
     pub fn retire_failed(&self, error: &LuaError) -> LuaResult<()> {
+        let given = self.stack(|stack| stack.value(1).as_bytes().map(<[u8]>::to_vec))?;
+        let given = given.filter(|given| {
+            let prefix = error.message().strip_suffix(given.as_slice());
+            error.value().is_none() && prefix.is_some_and(|prefix| prefix.ends_with(b": "))
+        });
         self.clear()?;
         self.push(|stack| {
+            if let Some(given) = &given {
+                stack.push(given)?;
+            }
             match error.value() {
                 Some(value) => stack.push(value)?,
                 None => stack.push(error.message())?,
             }
-            Ok(1)
+            Ok(0)
         })?;
         self.mark_below(coroutines::ZOMBIE, false)
     }

@@ -11,7 +11,10 @@ use std::{
     os::unix::ffi::OsStrExt,
     task::{Context, Poll},
 };
-use tokio::net::{TcpStream, UdpSocket, UnixDatagram, UnixStream};
+use tokio::{
+    io::Interest,
+    net::{TcpStream, UdpSocket, UnixDatagram, UnixStream},
+};
 
 /// The address of this machine that a connection comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +129,9 @@ fn sock_addr(addr: &Addr) -> io::Result<SockAddr> {
     }
 }
 
+/// What is waited for: a datagram, or that there is nobody to send one.
+const ANSWER: Interest = Interest::READABLE.add(Interest::ERROR);
+
 /// A datagram socket that talks to one peer.
 pub enum Datagrams {
     Udp(UdpSocket),
@@ -161,14 +167,40 @@ impl Datagrams {
         }
     }
 
-    /// Receives one datagram, waiting for it. What does not fit is lost.
-    pub fn poll_recv(&self, buffer: &mut [u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut buffer = tokio::io::ReadBuf::new(buffer);
-        std::task::ready!(match self {
-            Self::Udp(socket) => socket.poll_recv(cx, &mut buffer),
-            Self::Unix(socket) => socket.poll_recv(cx, &mut buffer),
-        })?;
-        Poll::Ready(Ok(buffer.filled().len()))
+    /// Receives one datagram if one is there. What does not fit is lost.
+    ///
+    /// # Errors
+    /// `WouldBlock`, or the system's.
+    pub fn try_recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        // One after the other: tokio knows no `try_io` for both.
+        match self.try_for(Interest::READABLE, buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.try_for(Interest::ERROR, buffer),
+            done => done,
+        }
+    }
+
+    fn try_for(&self, interest: Interest, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Udp(socket) => socket.try_io(interest, || socket::recv(socket, buffer)),
+            Self::Unix(socket) => socket.try_io(interest, || socket::recv(socket, buffer)),
+        }
+    }
+
+    /// Receives one datagram.
+    ///
+    /// # Errors
+    /// The system's: also what the network said about a datagram that was sent.
+    pub async fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self {
+                Self::Udp(socket) => socket.ready(ANSWER).await?,
+                Self::Unix(socket) => socket.ready(ANSWER).await?,
+            };
+            match self.try_recv(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done,
+            }
+        }
     }
 }
 
@@ -216,6 +248,17 @@ mod tests {
     }
 
     #[test]
+    fn datagrams_to_nobody_are_errors() {
+        let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        run(async {
+            let socket = Datagrams::connect(&Addr::Inet(free), None).unwrap();
+            socket.send(b"ping").unwrap();
+            let error = socket.recv(&mut [0; 16]).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        });
+    }
+
+    #[test]
     fn datagrams_over_unix_sockets_are_answered() {
         let dir = std::env::temp_dir().join(format!("moonrest-dgram-{}", std::process::id()));
         let _ = std::fs::remove_file(&dir);
@@ -229,7 +272,7 @@ mod tests {
             use std::os::linux::net::SocketAddrExt;
             assert!(from.as_abstract_name().is_some());
             peer.send_to_addr(b"pong", &from).unwrap();
-            let len = poll_fn(|cx| socket.poll_recv(&mut buffer, cx)).await.unwrap();
+            let len = socket.recv(&mut buffer).await.unwrap();
             assert_eq!(&buffer[..len], b"pong");
         });
         let _ = std::fs::remove_file(&dir);

@@ -17,6 +17,14 @@ pub enum Io {
     Unix(UnixStream),
     /// What arrived at a socket for TLS.
     Tls(Box<tls::Stream>),
+    /// A TLS session to a server.
+    Client(Box<tls::client::Client>),
+}
+
+impl From<tls::client::Client> for Io {
+    fn from(client: tls::client::Client) -> Self {
+        Self::Client(Box::new(client))
+    }
 }
 
 impl From<TcpStream> for Io {
@@ -38,6 +46,7 @@ impl Io {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
             Self::Unix(stream) => stream.poll_read_ready(cx),
             Self::Tls(stream) => stream.io().poll_readable(cx),
+            Self::Client(client) => client.io().poll_readable(cx),
         }
     }
 
@@ -47,6 +56,7 @@ impl Io {
             Self::Tcp(stream) => stream.poll_write_ready(cx),
             Self::Unix(stream) => stream.poll_write_ready(cx),
             Self::Tls(stream) => stream.io().poll_writable(cx),
+            Self::Client(client) => client.io().poll_writable(cx),
         }
     }
 
@@ -55,8 +65,10 @@ impl Io {
     /// A read that does not fill the room tells the event loop that the socket is empty, which saves the read that
     /// would find out.
     pub fn poll_read(&self, buffer: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if let Self::Tls(stream) = self {
-            return stream.poll_read(buffer, cx);
+        match self {
+            Self::Tls(stream) => return stream.poll_read(buffer, cx),
+            Self::Client(client) => return client.poll_read(buffer, cx),
+            Self::Tcp(_) | Self::Unix(_) => {}
         }
         loop {
             ready!(self.poll_readable(cx))?;
@@ -121,34 +133,55 @@ impl Io {
     /// # Errors
     /// `WouldBlock`, or the system's.
     pub fn try_write(&self, slices: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
-        if let Self::Tls(stream) = self {
-            return stream.try_write(slices, more);
+        match self {
+            Self::Tls(stream) => return stream.try_write(slices, more),
+            Self::Client(client) => return client.try_write(slices),
+            Self::Tcp(_) | Self::Unix(_) => {}
         }
         self.try_io(Interest::WRITABLE, |fd| moonrest_sys::socket::send(fd, slices, more))
     }
 
     /// Whether files must be read to be sent, as what is encrypted cannot go from file to socket.
     pub fn is_encrypted(&self) -> bool {
-        matches!(self, Self::Tls(stream) if stream.is_encrypted())
+        match self {
+            Self::Tls(stream) => stream.is_encrypted(),
+            Self::Client(_) => true,
+            Self::Tcp(_) | Self::Unix(_) => false,
+        }
     }
 
     /// Whether something that was taken by [`Io::try_write`] has not left yet.
     pub fn has_pending(&self) -> bool {
-        matches!(self, Self::Tls(stream) if stream.has_pending())
+        match self {
+            Self::Tls(stream) => stream.has_pending(),
+            Self::Client(client) => client.has_pending(),
+            Self::Tcp(_) | Self::Unix(_) => false,
+        }
     }
 
     /// Sends what [`Io::try_write`] has taken. Ready when all of it has left.
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tls(stream) => stream.poll_flush(cx),
-            _ => Poll::Ready(Ok(())),
+            Self::Client(client) => client.poll_flush(cx),
+            Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
         }
     }
 
     /// Says that nothing more will be sent, where the protocol has words for that. Never waits.
     pub fn close(&self) {
-        if let Self::Tls(stream) = self {
-            stream.close();
+        match self {
+            Self::Tls(stream) => stream.close(),
+            Self::Client(client) => client.close(),
+            Self::Tcp(_) | Self::Unix(_) => {}
+        }
+    }
+
+    /// The session to a server, if it is one.
+    pub fn client(&self) -> Option<&tls::client::Client> {
+        match self {
+            Self::Client(client) => Some(client),
+            _ => None,
         }
     }
 
@@ -177,6 +210,7 @@ impl Io {
             Self::Tcp(stream) => stream.try_io(interest, || f(stream.as_fd())),
             Self::Unix(stream) => stream.try_io(interest, || f(stream.as_fd())),
             Self::Tls(stream) => stream.io().try_io(interest, f),
+            Self::Client(client) => client.io().try_io(interest, f),
         }
     }
 
@@ -195,6 +229,7 @@ impl Io {
                 ))
             }
             Self::Tls(stream) => stream.io().local_addr(),
+            Self::Client(client) => client.io().local_addr(),
         }
     }
 
@@ -213,6 +248,7 @@ impl Io {
             Self::Tcp(stream) => stream.as_raw_fd(),
             Self::Unix(stream) => stream.as_raw_fd(),
             Self::Tls(stream) => stream.io().raw_fd(),
+            Self::Client(client) => client.io().raw_fd(),
         }
     }
 
@@ -222,6 +258,7 @@ impl Io {
             Self::Tcp(stream) => f(stream.as_fd()),
             Self::Unix(stream) => f(stream.as_fd()),
             Self::Tls(stream) => stream.io().with_fd(f),
+            Self::Client(client) => client.io().with_fd(f),
         }
     }
 }

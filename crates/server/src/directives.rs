@@ -241,6 +241,7 @@ fn thread_pool(settings: &mut MainSettings, args: &Args<'_>) -> ConfResult {
     if threads == 0 {
         return Err(Fault::message("\"thread_pool\" must have \"threads\" parameter"));
     }
+    moonrest_core::thread_pool::declare(args.env, &name);
     settings.thread_pools.push(ThreadPool { name, threads, max_queue });
     Ok(())
 }

@@ -12,7 +12,6 @@ use crate::{
     settings::MainSettings,
 };
 use moonrest_core::{
-    conf::Level as ConfLevel,
     env::{Resources as _, os_error},
     log::{Level, LogFile},
 };
@@ -258,7 +257,7 @@ impl Process<'_> {
         let outcome = catch_unwind(AssertUnwindSafe(|| configuration::load(self.program, resources)))
             .map_err(|_| "the configuration could not be compiled".to_owned())?;
         // The master has said all but what went wrong only here.
-        let fatal = outcome.complaints.iter().find(|complaint| complaint.level <= ConfLevel::Error);
+        let fatal = outcome.complaints.iter().find(|complaint| complaint.level.is_fatal());
         let text = fatal.map(|complaint| complaint.line.clone());
         outcome.loaded.ok_or_else(|| text.unwrap_or_default())
     }

@@ -46,15 +46,19 @@ impl PhaseHandler for Handler {
     fn handle(&self, r: &RequestRef) -> Result<Step, RequestError> {
         if self.plain {
             r.ignore_body()?;
-            let mut text = Vec::new();
+            // A piece for each command: filters see what each has written.
+            let mut pieces = Vec::with_capacity(self.commands.len());
             for command in &*self.commands {
+                let mut text = Vec::new();
                 write(r, command, &mut text)?;
+                if !text.is_empty() {
+                    pieces.push(Piece::Data(text.into()));
+                }
             }
             begin(r, self.status);
-            return if text.is_empty() {
-                r.respond_pieces(Vec::new())
-            } else {
-                r.respond_piece(Piece::Data(text.into()))
+            return match pieces.len() {
+                1 => pieces.pop().map_or_else(Step::responded, |piece| r.respond_piece(piece)),
+                _ => r.respond_pieces(pieces),
             };
         }
         let mut run =

@@ -29,16 +29,7 @@ pub(super) const VARIABLES: &[VarDef<Request>] = &[
     VarDef::get("echo_request_uri", request_uri),
     VarDef::kept("echo_cacheable_request_uri", request_uri),
     VarDef::get("echo_client_request_headers", |r, out| {
-        let main = r.main();
-        let (block, head) = (main.block.borrow(), main.head.borrow());
-        out.extend_from_slice(head.line.of(&block));
-        out.extend_from_slice(b"\r\n");
-        drop((block, head));
-        main.for_each_header(|name, value| {
-            for part in [name, b": ", value, b"\r\n"] {
-                out.extend_from_slice(part);
-            }
-        });
+        out.extend_from_slice(&r.raw_head(true));
         true
     }),
     VarDef::get("echo_request_body", |r, out| {

@@ -4,6 +4,7 @@ use super::{
     File, Loc, Protocols,
     dynamic::{Cache, Dynamic},
     load::{self, Loaded},
+    ocsp, stapling,
 };
 use md5::Digest;
 use moonrest_core::Env;
@@ -13,7 +14,7 @@ use moonrest_http::{
     tls::{ServerTls, VerifyClient},
 };
 use moonrest_net::tls::{
-    certificate::{Certificates, CertifiedKey},
+    certificate::{Certificates, CertifiedKey, Stapled},
     ciphers,
     rustls::{ProtocolVersion, ServerConfig, SupportedCipherSuite, crypto::SupportedKxGroup},
     server::Settings,
@@ -40,7 +41,15 @@ pub(super) fn server(loc: &Loc, compiler: &Compiler<'_>) -> Result<Option<Server
         let name = String::from_utf8_lossy(&last.text);
         return Err(format!("no \"ssl_certificate_key\" is defined for certificate \"{name}\""));
     }
-    let bare = ServerTls { reject, configs: None, verify, store: None, source: None, revocation: None };
+    let bare = ServerTls {
+        reject,
+        configs: None,
+        verify,
+        store: None,
+        source: None,
+        revocation: None,
+        stapling: None,
+    };
     if certificates.is_empty() {
         return Ok((reject || verify != VerifyClient::Off).then_some(bare));
     }
@@ -54,7 +63,16 @@ pub(super) fn server(loc: &Loc, compiler: &Compiler<'_>) -> Result<Option<Server
     }
     let (store, authorities) = trust(loc, verify, env)?;
     let context = context(certificates, &loaded, authorities.as_deref().unwrap_or_default());
-    let configs = configs(loc, env, loaded, authorities, &context)?;
+    let mut offer = Offer::new(loc, env)?;
+    for (name, value) in loc.commands.as_deref().unwrap_or_default() {
+        offer.command(name, value, env)?;
+    }
+    let loaded = overridden(loaded, &offer, loc, env)?;
+    let stapled: Vec<_> = loaded.into_iter().map(Stapled::new).collect();
+    let shown = |file: &File| load::Source::path(env, &file.text).display().to_string();
+    let named: Vec<_> = stapled.iter().cloned().zip(certificates.iter().map(shown)).collect();
+    let stapling = stapling::prepare(loc, &named, &store, env)?;
+    let configs = configs(loc, env, offer, stapled, authorities, &context)?;
     let source = dynamic.then(|| -> Arc<dyn moonrest_http::tls::CertificateSource> {
         Arc::new(Dynamic {
             pairs: certificates.iter().cloned().zip(keys.iter().cloned()).collect(),
@@ -63,7 +81,9 @@ pub(super) fn server(loc: &Loc, compiler: &Compiler<'_>) -> Result<Option<Server
             conf_prefix: env.conf_prefix.clone(),
         })
     });
-    Ok(Some(ServerTls { configs: Some(configs), store: store.map(Arc::new), source, ..bare }))
+    let store = (verify != VerifyClient::Off).then(|| Arc::new(store));
+    let revocation = ocsp::prepare(loc)?;
+    Ok(Some(ServerTls { configs: Some(configs), store, source, revocation, stapling, ..bare }))
 }
 
 fn load_all(pairs: &[(&File, &File)], loc: &Loc, env: &Env<'_>) -> Result<Vec<Arc<CertifiedKey>>, String> {
@@ -73,11 +93,7 @@ fn load_all(pairs: &[(&File, &File)], loc: &Loc, env: &Env<'_>) -> Result<Vec<Ar
 }
 
 /// Whom clients' certificates are checked against, and the names that clients are told.
-fn trust(
-    loc: &Loc,
-    verify: VerifyClient,
-    env: &Env<'_>,
-) -> Result<(Option<Store>, Option<Vec<Vec<u8>>>), String> {
+fn trust(loc: &Loc, verify: VerifyClient, env: &Env<'_>) -> Result<(Store, Option<Vec<Vec<u8>>>), String> {
     let client = loc.client_certificate.as_deref().unwrap_or_default();
     let trusted = loc.trusted_certificate.as_deref().unwrap_or_default();
     let asks = verify != VerifyClient::Off;
@@ -104,7 +120,7 @@ fn trust(
             format!("cannot load CRL \"{shown}\": PEM_read_bio_X509_CRL() failed (SSL: {reason})")
         })?;
     }
-    Ok((asks.then_some(store), asks.then_some(names)))
+    Ok((store, asks.then_some(names)))
 }
 
 fn add_certificates(store: &mut Store, name: &[u8], env: &Env<'_>) -> Result<(), String> {
@@ -143,15 +159,11 @@ fn context(certificates: &[File], loaded: &[Arc<CertifiedKey>], authorities: &[V
 fn configs(
     loc: &Loc,
     env: &Env<'_>,
-    loaded: Vec<Arc<CertifiedKey>>,
+    offer: Offer,
+    certificates: Vec<Arc<Stapled>>,
     authorities: Option<Vec<Vec<u8>>>,
     context: &[u8],
 ) -> Result<[Arc<ServerConfig>; 2], String> {
-    let mut offer = Offer::new(loc, env)?;
-    for (name, value) in loc.commands.as_deref().unwrap_or_default() {
-        offer.command(name, value, env)?;
-    }
-    let loaded = overridden(loaded, &offer, loc, env)?;
     let timeout = loc.session_timeout.unwrap_or(300);
     let lifetime = u32::try_from(timeout).unwrap_or(u32::MAX);
     let tickets = offer.tickets;
@@ -180,7 +192,7 @@ fn configs(
         ciphers: suites,
         groups: offer.groups,
         prefer_server_ciphers: offer.prefer_server_ciphers,
-        certificates: Certificates(loaded),
+        certificates: Certificates(certificates),
         client_authorities: authorities,
         tickets,
         sessions: cache.store(context, timeout),

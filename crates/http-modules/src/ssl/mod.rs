@@ -4,7 +4,10 @@
 mod build;
 mod dynamic;
 mod load;
+mod ocsp;
+mod responder;
 mod session;
+mod stapling;
 mod variables;
 
 use moonrest_core::conf::value::{parse_sec, parse_uint};
@@ -48,6 +51,13 @@ impl HttpModule for Ssl {
         ),
         D::new("ssl_session_timeout", HS, ONE, Set::Sec(|loc: &mut Loc| &mut loc.session_timeout)),
         D::new("ssl_crl", HS, ONE, Set::Text(|loc: &mut Loc| &mut loc.crl)),
+        D::new("ssl_ocsp", HS, ONE, Set::Enum(ocsp::WORDS, |loc: &mut Loc| &mut loc.ocsp)),
+        D::new("ssl_ocsp_responder", HS, ONE, Set::Text(|loc: &mut Loc| &mut loc.ocsp_responder)),
+        D::new("ssl_ocsp_cache", HS, ONE, Set::Loc(ocsp::set_cache)),
+        D::flag("ssl_stapling", |loc| &mut loc.stapling).within(HS),
+        D::new("ssl_stapling_file", HS, ONE, Set::Text(|loc: &mut Loc| &mut loc.stapling_file)),
+        D::new("ssl_stapling_responder", HS, ONE, Set::Text(|loc: &mut Loc| &mut loc.stapling_responder)),
+        D::flag("ssl_stapling_verify", |loc| &mut loc.stapling_verify).within(HS),
         D::flag("ssl_early_data", |loc| &mut loc.early_data).within(HS),
         D::new("ssl_conf_command", HS, Arity::exactly(2), Set::Loc(add_command)),
         D::flag("ssl_reject_handshake", |loc| &mut loc.reject).within(HS),
@@ -95,6 +105,13 @@ pub struct Loc {
     early_data: Option<bool>,
     commands: Option<Vec<(Box<str>, Box<str>)>>,
     reject: Option<bool>,
+    ocsp: Option<usize>,
+    ocsp_responder: Option<Box<[u8]>>,
+    ocsp_cache: Option<Option<Arc<ocsp::Known>>>,
+    stapling: Option<bool>,
+    stapling_file: Option<Box<[u8]>>,
+    stapling_responder: Option<Box<[u8]>>,
+    stapling_verify: Option<bool>,
 }
 inherit!(Loc {
     certificates,
@@ -119,6 +136,13 @@ inherit!(Loc {
     early_data,
     commands,
     reject,
+    ocsp,
+    ocsp_responder,
+    ocsp_cache,
+    stapling,
+    stapling_file,
+    stapling_responder,
+    stapling_verify,
 });
 
 impl Loc {

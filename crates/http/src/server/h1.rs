@@ -295,6 +295,7 @@ pub(super) async fn batch(h1: Rc<H1>, rest: Rest) -> After {
                     };
                     (r, handling)
                 }
+                Next::Http2 => return super::h2::serve(h1).await,
                 Next::Close => {
                     let _ = flush(&h1).await;
                     return After::Close;

@@ -19,17 +19,20 @@ use moonrest_net::tls::{
     failure::{self, Blame},
     session::Session,
     stream::Broken,
+    x509::Certificate,
 };
 use moonrest_proto::{
     http1::host,
     tls::{ClientHello, Parse, parse},
 };
-use std::{future::poll_fn, rc::Rc};
+use std::{future::poll_fn, rc::Rc, sync::Arc};
 
 /// What follows `while` in the log.
 const HANDSHAKING: &str = "SSL handshaking";
 /// `unrecognized_name`, fatal, in a record of its own.
 const UNRECOGNIZED_NAME: &[u8] = &[21, 3, 3, 0, 2, 2, 112];
+/// The extension by which a client asks for its certificate's status.
+const STATUS_REQUEST: u16 = 5;
 /// `internal_error`, fatal.
 const INTERNAL_ERROR: &[u8] = &[21, 3, 3, 0, 2, 2, 80];
 
@@ -40,11 +43,18 @@ pub(super) async fn handshake(h1: Rc<H1>) -> After {
     let Ok(hello) = read_hello(&h1).await else { return After::Close };
     let Some(hello) = hello else { return After::Idle(timeout) };
     let after = match agree(&h1, hello.as_deref()).await {
+        Ok(()) if speaks_http2(&h1) => return super::h2::serve(h1).await,
         Ok(()) => After::Idle(h1.default_settings().client_header_timeout),
         Err(Refused) => After::Close,
     };
     h1.timeout.clear();
     after
+}
+
+/// Whether both sides have agreed on HTTP/2.
+fn speaks_http2(h1: &H1) -> bool {
+    let info = h1.conn.tls.get();
+    info.is_some_and(|info| info.alpn.get().is_some_and(|protocol| **protocol == *b"h2"))
 }
 
 /// The connection is to be closed; the log has the reason.
@@ -107,7 +117,13 @@ async fn agree(h1: &Rc<H1>, hello: Option<&ClientHello>) -> Result<(), Refused> 
     // A server without certificates of its own has the default one's.
     let server = named.filter(|tls| tls.configs.is_some()).or_else(|| default().tls.clone());
     let Some(server) = server else { return Err(refuse(h1, INTERNAL_ERROR)) };
-    let r = (server.source.is_some() || server.revocation.is_some()).then(|| stand_in(h1));
+    let asks_status = hello.is_some_and(|hello| hello.extension(STATUS_REQUEST).is_some());
+    let stapling = server.stapling.clone().filter(|_| asks_status);
+    let needed = server.source.is_some() || server.revocation.is_some() || stapling.is_some();
+    let r = needed.then(|| stand_in(h1));
+    if let (Some(stapling), Some(r)) = (stapling, &r) {
+        stapling.asked(r);
+    }
     let certificates = match (&server.source, &r) {
         (Some(source), Some(r)) => match source.certificates(r).await {
             Ok(certificates) => Some(certificates),
@@ -120,15 +136,11 @@ async fn agree(h1: &Rc<H1>, hello: Option<&ClientHello>) -> Result<(), Refused> 
         _ => None,
     };
     drive(h1, &server, &info, certificates).await?;
-    check_client(&server, &info);
-    if let (Some(check), Some(r)) = (&server.revocation, &r)
-        && info.verified.get() == 0
-        && let Some(chain) = info.certificates.get().filter(|chain| !chain.is_empty())
+    let chain = check_client(&server, &info);
+    if let (Some(check), Some(r), Some(chain)) = (&server.revocation, &r, chain)
+        && let Err(reason) = check.clone().check(r, chain).await
     {
-        let chain: Vec<Vec<u8>> = chain.iter().map(|der| der.to_vec()).collect();
-        if let Err(reason) = check.check(r, chain.into()).await {
-            let _ = info.revoked.set(reason);
-        }
+        let _ = info.revoked.set(reason);
     }
     Ok(())
 }
@@ -166,7 +178,7 @@ async fn drive(
     h1: &Rc<H1>,
     server: &ServerTls,
     info: &Info,
-    certificates: Option<Vec<std::sync::Arc<certificate::CertifiedKey>>>,
+    certificates: Option<Vec<Arc<certificate::CertifiedKey>>>,
 ) -> Result<(), Refused> {
     let Some(stream) = h1.io.tls() else { return Err(Refused) };
     let side = match server.begin(super::offers_http2(h1)) {
@@ -249,17 +261,14 @@ fn refuse(h1: &H1, alert: &[u8]) -> Refused {
     Refused
 }
 
-/// Checks the certificate that the client showed; what comes of it is decided with each request.
-fn check_client(server: &ServerTls, info: &tls::Info) {
+/// Checks the certificate that the client showed; what comes of it is decided with each request. Returns a good one's
+/// chain.
+fn check_client(server: &ServerTls, info: &tls::Info) -> Option<Vec<Arc<Certificate>>> {
     if server.verify == VerifyClient::Off {
-        return;
+        return None;
     }
-    let (Some(store), Some(chain)) = (&server.store, info.certificates.get()) else { return };
-    if chain.is_empty() {
-        return;
-    }
+    let chain = info.certificates.get().filter(|chain| !chain.is_empty())?;
     let now = moonrest_sys::time::wall_coarse().secs;
-    if let Err(failures) = store.verify(chain, tls::verify::Purpose::Client, now) {
-        info.verified.set(failures.last.code());
-    }
+    let verified = server.store.as_ref()?.verify(chain, tls::verify::Purpose::Client, now);
+    verified.map_err(|failures| info.verified.set(failures.last.code())).ok()
 }

@@ -1,7 +1,7 @@
 //! Heads: read, checked, turned into requests; what happens when they stop coming.
 
 use super::h1::{BodyReader, Doing, Fill, H1, Work, flush};
-use super::head::Delimited;
+use super::{h2, head::Delimited};
 use crate::{
     engine,
     location::ServerId,
@@ -26,6 +26,8 @@ pub(super) enum Next {
     /// A request, and the status of the error in its head if there is one.
     Request((RequestRef, Option<u16>)),
     Close,
+    /// What comes is HTTP/2.
+    Http2,
     /// The client is gone or too slow: the request is logged with this status, and the connection closed.
     Unanswered(RequestRef, u16),
 }
@@ -49,6 +51,10 @@ pub(super) async fn next_request(h1: &Rc<H1>, memory: Option<Box<Memory>>) -> Ne
             match parsed {
                 Ok(Parse::Complete { len }) => return Next::Request(take_head(h1, memory, len)),
                 Ok(Parse::Partial) => {}
+                Err(_) if h1.is_http2_preface() => {
+                    h1.worker.give_memory(memory);
+                    return Next::Http2;
+                }
                 Err(error) => return Next::Request(bad_head(h1, memory, &error)),
             }
         }
@@ -79,6 +85,14 @@ pub(super) async fn next_request(h1: &Rc<H1>, memory: Option<Box<Memory>>) -> Ne
 }
 
 impl H1 {
+    /// Whether the connection begins as one of HTTP/2 does, and may.
+    #[cold]
+    fn is_http2_preface(&self) -> bool {
+        self.conn.requests.get() == 0
+            && self.buffer.borrow().get(self.at.get()..).is_some_and(|unread| unread.starts_with(h2::PREFACE))
+            && h2::is_enabled(self)
+    }
+
     /// The first byte of a request is there.
     pub(super) fn begin(&self) {
         self.begun.set(time::monotonic_ms());
@@ -202,11 +216,8 @@ pub(super) fn take_head(h1: &Rc<H1>, memory: Box<Memory>, len: usize) -> (Reques
     (r, status)
 }
 
-fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
-    r.action.set("reading client request line");
-    set_uri(h1, r)?;
-    r.action.set(HEADERS);
-    find_server(h1, r)?;
+/// Checks the fields by the rules of the server, and on a socket for TLS who sent them.
+pub(super) fn accept_fields(h1: &H1, r: &RequestRef) -> Result<(), u16> {
     let settings = &r.srv().settings;
     let dropped = {
         let block = r.block.borrow();
@@ -227,6 +238,18 @@ fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
             return Err(error.status());
         }
     }
+    if h1.addr_conf.ssl {
+        check_tls(r)?;
+    }
+    Ok(())
+}
+
+fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
+    r.action.set("reading client request line");
+    set_uri(h1, r)?;
+    r.action.set(HEADERS);
+    find_server(h1, r)?;
+    accept_fields(h1, r)?;
     let framed = {
         let block = r.block.borrow();
         let head = r.head.borrow();
@@ -241,9 +264,6 @@ fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
             return Err(status);
         }
     };
-    if h1.addr_conf.ssl {
-        check_tls(r)?;
-    }
     h1.timeout.clear();
     r.framing.set(framed);
     r.keepalive.set(framed.keep_alive);
@@ -308,7 +328,7 @@ fn limit(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
 
-fn set_uri(h1: &H1, r: &Request) -> Result<(), u16> {
+pub(super) fn set_uri(h1: &H1, r: &Request) -> Result<(), u16> {
     let head = r.head.borrow();
     let block = r.block.borrow();
     r.args.borrow_mut().extend_from_slice(head.args.of(&block));
@@ -330,7 +350,7 @@ fn set_uri(h1: &H1, r: &Request) -> Result<(), u16> {
 }
 
 /// Takes the host from the target or the field, and with it the server.
-fn find_server(h1: &H1, r: &Request) -> Result<(), u16> {
+pub(super) fn find_server(h1: &H1, r: &Request) -> Result<(), u16> {
     let valid = {
         let head = r.head.borrow();
         let block = r.block.borrow();

@@ -3,6 +3,7 @@
 pub mod accept;
 mod carry;
 pub mod h1;
+mod h2;
 mod handshake;
 mod head;
 mod intake;
@@ -17,9 +18,9 @@ pub use h1::Work;
 pub(crate) use head::reason;
 pub(crate) use queue::Queue;
 
-/// Whether HTTP/2 is among the protocols that a TLS connection may choose from: not before there is a driver for it.
-fn offers_http2(_h1: &h1::H1) -> bool {
-    false
+/// Whether HTTP/2 is among the protocols that a TLS connection may choose from.
+fn offers_http2(h1: &h1::H1) -> bool {
+    h2::is_enabled(h1)
 }
 
 /// nginx's words when a client took too long.

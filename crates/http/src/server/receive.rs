@@ -124,17 +124,23 @@ impl H1 {
         let core = &r.loc().core;
         self.send_timeout_ms.set(core.send_timeout);
         self.reset_if_late.set(core.reset_timedout_connection);
-        let rate =
-            r.limit_rate.get().or_else(|| core.limit_rate.as_ref().map(|rate| size(r, rate))).unwrap_or(0);
-        r.limit_rate.set(Some(rate));
-        if rate == 0 {
-            return;
+        if let Some(pace) = pace_of(r) {
+            *self.pace.borrow_mut() = Some(pace);
         }
-        let after = r.limit_rate_after.get();
-        let after = after.or_else(|| core.limit_rate_after.as_ref().map(|after| size(r, after))).unwrap_or(0);
-        *self.pace.borrow_mut() =
-            Some(Pace { rate, after, started: r.started_ms.get(), sent: 0, sleep: None });
     }
+}
+
+/// How fast the response may leave; none without a limit.
+pub(super) fn pace_of(r: &Request) -> Option<Pace> {
+    let core = &r.loc().core;
+    let rate = r.limit_rate.get().or_else(|| core.limit_rate.as_ref().map(|rate| size(r, rate))).unwrap_or(0);
+    r.limit_rate.set(Some(rate));
+    if rate == 0 {
+        return None;
+    }
+    let after = r.limit_rate_after.get();
+    let after = after.or_else(|| core.limit_rate_after.as_ref().map(|after| size(r, after))).unwrap_or(0);
+    Some(Pace { rate, after, started: r.started_ms.get(), sent: 0, sleep: None })
 }
 
 /// Counts bytes of the body as received. nginx: not those that are thrown away.

@@ -22,11 +22,29 @@ pub(super) struct Pace {
 
 impl Pace {
     /// Bytes that may leave now.
-    fn allowance(&self, now: u64) -> i64 {
+    pub(super) fn allowance(&self, now: u64) -> i64 {
         // nginx counts whole seconds begun, so that the first second's share leaves at once.
         let seconds = now.saturating_sub(self.started) / 1000 + 1;
         let total = self.rate.saturating_mul(seconds).saturating_add(self.after);
         i64::try_from(total).unwrap_or(i64::MAX) - i64::try_from(self.sent).unwrap_or(i64::MAX)
+    }
+
+    /// Ready with the bytes that may leave, when there are any.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<u64> {
+        loop {
+            if let Some(sleep) = &mut self.sleep {
+                if std::pin::Pin::new(sleep).poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                self.sleep = None;
+            }
+            let allowance = self.allowance(moonrest_sys::time::monotonic_ms());
+            if allowance > 0 {
+                return Poll::Ready(u64::try_from(allowance).unwrap_or(0));
+            }
+            let wait = allowance.unsigned_abs().saturating_mul(1000) / self.rate.max(1) + 1;
+            self.sleep = Some(moonrest_net::sleep::sleep(wait));
+        }
     }
 }
 
@@ -97,20 +115,7 @@ impl H1 {
         let mut slot = self.pace.borrow_mut();
         let chunk = self.max_chunk.get();
         let Some(pace) = &mut *slot else { return Poll::Ready(chunk) };
-        loop {
-            if let Some(sleep) = &mut pace.sleep {
-                if std::pin::Pin::new(sleep).poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                pace.sleep = None;
-            }
-            let allowance = pace.allowance(moonrest_sys::time::monotonic_ms());
-            if allowance > 0 {
-                return Poll::Ready(u64::try_from(allowance).unwrap_or(0).min(chunk));
-            }
-            let wait = allowance.unsigned_abs().saturating_mul(1000) / pace.rate.max(1) + 1;
-            pace.sleep = Some(moonrest_net::sleep::sleep(wait));
-        }
+        pace.poll(cx).map(|allowance| allowance.min(chunk))
     }
 
     fn poll_send_timeout(&self, cx: &mut Context<'_>) -> Poll<Result<(), RequestError>> {

@@ -3,8 +3,9 @@
 
 use super::{args, define, request, subtable};
 use crate::{
+    host::Host,
     scheduler::{Item, Operation, Values},
-    vm,
+    vm::WorkerVm,
 };
 use moonrest_http::{
     Request, RequestRef,
@@ -253,6 +254,8 @@ fn assign(r: &Request, child: &Request, name: &[u8], value: &[u8]) -> LuaResult<
 fn run(call: &Call<'_>, children: Vec<Child>) -> LuaResult<Return> {
     let mut running: Vec<_> =
         children.iter().map(|(child, _)| Some(subrequest::run(child.clone()))).collect();
+    // Without the code cache each request has a VM of its own.
+    let vm = call.host(|host: &Host| host.vm.get().cloned()).flatten();
     let wait = async move {
         std::future::poll_fn(|cx| {
             let mut waits = false;
@@ -267,13 +270,12 @@ fn run(call: &Call<'_>, children: Vec<Child>) -> LuaResult<Return> {
             if waits { Poll::Pending } else { Poll::Ready(()) }
         })
         .await;
-        results(&children)
+        vm.as_deref().map_or_else(Values::default, |vm| results(vm, &children))
     };
     call.suspend(Operation::Subrequests(Box::pin(wait)), ())
 }
 
-fn results(children: &[Child]) -> Values {
-    let Some(vm) = vm::present() else { return Values::default() };
+fn results(vm: &WorkerVm, children: &[Child]) -> Values {
     let results = vm.vm.with(|stack| {
         let mut results = Vec::with_capacity(children.len());
         for (child, answer) in children {

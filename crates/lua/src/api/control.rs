@@ -19,8 +19,30 @@ pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
     for (name, status) in STATUSES {
         ngx.set(stack, *name, *status)?;
     }
+    for (bit, name) in METHODS.iter().enumerate() {
+        ngx.set(stack, *name, 1 << (bit + 1))?;
+    }
     ngx.set(stack, "null", Light(0))
 }
+
+/// In the order of nginx's bits, which begin with 2.
+const METHODS: &[&str] = &[
+    "HTTP_GET",
+    "HTTP_HEAD",
+    "HTTP_POST",
+    "HTTP_PUT",
+    "HTTP_DELETE",
+    "HTTP_MKCOL",
+    "HTTP_COPY",
+    "HTTP_MOVE",
+    "HTTP_OPTIONS",
+    "HTTP_PROPFIND",
+    "HTTP_PROPPATCH",
+    "HTTP_LOCK",
+    "HTTP_UNLOCK",
+    "HTTP_PATCH",
+    "HTTP_TRACE",
+];
 
 const STATUSES: &[(&str, i32)] = &[
     ("HTTP_CONTINUE", 100),
@@ -52,6 +74,7 @@ const STATUSES: &[(&str, i32)] = &[
     ("HTTP_ILLEGAL", 451),
     ("HTTP_CLOSE", 444),
     ("HTTP_INTERNAL_SERVER_ERROR", 500),
+    ("HTTP_NOT_IMPLEMENTED", 501),
     ("HTTP_METHOD_NOT_IMPLEMENTED", 501),
     ("HTTP_BAD_GATEWAY", 502),
     ("HTTP_SERVICE_UNAVAILABLE", 503),
@@ -159,8 +182,8 @@ fn redirect(call: &mut Call<'_>) -> LuaResult<Return> {
         301 | 302 | 303 | 307 | 308 => status as u16,
         _ => {
             return Err(LuaError::new(
-                "only ngx.HTTP_MOVED_TEMPORARILY, ngx.HTTP_MOVED_PERMANENTLY, ngx.HTTP_SEE_OTHER, \
-                 ngx.HTTP_PERMANENT_REDIRECT, and ngx.HTTP_TEMPORARY_REDIRECT are allowed",
+                "only ngx.HTTP_MOVED_TEMPORARILY, ngx.HTTP_MOVED_PERMANENTLY, ngx.HTTP_PERMANENT_REDIRECT, \
+                 ngx.HTTP_SEE_OTHER, and ngx.HTTP_TEMPORARY_REDIRECT are allowed",
             ));
         }
     };
@@ -211,7 +234,12 @@ fn exec(call: &mut Call<'_>) -> LuaResult<Return> {
     }
     only_in(call, LuaPhase::makes_response)?;
     request(call, |_, host| check_abortable(host).map_err(LuaError::new))?;
-    let (path, query) = exec_target(&uri)?;
+    let Some((path, query)) = exec_target(&uri) else {
+        return request(call, |r, _| {
+            moonrest_http::error!(r, "unsafe URI \"{}\" was detected", escaped_for_log(&uri));
+            Err(LuaError::new("unsafe uri"))
+        });
+    };
     let more = match call.value(2) {
         Value::Nil => Vec::new(),
         Value::String(text) => text.to_vec(),
@@ -249,11 +277,8 @@ fn exec(call: &mut Call<'_>) -> LuaResult<Return> {
     end(call, Ending::Redirected)
 }
 
-/// The path, decoded, and the query of what `ngx.exec` is given.
-///
-/// # Errors
-/// A path that leads out of the root.
-fn exec_target(uri: &[u8]) -> LuaResult<(Vec<u8>, Vec<u8>)> {
+/// The path, decoded, and the query of what `ngx.exec` is given; `None` for a path that leads out of the root.
+fn exec_target(uri: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     let (path, query) = match uri.iter().position(|byte| *byte == b'?') {
         Some(at) => (uri.get(..at).unwrap_or_default(), uri.get(at + 1..).unwrap_or_default()),
         None => (uri, &[][..]),
@@ -261,10 +286,8 @@ fn exec_target(uri: &[u8]) -> LuaResult<(Vec<u8>, Vec<u8>)> {
     let mut decoded = Vec::with_capacity(path.len());
     unescape(Unescape::All, path, &mut decoded);
     let climbs = decoded.split(|byte| *byte == b'/').any(|part| part == b"..");
-    if path.is_empty() || climbs || decoded.contains(&0) {
-        return Err(LuaError::new("unsafe uri"));
-    }
-    Ok((decoded, query.to_vec()))
+    let safe = !path.is_empty() && !climbs && !decoded.contains(&0);
+    safe.then(|| (decoded, query.to_vec()))
 }
 
 fn get_phase(call: &mut Call<'_>) -> LuaResult<Return> {
@@ -283,7 +306,7 @@ mod tests {
         assert_eq!(exec_target(b"/a/b?c=d&e").unwrap(), (b"/a/b".to_vec(), b"c=d&e".to_vec()));
         assert_eq!(exec_target(b"@named").unwrap(), (b"@named".to_vec(), Vec::new()));
         for bad in [&b"/a/../b"[..], b"?x", b"..", b"/a\0", b"/%2e%2e/x"] {
-            assert!(exec_target(bad).is_err());
+            assert!(exec_target(bad).is_none());
         }
     }
 

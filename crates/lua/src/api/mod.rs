@@ -8,6 +8,7 @@ mod control;
 mod digest;
 mod escape;
 mod log;
+mod on_abort;
 mod output;
 mod pending;
 mod req;
@@ -17,6 +18,7 @@ pub(crate) mod socket;
 mod thread;
 mod time;
 mod timer;
+mod worker_thread;
 
 pub(crate) use control::exit_status;
 pub(crate) use output::number_text;
@@ -55,6 +57,8 @@ pub(crate) fn install(stack: &mut Stack<'_>, prefix: &[u8]) -> LuaResult<()> {
     pending::install(stack)?;
     capture::install(stack, ngx)?;
     thread::install(stack, ngx)?;
+    worker_thread::install(stack, ngx)?;
+    on_abort::install(stack, ngx)?;
     time::install(stack, ngx)?;
     timer::install(stack, ngx)?;
     escape::install(stack, ngx)
@@ -75,7 +79,16 @@ fn request<R>(call: &Call<'_>, f: impl FnOnce(&RequestRef, &Host) -> LuaResult<R
     let answer = call.host(|host: &Host| host.request.as_ref().map(|r| f(r, host)));
     match answer.flatten() {
         Some(answer) => answer,
-        None => Err(LuaError::new("no request found")),
+        None => Err(no_request(call)),
+    }
+}
+
+/// Why a function that needs a request cannot be called.
+fn no_request(call: &Call<'_>) -> LuaError {
+    let phase = call.host(|host: &Host| host.detached.as_ref().map(|_| host.phase.directive()));
+    match phase.flatten() {
+        Some(name) => LuaError::new(format!("API disabled in the context of {name}")),
+        None => LuaError::new("no request found"),
     }
 }
 

@@ -34,6 +34,7 @@ fn http_version(call: &mut Call<'_>) -> LuaResult<Return> {
             Version::Http09 => 0.9,
             Version::Http10 => 1.0,
             Version::Http11 => 1.1,
+            Version::Http2 => 2.0,
         })
     })?;
     call.ret(version)

@@ -46,6 +46,13 @@ ffi_entry! {
         with_request(r, |r, _| c_int::from(r.internal.get()))
     }
 
+    /// A variable that `env` sets in the configuration. The environment has them all before Lua code runs.
+    fn ngx_http_lua_ffi_get_conf_env(_name: *const u8, _value: *mut *mut u8, _name_size: *mut usize) -> c_int,
+        on_panic = -1
+    {
+        DECLINED
+    }
+
     /// Replaces a byte by another in a buffer.
     fn ngx_http_lua_ffi_str_replace_char(buffer: *mut u8, size: usize, find: u8, replace: u8) -> c_int,
         on_panic = 0

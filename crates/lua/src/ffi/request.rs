@@ -28,17 +28,22 @@ fn limited(count: usize, max: c_int, truncated: *mut c_int) -> c_int {
     c_int::try_from(if cut { max } else { count }).unwrap_or(c_int::MAX)
 }
 
-/// The places that Lua has made for `count` pairs.
-///
-/// # Safety
-/// `out` is null or may be written for that many pairs.
-unsafe fn pairs<'a>(out: *mut Pair, count: c_int) -> &'a mut [Pair] {
-    match usize::try_from(count) {
-        // SAFETY: the caller's promise; buffers of the FFI are aligned to eight bytes.
-        Ok(count) if !out.is_null() && out.is_aligned() => unsafe {
-            std::slice::from_raw_parts_mut(out, count)
-        },
-        _ => &mut [],
+/// The places that Lua has made for pairs; lua-resty-core's are not aligned.
+struct Places {
+    first: *mut Pair,
+    count: usize,
+}
+
+impl Places {
+    fn new(first: *mut Pair, count: c_int) -> Self {
+        Self { first, count: usize::try_from(count).unwrap_or(0) }
+    }
+
+    fn put(&self, n: usize, key: Str, value: Str) {
+        if n < self.count {
+            // SAFETY: Lua passes places for that many pairs.
+            unsafe { raw::store(self.first.wrapping_add(n), Pair { key, value }) };
+        }
     }
 }
 
@@ -52,13 +57,12 @@ ffi_entry! {
     fn ngx_http_lua_ffi_req_get_headers(r: Token, out: *mut Pair, count: c_int, unchanged: c_int) -> c_int,
         on_panic = -1
     {
-        // SAFETY: Lua passes places for that many.
-        let out = unsafe { pairs(out, count) };
+        let places = Places::new(out, count);
         with_request(r, |r, _| {
             let (head, block) = (r.head.borrow(), r.block.borrow());
             if unchanged != 0 {
-                for (place, field) in out.iter_mut().zip(&head.fields) {
-                    *place = Pair { key: Str::new(field.name.of(&block)), value: Str::new(field.value.of(&block)) };
+                for (n, field) in head.fields.iter().enumerate() {
+                    places.put(n, Str::new(field.name.of(&block)), Str::new(field.value.of(&block)));
                 }
                 return OK;
             }
@@ -72,10 +76,10 @@ ffi_entry! {
                 },
                 |names| {
                     let mut rest = names;
-                    for (place, field) in out.iter_mut().zip(&head.fields) {
+                    for (n, field) in head.fields.iter().enumerate() {
                         let (name, more) = rest.split_at(field.name.of(&block).len().min(rest.len()));
                         rest = more;
-                        *place = Pair { key: Str::new(name), value: Str::new(field.value.of(&block)) };
+                        places.put(n, Str::new(name), Str::new(field.value.of(&block)));
                     }
                 },
             );
@@ -101,8 +105,7 @@ ffi_entry! {
     fn ngx_http_lua_ffi_req_get_uri_args(r: Token, place: *mut u8, out: *mut Pair, count: c_int) -> c_int,
         on_panic = -1
     {
-        // SAFETY: Lua passes places for that many.
-        let out = unsafe { pairs(out, count) };
+        let places = Places::new(out, count);
         with_request(r, |r, _| {
             let args = r.args.borrow();
             // SAFETY: Lua passes a buffer as long as the query, which it asked for before.
@@ -112,9 +115,11 @@ ffi_entry! {
             };
             let mut made = 0;
             for pair in copy.split_mut(|byte| *byte == b'&') {
-                let Some(free) = out.get_mut(made) else { break };
-                if let Some(pair) = decoded(pair) {
-                    *free = pair;
+                if made == places.count {
+                    break;
+                }
+                if let Some(Pair { key, value }) = decoded(pair) {
+                    places.put(made, key, value);
                     made += 1;
                 }
             }
@@ -229,7 +234,7 @@ fn decoded(pair: &mut [u8]) -> Option<Pair> {
     Some(Pair { key, value })
 }
 
-/// Sets or adds a field; an empty value removes it. False for a value that this field cannot have.
+/// Sets or adds a field; setting it to an empty value removes it. False for a value that this field cannot have.
 fn set_field(r: &Request, name: &[u8], value: &[u8], replace: bool) -> bool {
     if name.eq_ignore_ascii_case(b"host") && !set_host(r, value) {
         return false;
@@ -242,9 +247,8 @@ fn set_field(r: &Request, name: &[u8], value: &[u8], replace: bool) -> bool {
     }
     match (value.is_empty(), replace || is_single(name)) {
         (true, true) => r.remove_header(name),
-        (true, false) => {}
         (false, true) => r.set_header(name, value),
-        (false, false) => r.add_header(name, value),
+        (_, false) => r.add_header(name, value),
     }
     true
 }

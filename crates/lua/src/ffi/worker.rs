@@ -2,7 +2,10 @@
 //! <https://github.com/openresty/lua-nginx-module#ngxworkerpid>
 
 use super::{DECLINED, ERROR, OK, fail};
-use crate::host::{Host, LuaPhase};
+use crate::{
+    host::{Host, LuaPhase},
+    timers,
+};
 use moonrest_http::worker::{Process, Worker};
 use moonrest_luajit::{ffi_entry, raw};
 use moonrest_sys::process;
@@ -126,9 +129,14 @@ ffi_entry! {
         fail(err, c"missing privileged agent process patch in the nginx core")
     }
 
-    /// Has the process end when its work is done.
+    /// Has this worker end when its work is done. Unless it runs a script, another takes its place.
     fn ngx_http_lua_ffi_process_signal_graceful_exit() -> c_int, on_panic = -1 {
-        const SIGQUIT: i32 = 3;
-        if process::kill(process::pid(), SIGQUIT).is_ok() { OK } else { DECLINED }
+        match timers::present() {
+            Some(timers) => {
+                timers.worker().leave();
+                OK
+            }
+            None => DECLINED,
+        }
     }
 }

@@ -18,7 +18,11 @@ mod values;
 pub(crate) use threads::{Doing, Parent, Thread, Threads};
 pub(crate) use values::{Item, Values};
 
-use crate::{clock, host::Host, vm::WorkerVm};
+use crate::{
+    clock,
+    host::{Host, OnAbort},
+    vm::WorkerVm,
+};
 use moonrest_core::Level;
 use moonrest_http::{
     RequestRef,
@@ -26,6 +30,7 @@ use moonrest_http::{
 };
 use moonrest_luajit::{Coroutine, LuaError, LuaResult, Ref, Resumed, Stack, With, format_coroutines};
 use std::{
+    cell::Cell,
     future::Future,
     pin::Pin,
     rc::Rc,
@@ -69,6 +74,8 @@ pub(crate) enum Ending {
     Status(u16),
     /// The request was redirected internally (`ngx.exec`).
     Redirected,
+    /// The client has left (`lua_check_client_abort`).
+    ClientGone,
 }
 
 /// How a run ended.
@@ -89,6 +96,8 @@ pub(crate) const ENTRY: Key = 0;
 pub(crate) struct Running {
     vm: Rc<WorkerVm>,
     host: Rc<Host>,
+    /// It ends when the client leaves, or has something to do then.
+    watches_client: Cell<bool>,
 }
 
 /// Runs a function as the entry thread of a handler, with the arguments its phase has.
@@ -117,7 +126,8 @@ pub(crate) fn run_with(
         Ok((_, Resumed::Failed(error))) | Err(error) => return Outcome::Failed(error),
         Ok(waits) => waits,
     };
-    let running = Running { vm: vm.clone(), host: host.clone() };
+    let watches_client = Cell::new(host.watches_client());
+    let running = Running { vm: vm.clone(), host: host.clone(), watches_client };
     *host.threads.borrow_mut() = Some(Box::new(Threads::new(Thread::new(coroutine, None))));
     let next = running.settle(ENTRY, resumed);
     match running.drive(next) {
@@ -149,12 +159,14 @@ impl Future for Running {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         loop {
-            let (key, values) =
-                ready!(self.threads(|threads| threads.poll_ready(cx)).unwrap_or(Poll::Pending));
-            if let Some(ending) = values.ending() {
-                return Poll::Ready(Outcome::Ended(ending));
-            }
-            if let Some(outcome) = self.drive(Next::Run(key, Some(values))) {
+            let next = match self.threads(|threads| threads.poll_ready(cx)).unwrap_or(Poll::Pending) {
+                Poll::Ready((key, values)) => match values.ending() {
+                    Some(ending) => Next::End(Outcome::Ended(ending)),
+                    None => Next::Run(key, Some(values)),
+                },
+                Poll::Pending => ready!(self.poll_client(cx)),
+            };
+            if let Some(outcome) = self.drive(next) {
                 return Poll::Ready(outcome);
             }
         }
@@ -174,6 +186,33 @@ const TURNS: u32 = 1000;
 impl Running {
     fn threads<R>(&self, work: impl FnOnce(&mut Threads) -> R) -> Option<R> {
         self.host.threads.borrow_mut().as_mut().map(|threads| work(threads))
+    }
+
+    /// What follows when the client has left.
+    fn poll_client(&self, cx: &mut Context<'_>) -> Poll<Next> {
+        let Some(r) = self.host.request.as_ref().filter(|_| self.watches_client.get()) else {
+            return Poll::Pending;
+        };
+        ready!(r.exchange.poll_closed(cx));
+        self.watches_client.set(false);
+        let callback = self.host.on_abort.replace(Some(OnAbort::Called));
+        let Some(OnAbort::Waits(function, parent)) = callback else {
+            return Poll::Ready(Next::End(Outcome::Ended(Ending::ClientGone)));
+        };
+        moonrest_http::info!(r, "client prematurely closed connection");
+        let made = self.vm.vm.with(|stack| {
+            let coroutine = stack.new_coroutine()?;
+            coroutine.stack(|stack| stack.push(function))??;
+            Ok(coroutine)
+        });
+        Poll::Ready(match made {
+            Ok(coroutine) => {
+                let key = coroutine.id();
+                self.threads(|threads| threads.add(key, Thread::new(coroutine, Some(parent))));
+                Next::Run(key, None)
+            }
+            Err(error) => Next::End(Outcome::Failed(error)),
+        })
     }
 
     /// Runs threads until all wait, or the handler has ended.
@@ -198,7 +237,7 @@ impl Running {
             return Next::Posted;
         };
         self.host.running.set((key, coroutine.id()));
-        let Self { vm, host } = self;
+        let Self { vm, host, .. } = self;
         clock::forget();
         let resumed = vm.vm.lend(&**host, host.token(), || match values {
             None => coroutine.run(),

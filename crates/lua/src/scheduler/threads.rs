@@ -90,7 +90,21 @@ impl Threads {
     }
 
     pub(crate) fn add(&mut self, key: Key, thread: Thread) {
-        self.light.insert(key, thread);
+        if self.light.insert(key, thread).is_none() && matches!(self.entry.doing, Doing::Waits { .. }) {
+            // It may have been alone until now.
+            self.arm(ENTRY);
+        }
+    }
+
+    /// Has a thread that waits polled, and woken on its own from then on.
+    fn arm(&mut self, key: Key) {
+        let wakers = self.wakers.clone();
+        if let Some(thread) = self.get(key) {
+            let waker = thread
+                .waker
+                .get_or_insert_with(|| Arc::new(ThreadWaker { key, queued: AtomicBool::new(false), wakers }));
+            waker.queue();
+        }
     }
 
     /// Forgets a light thread.
@@ -126,16 +140,11 @@ impl Threads {
 
     /// Lets a thread wait.
     pub(crate) fn wait(&mut self, key: Key, future: LocalBoxFuture<Values>, subrequests: bool) {
-        let wakers = self.wakers.clone();
-        let alone = self.light.is_empty();
         if let Some(thread) = self.get(key) {
             thread.doing = Doing::Waits { future, subrequests };
-            if !alone {
-                let waker = thread.waker.get_or_insert_with(|| {
-                    Arc::new(ThreadWaker { key, queued: AtomicBool::new(false), wakers })
-                });
-                waker.queue();
-            }
+        }
+        if !self.light.is_empty() {
+            self.arm(key);
         }
     }
 

@@ -4,15 +4,18 @@ use super::{
     ResolveError, Settings,
     message::{Found, Kind, Question, Verdict},
 };
-use crate::{report, sleep::sleep, timer};
-use hickory_proto::rr::RecordType;
-use std::{
-    io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+use crate::{
+    addr::Addr,
+    connect::Datagrams,
+    report::{self, Severity},
+    sleep::sleep,
+    timer,
 };
+use hickory_proto::rr::RecordType;
+use std::{io, net::SocketAddr};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpStream, UdpSocket},
+    net::TcpStream,
 };
 
 /// How long one server has to answer.
@@ -84,10 +87,13 @@ async fn ask_for(
             Some(Ok(reply)) => return Some(reply),
             Some(Err((call, error))) => {
                 let code = error.raw_os_error().unwrap_or(0);
-                report::error(format_args!(
-                    "{call} failed ({code}: {}) while resolving, resolver: {server}",
-                    describe(&error)
-                ));
+                report::write(
+                    severity(&error),
+                    format_args!(
+                        "{call} failed ({code}: {}) while resolving, resolver: {server}",
+                        describe(&error)
+                    ),
+                );
                 unreachable += 1;
                 // Another server may be there at once; when none is, all get time.
                 if unreachable % servers.len().max(1) == 0 {
@@ -103,6 +109,23 @@ async fn ask_for(
     None
 }
 
+/// nginx: failures that the network explains are errors, all others alerts.
+fn severity(error: &io::Error) -> Severity {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::NotConnected
+        | io::ErrorKind::TimedOut
+        | io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::NetworkDown
+        | io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::InvalidData => Severity::Error,
+        _ => Severity::Alert,
+    }
+}
+
 /// The system's words without Rust's addition.
 fn describe(error: &io::Error) -> String {
     let text = error.to_string();
@@ -113,14 +136,9 @@ type Failure = (&'static str, io::Error);
 
 /// Asks one server until it has answered.
 async fn exchange(question: &Question, server: SocketAddr) -> Result<Reply, Failure> {
-    let any: IpAddr = match server {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket = UdpSocket::bind((any, 0)).await.map_err(|error| ("socket()", error))?;
-    // Connected, so that the kernel drops what others send.
-    socket.connect(server).await.map_err(|error| ("connect()", error))?;
-    socket.send(&question.bytes).await.map_err(|error| ("send()", error))?;
+    // Connected, so that the kernel chooses a port at random and drops what others send.
+    let socket = Datagrams::connect(&Addr::Inet(server), None).map_err(|error| ("connect()", error))?;
+    socket.send(&question.bytes).map_err(|error| ("send()", error))?;
     let mut buffer = vec![0; DATAGRAM];
     loop {
         let len = socket.recv(&mut buffer).await.map_err(|error| ("recv()", error))?;

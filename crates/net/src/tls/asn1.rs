@@ -58,6 +58,11 @@ impl<'a> Elements<'a> {
         self.next(tag).map(|element| Self(element.contents))
     }
 
+    /// The whole bytes of the next element, a bit string.
+    pub(super) fn bits(&mut self) -> Option<&'a [u8]> {
+        self.next(BIT_STRING)?.contents.strip_prefix(&[0])
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

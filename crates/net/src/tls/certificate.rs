@@ -1,6 +1,7 @@
 //! Certificates with their keys: read from PEM, chosen for a client.
 
 use super::{key, pem, x509::Certificate};
+use parking_lot::RwLock;
 use rustls::{
     SignatureAlgorithm, SignatureScheme,
     pki_types::{CertificateDer, SubjectPublicKeyInfoDer},
@@ -42,23 +43,72 @@ pub(super) fn note_client_scheme(scheme: SignatureScheme) {
 
 /// A server's certificates, in the order of the configuration; none when they depend on the connection.
 #[derive(Debug)]
-pub struct Certificates(pub Vec<Arc<CertifiedKey>>);
+pub struct Certificates(pub Vec<Arc<Stapled>>);
+
+/// A certificate, and its issuer's word that it is still good.
+#[derive(Debug)]
+pub struct Stapled {
+    bare: Arc<CertifiedKey>,
+    /// With the word, and the moment in seconds since 1970 from which on that is not worth anything.
+    with: RwLock<Option<(Arc<CertifiedKey>, i64)>>,
+}
+
+impl Stapled {
+    /// A certificate alone.
+    pub fn new(bare: Arc<CertifiedKey>) -> Arc<Self> {
+        Arc::new(Self { bare, with: RwLock::new(None) })
+    }
+
+    /// The certificate alone.
+    pub fn bare(&self) -> &Arc<CertifiedKey> {
+        &self.bare
+    }
+
+    /// From now on `response` goes with it, until that moment.
+    pub fn staple(&self, response: Vec<u8>, until: i64) {
+        let mut key = (*self.bare).clone();
+        key.ocsp = Some(response);
+        *self.with.write() = Some((Arc::new(key), until));
+    }
+
+    /// Nothing goes with it any more.
+    pub fn unstaple(&self) {
+        *self.with.write() = None;
+    }
+
+    fn current(&self) -> Arc<CertifiedKey> {
+        match &*self.with.read() {
+            Some((key, until)) if moonrest_sys::time::wall_coarse().secs <= *until => key.clone(),
+            _ => self.bare.clone(),
+        }
+    }
+}
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let offered = OFFERED.take();
-        let keys = offered.as_deref().unwrap_or(&self.0);
-        if let [only] = keys {
-            return Some(only.clone());
+        if let Some(offered) = OFFERED.take() {
+            return choose(&hello, &offered, |key| key).cloned();
         }
-        // As OpenSSL does: the client's order of signatures decides.
-        let fits = |scheme: &SignatureScheme, key: &Arc<CertifiedKey>| {
-            key.key.choose_scheme(std::slice::from_ref(scheme)).is_some()
-        };
-        let schemes = hello.signature_schemes();
-        let found = schemes.iter().find_map(|scheme| keys.iter().find(|key| fits(scheme, key)));
-        found.or(keys.first()).cloned()
+        choose(&hello, &self.0, |stapled| &stapled.bare).map(|stapled| stapled.current())
     }
+}
+
+/// The one that the client can do most with.
+fn choose<'k, T>(
+    hello: &ClientHello<'_>,
+    keys: &'k [T],
+    key_of: impl Fn(&T) -> &Arc<CertifiedKey>,
+) -> Option<&'k T> {
+    if let [only] = keys {
+        return Some(only);
+    }
+    // As OpenSSL does: the client's order of signatures decides.
+    let fits = |scheme: &SignatureScheme, key: &T| {
+        key_of(key).key.choose_scheme(std::slice::from_ref(scheme)).is_some()
+    };
+    let schemes = hello.signature_schemes();
+    let found = schemes.iter().find_map(|scheme| keys.iter().find(|key| fits(scheme, key)));
+    found.or(keys.first())
 }
 
 /// A key that tells with which scheme it has signed.

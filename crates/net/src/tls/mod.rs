@@ -4,10 +4,12 @@
 mod asn1;
 pub mod certificate;
 pub mod ciphers;
+pub mod client;
 pub mod failure;
 pub mod info;
 mod key;
 pub mod names;
+pub mod ocsp;
 pub mod pem;
 mod revocation;
 pub mod server;

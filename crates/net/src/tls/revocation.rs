@@ -1,7 +1,7 @@
 //! Certificate revocation lists.
 
 use super::{
-    asn1::{BIT_STRING, BOOLEAN, Elements, GENERALIZED_TIME, INTEGER, OID, SEQUENCE, UTC_TIME},
+    asn1::{BOOLEAN, Elements, GENERALIZED_TIME, INTEGER, OID, SEQUENCE, UTC_TIME},
     x509::{Certificate, canonical, signature_is_good},
 };
 use der::Decode;
@@ -59,7 +59,7 @@ impl Crl {
         let mut outer = Elements(der).open(SEQUENCE)?;
         let tbs = outer.next(SEQUENCE)?.whole;
         let algorithm = outer.next(SEQUENCE)?.contents;
-        let signature = outer.next(BIT_STRING)?.contents.get(1..)?;
+        let signature = outer.bits()?;
         let mut list = Elements(tbs).open(SEQUENCE)?;
         // The oldest kind of list has no version.
         let _version = list.next(INTEGER);

@@ -92,6 +92,19 @@ impl<S: Side> Secured<S> {
         self.session.borrow().as_ref().is_some_and(Session::has_pending)
     }
 
+    /// Whether bytes have been received that were not read.
+    pub fn has_unread(&self) -> bool {
+        let slot = self.session.borrow();
+        slot.as_ref().is_some_and(|session| !session.plain.is_empty() || !session.incoming.is_empty())
+    }
+
+    /// Keeps plaintext for the next read.
+    pub(super) fn keep(&self, mut plain: Vec<u8>) {
+        if let Some(session) = &mut *self.session.borrow_mut() {
+            session.plain.append(&mut plain);
+        }
+    }
+
     /// Reads plaintext to the end of `buffer`; 0 is the end of the stream.
     pub fn poll_read(&self, buffer: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut slot = self.session.borrow_mut();

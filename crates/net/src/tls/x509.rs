@@ -1,6 +1,6 @@
 //! A certificate with what is needed of it as bytes, and as text in OpenSSL's forms.
 
-use super::asn1::{self, BIT_STRING, Elements, INTEGER, SEQUENCE};
+use super::asn1::{self, Elements, INTEGER, SEQUENCE};
 use der::{Decode, Encode, Tagged, asn1::ObjectIdentifier};
 use std::{fmt::Write as _, ops::Range};
 use x509_cert::{
@@ -41,7 +41,7 @@ impl Certificate {
         let mut outer = Elements(der).open(SEQUENCE)?;
         let tbs = outer.next(SEQUENCE)?;
         let algorithm = outer.next(SEQUENCE)?.contents;
-        let signature = outer.next(BIT_STRING)?.contents.get(1..)?;
+        let signature = outer.bits()?;
         let mut inner = Elements(tbs.contents);
         let _version = inner.next(0xa0);
         let serial = inner.next(INTEGER)?.contents;
@@ -52,7 +52,7 @@ impl Certificate {
         let key_info = inner.next(SEQUENCE)?;
         let mut info = Elements(key_info.contents);
         let key_algorithm = info.next(SEQUENCE)?.contents;
-        let key = info.next(BIT_STRING)?.contents.get(1..)?;
+        let key = info.bits()?;
         Some(Self {
             tbs: at(tbs.whole),
             algorithm: at(algorithm),

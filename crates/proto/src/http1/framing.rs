@@ -151,7 +151,7 @@ pub fn framing(head: &RequestHead, buf: &[u8]) -> Result<Framing, FramingError> 
         framing.upgrade &= head.fields.index_of(Known::Upgrade).is_some();
     }
     framing.keep_alive = match head.version {
-        Version::Http11 => !framing.connection_close,
+        Version::Http11 | Version::Http2 => !framing.connection_close,
         Version::Http10 => framing.connection_keep_alive && !framing.connection_close,
         Version::Http09 => false,
     };

@@ -111,6 +111,8 @@ pub enum Version {
     Http09,
     Http10,
     Http11,
+    /// Made by other parsers than that of HTTP/1.
+    Http2,
 }
 
 #[cfg(test)]

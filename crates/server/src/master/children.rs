@@ -168,6 +168,8 @@ impl Master<'_> {
 
     pub(super) fn reap(&mut self) {
         while let Ok(Some(exited)) = process::reap_any() {
+            // Its last words may still be on their way.
+            self.listen_to_children();
             self.exited(exited);
         }
     }

@@ -16,7 +16,7 @@ use hashbrown::DefaultHashBuilder;
 use moonrest_sys::time;
 use pages::{PAGE, Pool, pages_for};
 use parking_lot::Mutex;
-use shard::{Shard, size_of_record};
+use shard::{Marks, Shard, size_of_record};
 use std::hash::BuildHasher;
 
 use super::lru::MAX_KEY;
@@ -235,11 +235,12 @@ impl Dict {
         ((hash >> 56) as usize & (self.shards.len() - 1), (hash & 0xffff_ffff) as u32)
     }
 
+    #[inline]
     fn meet(&self, shard: &Shard, hash: u32, key: &[u8]) -> Met {
         match shard.find(hash, key) {
             None => Met::Nothing,
-            Some(at) if self.clock.is_over(shard.expires(at)) => Met::Expired(at),
-            Some(at) => Met::Live(at),
+            Some((at, expires)) if self.clock.is_over(expires) => Met::Expired(at),
+            Some((at, _)) => Met::Live(at),
         }
     }
 
@@ -268,51 +269,41 @@ impl Dict {
     }
 
     /// Stores a value.
-    #[inline]
     pub fn store(&self, key: &[u8], value: Value<'_>, how: Store) -> Stored {
         let (index, hash) = self.place(key);
+        let marks = Marks { expires: self.clock.after(how.ttl), flags: how.flags };
         let mut new = New { hash, key, room: value.len(), safe: how.safe, forcible: false };
-        let mut deciding = true;
+        let mut decided = false;
         let result = self.change(index, |shard| {
-            if deciding {
+            if !decided {
                 self.tidy(shard);
             }
-            let met = self.meet(shard, hash, key);
-            match (how.when, &met) {
-                (When::Present, Met::Nothing | Met::Expired(_)) if deciding => {
-                    return Step::Done(Err(Refusal::NotFound));
-                }
-                (When::Absent, Met::Live(at)) => {
-                    shard.touch(*at);
+            let known = match self.meet(shard, hash, key) {
+                Met::Live(at) if how.when == When::Absent => {
+                    shard.touch(at);
                     return Step::Done(Err(Refusal::Exists));
                 }
-                _ => {}
-            }
-            let at = match met {
-                Met::Live(at) | Met::Expired(at) if shard.fits(at, key, value) => {
-                    shard.touch(at);
-                    at
+                Met::Expired(_) | Met::Nothing if how.when == When::Present && !decided => {
+                    return Step::Done(Err(Refusal::NotFound));
                 }
-                Met::Live(at) | Met::Expired(at) => {
-                    shard.remove(at, &self.pool);
-                    deciding = false;
-                    match self.insert(shard, &mut new) {
-                        Ok(at) => at,
-                        Err(step) => return step,
-                    }
-                }
-                Met::Nothing => {
-                    deciding = false;
-                    match self.insert(shard, &mut new) {
-                        Ok(at) => at,
-                        Err(step) => return step,
-                    }
-                }
+                Met::Live(at) | Met::Expired(at) => Some(at),
+                Met::Nothing => None,
             };
-            shard.write(at, value);
-            shard.set_expires(at, self.clock.after(how.ttl));
-            shard.set_flags(at, how.flags);
-            Step::Done(Ok(()))
+            if let Some(at) = known {
+                if shard.rewrite(at, key, value, marks) {
+                    shard.touch(at);
+                    return Step::Done(Ok(()));
+                }
+                shard.remove(at, &self.pool);
+            }
+            decided = true;
+            match self.insert(shard, &mut new) {
+                Ok(at) => {
+                    shard.write(at, value, marks);
+                    Step::Done(Ok(()))
+                }
+                Err(step) => step,
+            }
         });
         Stored { result, forcible: new.forcible }
     }
@@ -322,49 +313,45 @@ impl Dict {
         let (shard, hash) = self.place(key);
         let mut shard = self.shards[shard].0.lock();
         self.tidy(&mut shard);
-        if let Some(at) = shard.find(hash, key) {
+        if let Some((at, _)) = shard.find(hash, key) {
             shard.remove(at, &self.pool);
         }
     }
 
     /// Adds to a number; a key that is not there begins at `init` and lives for so many milliseconds (0: for ever).
-    #[inline]
     pub fn increment(&self, key: &[u8], by: f64, init: Option<(f64, u64)>) -> Stored<f64> {
         let (index, hash) = self.place(key);
         let mut new = New { hash, key, room: 8, safe: false, forcible: false };
         let result = self.change(index, |shard| {
-            let met = self.meet(shard, hash, key);
-            if let Met::Live(at) = met {
-                if shard.kind(at) != Kind::Number {
-                    return Step::Done(Err(Refusal::NotNumber));
-                }
-                shard.touch(at);
-                let sum = shard.number(at) + by;
-                shard.set_number(at, sum);
-                return Step::Done(Ok(sum));
-            }
-            let Some((init, ttl)) = init else { return Step::Done(Err(Refusal::NotFound)) };
-            let sum = Value::Number(init + by);
-            let at = match met {
-                Met::Expired(at) if shard.fits(at, key, sum) => {
+            let expired = match self.meet(shard, hash, key) {
+                Met::Live(at) => {
+                    let Some(sum) = shard.increment(at, by) else {
+                        return Step::Done(Err(Refusal::NotNumber));
+                    };
                     shard.touch(at);
-                    at
+                    return Step::Done(Ok(sum));
                 }
-                met => {
-                    if let Met::Expired(at) = met {
-                        shard.remove(at, &self.pool);
-                    }
-                    self.tidy(shard);
-                    match self.insert(shard, &mut new) {
-                        Ok(at) => at,
-                        Err(step) => return step,
-                    }
-                }
+                Met::Expired(at) => Some(at),
+                Met::Nothing => None,
             };
-            shard.write(at, sum);
-            shard.set_expires(at, self.clock.after(ttl));
-            shard.set_flags(at, 0);
-            Step::Done(Ok(init + by))
+            let Some((init, ttl)) = init else { return Step::Done(Err(Refusal::NotFound)) };
+            let marks = Marks { expires: self.clock.after(ttl), flags: 0 };
+            let sum = init + by;
+            if let Some(at) = expired {
+                if shard.rewrite(at, key, Value::Number(sum), marks) {
+                    shard.touch(at);
+                    return Step::Done(Ok(sum));
+                }
+                shard.remove(at, &self.pool);
+            }
+            self.tidy(shard);
+            match self.insert(shard, &mut new) {
+                Ok(at) => {
+                    shard.write(at, Value::Number(sum), marks);
+                    Step::Done(Ok(sum))
+                }
+                Err(step) => step,
+            }
         });
         Stored { result, forcible: new.forcible }
     }
@@ -383,6 +370,7 @@ impl Dict {
     }
 
     /// A new record; others give way for it if need be.
+    #[inline(never)]
     fn insert<T>(&self, shard: &mut Shard, new: &mut New<'_>) -> Result<u32, Step<T>> {
         let pool = &self.pool;
         if let Some(at) = self.try_insert(shard, new) {
@@ -505,7 +493,7 @@ impl Dict {
     pub fn ttl(&self, key: &[u8]) -> Option<i64> {
         let (index, hash) = self.place(key);
         let shard = self.shards[index].0.lock();
-        let expires = shard.expires(shard.find(hash, key)?);
+        let (_, expires) = shard.find(hash, key)?;
         drop(shard);
         if expires == 0 {
             return Some(0);
@@ -518,7 +506,7 @@ impl Dict {
         let (index, hash) = self.place(key);
         let mut shard = self.shards[index].0.lock();
         let found = shard.find(hash, key);
-        if let Some(at) = found {
+        if let Some((at, _)) = found {
             shard.set_expires(at, self.clock.after(ttl));
         }
         found.is_some()

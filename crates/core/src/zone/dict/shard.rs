@@ -73,6 +73,13 @@ impl Value<'_> {
     }
 }
 
+/// What a record has beside key and value.
+#[derive(Clone, Copy)]
+pub(super) struct Marks {
+    pub(super) expires: u64,
+    pub(super) flags: u32,
+}
+
 /// Bytes of a record.
 pub(super) fn size_of_record(key: &[u8], value: usize) -> usize {
     OVERHEAD.saturating_add(key.len()).saturating_add(value)
@@ -105,17 +112,18 @@ impl Shard {
         }
     }
 
-    /// The record of `key`.
-    pub(super) fn find(&self, hash: u32, key: &[u8]) -> Option<u32> {
+    /// The record of `key`, and when it expires.
+    #[inline]
+    pub(super) fn find(&self, hash: u32, key: &[u8]) -> Option<(u32, u64)> {
         let mut at = self.buckets[self.bucket(hash)];
         while at != NONE {
             let words = self.pages.words(at);
-            let (found, meta) = (words[HASH], words[META]);
+            let (found, meta, expires) = (words[HASH], words[META], words[EXPIRES]);
             if high(found) == hash
                 && (meta >> 16 & 0xffff) as usize == key.len()
                 && self.pages.equals(at, HEADER, key)
             {
-                return Some(at);
+                return Some((at, expires));
             }
             at = low(found);
         }
@@ -142,24 +150,43 @@ impl Shard {
         Some(at)
     }
 
-    /// Whether a record's block serves for another value.
-    pub(super) fn fits(&self, at: u32, key: &[u8], value: Value<'_>) -> bool {
-        let kind = self.kind(at);
-        kind != Kind::List
-            && class_of(size_of_record(key, self.len(at))) == class_of(size_of_record(key, value.len()))
+    /// Writes a record's value if its block serves for that; whether it does.
+    #[inline]
+    pub(super) fn rewrite(&mut self, at: u32, key: &[u8], value: Value<'_>, marks: Marks) -> bool {
+        let meta = self.pages.words(at)[META];
+        let (old, new) = (size_of_record(key, high(meta) as usize), size_of_record(key, value.len()));
+        if Kind::of(meta) == Kind::List || (old != new && class_of(old) != class_of(new)) {
+            return false;
+        }
+        self.write(at, value, marks);
+        true
     }
 
     /// Writes a record's value; its block must be large enough.
     #[inline]
-    pub(super) fn write(&mut self, at: u32, value: Value<'_>) {
+    pub(super) fn write(&mut self, at: u32, value: Value<'_>, marks: Marks) {
         let words = self.pages.words_mut(at);
         let key = words[META] & 0xffff_0000;
         words[META] = (value.len() as u64) << 32 | key | u64::from(value.kind() as u8);
+        words[EXPIRES] = marks.expires;
+        words[FLAGS] = marks.flags.into();
         match value {
             Value::Text(text) => self.pages.write(at, HEADER + (key >> 16) as usize, text),
             Value::Number(number) => words[NUMBER] = number.to_bits(),
             Value::Boolean(flag) => words[NUMBER] = flag.into(),
         }
+    }
+
+    /// Adds to a number, if the record is one; the sum.
+    #[inline]
+    pub(super) fn increment(&mut self, at: u32, by: f64) -> Option<f64> {
+        let words = self.pages.words_mut(at);
+        if words[META] & 0xff != Kind::Number as u64 {
+            return None;
+        }
+        let sum = f64::from_bits(words[NUMBER]) + by;
+        words[NUMBER] = sum.to_bits();
+        Some(sum)
     }
 
     /// Makes a record without elements a list.
@@ -180,10 +207,6 @@ impl Shard {
 
     pub(super) fn number(&self, at: u32) -> f64 {
         f64::from_bits(self.pages.words(at)[NUMBER])
-    }
-
-    pub(super) fn set_number(&mut self, at: u32, number: f64) {
-        self.pages.words_mut(at)[NUMBER] = number.to_bits();
     }
 
     pub(super) fn boolean(&self, at: u32) -> bool {
@@ -213,10 +236,6 @@ impl Shard {
 
     pub(super) fn flags(&self, at: u32) -> u32 {
         low(self.pages.words(at)[FLAGS])
-    }
-
-    pub(super) fn set_flags(&mut self, at: u32, flags: u32) {
-        self.pages.words_mut(at)[FLAGS] = flags.into();
     }
 
     /// Removes a record, and what it consists of.

@@ -46,7 +46,7 @@ pub(super) fn connect(call: &mut Call<'_>) -> LuaResult<Return> {
     };
     let Some(handle) = stream::of(call)? else { return fail(call, "closed") };
     let stream = &handle.0;
-    if stream.owner.get() != 0 {
+    if !stream.owner.borrow().is_none() {
         stream.check_owner(call)?;
     }
     if let Some(busy) = stream.busy(true, true) {

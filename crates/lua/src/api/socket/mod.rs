@@ -29,7 +29,7 @@ pub(crate) use stream::Handle;
 use super::define;
 use crate::host::Host;
 use moonrest_core::{Level, Log};
-use moonrest_http::RequestRef;
+use moonrest_http::{Request, RequestRef};
 use moonrest_luajit::{Call, Form, LuaError, LuaResult, Return, Stack, Table};
 use std::{
     cell::RefCell,
@@ -107,10 +107,34 @@ fn metatable<'s>(
     Ok(table)
 }
 
-/// What tells one request (or timer, …) from another.
+/// What tells one request (or timer, …) from another. Kept, it stays told from those to come.
+#[derive(Clone, Default)]
+pub(crate) struct Owner {
+    id: usize,
+    /// As long as somebody points there, no other request has the address.
+    _place: Option<Weak<Request>>,
+}
+
+impl Owner {
+    /// The request that runs now.
+    fn here(call: &Call<'_>) -> LuaResult<Self> {
+        let place = call.host(|host: &Host| host.request.as_ref().map(Rc::downgrade)).flatten();
+        Ok(Self { id: owner(call)?, _place: place })
+    }
+
+    fn is_none(&self) -> bool {
+        self.id == 0
+    }
+}
+
+/// The number of the request, or of the code that runs for none.
 fn owner(call: &Call<'_>) -> LuaResult<usize> {
-    let owner = call.host(Host::token).filter(|token| *token != 0);
-    owner.ok_or_else(|| LuaError::new("no request found"))
+    let owner = call.host(|host: &Host| match &host.detached {
+        // Odd, as no address is.
+        Some(detached) => usize::try_from(detached.number).unwrap_or(0) << 1 | 1,
+        None => host.token(),
+    });
+    owner.filter(|owner| *owner != 0).ok_or_else(|| LuaError::new("no request found"))
 }
 
 /// Where lines about a socket go, also after the run that began the operation.
@@ -187,6 +211,8 @@ impl Owned {
 
     fn of(host: &Host) -> Rc<Self> {
         let Some(r) = &host.request else { return host.sockets.get_or_init(Rc::default).clone() };
+        // Those of subrequests live as long as the client's request.
+        let r = r.main.as_ref().unwrap_or(r);
         r.find_ctx::<Self>().unwrap_or_else(|| {
             let list = r.lasting_ctx::<Self>();
             let close = list.clone();

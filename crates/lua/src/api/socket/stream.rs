@@ -1,7 +1,7 @@
 //! A stream as Lua holds it: what it leads to, what has been received, and who waits.
 
 use super::{
-    CELL, Close, Journal, Owned,
+    CELL, Close, Journal, Owned, Owner,
     connection::{Connection, Timers},
     inbox::{Inbox, Reading, Taken},
     options::{Settings, Timeouts},
@@ -24,8 +24,8 @@ pub(crate) struct Handle(pub(super) Rc<Stream>);
 /// Both sides of a stream; each waits, fails and closes on its own.
 #[derive(Default)]
 pub(crate) struct Stream {
-    /// The request that connected it, which alone may use it; 0 for none yet.
-    pub(super) owner: Cell<usize>,
+    /// The request that connected it, which alone may use it.
+    pub(super) owner: RefCell<Owner>,
     pub(super) side: RefCell<Side>,
     pub(super) inbox: RefCell<Inbox>,
     pub(super) connecting: Cell<bool>,
@@ -131,7 +131,7 @@ impl Stream {
 
     /// Refuses the use by another request than the one it belongs to.
     pub(super) fn check_owner(&self, call: &Call<'_>) -> LuaResult<()> {
-        if self.owner.get() == super::owner(call)? { Ok(()) } else { Err("bad request".into()) }
+        if self.owner.borrow().id == super::owner(call)? { Ok(()) } else { Err("bad request".into()) }
     }
 
     /// What it is busy with, of the things that would be disturbed.
@@ -149,10 +149,10 @@ impl Stream {
 
     /// Makes it the property of the request that runs now, which closes it when it ends.
     pub(super) fn adopt(self: &Rc<Self>, call: &Call<'_>) -> LuaResult<()> {
-        let owner = super::owner(call)?;
-        if self.owner.replace(owner) == owner && self.listed.get() {
+        if self.listed.get() && self.owner.borrow().id == super::owner(call)? {
             return Ok(());
         }
+        *self.owner.borrow_mut() = Owner::here(call)?;
         self.listed.set(true);
         let this: Rc<dyn Close> = self.clone();
         Owned::add(call, &this);

@@ -1,7 +1,7 @@
 //! `ngx.socket.udp`. <https://github.com/openresty/lua-nginx-module#ngxsocketudp>
 
 use super::{
-    Close, Journal, Owned,
+    Close, Journal, Owned, Owner,
     connect::split_port,
     connection::Peer,
     fail,
@@ -14,16 +14,13 @@ use moonrest_luajit::{Borrowed, Call, LuaResult, Nil, Ref, Return, Stack, Table,
 use moonrest_net::{
     addr::Addr,
     connect::{Datagrams, Local},
-    resolver,
-    timer::Timeout,
+    resolver, timer,
 };
 use std::{
     cell::{Cell, RefCell},
-    future::poll_fn,
     io,
     net::SocketAddr,
     rc::Rc,
-    task::{Context, Poll, Waker},
 };
 
 /// The largest datagram received.
@@ -38,7 +35,7 @@ struct Handle(Rc<Socket>);
 /// A datagram socket as Lua holds it.
 #[derive(Default)]
 struct Socket {
-    owner: Cell<usize>,
+    owner: RefCell<Owner>,
     open: RefCell<Option<Rc<Open>>>,
     waiting: Cell<bool>,
     /// Milliseconds; 0 for the location's.
@@ -99,7 +96,7 @@ impl Close for Socket {
 
 impl Socket {
     fn check(&self, call: &Call<'_>) -> LuaResult<Option<&'static str>> {
-        if self.owner.get() != super::owner(call)? {
+        if self.owner.borrow().id != super::owner(call)? {
             return Err("bad request".into());
         }
         Ok(self.waiting.get().then_some("socket busy"))
@@ -135,13 +132,14 @@ fn set_peer_name(call: &mut Call<'_>) -> LuaResult<Return> {
         0
     };
     let Some(socket) = handle.as_ref().map(|handle| handle.0.clone()) else { return fail(call, "closed") };
-    if socket.owner.get() != 0
+    if !socket.owner.borrow().is_none()
         && let Some(busy) = socket.check(call)?
     {
         return fail(call, busy);
     }
     socket.close();
-    if socket.owner.replace(super::owner(call)?) == 0 {
+    if socket.owner.borrow().is_none() {
+        *socket.owner.borrow_mut() = Owner::here(call)?;
         let this: Rc<dyn Close> = socket.clone();
         Owned::add(call, &this);
     }
@@ -268,24 +266,20 @@ fn receive(call: &mut Call<'_>) -> LuaResult<Return> {
     }
     let size: Option<f64> = call.arg(2)?;
     let size = size.map_or(MAX_DATAGRAM, |size| (size.max(0.0) as usize).min(MAX_DATAGRAM));
-    let mut cx = Context::from_waker(Waker::noop());
-    if let Poll::Ready(received) = poll_receive(&open, size, &mut cx) {
-        return match received {
-            Ok(data) => call.ret(data),
-            Err(error) => fail(call, &receive_failed(socket, &open, &Journal::of(call)?, &error)),
-        };
+    match try_receive(&open, size) {
+        Ok(data) => return call.ret(data),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        Err(error) => return fail(call, &receive_failed(socket, &open, &Journal::of(call)?, &error)),
     }
-    let timer = Timeout::new();
-    timer.set(socket.read_timeout());
     let (busy, journal) = (Busy::begin(socket), Journal::of(call)?);
     let wait = async move {
-        let received = poll_fn(|cx| match poll_receive(&open, size, cx) {
-            Poll::Ready(received) => Poll::Ready(Some(received)),
-            Poll::Pending => timer.poll(cx).map(|()| None),
-        })
-        .await;
+        let mut buffer = vec![0; size];
+        let received = timer::within(busy.0.read_timeout(), open.datagrams.recv(&mut buffer)).await;
         match received {
-            Some(Ok(data)) => Values::one(Item::Text(data)),
+            Some(Ok(len)) => {
+                buffer.truncate(len);
+                Values::one(Item::Text(buffer))
+            }
             Some(Err(error)) => Values::error(&receive_failed(&busy.0, &open, &journal, &error)),
             None => {
                 if busy.0.settings.get().log_errors {
@@ -299,12 +293,12 @@ fn receive(call: &mut Call<'_>) -> LuaResult<Return> {
     call.suspend(Operation::Wait(Box::pin(wait)), ())
 }
 
-fn poll_receive(open: &Open, size: usize, cx: &mut Context<'_>) -> Poll<io::Result<Vec<u8>>> {
+fn try_receive(open: &Open, size: usize) -> io::Result<Vec<u8>> {
     BUFFER.with_borrow_mut(|buffer| {
         buffer.resize(MAX_DATAGRAM, 0);
         let room = buffer.get_mut(..size).unwrap_or_default();
-        let len = std::task::ready!(open.datagrams.poll_recv(room, cx))?;
-        Poll::Ready(Ok(room.get(..len).unwrap_or_default().to_vec()))
+        let len = open.datagrams.try_recv(room)?;
+        Ok(room.get(..len).unwrap_or_default().to_vec())
     })
 }
 

@@ -1,0 +1,147 @@
+//! Against clients that make work without asking for anything: floods of PING, SETTINGS, RST_STREAM, PRIORITY, empty
+//! DATA and CONTINUATION frames (CVE-2019-9512 to 9518, CVE-2023-44487, CVE-2024-27316). The crate stops some of them;
+//! here all are counted.
+
+use std::cell::Cell;
+
+/// Control frames that a connection may send at once.
+const BURST: u64 = 1000;
+/// How many more it may send each second.
+const PER_SECOND: u64 = 100;
+/// How many more each stream that carries something allows: its window updates and its reset.
+const PER_REQUEST: u64 = 4;
+
+/// Watches the frames of one connection as they are read.
+pub(super) struct Guard {
+    /// Bytes of the frame header seen so far, and how many.
+    header: Cell<([u8; 9], usize)>,
+    /// Bytes left of the present frame's payload.
+    payload: Cell<u64>,
+    /// Bytes of the preface that were not seen yet.
+    preface: Cell<usize>,
+    /// Control frames seen.
+    control: Cell<u64>,
+    /// Frames that begin a request or carry something.
+    useful: Cell<u64>,
+    started: u64,
+    flooded: Cell<bool>,
+}
+
+impl Guard {
+    /// `started` in monotonic milliseconds.
+    pub(super) fn new(started: u64) -> Self {
+        Self {
+            header: Cell::new(([0; 9], 0)),
+            payload: Cell::new(0),
+            preface: Cell::new(24),
+            control: Cell::new(0),
+            useful: Cell::new(0),
+            started,
+            flooded: Cell::new(false),
+        }
+    }
+
+    pub(super) fn is_flooded(&self) -> bool {
+        self.flooded.get()
+    }
+
+    /// Looks at bytes that were read at `now`, in monotonic milliseconds.
+    pub(super) fn see(&self, bytes: &[u8], now: u64) {
+        let mut rest = bytes;
+        let preface = self.preface.get().min(rest.len());
+        self.preface.set(self.preface.get() - preface);
+        rest = rest.get(preface..).unwrap_or_default();
+        let before = self.control.get();
+        while !rest.is_empty() {
+            let skip = usize::try_from(self.payload.get()).unwrap_or(usize::MAX).min(rest.len());
+            self.payload.set(self.payload.get() - skip as u64);
+            rest = rest.get(skip..).unwrap_or_default();
+            let (mut header, mut have) = self.header.get();
+            let take = (9 - have).min(rest.len());
+            for (place, byte) in header.iter_mut().skip(have).zip(rest) {
+                *place = *byte;
+            }
+            have += take;
+            rest = rest.get(take..).unwrap_or_default();
+            if have == 9 {
+                self.frame(header);
+                have = 0;
+            }
+            self.header.set((header, have));
+        }
+        if self.control.get() != before {
+            let seconds = now.saturating_sub(self.started) / 1000;
+            let allowed = BURST
+                .saturating_add(seconds.saturating_mul(PER_SECOND))
+                .saturating_add(self.useful.get().saturating_mul(PER_REQUEST));
+            if self.control.get() > allowed {
+                self.flooded.set(true);
+            }
+        }
+    }
+
+    fn frame(&self, header: [u8; 9]) {
+        let [a, b, c, kind, flags, ..] = header;
+        let length = u64::from(a) << 16 | u64::from(b) << 8 | u64::from(c);
+        self.payload.set(length);
+        // A DATA frame with bytes, or a HEADERS frame.
+        let useful = (kind == 0 && (length > 0 || flags & 1 != 0)) || kind == 1;
+        let count = if useful { &self.useful } else { &self.control };
+        count.set(count.get() + 1);
+        // A request that is taken back at once has not been useful.
+        if kind == 3 {
+            self.control.set(self.control.get() + PER_REQUEST);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, payload: usize) -> Vec<u8> {
+        let length = u32::try_from(payload).unwrap().to_be_bytes();
+        let mut bytes = vec![length[1], length[2], length[3], kind, flags, 0, 0, 0, 1];
+        bytes.resize(9 + payload, 7);
+        bytes
+    }
+
+    #[test]
+    fn floods_are_noticed_however_they_are_cut() {
+        for step in [1, 5, 17, 4096] {
+            let guard = Guard::new(0);
+            let mut bytes = vec![0; 24];
+            (0..=BURST).for_each(|_| bytes.extend(frame(6, 0, 8)));
+            bytes.chunks(step).for_each(|part| guard.see(part, 0));
+            assert!(guard.is_flooded(), "{step}");
+        }
+    }
+
+    #[test]
+    fn requests_and_time_allow_more() {
+        let guard = Guard::new(0);
+        guard.see(&[0; 24], 0);
+        for _ in 0..5000 {
+            guard.see(&frame(1, 4, 30), 0);
+            guard.see(&frame(8, 0, 4), 0);
+        }
+        assert!(!guard.is_flooded());
+        let guard = Guard::new(0);
+        guard.see(&[0; 24], 0);
+        for second in 0..100 {
+            (0..100).for_each(|_| guard.see(&frame(6, 0, 8), second * 1000));
+        }
+        assert!(!guard.is_flooded());
+    }
+
+    #[test]
+    fn requests_taken_back_at_once_are_a_flood() {
+        let guard = Guard::new(0);
+        guard.see(&[0; 24], 0);
+        for _ in 0..2000 {
+            guard.see(&frame(1, 5, 30), 0);
+            guard.see(&frame(3, 0, 4), 0);
+        }
+        assert!(guard.is_flooded());
+    }
+}

@@ -1,0 +1,147 @@
+//! Makes a request of a stream's head. The fields are written out as HTTP/1 would have them and read by the same parser,
+//! so that all that follows sees one kind of head, and one set of rules checks it.
+
+use super::stream::Stream;
+use crate::{
+    request::{NewRequest, Request, RequestRef},
+    server::{
+        h1::H1,
+        intake::{accept_fields, find_server, set_uri},
+    },
+};
+use h2::ext::Protocol;
+use http::{header, request::Parts};
+use moonrest_proto::http1::{Body, Framing, Parse, Version, framing::parse_length};
+use moonrest_sys::time;
+use std::rc::Rc;
+
+/// The request, and the status of the error in its head if there is one.
+pub(super) fn request(h1: &Rc<H1>, stream: &Rc<Stream>, parts: &Parts) -> (RequestRef, Option<u16>) {
+    h1.conn.requests.set(h1.conn.requests.get() + 1);
+    let mut memory = h1.worker.take_memory();
+    let block = memory.block.get_mut();
+    let wellformed = write_head(parts, block);
+    let limits = h1.default_settings().head_limits;
+    let parsed = memory.head.get_mut().parse(block, &limits);
+    let server = h1.conn.server.get();
+    let new = NewRequest {
+        worker: h1.worker.clone(),
+        conn: h1.conn.clone(),
+        exchange: stream.clone(),
+        server,
+        location: h1.worker.http.server(server).location,
+        parent: None,
+    };
+    let r = Request::start_in(memory, new);
+    r.request_length.set(r.block.borrow().len() as u64);
+    r.started_ms.set(time::monotonic_ms());
+    r.version.set(Version::Http2);
+    r.keepalive.set(true);
+    let status = match parsed {
+        Ok(Parse::Complete { len }) if len == r.block.borrow().len() && wellformed => {
+            name_version(&r);
+            r.method.set(r.head.borrow().method);
+            accept(h1, stream, &r, parts).err()
+        }
+        Ok(_) => {
+            crate::info!(r, "client sent a malformed HTTP/2 request");
+            Some(400)
+        }
+        Err(error) => {
+            r.action.set(error.action());
+            let message = error.log_message(&r.block.borrow());
+            crate::info!(r, "{message}");
+            name_version(&r);
+            Some(error.status())
+        }
+    };
+    (r, status)
+}
+
+/// `$server_protocol` and `$request` say which version it was; the text has the same length.
+fn name_version(r: &Request) {
+    let span = r.head.borrow().protocol;
+    let mut block = r.block.borrow_mut();
+    let text = block.get_mut(span.start as usize..(span.start + span.len) as usize);
+    if let Some(text) = text.filter(|text| text.len() == 8) {
+        text.copy_from_slice(b"HTTP/2.0");
+    }
+}
+
+/// Writes the head as text; `false` when there is no such text.
+fn write_head(parts: &Parts, out: &mut Vec<u8>) -> bool {
+    let method = parts.method.as_str();
+    out.extend_from_slice(method.as_bytes());
+    out.push(b' ');
+    let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
+    let tunnel = parts.extensions.get::<Protocol>().is_some();
+    match parts.uri.path_and_query() {
+        Some(target) => out.extend_from_slice(target.as_str().as_bytes()),
+        None if method == "CONNECT" && !tunnel => out.extend_from_slice(authority.unwrap_or_default()),
+        None => return false,
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    let host = parts.headers.get(header::HOST).map(|host| host.as_bytes());
+    // Both are there: they must say the same (RFC 9113, 8.3.1).
+    if let (Some(authority), Some(host)) = (authority, host)
+        && !authority.eq_ignore_ascii_case(host)
+    {
+        return false;
+    }
+    if let Some(authority) = authority {
+        field(out, b"host", authority);
+    }
+    let mut cookies = 0;
+    for (name, value) in &parts.headers {
+        if (name == header::HOST && authority.is_some()) || name == header::TE {
+            continue;
+        }
+        if name == header::COOKIE {
+            cookies += 1;
+            continue;
+        }
+        field(out, name.as_str().as_bytes(), value.as_bytes());
+    }
+    if cookies > 0 {
+        // Crumbs are put together again (RFC 9113, 8.2.3).
+        out.extend_from_slice(b"cookie: ");
+        for (n, value) in parts.headers.get_all(header::COOKIE).iter().enumerate() {
+            if n > 0 {
+                out.extend_from_slice(b"; ");
+            }
+            out.extend_from_slice(value.as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    true
+}
+
+fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn accept(h1: &H1, stream: &Stream, r: &RequestRef, parts: &Parts) -> Result<(), u16> {
+    r.action.set("reading client request line");
+    set_uri(h1, r)?;
+    r.action.set("reading client request headers");
+    find_server(h1, r)?;
+    accept_fields(h1, r)?;
+    let length = parts.headers.get(header::CONTENT_LENGTH);
+    let body = match length.map(|length| parse_length(length.as_bytes())) {
+        Some(None) => {
+            crate::info!(r, "client sent invalid \"Content-Length\" header");
+            return Err(400);
+        }
+        _ if stream.has_no_body() => Body::None,
+        Some(Some(length)) => Body::Length(length),
+        // Whatever comes until the stream's end.
+        None => Body::Chunked,
+    };
+    r.framing.set(Framing { body, keep_alive: true, ..Framing::default() });
+    r.action.set("");
+    Ok(())
+}
