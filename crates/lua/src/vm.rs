@@ -232,11 +232,8 @@ impl WorkerVm {
 
     fn load_file(&self, path: &[u8]) -> Result<Ref, LoadError> {
         let shown = String::from_utf8_lossy(path);
-        let failed = |why: String, status| LoadError {
-            what: format!("external Lua file \"{shown}\""),
-            why,
-            status,
-        };
+        let failed =
+            |why: String, status| LoadError { what: format!("external Lua file \"{shown}\""), why, status };
         let text = std::fs::read(std::ffi::OsStr::from_bytes(path)).map_err(|error| {
             let status = if error.kind() == std::io::ErrorKind::NotFound { 404 } else { 503 };
             failed(cannot_open(&shown, &error), status)
