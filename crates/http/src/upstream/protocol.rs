@@ -9,7 +9,7 @@ use std::ops::Range;
 /// one way only is refused.
 pub trait Protocol {
     /// What log lines put before the address: `http://`.
-    fn scheme(&self) -> &[u8];
+    fn scheme(&self) -> &'static [u8];
 
     /// Appends the request, all but its body; gives the part that log lines show behind the address.
     ///
