@@ -159,12 +159,17 @@ impl Future for Running {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         loop {
-            let next = match self.threads(|threads| threads.poll_ready(cx)).unwrap_or(Poll::Pending) {
-                Poll::Ready((key, values)) => match values.ending() {
-                    Some(ending) => Next::End(Outcome::Ended(ending)),
-                    None => Next::Run(key, Some(values)),
-                },
-                Poll::Pending => ready!(self.poll_client(cx)),
+            // The client first: its leaving may be what ended a subrequest.
+            let next = match self.poll_client(cx) {
+                Poll::Ready(next) => next,
+                Poll::Pending => {
+                    let ready = self.threads(|threads| threads.poll_ready(cx)).unwrap_or(Poll::Pending);
+                    let (key, values) = ready!(ready);
+                    match values.ending() {
+                        Some(ending) => Next::End(Outcome::Ended(ending)),
+                        None => Next::Run(key, Some(values)),
+                    }
+                }
             };
             if let Some(outcome) = self.drive(next) {
                 return Poll::Ready(outcome);
