@@ -339,10 +339,8 @@ impl Running {
                 format_args!("lua user thread aborted: runtime error: {}", describe(&error)),
             );
         }
-        let (joiner, child) = match self.threads(|threads| self.retire(threads, key, error.as_ref())) {
-            Some(Some(joined)) => joined,
-            _ => return Next::Posted,
-        };
+        let joined = self.threads(|threads| self.retire(threads, key, error.as_ref()));
+        let Some((joiner, child)) = joined.flatten() else { return Next::Posted };
         Next::Run(
             joiner,
             Some(Values::made(move |stack| {
