@@ -96,7 +96,7 @@ fn no_request(call: &Call<'_>) -> LuaError {
 ///
 /// # Errors
 /// `API disabled in the context of PHASE`, and as [`request`].
-fn only_in(call: &Call<'_>, makes_sense: fn(LuaPhase) -> bool) -> LuaResult<()> {
+pub(crate) fn only_in(call: &Call<'_>, makes_sense: fn(LuaPhase) -> bool) -> LuaResult<()> {
     match call.host(|host: &Host| host.phase) {
         Some(LuaPhase::Init) | None => Err(LuaError::new("no request found")),
         Some(phase) if makes_sense(phase) => Ok(()),

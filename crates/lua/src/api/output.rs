@@ -170,10 +170,10 @@ fn eof(call: &mut Call<'_>) -> LuaResult<Return> {
     if call.args_len() != 0 {
         return Err(LuaError::new("no argument is expected"));
     }
+    super::only_in(call, LuaPhase::makes_response)?;
     if request(call, |r, _| Ok(r.done.get()))? {
         return call.ret((Nil, "seen eof"));
     }
-    super::only_in(call, LuaPhase::makes_response)?;
     let step = request(call, |r, host| {
         host.responding.set(true);
         Ok(sending::end(r))
