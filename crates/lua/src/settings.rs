@@ -4,10 +4,7 @@
 use crate::code::Code;
 use moonrest_core::zone::dict::Dict;
 use moonrest_http::prelude::*;
-use std::{
-    path::PathBuf,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
-};
+use std::{path::PathBuf, sync::atomic::AtomicUsize};
 
 /// What belongs to the whole `http` block.
 #[derive(Default)]
@@ -199,15 +196,8 @@ impl Loc {
 
     /// The settings in force where the request is.
     pub(crate) fn of(r: &Request) -> Option<&Self> {
-        // The module's place in the registry, the same for every location.
-        static PLACE: AtomicUsize = AtomicUsize::new(usize::MAX);
-        let confs = &r.loc().confs;
-        let known = confs.get(PLACE.load(Relaxed)).and_then(|conf| conf.downcast_ref());
-        known.or_else(|| {
-            let (place, conf) = confs.iter().enumerate().find(|(_, conf)| conf.is::<Self>())?;
-            PLACE.store(place, Relaxed);
-            conf.downcast_ref()
-        })
+        static PLACE: AtomicUsize = AtomicUsize::new(0);
+        r.loc().conf_at(&PLACE)
     }
 }
 
