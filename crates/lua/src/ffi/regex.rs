@@ -268,9 +268,10 @@ fn run(engine: &mut Engine, compiled: &mut Compiled, flags: c_int, subject: &[u8
         return PCRE2_ERROR_NOMEMORY;
     }
     let options = if flags & NO_UTF8_CHECK != 0 { PCRE2_NO_UTF_CHECK } else { 0 };
-
-
-    // given. That a subject not checked is valid UTF-8 is what the option `U` promises.
+    let (text, len) = (subject.as_ptr(), subject.len());
+    // SAFETY: code, data and context are live, the subject is readable for its length, and the workspace has the length
+    // given. `direct` code is machine code, and has no opinion about UTF-8; that another subject which is not checked is
+    // valid UTF-8 is what the option `U` promises.
     let code = unsafe {
         if dfa {
             let mut workspace = [0; WORKSPACE];
