@@ -3,6 +3,7 @@
 mod hammer;
 mod hostile;
 mod next;
+mod slow;
 mod tunnel;
 
 use crate::serve;

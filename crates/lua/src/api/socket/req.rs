@@ -20,6 +20,7 @@ pub(crate) fn req_socket(call: &mut Call<'_>) -> LuaResult<Return> {
     if given > 1 {
         return Err(format!("expecting 0 or 1 argument, but got {given}").into());
     }
+    crate::api::only_in(call, crate::host::LuaPhase::has_request)?;
     let raw: Option<bool> = call.arg(1)?;
     let raw = raw == Some(true);
     let r = call.host(|host: &Host| host.request.clone()).flatten();
