@@ -89,7 +89,7 @@ struct Talk {
 }
 
 impl Protocol for Talk {
-    fn scheme(&self) -> &[u8] {
+    fn scheme(&self) -> &'static [u8] {
         b"scgi://"
     }
 

@@ -42,7 +42,7 @@ impl Talk {
 }
 
 impl Protocol for Talk {
-    fn scheme(&self) -> &[u8] {
+    fn scheme(&self) -> &'static [u8] {
         b"fastcgi://"
     }
 
