@@ -4,7 +4,7 @@
 use crate::code::Code;
 use moonrest_core::zone::dict::Dict;
 use moonrest_http::prelude::*;
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::atomic::AtomicUsize};
 
 /// What belongs to the whole `http` block.
 #[derive(Default)]
@@ -196,7 +196,8 @@ impl Loc {
 
     /// The settings in force where the request is.
     pub(crate) fn of(r: &Request) -> Option<&Self> {
-        r.loc().conf::<Self>()
+        static PLACE: AtomicUsize = AtomicUsize::new(0);
+        r.loc().conf_at(&PLACE)
     }
 }
 

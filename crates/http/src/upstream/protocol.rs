@@ -25,6 +25,11 @@ pub trait Protocol {
     /// Makes it ready for the answer to the next attempt.
     fn reset(&mut self);
 
+    /// The most bytes that may stand between [`Protocol::open_body`] and [`Protocol::close_body`].
+    fn max_piece(&self) -> u64 {
+        u64::MAX
+    }
+
     /// Writes what stands before `len` bytes of the request's body.
     fn open_body(&mut self, _len: u64, _out: &mut Vec<u8>) {}
 

@@ -23,6 +23,7 @@ mod misc;
 mod ndk;
 mod param;
 mod phase;
+pub(crate) mod pipe;
 pub(crate) mod process;
 pub(crate) mod regex;
 mod request;

@@ -480,3 +480,84 @@ unsafe fn evaluate(engine: *const ScriptEngine, value: *const ComplexValue, see:
     };
     template.eval(group, see);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The groups of a match, as Lua reads them; or PCRE2's code.
+    fn exec(pattern: &[u8], flags: c_int, options: u32, subject: &[u8]) -> Result<Vec<c_int>, c_int> {
+        let mut errors = [0; 64];
+        let regex = ngx_http_lua_ffi_compile_regex(
+            pattern.as_ptr(),
+            pattern.len(),
+            flags,
+            options.cast_signed(),
+            errors.as_mut_ptr(),
+            errors.len(),
+        );
+        assert!(!regex.is_null());
+        let code = ngx_http_lua_ffi_exec_regex(regex, flags, subject.as_ptr(), subject.len(), 0);
+        // SAFETY: the expression is live, and has as many places as it says.
+        let places = unsafe {
+            let regex = &*regex;
+            std::slice::from_raw_parts(regex.captures, regex.captures_len as usize * 2 + 2).to_vec()
+        };
+        ngx_http_lua_ffi_destroy_regex(regex);
+        if code < 0 { Err(code) } else { Ok(places) }
+    }
+
+    #[test]
+    fn groups_are_places_in_the_subject() {
+        for flags in [0, JIT] {
+            assert_eq!(exec(b"b(x)?(c)", flags, 0, b"abc"), Ok(vec![1, 3, -1, -1, 2, 3]));
+            // Fewer groups than the match before had.
+            assert_eq!(exec(b"c", flags, 0, b"abc"), Ok(vec![2, 3]));
+            assert_eq!(exec(b"d", flags, 0, b"abc"), Err(-1));
+            assert_eq!(exec(b".", flags, pcre2_sys::PCRE2_UTF, b"\xff"), Err(-23));
+        }
+        assert_eq!(exec(b"(a|ab)(c|bcd)?", DFA, 0, b"abcd"), Ok(vec![0, 4]));
+    }
+
+    #[test]
+    fn an_error_fits_into_its_buffer() {
+        let pattern = b"(".repeat(100);
+        let mut errors = [1; 40];
+        let regex = ngx_http_lua_ffi_compile_regex(
+            pattern.as_ptr(),
+            pattern.len(),
+            0,
+            0,
+            errors.as_mut_ptr(),
+            errors.len() - 1,
+        );
+        assert!(regex.is_null());
+        assert!(errors.starts_with(b"pcre2_compile() failed: missing"));
+        assert_eq!(errors[38..], [0, 1], "the byte behind is not ours");
+    }
+
+    #[test]
+    fn a_replacement_is_evaluated_and_can_be_given_again() {
+        let subject = b"hello";
+        let mut errors = [0; 64];
+        let regex =
+            ngx_http_lua_ffi_compile_regex(b"(l)(x)?".as_ptr(), 7, 0, 0, errors.as_mut_ptr(), errors.len());
+        let engine = ngx_http_lua_ffi_create_script_engine();
+        for (template, expect) in [(&b"<$1$2$0$9>"[..], &b"<ll>"[..]), (b"$$", b"$"), (b"$0", b"l")] {
+            assert_eq!(
+                ngx_http_lua_ffi_compile_replace_template(regex, template.as_ptr(), template.len()),
+                OK
+            );
+            let count = ngx_http_lua_ffi_exec_regex(regex, 0, subject.as_ptr(), subject.len(), 0);
+            ngx_http_lua_ffi_init_script_engine(engine, subject.as_ptr(), regex, count);
+            // SAFETY: the expression is live.
+            let replace = unsafe { (*regex).replace };
+            let mut out = vec![0; ngx_http_lua_ffi_script_eval_len(engine, replace)];
+            assert_eq!(ngx_http_lua_ffi_script_eval_data(engine, replace, out.as_mut_ptr()), out.len());
+            assert_eq!(out, expect);
+        }
+        assert_eq!(ngx_http_lua_ffi_compile_replace_template(regex, b"$x".as_ptr(), 2), ERROR);
+        ngx_http_lua_ffi_destroy_script_engine(engine);
+        ngx_http_lua_ffi_destroy_regex(regex);
+    }
+}

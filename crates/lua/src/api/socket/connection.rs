@@ -1,7 +1,7 @@
 //! A connection to a peer, in use by a stream or idle in a pool.
 
 use super::pool::Seat;
-use moonrest_net::{addr::Addr, io::Io, timer::Timeout};
+use moonrest_net::{addr::Addr, io::Io, timer::Timer};
 use std::{
     io::{self, IoSlice},
     rc::Rc,
@@ -32,8 +32,8 @@ pub(super) struct Peer {
 /// One for each direction: both may wait at once. They stay with the connection, which saves making them.
 #[derive(Clone, Default)]
 pub(super) struct Timers {
-    pub read: Rc<Timeout>,
-    pub write: Rc<Timeout>,
+    pub read: Rc<Timer>,
+    pub write: Rc<Timer>,
 }
 
 /// What stands between the socket and the bytes that Lua sees.

@@ -23,7 +23,7 @@ mod stream;
 mod udp;
 
 pub(crate) use pool::{start, stop};
-pub(crate) use req::req_socket;
+pub(crate) use req::{is_raw, req_socket};
 pub(crate) use stream::Handle;
 
 use super::define;
