@@ -114,14 +114,21 @@ pub(crate) struct Ssl {
     pub protocols: Option<Vec<usize>>,
     pub ciphers: Option<Box<[u8]>>,
     pub verify_depth: Option<u64>,
-    pub trusted_certificate: Option<PathBuf>,
-    pub crl: Option<PathBuf>,
-    pub certificates: Option<Vec<PathBuf>>,
-    pub certificate_keys: Option<Vec<PathBuf>>,
+    pub trusted_certificate: Option<Arc<Pem>>,
+    pub crl: Option<Arc<Pem>>,
+    pub certificates: Option<Vec<Arc<Pem>>>,
+    pub certificate_keys: Option<Vec<Arc<Pem>>>,
     pub key_log: Option<PathBuf>,
     pub conf_commands: Option<Vec<ConfCommand>>,
     pub upstream_skip_default_verify: Option<bool>,
 }
+
+/// A file of certificates or keys, read with the configuration.
+pub(crate) struct Pem {
+    pub path: PathBuf,
+    pub text: Vec<u8>,
+}
+
 inherit!(Ssl {
     protocols,
     ciphers,
@@ -215,7 +222,7 @@ macro_rules! places {
 
 /// Where each directive's value is stored.
 pub(crate) mod place {
-    use super::{Loc, PathBuf};
+    use super::{Arc, Loc, PathBuf, Pem};
 
     places! {
         code_cache = code_cache: bool;
@@ -235,10 +242,10 @@ pub(crate) mod place {
         protocols = ssl.protocols: Vec<usize>;
         ciphers = ssl.ciphers: Box<[u8]>;
         verify_depth = ssl.verify_depth: u64;
-        trusted_certificate = ssl.trusted_certificate: PathBuf;
-        crl = ssl.crl: PathBuf;
-        certificates = ssl.certificates: Vec<PathBuf>;
-        certificate_keys = ssl.certificate_keys: Vec<PathBuf>;
+        trusted_certificate = ssl.trusted_certificate: Arc<Pem>;
+        crl = ssl.crl: Arc<Pem>;
+        certificates = ssl.certificates: Vec<Arc<Pem>>;
+        certificate_keys = ssl.certificate_keys: Vec<Arc<Pem>>;
         key_log = ssl.key_log: PathBuf;
         conf_commands = ssl.conf_commands: Vec<super::ConfCommand>;
         upstream_skip_default_verify = ssl.upstream_skip_default_verify: bool;
