@@ -7,8 +7,9 @@ use crate::{
     ConfResult, Fault,
     regex::{Groups, Regex},
 };
+use hashbrown::HashMap;
 use moonrest_conf::Span;
-use std::{cell::Cell, cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
+use std::{cell::Cell, cell::RefCell, rc::Rc, sync::Arc};
 
 /// A variable's number in its [`VarTable`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]

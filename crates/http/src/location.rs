@@ -13,7 +13,13 @@ use crate::{
     walk::Phases,
 };
 use moonrest_sys::temp::TempDir;
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
 
 /// A location's number in its generation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -76,6 +82,16 @@ impl Location {
     /// The merged settings of the module whose `Loc` is `T`.
     pub fn conf<T: 'static>(&self) -> Option<&T> {
         self.confs.iter().find_map(|conf| conf.downcast_ref::<T>())
+    }
+
+    /// The same for those who ask often: `place` remembers where they stand, which is alike everywhere.
+    pub fn conf_at<T: 'static>(&self, place: &AtomicUsize) -> Option<&T> {
+        let conf = self.confs.get(place.load(Relaxed)).and_then(|conf| conf.downcast_ref::<T>());
+        conf.or_else(|| {
+            let found = self.confs.iter().position(|conf| conf.is::<T>())?;
+            place.store(found, Relaxed);
+            self.confs.get(found)?.downcast_ref()
+        })
     }
 }
 

@@ -342,7 +342,9 @@ impl Request {
 
     /// This module's state, if it has any yet.
     pub fn find_ctx<T: 'static>(&self) -> Option<Rc<T>> {
-        self.contexts.borrow().iter().find_map(|ctx| ctx.state.clone().downcast::<T>().ok())
+        let contexts = self.contexts.borrow();
+        let found = contexts.iter().find(|ctx| ctx.state.is::<T>())?;
+        found.state.clone().downcast().ok()
     }
 
     /// Forgets all modules' state, as an internal redirect does.

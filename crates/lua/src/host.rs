@@ -80,6 +80,11 @@ impl LuaPhase {
         }
     }
 
+    /// Whether there is a request.
+    pub(crate) const fn has_request(self) -> bool {
+        !matches!(self, Self::Init | Self::InitWorker | Self::ExitWorker | Self::Timer)
+    }
+
     /// Whether it is one of the phases that make a response, where the request's course may still be changed.
     pub(crate) const fn makes_response(self) -> bool {
         matches!(self, Self::ServerRewrite | Self::Rewrite | Self::Access | Self::Precontent | Self::Content)
@@ -94,6 +99,8 @@ pub(crate) struct Host {
     pub log: Arc<Log>,
     /// Lua has sent something, or means to: the response must be ended.
     pub responding: Cell<bool>,
+    /// Some of the body was made.
+    pub has_data: Cell<bool>,
     /// Sockets that are closed with it, where there is no request that they belong to.
     pub sockets: OnceCell<Rc<crate::api::socket::Owned>>,
     /// The thread that runs and its coroutine's number.
@@ -185,6 +192,7 @@ impl Host {
             phase,
             log,
             responding: Cell::new(false),
+            has_data: Cell::new(false),
             sockets: OnceCell::new(),
             running: Cell::new((ENTRY, 0)),
             threads: RefCell::new(None),

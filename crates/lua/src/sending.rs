@@ -9,19 +9,22 @@ use moonrest_http::{
     phase::LocalBoxFuture,
 };
 use moonrest_proto::http1::Version;
-use std::cell::{Cell, RefCell};
+use std::{cell::RefCell, rc::Rc};
+
+type Wait = LocalBoxFuture<Result<(), RequestError>>;
 
 /// What a response has come to. Kept in the request's context.
 #[derive(Default)]
 struct Sending {
     /// Gathered until the end of the response.
     gathered: RefCell<Option<Vec<Bytes>>>,
-    /// Some of the body was made.
-    has_data: Cell<bool>,
 }
 
 /// Why nothing more can be sent, as Lua is told.
 pub(crate) fn refused(r: &RequestRef) -> Option<&'static str> {
+    if crate::api::socket::is_raw(r) {
+        return Some("raw request socket acquired");
+    }
     if r.header_only.get() {
         return Some("header only");
     }
@@ -35,7 +38,8 @@ fn prepare(r: &RequestRef) {
             r.out_mut().status = 200;
         }
         let type_set = r.find_ctx::<State>().is_some_and(|state| state.type_set.get());
-        if !type_set && Loc::of(r).is_none_or(Loc::use_default_type) {
+        let has_type = r.out().status != 304;
+        if has_type && !type_set && Loc::of(r).is_none_or(Loc::use_default_type) {
             r.set_content_type();
         }
     }
@@ -49,16 +53,20 @@ pub(crate) fn head(r: &RequestRef) -> Result<FilterStep<()>, RequestError> {
 
 /// Sends a part of the body, and the head before it.
 pub(crate) fn data(r: &RequestRef, data: Bytes) -> Result<FilterStep<()>, RequestError> {
-    let sending = r.ctx::<Sending>();
-    sending.has_data.set(true);
-    if gathers(r, &sending) {
+    if let Some(sending) = gathers(r) {
         prepare(r);
         if let Some(gathered) = sending.gathered.borrow_mut().as_mut() {
             gathered.push(data);
         }
         return Ok(FilterStep::Now(()));
     }
-    all(r, vec![Piece::Data(data)])
+    if r.header_sent.get() {
+        return r.output(Piece::Data(data));
+    }
+    match head(r)? {
+        FilterStep::Now(()) => r.output(Piece::Data(data)),
+        FilterStep::Wait(wait) => Ok(later(r, wait, vec![Piece::Data(data)])),
+    }
 }
 
 /// Whether a part of the body was made and is kept back.
@@ -66,35 +74,39 @@ pub(crate) fn keeps_back(r: &RequestRef) -> bool {
     r.find_ctx::<Sending>().is_some_and(|sending| sending.gathered.borrow().is_some())
 }
 
-/// Whether this response is gathered: decided when its first piece comes.
-fn gathers(r: &RequestRef, sending: &Sending) -> bool {
-    if sending.gathered.borrow().is_some() {
-        return true;
+/// What is gathered of this response, if it is: decided when its first piece comes.
+fn gathers(r: &RequestRef) -> Option<Rc<Sending>> {
+    if r.version.get() >= Version::Http11 {
+        return None;
     }
-    let wanted = r.version.get() < Version::Http11
-        && !r.header_sent.get()
+    let sending = r.ctx::<Sending>();
+    if sending.gathered.borrow().is_some() {
+        return Some(sending);
+    }
+    let wanted = !r.header_sent.get()
         && r.out().content_length.is_none()
         && r.method.get() != moonrest_proto::http1::Method::Head
         && Loc::of(r).is_none_or(Loc::http10_buffering);
-    if wanted {
-        *sending.gathered.borrow_mut() = Some(Vec::new());
+    if !wanted {
+        return None;
     }
-    wanted
+    *sending.gathered.borrow_mut() = Some(Vec::new());
+    Some(sending)
 }
 
 /// Asks for what was made so far to be sent; the reason if that makes no sense.
 pub(crate) fn flush(
     r: &RequestRef,
+    has_data: bool,
     wait: bool,
 ) -> Result<Result<FilterStep<()>, RequestError>, &'static str> {
     if let Some(reason) = refused(r) {
         return Err(reason);
     }
-    let sending = r.ctx::<Sending>();
-    if sending.gathered.borrow().is_some() {
+    if keeps_back(r) {
         return Err("buffering");
     }
-    if !r.header_sent.get() || (!sending.has_data.get() && !wait) {
+    if !r.header_sent.get() || (!has_data && !wait) {
         return Err("nothing to flush");
     }
     Ok(r.output(Piece::Flush))
@@ -102,8 +114,7 @@ pub(crate) fn flush(
 
 /// Ends the response.
 pub(crate) fn end(r: &RequestRef) -> Result<FilterStep<()>, RequestError> {
-    let sending = r.ctx::<Sending>();
-    let gathered = if gathers(r, &sending) { sending.gathered.take() } else { None };
+    let gathered = gathers(r).and_then(|sending| sending.gathered.take());
     let mut pieces: Vec<Piece> = Vec::new();
     if let Some(gathered) = gathered {
         if !r.header_sent.get() && r.out().content_length.is_none() {
@@ -133,8 +144,13 @@ fn all(r: &RequestRef, pieces: Vec<Piece>) -> Result<FilterStep<()>, RequestErro
         }
     }
     let Some(wait) = wait else { return Ok(FilterStep::Now(())) };
-    let (r, rest) = (r.clone(), pieces.collect::<Vec<_>>());
-    let later: LocalBoxFuture<Result<(), RequestError>> = Box::pin(async move {
+    Ok(later(r, wait, pieces.collect()))
+}
+
+/// Sends the rest when what comes before has gone.
+fn later(r: &RequestRef, wait: Wait, rest: Vec<Piece>) -> FilterStep<()> {
+    let r = r.clone();
+    FilterStep::Wait(Box::pin(async move {
         wait.await?;
         for piece in rest {
             if let FilterStep::Wait(wait) = r.output(piece)? {
@@ -142,6 +158,5 @@ fn all(r: &RequestRef, pieces: Vec<Piece>) -> Result<FilterStep<()>, RequestErro
             }
         }
         Ok(())
-    });
-    Ok(FilterStep::Wait(later))
+    }))
 }

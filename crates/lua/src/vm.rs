@@ -200,6 +200,11 @@ impl WorkerVm {
         })
     }
 
+    /// The shared dictionaries that its code sees.
+    pub(crate) fn dicts(&self) -> &[Arc<moonrest_core::zone::dict::Dict>] {
+        &self.main.dicts
+    }
+
     /// The function of a piece of code, compiled on first use.
     pub(crate) fn function(&self, code: &Code, r: Option<&Request>) -> Result<Ref, LoadError> {
         match &code.source {
@@ -232,11 +237,8 @@ impl WorkerVm {
 
     fn load_file(&self, path: &[u8]) -> Result<Ref, LoadError> {
         let shown = String::from_utf8_lossy(path);
-        let failed = |why: String, status| LoadError {
-            what: format!("external Lua file \"{shown}\""),
-            why,
-            status,
-        };
+        let failed =
+            |why: String, status| LoadError { what: format!("external Lua file \"{shown}\""), why, status };
         let text = std::fs::read(std::ffi::OsStr::from_bytes(path)).map_err(|error| {
             let status = if error.kind() == std::io::ErrorKind::NotFound { 404 } else { 503 };
             failed(cannot_open(&shown, &error), status)

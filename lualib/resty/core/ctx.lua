@@ -34,7 +34,8 @@ end
 
 -- What an earlier phase of the connection has left shows through.
 local function fresh(ctx)
-    local outer = tables[ssl_ref[0]]
+    local ref = ssl_ref[0]
+    local outer = ref > 0 and tables[ref]
     if in_ssl_phase[0] == 0 then
         ctx = ctx or new_tab(0, 4)
         return outer and setmetatable(ctx, outer) or ctx

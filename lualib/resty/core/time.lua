@@ -90,9 +90,10 @@ function ngx.parse_http_time(text)
     end
     C.ngx_http_lua_ffi_parse_http_time(text, #text, time)
     local seconds = tonumber(time[0])
-    if seconds ~= -1 then
-        return seconds
+    if seconds == -1 then
+        return nil
     end
+    return seconds
 end
 
 return M

@@ -32,9 +32,10 @@ end
 
 function worker.id()
     local id = C.ngx_http_lua_ffi_worker_id()
-    if id >= 0 then
-        return id
+    if id < 0 then
+        return nil
     end
+    return id
 end
 
 function worker.pids()

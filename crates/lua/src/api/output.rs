@@ -11,17 +11,10 @@ use moonrest_http::{RequestError, filter::FilterStep};
 use moonrest_luajit::{Call, LuaError, LuaResult, Nil, Return, Stack, Table, Value};
 
 pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
-    define(
-        stack,
-        ngx,
-        &[
-            ("say", |call| send(call, true)),
-            ("print", |call| send(call, false)),
-            ("flush", flush),
-            ("eof", eof),
-            ("send_headers", send_headers),
-        ],
-    )
+    // The most used of all: without a userdata that names the function.
+    ngx.set(stack, "say", stack.function(|call| send(call, true))?)?;
+    ngx.set(stack, "print", stack.function(|call| send(call, false))?)?;
+    define(stack, ngx, &[("flush", flush), ("eof", eof), ("send_headers", send_headers)])
 }
 
 /// Nesting of tables given to `ngx.say`.
@@ -46,7 +39,7 @@ pub(super) fn append(
         Value::Boolean(true) => out.extend_from_slice(b"true"),
         Value::Boolean(false) => out.extend_from_slice(b"false"),
         Value::String(text) => out.extend_from_slice(text),
-        Value::Number(number) => out.extend_from_slice(number_text(number).as_bytes()),
+        Value::Number(number) => append_number(out, number),
         Value::Light(0) => out.extend_from_slice(b"null"),
         Value::Table(table) => {
             if depth == MAX_DEPTH {
@@ -69,6 +62,16 @@ pub(super) fn append(
         other => return Err(bad(other.type_name())),
     }
     Ok(())
+}
+
+/// Appends a number as Lua writes it, whole ones without the formatting machinery.
+pub(crate) fn append_number(out: &mut Vec<u8>, number: f64) {
+    let whole = number as u64;
+    if whole as f64 == number && whole < 100_000_000_000_000 && number.is_sign_positive() {
+        moonrest_http::decimal::append(out, whole);
+    } else {
+        out.extend_from_slice(number_text(number).as_bytes());
+    }
 }
 
 /// A number as Lua writes it (`%.14g`).
@@ -96,8 +99,12 @@ fn send(call: &mut Call<'_>, newline: bool) -> LuaResult<Return> {
     if let Some(reason) = request(call, |r, _| Ok(sending::refused(r)))? {
         return call.ret((Nil, reason));
     }
-    let mut text = Vec::new();
-    for n in 1..=call.args_len() {
+    let count = call.args_len();
+    let mut text = Vec::with_capacity(match call.value(1) {
+        Value::String(first) if count == 1 => first.len() + 1,
+        _ => 64,
+    });
+    for n in 1..=count {
         let value = call.value(n);
         append(call, u32::try_from(n).unwrap_or(u32::MAX), value, 0, &mut text)?;
     }
@@ -106,6 +113,7 @@ fn send(call: &mut Call<'_>, newline: bool) -> LuaResult<Return> {
     }
     let step = request(call, |r, host| {
         host.responding.set(true);
+        host.has_data.set(true);
         Ok(sending::data(r, text.into()))
     })?;
     answer(call, step)
@@ -138,10 +146,11 @@ fn flush(call: &mut Call<'_>) -> LuaResult<Return> {
     if given > 1 {
         return Err(LuaError::new(format!("attempt to pass {given} arguments, but accepted 0 or 1")));
     }
-    let r = request(call, |r, _| Ok(r.clone()))?;
+    super::only_in(call, LuaPhase::has_request)?;
+    let (r, has_data) = request(call, |r, host| Ok((r.clone(), host.has_data.get())))?;
     let wait = !r.is_subrequest() && super::req::flag(call, 1)?;
     super::only_in(call, LuaPhase::makes_response)?;
-    let step = match sending::flush(&r, wait) {
+    let step = match sending::flush(&r, has_data, wait) {
         Err(reason) => return call.ret((Nil, reason)),
         Ok(step) if !wait => return answer(call, step),
         Ok(step) => step,
@@ -170,10 +179,13 @@ fn eof(call: &mut Call<'_>) -> LuaResult<Return> {
     if call.args_len() != 0 {
         return Err(LuaError::new("no argument is expected"));
     }
-    if request(call, |r, _| Ok(r.done.get()))? {
-        return call.ret((Nil, "seen eof"));
-    }
     super::only_in(call, LuaPhase::makes_response)?;
+    let refused = request(call, |r, _| {
+        Ok(if r.done.get() { Some("seen eof") } else { sending::refused(r).filter(|_| !r.header_only.get()) })
+    })?;
+    if let Some(reason) = refused {
+        return call.ret((Nil, reason));
+    }
     let step = request(call, |r, host| {
         host.responding.set(true);
         Ok(sending::end(r))
@@ -193,13 +205,15 @@ fn send_headers(call: &mut Call<'_>) -> LuaResult<Return> {
 
 #[cfg(test)]
 mod tests {
-    use super::number_text;
+    use super::{append_number, number_text};
 
     #[test]
     fn numbers_look_as_in_lua() {
         for (number, text) in [
             (0.0, "0"),
+            (-0.0, "-0"),
             (-3.0, "-3"),
+            (1234567890.0, "1234567890"),
             (0.1, "0.1"),
             (1e15, "1e+15"),
             (1.5e300, "1.5e+300"),
@@ -208,6 +222,9 @@ mod tests {
             (1.0 / 3.0, "0.33333333333333"),
         ] {
             assert_eq!(number_text(number), text);
+            let mut out = Vec::new();
+            append_number(&mut out, number);
+            assert_eq!(out, text.as_bytes());
         }
     }
 }

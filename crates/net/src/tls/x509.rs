@@ -148,6 +148,11 @@ impl Certificate {
         (seconds(validity.not_before), seconds(validity.not_after))
     }
 
+    /// Whether its time is over. `now` is in seconds since 1970.
+    pub fn is_expired(&self, now: i64) -> bool {
+        now > self.validity().1
+    }
+
     /// An extension, and whether it is critical; `Err` when it is broken.
     pub fn extension<'a, T: Decode<'a> + der::oid::AssociatedOid>(&'a self) -> Result<Option<(bool, T)>, ()> {
         self.parsed.tbs_certificate().get_extension::<T>().map_err(drop)

@@ -241,16 +241,7 @@ impl Drop for Seat {
 impl Connection {
     /// Whether nothing came and the peer is there, as far as that is known.
     fn is_quiet(&self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        match self.io.poll_readable(&mut cx) {
-            Poll::Pending => true,
-            Poll::Ready(_) => matches!(self.peek(), Err(error) if error.kind() == io::ErrorKind::WouldBlock),
-        }
-    }
-
-    /// Looks at what has come; 0 is the end.
-    fn peek(&self) -> io::Result<usize> {
-        self.io.try_peek()
+        matches!(self.peek(), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 }
 
@@ -291,27 +282,37 @@ pub(super) fn set_keepalive(call: &mut Call<'_>) -> LuaResult<Return> {
         stream.finalize();
         return call.ret(1);
     }
-    if size <= 0 && find(&key, None).is_none() {
-        return Err(LuaError::argument(
-            u32::try_from(given).unwrap_or(3),
-            format!("bad \"pool_size\" option value: {size}"),
-        ));
-    }
-    let wanted = (usize::try_from(size).unwrap_or(1), None);
-    if let (Some(pool), Side::Peer(connection)) = (find(&key, Some(wanted)), stream.side.take()) {
+    let pool = match home(stream, &key).or_else(|| find(&key, None)) {
+        Some(pool) => Some(pool),
+        None if size <= 0 => {
+            return Err(LuaError::argument(
+                u32::try_from(given).unwrap_or(3),
+                format!("bad \"pool_size\" option value: {size}"),
+            ));
+        }
+        None => find(&key, Some((usize::try_from(size).unwrap_or(1), None))),
+    };
+    if let (Some(pool), Side::Peer(connection)) = (pool, stream.side.take()) {
         keep(&pool, connection, timeout);
     }
     stream.finalize();
     call.ret(1)
 }
 
+/// The pool that the connection has a place in already, if it is the one of this key.
+fn home(stream: &Stream, key: &[u8]) -> Option<Rc<Pool>> {
+    match &*stream.side.borrow() {
+        Side::Peer(connection) => {
+            connection.seat.as_ref().map(|seat| &seat.pool).filter(|pool| *pool.key == *key).cloned()
+        }
+        _ => None,
+    }
+}
+
 /// What stands against keeping the connection: the peer has closed it, or sent what nobody asked for.
 fn examine(call: &Call<'_>, stream: &Stream) -> LuaResult<Option<Return>> {
     let readable = match &*stream.side.borrow() {
-        Side::Peer(connection) => {
-            let mut cx = Context::from_waker(Waker::noop());
-            connection.io.poll_readable(&mut cx).is_ready().then(|| connection.peek())
-        }
+        Side::Peer(connection) => Some(connection.peek()),
         _ => None,
     };
     match readable {

@@ -274,7 +274,7 @@ fn receive(call: &mut Call<'_>) -> LuaResult<Return> {
     let (busy, journal) = (Busy::begin(socket), Journal::of(call)?);
     let wait = async move {
         let mut buffer = vec![0; size];
-        let received = timer::within(busy.0.read_timeout(), open.datagrams.recv(&mut buffer)).await;
+        let received = timer::exactly_within(busy.0.read_timeout(), open.datagrams.recv(&mut buffer)).await;
         match received {
             Some(Ok(len)) => {
                 buffer.truncate(len);
