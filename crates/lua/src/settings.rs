@@ -36,7 +36,6 @@ pub struct Main {
 }
 
 impl Main {
-    /// Whether one of the directives sets what `field` shows; the default is upstream's.
     pub(crate) fn max_pending_timers(&self) -> u64 {
         self.max_pending_timers.unwrap_or(1024)
     }
@@ -120,7 +119,7 @@ pub(crate) struct Ssl {
     pub certificates: Option<Vec<Arc<Pem>>>,
     pub certificate_keys: Option<Vec<Arc<Pem>>>,
     pub key_log: Option<PathBuf>,
-    pub conf_commands: Option<Vec<(Box<[u8]>, Box<[u8]>)>>,
+    pub conf_commands: Option<Vec<ConfCommand>>,
     pub upstream_skip_default_verify: Option<bool>,
 }
 
@@ -142,6 +141,9 @@ inherit!(Ssl {
     conf_commands,
     upstream_skip_default_verify,
 });
+
+/// Name and value of a `lua_ssl_conf_command`.
+pub(crate) type ConfCommand = (Box<[u8]>, Box<[u8]>);
 
 /// The words of `lua_ssl_protocols`.
 pub(crate) const SSL_PROTOCOLS: &[&str] = &["SSLv2", "SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"];
@@ -186,7 +188,6 @@ settings! {
     socket_connect_timeout = socket.connect_timeout: u64, 60_000;
     socket_send_timeout = socket.send_timeout: u64, 60_000;
     socket_read_timeout = socket.read_timeout: u64, 60_000;
-    socket_send_lowat = socket.send_lowat: u64, 0;
     /// A memory page.
     socket_buffer_size = socket.buffer_size: u64, 4096;
     socket_pool_size = socket.pool_size: u64, 30;
@@ -246,7 +247,7 @@ pub(crate) mod place {
         certificates = ssl.certificates: Vec<Arc<Pem>>;
         certificate_keys = ssl.certificate_keys: Vec<Arc<Pem>>;
         key_log = ssl.key_log: PathBuf;
-        conf_commands = ssl.conf_commands: Vec<(Box<[u8]>, Box<[u8]>)>;
+        conf_commands = ssl.conf_commands: Vec<super::ConfCommand>;
         upstream_skip_default_verify = ssl.upstream_skip_default_verify: bool;
     }
 }
