@@ -45,28 +45,28 @@ impl HttpModule for SetMisc {
         D::new("set_if_empty", PLACES, Arity::exactly(2), Set::Main(|(), args| set_if_empty(args))),
     ];
     const VALUE_FUNCTIONS: &'static [ValueFunction] = &[
-        ValueFunction { name: "set_escape_uri", call: |_, value, out| done(escape_uri(value, out)) },
-        ValueFunction { name: "set_unescape_uri", call: |_, value, out| done(unescape_uri(value, out)) },
-        ValueFunction { name: "set_quote_sql_str", call: |_, value, out| done(quote_sql_str(value, out)) },
-        ValueFunction { name: "set_quote_json_str", call: |_, value, out| done(quote_json_str(value, out)) },
-        ValueFunction { name: "set_encode_base32", call: |_, value, out| done(encode_base32(value, out)) },
+        ValueFunction { name: "set_escape_uri", call: |_, value, out| escape_uri(value, out) },
+        ValueFunction { name: "set_unescape_uri", call: |_, value, out| unescape_uri(value, out) },
+        ValueFunction { name: "set_quote_sql_str", call: |_, value, out| quote_sql_str(value, out) },
+        ValueFunction { name: "set_quote_json_str", call: |_, value, out| quote_json_str(value, out) },
+        ValueFunction { name: "set_encode_base32", call: |_, value, out| encode_base32(value, out) },
         ValueFunction {
             name: "set_encode_base64",
-            call: |_, value, out| done(out.extend(general_purpose::STANDARD.encode(value).bytes())),
+            call: |_, value, out| append(&general_purpose::STANDARD.encode(value), out),
         },
         ValueFunction { name: "set_decode_base64", call: |_, value, out| found(decode_base64(value), out) },
         ValueFunction {
             name: "set_encode_base64url",
-            call: |_, value, out| done(out.extend(general_purpose::URL_SAFE_NO_PAD.encode(value).bytes())),
+            call: |_, value, out| append(&general_purpose::URL_SAFE_NO_PAD.encode(value), out),
         },
         ValueFunction {
             name: "set_decode_base64url",
             call: |_, value, out| found(decode_base64_url(value), out),
         },
-        ValueFunction { name: "set_encode_hex", call: |_, value, out| done(encode_hex(value, out)) },
+        ValueFunction { name: "set_encode_hex", call: |_, value, out| encode_hex(value, out) },
         ValueFunction { name: "set_decode_hex", call: |_, value, out| found(decode_hex(value), out) },
-        ValueFunction { name: "set_md5", call: |_, value, out| done(encode_hex(&Md5::digest(value), out)) },
-        ValueFunction { name: "set_sha1", call: |_, value, out| done(encode_hex(&Sha1::digest(value), out)) },
+        ValueFunction { name: "set_md5", call: |_, value, out| encode_hex(&Md5::digest(value), out) },
+        ValueFunction { name: "set_sha1", call: |_, value, out| encode_hex(&Sha1::digest(value), out) },
     ];
     type Main = ();
     type Loc = ();
@@ -137,22 +137,25 @@ fn found(result: Option<Vec<u8>>, out: &mut Vec<u8>) -> bool {
     })
 }
 
-/// These have a result for every value.
-fn done((): ()) -> bool {
+/// A result that is always there, as those of the following functions are.
+fn append(text: &str, out: &mut Vec<u8>) -> bool {
+    out.extend_from_slice(text.as_bytes());
     true
 }
 
-fn escape_uri(value: &[u8], out: &mut Vec<u8>) {
+fn escape_uri(value: &[u8], out: &mut Vec<u8>) -> bool {
     escape(Kind::UriComponent, value, out);
+    true
 }
 
-fn unescape_uri(value: &[u8], out: &mut Vec<u8>) {
+fn unescape_uri(value: &[u8], out: &mut Vec<u8>) -> bool {
     let spaced: Vec<u8> = value.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
     unescape(Unescape::All, &spaced, out);
+    true
 }
 
 /// A string literal of MySQL's SQL.
-fn quote_sql_str(value: &[u8], out: &mut Vec<u8>) {
+fn quote_sql_str(value: &[u8], out: &mut Vec<u8>) -> bool {
     out.push(b'\'');
     for &byte in value {
         let short = match byte {
@@ -171,12 +174,13 @@ fn quote_sql_str(value: &[u8], out: &mut Vec<u8>) {
         out.extend([b'\\', short]);
     }
     out.push(b'\'');
+    true
 }
 
 /// A string of JSON; an empty value is `null`.
-fn quote_json_str(value: &[u8], out: &mut Vec<u8>) {
+fn quote_json_str(value: &[u8], out: &mut Vec<u8>) -> bool {
     if value.is_empty() {
-        return out.extend_from_slice(b"null");
+        return append("null", out);
     }
     out.push(b'"');
     for &byte in value {
@@ -192,14 +196,16 @@ fn quote_json_str(value: &[u8], out: &mut Vec<u8>) {
         }
     }
     out.push(b'"');
+    true
 }
 
-fn encode_hex(value: &[u8], out: &mut Vec<u8>) {
+fn encode_hex(value: &[u8], out: &mut Vec<u8>) -> bool {
     out.extend(value.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()));
+    true
 }
 
 fn decode_hex(value: &[u8]) -> Option<Vec<u8>> {
-    if value.len() % 2 != 0 {
+    if !value.len().is_multiple_of(2) {
         return None;
     }
     let digit = moonrest_proto::escape::hex_value;
@@ -215,7 +221,7 @@ fn decode_hex(value: &[u8]) -> Option<Vec<u8>> {
 const BASE32: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
 
 /// RFC 4648's extended-hex alphabet, in lower case, padded.
-fn encode_base32(value: &[u8], out: &mut Vec<u8>) {
+fn encode_base32(value: &[u8], out: &mut Vec<u8>) -> bool {
     for group in value.chunks(5) {
         let bits =
             group.iter().fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte)) << (8 * (5 - group.len()));
@@ -225,6 +231,7 @@ fn encode_base32(value: &[u8], out: &mut Vec<u8>) {
             out.push(if digit < digits { BASE32.get(index).copied().unwrap_or(b'=') } else { b'=' });
         }
     }
+    true
 }
 
 #[cfg(test)]

@@ -533,11 +533,12 @@ pub(crate) fn read(
         }
     }
     let Some(fd) = fd else { return Err(refusal("closed")) };
-    let busy = match output as *const Output == &raw const program.stdout {
-        true => Busy::new(program.clone(), |program| &program.stdout.busy),
-        false => Busy::new(program.clone(), |program| {
+    let busy = if std::ptr::eq(output, &raw const program.stdout) {
+        Busy::new(program.clone(), |program| &program.stdout.busy)
+    } else {
+        Busy::new(program.clone(), |program| {
             program.stderr.as_ref().map_or(&program.stdout.busy, |stderr| &stderr.busy)
-        }),
+        })
     };
     let program = program.clone();
     Ok(Step::Wait(async move {
