@@ -200,6 +200,11 @@ impl WorkerVm {
         })
     }
 
+    /// The shared dictionaries that its code sees.
+    pub(crate) fn dicts(&self) -> &[Arc<moonrest_core::zone::dict::Dict>] {
+        &self.main.dicts
+    }
+
     /// The function of a piece of code, compiled on first use.
     pub(crate) fn function(&self, code: &Code, r: Option<&Request>) -> Result<Ref, LoadError> {
         match &code.source {

@@ -88,7 +88,7 @@ impl Protocol for Talk {
     }
 
     fn read_head(&mut self, input: &[u8], head: &mut ResponseHead) -> Result<HeadStep, String> {
-        let (mut reader, mut at) = (Reader::default(), 0);
+        let (mut reader, mut at) = (self.reader.clone(), 0);
         let (mut output, mut errors) = (Vec::new(), Vec::new());
         let complain = |talk: &mut Self, errors: &[u8]| {
             talk.complain(errors.get(talk.complained..).unwrap_or_default());
@@ -101,8 +101,14 @@ impl Protocol for Talk {
         };
         loop {
             match reader.next(input, at)? {
-                Event::More(_) => {
+                Event::More(used) => {
                     complain(self, &errors)?;
+                    if output.is_empty() && used > 0 {
+                        // Complaints do not fill the room for the head.
+                        self.reader = reader;
+                        self.complained = 0;
+                        return Ok(HeadStep::Skip(used));
+                    }
                     return Ok(HeadStep::More);
                 }
                 Event::Errors(start, end) => {

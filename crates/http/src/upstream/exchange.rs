@@ -68,6 +68,10 @@ impl Run {
                             break;
                         }
                     }
+                    Ok(HeadStep::Skip(len)) => {
+                        self.input.drain(..len.min(self.input.len()));
+                        break;
+                    }
                     Ok(HeadStep::Interim(_)) => {
                         self.log(Level::Error, format_args!("upstream sent too many interim responses"));
                         return Err(Failure::Next(mask::INVALID_HEADER));

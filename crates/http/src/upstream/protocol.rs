@@ -101,6 +101,8 @@ pub enum HeadStep {
     More,
     /// An interim answer of so many bytes; another head follows.
     Interim(usize),
+    /// So many bytes belong to no head.
+    Skip(usize),
     /// A head of so many bytes.
     Done(usize, Framing),
 }

@@ -179,14 +179,13 @@ fn eof(call: &mut Call<'_>) -> LuaResult<Return> {
     if call.args_len() != 0 {
         return Err(LuaError::new("no argument is expected"));
     }
-    super::only_in(call, LuaPhase::has_request)?;
+    super::only_in(call, LuaPhase::makes_response)?;
     let refused = request(call, |r, _| {
         Ok(if r.done.get() { Some("seen eof") } else { sending::refused(r).filter(|_| !r.header_only.get()) })
     })?;
     if let Some(reason) = refused {
         return call.ret((Nil, reason));
     }
-    super::only_in(call, LuaPhase::makes_response)?;
     let step = request(call, |r, host| {
         host.responding.set(true);
         Ok(sending::end(r))

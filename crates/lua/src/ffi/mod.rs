@@ -15,6 +15,7 @@
 #![allow(clippy::not_unsafe_ptr_arg_deref, reason = "entries are called by the FFI, which knows no `unsafe`")]
 
 mod base64;
+mod c_api;
 mod control;
 pub(crate) mod ctx;
 mod errlog;

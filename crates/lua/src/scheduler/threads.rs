@@ -17,6 +17,8 @@ pub(crate) struct Threads {
     entry: Thread,
     /// Light threads, by the number of their coroutine. Ended ones stay until somebody has waited for them.
     light: HashMap<Key, Thread>,
+    /// How many will run again.
+    alive: usize,
     /// Those that go on as soon as the present one waits.
     pub posted: VecDeque<(Key, Values)>,
     wakers: Arc<Wakers>,
@@ -77,7 +79,7 @@ impl Thread {
 
 impl Threads {
     pub(crate) fn new(entry: Thread) -> Self {
-        Self { entry, light: HashMap::new(), posted: VecDeque::new(), wakers: Arc::default() }
+        Self { entry, light: HashMap::new(), alive: 1, posted: VecDeque::new(), wakers: Arc::default() }
     }
 
     pub(crate) fn get(&mut self, key: Key) -> Option<&mut Thread> {
@@ -90,6 +92,7 @@ impl Threads {
     }
 
     pub(crate) fn add(&mut self, key: Key, thread: Thread) {
+        self.alive += 1;
         if self.light.insert(key, thread).is_none() && matches!(self.entry.doing, Doing::Waits { .. }) {
             // It may have been alone until now.
             self.arm(ENTRY);
@@ -109,8 +112,22 @@ impl Threads {
 
     /// Forgets a light thread.
     pub(crate) fn remove(&mut self, key: Key) -> Option<Thread> {
-        self.posted.retain(|(posted, _)| *posted != key);
-        self.light.remove(&key)
+        let thread = self.light.remove(&key)?;
+        if thread.is_alive() {
+            self.alive = self.alive.saturating_sub(1);
+            self.posted.retain(|(posted, _)| *posted != key);
+        }
+        Some(thread)
+    }
+
+    /// Notes that a thread has ended.
+    pub(crate) fn end(&mut self, key: Key) -> Option<&mut Thread> {
+        let thread = if key == ENTRY { &mut self.entry } else { self.light.get_mut(&key)? };
+        if thread.is_alive() {
+            self.alive = self.alive.saturating_sub(1);
+        }
+        thread.doing = if key == ENTRY { Doing::Over } else { Doing::Zombie };
+        Some(thread)
     }
 
     /// Whether the coroutine that spawned this light thread may still wait for it.
@@ -129,7 +146,7 @@ impl Threads {
 
     /// Whether any thread will run again.
     pub(crate) fn any_alive(&self) -> bool {
-        self.entry.is_alive() || self.light.values().any(Thread::is_alive)
+        self.alive > 0
     }
 
     /// Whether subrequests are under way.

@@ -3,6 +3,7 @@
 mod hammer;
 mod hostile;
 mod next;
+mod programs;
 mod slow;
 mod tunnel;
 

@@ -76,7 +76,7 @@ impl Settings {
 }
 
 /// Where the settings are. Code that belongs to no location takes those of the first server.
-fn location(host: &Host) -> Option<&Location> {
+pub(super) fn location(host: &Host) -> Option<&Location> {
     host.location().or_else(|| {
         let http = &host.worker()?.http;
         http.servers.first().map(|server| http.location(server.location))

@@ -243,11 +243,6 @@ impl Connection {
     fn is_quiet(&self) -> bool {
         matches!(self.peek(), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
-
-    /// Looks at what has come; 0 is the end. Costs no call when the event loop knows of nothing.
-    fn peek(&self) -> io::Result<usize> {
-        self.io.try_peek()
-    }
 }
 
 /// `sock:setkeepalive(timeout?, size?)`.

@@ -25,6 +25,8 @@ pub(crate) fn req_socket(call: &mut Call<'_>) -> LuaResult<Return> {
     let raw = raw == Some(true);
     let r = call.host(|host: &Host| host.request.clone()).flatten();
     let r = r.ok_or_else(|| LuaError::new("no request found"))?;
+    // What the client sends belongs to the phases that make its response.
+    crate::api::only_in(call, crate::host::LuaPhase::makes_response)?;
     if r.is_subrequest() {
         return Err("attempt to read the request body in a subrequest".into());
     }

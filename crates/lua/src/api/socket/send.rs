@@ -120,6 +120,9 @@ fn send_bytes(call: &Call<'_>, stream: &Rc<Stream>, data: &[u8]) -> LuaResult<Re
             }
         }
         if sent == data.len() {
+            if stream.has_pending() {
+                break;
+            }
             return call.ret(sent);
         }
     }
@@ -184,7 +187,15 @@ impl Stream {
                 }
             }
         }
-        Poll::Ready(Ok(()))
+        match self.poll_flush(cx) {
+            Poll::Ready(flushed) => Poll::Ready(flushed.map_err(Failure::System)),
+            Poll::Pending => {
+                if !timer.is_armed() {
+                    timer.set(self.send_timeout());
+                }
+                timer.poll(cx).map(|()| Err(Failure::Timeout))
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{
     CELL, Close, Journal, Owned, Owner,
     connection::{Connection, Timers},
+    handshake::Handshake,
     inbox::{Inbox, Reading, Taken},
     options::{Settings, Timeouts},
 };
@@ -42,6 +43,8 @@ pub(crate) struct Stream {
     pub(super) bound: Cell<Option<Local>>,
     /// Under which its connection is kept.
     pub(super) key: RefCell<Option<Rc<[u8]>>>,
+    /// What its last handshake came to.
+    pub(super) handshake: RefCell<Handshake>,
     /// It is on its owner's list.
     pub(super) listed: Cell<bool>,
 }
@@ -250,12 +253,12 @@ impl Stream {
             Side::Peer(connection) => {
                 let room = inbox.room(reading, size);
                 if now {
-                    match connection.try_read(room) {
+                    match connection.io.try_read(room) {
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
                         result => result,
                     }
                 } else {
-                    ready!(connection.poll_read(room, cx))
+                    ready!(connection.io.poll_read(room, cx))
                 }
             }
             Side::Body(r, _) => {
@@ -320,6 +323,19 @@ impl Stream {
                 return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
             };
             ready!(raw.poll_writable(cx))?;
+        }
+    }
+
+    /// Whether something that was taken has not left.
+    pub(super) fn has_pending(&self) -> bool {
+        matches!(&*self.side.borrow(), Side::Peer(connection) if connection.io.has_pending())
+    }
+
+    /// Ready when everything that was taken has left.
+    pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &*self.side.borrow() {
+            Side::Peer(connection) => connection.io.poll_flush(cx),
+            _ => Poll::Ready(Ok(())),
         }
     }
 
