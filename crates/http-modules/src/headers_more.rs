@@ -217,9 +217,9 @@ fn field(args: &Args<'_>, n: usize, clear: bool) -> ConfResult<Field> {
 
 impl Edit {
     fn applies_to(&self, status: u16, media_type: &[u8]) -> bool {
-        let of_type = |wanted: &Box<[u8]>| wanted.eq_ignore_ascii_case(media_type);
+        let of_type = |wanted: &[u8]| wanted.eq_ignore_ascii_case(media_type);
         (self.statuses.is_empty() || self.statuses.contains(&status))
-            && (self.types.is_empty() || self.types.iter().any(of_type))
+            && (self.types.is_empty() || self.types.iter().any(|wanted| of_type(wanted)))
     }
 }
 

@@ -137,7 +137,7 @@ impl Protocol for Talk {
             }
             Err(_) => too_long = true,
         };
-        self.settings.params.each(&**r, self.fields, |name, value| {
+        self.settings.params.each(r, self.fields, |name, value| {
             put(name, out);
             put(value, out);
         });

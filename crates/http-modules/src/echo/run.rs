@@ -166,11 +166,11 @@ impl Run {
     /// Where to go on with a loop: at its body with the next item, or behind its end.
     fn next_item(&self, commands: &[Command], at: usize, inside: &mut Option<Loop>) -> usize {
         let state = self.r.ctx::<State>();
-        if let Some(running) = inside {
-            if let Some(item) = running.items.next() {
-                *state.item.borrow_mut() = Some(item);
-                return running.first;
-            }
+        if let Some(running) = inside
+            && let Some(item) = running.items.next()
+        {
+            *state.item.borrow_mut() = Some(item);
+            return running.first;
         }
         *inside = None;
         *state.item.borrow_mut() = None;

@@ -56,7 +56,7 @@ impl Protocol for Talk {
         // A responder; the connection is kept if the configuration wants it.
         out.extend_from_slice(&[0, 1, u8::from(self.settings.keep), 0, 0, 0, 0, 0]);
         let mut params = Vec::new();
-        self.settings.params.each(&**r, self.fields, |name, value| {
+        self.settings.params.each(r, self.fields, |name, value| {
             record::length(name.len(), &mut params);
             record::length(value.len(), &mut params);
             params.extend_from_slice(name);
@@ -93,8 +93,8 @@ impl Protocol for Talk {
         let complain = |talk: &mut Self, errors: &[u8]| {
             talk.complain(errors.get(talk.complained..).unwrap_or_default());
             talk.complained = errors.len();
-            let caught = |pattern: &Box<[u8]>| memchr::memmem::find(errors, pattern).is_some();
-            match talk.settings.catch_stderr.iter().any(caught) {
+            let caught = |pattern: &[u8]| memchr::memmem::find(errors, pattern).is_some();
+            match talk.settings.catch_stderr.iter().any(|pattern| caught(pattern)) {
                 true => Err("upstream sent what \"fastcgi_catch_stderr\" tells of".to_owned()),
                 false => Ok(()),
             }
