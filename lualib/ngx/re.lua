@@ -5,7 +5,8 @@ local regex = require "resty.core.regex"
 
 local C = ffi.C
 local ffi_string = ffi.string
-local error, max, sub, tostring, type = error, math.max, string.sub, tostring, type
+local error, max, min, sub, tostring, type = error, math.max, math.min, string.sub, tostring, type
+local new_tab = base.new_tab
 local compile, destroy = regex.re_match_compile, regex.destroy_compiled_regex
 
 ffi.cdef [[
@@ -16,6 +17,8 @@ local M = { version = base.version }
 
 local NOMATCH = -1
 local MAX_ERROR = 128
+-- Room for so many fields is made at once.
+local FIELDS = 4
 
 -- Splits `subject` into `res`, from `start` on; answers how many fields there are, or nil and an error.
 local function fields(subject, compiled, flags, ctx, start, limit, res)
@@ -35,7 +38,9 @@ local function fields(subject, compiled, flags, ctx, start, limit, res)
             break
         end
         pos = from == to and to + 1 or to
-        ctx.pos = pos
+        if ctx then
+            ctx.pos = pos
+        end
         -- After an empty match the next field begins where that was.
         start = skipped or start
         if from == to then
@@ -68,11 +73,13 @@ end
 
 function M.split(subject, pattern, opts, ctx, limit, res)
     subject = tostring(subject)
-    ctx = ctx or {}
-    local start = ctx.pos or 1
-    ctx.pos = start
+    limit = limit or 0
+    local start = ctx and ctx.pos or 1
+    if ctx then
+        ctx.pos = start
+    end
     if res == nil then
-        res = {}
+        res = new_tab(limit > 0 and min(limit, FIELDS) or FIELDS, 0)
     elseif type(res) ~= "table" then
         error("res is not a table", 2)
     end
@@ -84,8 +91,10 @@ function M.split(subject, pattern, opts, ctx, limit, res)
     if not compiled then
         return nil, keep
     end
-    ctx.pos = start - 1
-    local n, err = fields(subject, compiled, flags, ctx, start, limit or 0, res)
+    if ctx then
+        ctx.pos = start - 1
+    end
+    local n, err = fields(subject, compiled, flags, ctx, start, limit, res)
     if not keep then
         destroy(compiled)
     end

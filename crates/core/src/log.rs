@@ -326,3 +326,24 @@ impl Log {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_have_lines_keeps_them() {
+        let memory = Arc::new(MemoryLog::new(4096));
+        let log = Log::new(vec![Target { level: Level::Error, sink: Sink::Memory(memory.clone()) }]);
+        log.write(Level::Error, Some(7), format_args!("a\nb"));
+        log.write_lines(Level::Error, None, format_args!("c\nd"));
+        log.write_lines(Level::Warn, None, format_args!("nobody listens"));
+        log.write_nameless(None, format_args!("above all"));
+        let text = String::from_utf8_lossy(&memory.contents()).into_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].contains(" [error] ") && lines[0].ends_with(": *7 a b"), "{text}");
+        assert!(lines[1].ends_with(": c") && lines[2] == "d", "{text}");
+        assert!(lines[3].contains(" [] ") && lines[3].ends_with(": above all"), "{text}");
+        assert_eq!(lines.len(), 4);
+    }
+}

@@ -10,6 +10,7 @@ pub mod autoindex;
 pub mod brotli;
 pub mod brotli_static;
 pub mod browser;
+mod cgi;
 pub mod charset;
 mod compression;
 pub mod dav;
@@ -31,6 +32,7 @@ pub mod limit_req;
 pub mod log;
 pub mod map;
 pub mod memc;
+pub mod memcached;
 pub mod mirror;
 pub mod not_modified;
 pub mod proxy;
@@ -96,6 +98,7 @@ pub static MODULES: Registry = &[
     &Module::<fastcgi::FastCgi>::NEW,
     &Module::<uwsgi::Uwsgi>::NEW,
     &Module::<scgi::Scgi>::NEW,
+    &Module::<memcached::Memcached>::NEW,
     &Module::<memc::Memc>::NEW,
     // variables only
     &Module::<map::Map>::NEW,

@@ -407,7 +407,7 @@ fn parse_value(line: &[u8]) -> Option<(&[u8], u64)> {
 }
 
 impl Protocol for Talk {
-    fn scheme(&self) -> &[u8] {
+    fn scheme(&self) -> &'static [u8] {
         b"memcached://"
     }
 

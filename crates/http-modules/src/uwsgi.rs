@@ -1,30 +1,179 @@
 //! `uwsgi`: requests answered by uwsgi servers.
 //! <https://nginx.org/en/docs/http/ngx_http_uwsgi_module.html>
 
-use moonrest_http::prelude::*;
-use moonrest_sys::temp::TempDir;
+use crate::cgi::{self, Param, Params, Pass, head::PlainBody};
+use moonrest_http::{
+    prelude::*,
+    upstream::{self, BodyStep, Conf, Framing, HeadStep, Job, Protocol, RequestLength, run},
+    upstream_directives,
+};
+use moonrest_proto::http1::ResponseHead;
+use std::ops::Range;
 
 /// The module.
 pub struct Uwsgi;
 type D = Directive<Uwsgi>;
 
-/// Settings of one block.
+/// What one block says.
 #[derive(Clone, Default)]
 pub struct UwsgiLoc {
-    temp_path: Option<TempDir>,
+    upstream: upstream::Loc,
+    pass: Option<Arc<Pass>>,
+    params: Option<Vec<Param>>,
+    text: Option<Template>,
+    modifier1: Option<u8>,
+    modifier2: Option<u8>,
 }
-inherit!(UwsgiLoc { temp_path });
+
+impl Inherit for UwsgiLoc {
+    fn inherit(&mut self, outer: &Self) {
+        self.upstream.inherit(&outer.upstream);
+        macro_rules! pass_down {
+            ($($field:ident)*) => { $( if self.$field.is_none() { self.$field.clone_from(&outer.$field); } )* };
+        }
+        pass_down!(pass params text modifier1 modifier2);
+    }
+}
+
+/// A number that fits a byte.
+fn modifier(slot: &mut Option<u8>, args: &Args<'_>) -> ConfResult {
+    let number = args.uint(0)?;
+    let number =
+        u8::try_from(number).map_err(|_| Fault::message("value must be equal to or less than 255"))?;
+    set_once(slot, number)
+}
 
 impl HttpModule for Uwsgi {
     const NAME: &'static str = "ngx_http_uwsgi_module";
-    const DIRECTIVES: &'static [D] = &[D::loc("uwsgi_temp_path", Arity::between(1, 4), |c, args| {
-        set_once(&mut c.temp_path, args.temp_dir()?)
-    })];
+    const DIRECTIVES: &'static [D] = upstream_directives!(buffered "uwsgi", UwsgiLoc, upstream;
+        D::loc("uwsgi_pass", Arity::exactly(1), |c, args| {
+            if args.bytes(0)?.starts_with(b"suwsgi://") {
+                return Err(Fault::message("suwsgi protocol is not supported yet"));
+            }
+            cgi::pass::set(&mut c.pass, args, b"uwsgi://")
+        })
+        .within(Contexts::LOCATION.or(Contexts::IF)),
+        D::loc("uwsgi_param", Arity::between(2, 3), |c, args| cgi::params::add(&mut c.params, args)),
+        upstream::directive::template("uwsgi_string", |c: &mut UwsgiLoc| &mut c.text),
+        D::loc("uwsgi_modifier1", Arity::exactly(1), |c, args| modifier(&mut c.modifier1, args)),
+        D::loc("uwsgi_modifier2", Arity::exactly(1), |c, args| modifier(&mut c.modifier2, args)),
+    );
     type Main = ();
     type Loc = UwsgiLoc;
 
     fn attach((): &(), loc: &Arc<UwsgiLoc>, to: &mut LocationBuilder<'_>) -> ConfResult {
-        to.temp_dir(loc.temp_path.as_ref(), "uwsgi_temp");
+        let conf = loc.upstream.resolve("uwsgi", cgi::HIDDEN, to)?;
+        let Some(pass) = loc.pass.as_ref().filter(|pass| to.belongs(pass.block)) else { return Ok(()) };
+        if to.block == pass.block {
+            to.auto_redirect();
+        }
+        let settings = Settings {
+            params: Params::new(loc.params.as_ref()),
+            text: loc.text.clone(),
+            modifier1: loc.modifier1.unwrap_or(0),
+            modifier2: loc.modifier2.unwrap_or(0),
+        };
+        to.content(Handler { conf: Arc::new(conf), pass: pass.clone(), settings: Arc::new(settings) });
         Ok(())
+    }
+}
+
+struct Settings {
+    params: Params,
+    /// `uwsgi_string`
+    text: Option<Template>,
+    modifier1: u8,
+    modifier2: u8,
+}
+
+struct Handler {
+    conf: Arc<Conf>,
+    pass: Arc<Pass>,
+    settings: Arc<Settings>,
+}
+
+impl PhaseHandler for Handler {
+    fn handle(&self, r: &RequestRef) -> Result<Step, RequestError> {
+        let protocol = Talk {
+            settings: self.settings.clone(),
+            fields: self.conf.pass_request_headers,
+            body: PlainBody::default(),
+        };
+        let job = Job {
+            conf: self.conf.clone(),
+            destination: self.pass.destination(r)?,
+            protocol: Box::new(protocol),
+            pass_body: self.conf.pass_request_body,
+            stream_body: true,
+        };
+        Ok(Step::Wait(Box::pin(run(r.clone(), job))))
+    }
+}
+
+/// One request to a uwsgi server.
+struct Talk {
+    settings: Arc<Settings>,
+    fields: bool,
+    body: PlainBody,
+}
+
+impl Protocol for Talk {
+    fn scheme(&self) -> &'static [u8] {
+        b"uwsgi://"
+    }
+
+    fn request(
+        &mut self,
+        r: &RequestRef,
+        _body: RequestLength,
+        out: &mut Vec<u8>,
+    ) -> Result<Range<usize>, RequestError> {
+        out.extend_from_slice(&[self.settings.modifier1, 0, 0, self.settings.modifier2]);
+        let mut too_long = false;
+        let mut put = |text: &[u8], out: &mut Vec<u8>| match u16::try_from(text.len()) {
+            Ok(len) => {
+                out.extend_from_slice(&len.to_le_bytes());
+                out.extend_from_slice(text);
+            }
+            Err(_) => too_long = true,
+        };
+        self.settings.params.each(&**r, self.fields, |name, value| {
+            put(name, out);
+            put(value, out);
+        });
+        if let Some(text) = &self.settings.text {
+            text.append(&**r, out);
+        }
+        let size = u16::try_from(out.len().saturating_sub(4)).ok().filter(|_| !too_long);
+        let Some(size) = size else {
+            let size = out.len().saturating_sub(4);
+            return Err(RequestError::internal(format!(
+                "uwsgi request is too big: {size} bytes, the protocol allows 65535"
+            )));
+        };
+        if let Some(place) = out.get_mut(1..3) {
+            place.copy_from_slice(&size.to_le_bytes());
+        }
+        Ok(0..0)
+    }
+
+    fn reset(&mut self) {
+        self.body = PlainBody::default();
+    }
+
+    fn read_head(&mut self, input: &[u8], head: &mut ResponseHead) -> Result<HeadStep, String> {
+        let Some(read) = cgi::read(input, head)? else { return Ok(HeadStep::More) };
+        self.body = PlainBody::new(read.content_length);
+        let framing =
+            Framing { content_length: read.content_length, text: Some(read.text), ..Framing::default() };
+        Ok(HeadStep::Done(read.len, framing))
+    }
+
+    fn read_body(&mut self, input: &[u8]) -> Result<BodyStep, String> {
+        Ok(self.body.read(input))
+    }
+
+    fn may_end(&self) -> bool {
+        self.body.may_end()
     }
 }

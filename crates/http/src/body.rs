@@ -174,22 +174,34 @@ pub async fn read_to_file(r: &RequestRef) -> Result<Option<Rc<BodyFile>>, Reques
 /// # Errors
 /// 413 when it is larger than `client_max_body_size` (chunked bodies), 408 on `client_body_timeout`, 400 for broken
 /// chunks, 499 when the client left, 500 when the file cannot be written.
-pub async fn read(r: &RequestRef) -> Result<(), RequestError> {
+pub fn read(r: &RequestRef) -> impl Future<Output = Result<(), RequestError>> + use<> {
+    let begun = begin(r);
+    let r = r.clone();
+    async move {
+        if !begun? {
+            return Ok(());
+        }
+        let result = read_all(&r).await;
+        r.body.borrow_mut().state = if result.is_ok() { BodyState::Complete } else { BodyState::Discarded };
+        result
+    }
+}
+
+/// Whether the body is to be read now. Nobody else may begin from then on, also before the first wait.
+fn begin(r: &RequestRef) -> Result<bool, RequestError> {
     if r.is_subrequest() {
         // nginx: it has what its parent had read, or nothing.
-        return Ok(());
+        return Ok(false);
     }
-    {
-        let mut body = r.body.borrow_mut();
-        match body.state {
-            BodyState::Unread => body.state = BodyState::Reading,
-            BodyState::Reading => return Err(RequestError::internal("request body is being read already")),
-            BodyState::Complete | BodyState::Discarded | BodyState::Streamed => return Ok(()),
+    let mut body = r.body.borrow_mut();
+    match body.state {
+        BodyState::Unread => {
+            body.state = BodyState::Reading;
+            Ok(true)
         }
+        BodyState::Reading => Err(RequestError::internal("request body is being read already")),
+        BodyState::Complete | BodyState::Discarded | BodyState::Streamed => Ok(false),
     }
-    let result = read_all(r).await;
-    r.body.borrow_mut().state = if result.is_ok() { BodyState::Complete } else { BodyState::Discarded };
-    result
 }
 
 async fn read_all(r: &RequestRef) -> Result<(), RequestError> {

@@ -98,16 +98,16 @@ macro_rules! rows {
             D::new("lua_ssl_ciphers", Contexts::HSL, ONE, Set::Text(place::ciphers)),
             D::new("lua_ssl_verify_depth", Contexts::HSL, ONE, Set::Uint(place::verify_depth)),
             D::loc("lua_ssl_trusted_certificate", ONE, |l, a| {
-                set_once(place::trusted_certificate(l), a.env.conf_path(a.bytes(0)?)?)
+                set_once(place::trusted_certificate(l), pem(a)?)
             }),
-            D::loc("lua_ssl_crl", ONE, |l, a| set_once(place::crl(l), a.env.conf_path(a.bytes(0)?)?)),
+            D::loc("lua_ssl_crl", ONE, |l, a| set_once(place::crl(l), pem(a)?)),
             D::loc("lua_ssl_key_log", ONE, |l, a| set_once(place::key_log(l), a.env.conf_path(a.bytes(0)?)?)),
             D::loc("lua_ssl_certificate", ONE, |l, a| {
-                place::certificates(l).get_or_insert_default().push(a.env.conf_path(a.bytes(0)?)?);
+                place::certificates(l).get_or_insert_default().push(pem(a)?);
                 Ok(())
             }),
             D::loc("lua_ssl_certificate_key", ONE, |l, a| {
-                place::certificate_keys(l).get_or_insert_default().push(a.env.conf_path(a.bytes(0)?)?);
+                place::certificate_keys(l).get_or_insert_default().push(pem(a)?);
                 Ok(())
             }),
             D::loc("lua_ssl_conf_command", Arity::exactly(2), |l, a| {
@@ -353,6 +353,12 @@ fn capture_error_log(main: &mut Main, args: &Args<'_>) -> ConfResult {
             "invalid capture error log size \"{shown}\", minimum size is {MIN_CAPTURE}"
         ))),
     }
+}
+
+/// A file of certificates or keys.
+fn pem(args: &Args<'_>) -> ConfResult<Arc<crate::settings::Pem>> {
+    let path = args.env.conf_path(args.bytes(0)?)?;
+    Ok(Arc::new(crate::settings::Pem { path, text: args.env.read_file(args.word(0)?)? }))
 }
 
 fn ssl_protocols(loc: &mut Loc, args: &Args<'_>) -> ConfResult {

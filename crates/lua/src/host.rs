@@ -80,6 +80,11 @@ impl LuaPhase {
         }
     }
 
+    /// Whether there is a request.
+    pub(crate) const fn has_request(self) -> bool {
+        !matches!(self, Self::Init | Self::InitWorker | Self::ExitWorker | Self::Timer)
+    }
+
     /// Whether it is one of the phases that make a response, where the request's course may still be changed.
     pub(crate) const fn makes_response(self) -> bool {
         matches!(self, Self::ServerRewrite | Self::Rewrite | Self::Access | Self::Precontent | Self::Content)

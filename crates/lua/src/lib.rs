@@ -19,6 +19,7 @@ mod handler;
 mod host;
 mod library;
 mod phase_io;
+mod pipe;
 mod regex;
 mod response_fields;
 mod scheduler;

@@ -25,6 +25,12 @@ struct Waiting {
     waker: Option<Waker>,
 }
 
+impl State {
+    fn place(&self, ticket: u64) -> Option<usize> {
+        self.waiting.binary_search_by_key(&ticket, |waiting| waiting.ticket).ok()
+    }
+}
+
 impl Semaphore {
     pub(crate) fn new(resources: i64) -> Rc<Self> {
         Rc::new(Self(RefCell::new(State { resources, waiting: VecDeque::new(), next: 0 })))
@@ -37,14 +43,21 @@ impl Semaphore {
         state.resources.saturating_sub(waiting)
     }
 
-    /// Adds resources. Who has waited longest gets one first.
+    /// Adds resources. Those who have waited longest take them, when they run next: until then nobody else does.
     pub(crate) fn post(&self, count: i64) {
-        let woken: Vec<Waker> = {
+        {
             let state = &mut *self.0.borrow_mut();
             state.resources = state.resources.saturating_add(count);
-            let served = usize::try_from(state.resources).unwrap_or(0).min(state.waiting.len());
-            state.resources -= i64::try_from(served).unwrap_or(0);
-            state.waiting.drain(..served).filter_map(|waiting| waiting.waker).collect()
+        }
+        self.wake();
+    }
+
+    /// Wakes those for whom there is a resource.
+    fn wake(&self) {
+        let woken: Vec<Waker> = {
+            let state = &*self.0.borrow();
+            let count = usize::try_from(state.resources).unwrap_or(0);
+            state.waiting.iter().take(count).filter_map(|waiting| waiting.waker.clone()).collect()
         };
         woken.into_iter().for_each(Waker::wake);
     }
@@ -67,7 +80,7 @@ impl Semaphore {
     }
 }
 
-/// The wait for a resource: `true`, or `nil, "timeout"`. Dropping it gives up the place, or the resource.
+/// The wait for a resource: `true`, or `nil, "timeout"`. Dropping it gives up the place.
 pub(crate) struct Wait {
     semaphore: Rc<Semaphore>,
     ticket: u64,
@@ -76,15 +89,33 @@ pub(crate) struct Wait {
 }
 
 impl Wait {
-    /// Calls `work` with the place in the queue; none when the resource is there.
-    fn with_place<R>(&self, work: impl FnOnce(&mut State, usize) -> R) -> Option<R> {
+    /// Takes the resource if there is one for this place in the queue, otherwise notes who is to be woken.
+    fn take(&self, waker: &Waker) -> bool {
         let state = &mut *self.semaphore.0.borrow_mut();
-        let at = state.waiting.binary_search_by_key(&self.ticket, |waiting| waiting.ticket).ok()?;
-        Some(work(state, at))
+        let Some(at) = state.place(self.ticket) else { return true };
+        if i64::try_from(at).is_ok_and(|at| at < state.resources) {
+            state.waiting.remove(at);
+            state.resources -= 1;
+            return true;
+        }
+        if let Some(place) = state.waiting.get_mut(at) {
+            place.waker = Some(waker.clone());
+        }
+        false
     }
 
-    fn leave(&self) -> bool {
-        self.with_place(|state, at| drop(state.waiting.remove(at))).is_some()
+    /// Gives the place up, which may be another's luck.
+    fn leave(&mut self) {
+        if std::mem::replace(&mut self.over, true) {
+            return;
+        }
+        {
+            let state = &mut *self.semaphore.0.borrow_mut();
+            if let Some(at) = state.place(self.ticket) {
+                state.waiting.remove(at);
+            }
+        }
+        self.semaphore.wake();
     }
 }
 
@@ -92,29 +123,19 @@ impl Future for Wait {
     type Output = Values;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Values> {
-        let waker = cx.waker();
-        let waits = self.with_place(|state, at| {
-            if let Some(place) = state.waiting.get_mut(at) {
-                place.waker = Some(waker.clone());
-            }
-        });
-        if waits.is_none() {
+        if self.take(cx.waker()) {
             self.over = true;
             return Poll::Ready(Values::one(Item::Bool(true)));
         }
         std::task::ready!(Pin::new(&mut self.timeout).poll(cx));
         self.leave();
-        self.over = true;
         Poll::Ready(Values::error("timeout"))
     }
 }
 
 impl Drop for Wait {
     fn drop(&mut self) {
-        if !self.over && !self.leave() {
-            // It got a resource that nobody is there to use any more.
-            self.semaphore.post(1);
-        }
+        self.leave();
     }
 }
 
@@ -147,7 +168,8 @@ mod tests {
             assert_eq!(semaphore.count(), -1);
             semaphore.post(2);
             assert_eq!(semaphore.count(), 1);
-            assert!(poll(&mut second) && semaphore.take());
+            // Nobody overtakes who waits.
+            assert!(!semaphore.take() && poll(&mut second) && semaphore.take());
         });
     }
 
@@ -157,7 +179,7 @@ mod tests {
             let semaphore = Semaphore::new(0);
             let (first, mut second) = (semaphore.wait(60_000), semaphore.wait(60_000));
             semaphore.post(1);
-            // The first has got it, and goes without using it.
+            // The first could have it, and goes.
             drop(first);
             assert!(poll(&mut second));
             drop(semaphore.wait(60_000));

@@ -22,6 +22,9 @@ struct Sending {
 
 /// Why nothing more can be sent, as Lua is told.
 pub(crate) fn refused(r: &RequestRef) -> Option<&'static str> {
+    if crate::api::socket::is_raw(r) {
+        return Some("raw request socket acquired");
+    }
     if r.header_only.get() {
         return Some("header only");
     }
@@ -35,7 +38,8 @@ fn prepare(r: &RequestRef) {
             r.out_mut().status = 200;
         }
         let type_set = r.find_ctx::<State>().is_some_and(|state| state.type_set.get());
-        if !type_set && Loc::of(r).is_none_or(Loc::use_default_type) {
+        let has_type = r.out().status != 304;
+        if has_type && !type_set && Loc::of(r).is_none_or(Loc::use_default_type) {
             r.set_content_type();
         }
     }

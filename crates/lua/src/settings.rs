@@ -36,7 +36,6 @@ pub struct Main {
 }
 
 impl Main {
-    /// Whether one of the directives sets what `field` shows; the default is upstream's.
     pub(crate) fn max_pending_timers(&self) -> u64 {
         self.max_pending_timers.unwrap_or(1024)
     }
@@ -115,14 +114,21 @@ pub(crate) struct Ssl {
     pub protocols: Option<Vec<usize>>,
     pub ciphers: Option<Box<[u8]>>,
     pub verify_depth: Option<u64>,
-    pub trusted_certificate: Option<PathBuf>,
-    pub crl: Option<PathBuf>,
-    pub certificates: Option<Vec<PathBuf>>,
-    pub certificate_keys: Option<Vec<PathBuf>>,
+    pub trusted_certificate: Option<Arc<Pem>>,
+    pub crl: Option<Arc<Pem>>,
+    pub certificates: Option<Vec<Arc<Pem>>>,
+    pub certificate_keys: Option<Vec<Arc<Pem>>>,
     pub key_log: Option<PathBuf>,
-    pub conf_commands: Option<Vec<(Box<[u8]>, Box<[u8]>)>>,
+    pub conf_commands: Option<Vec<ConfCommand>>,
     pub upstream_skip_default_verify: Option<bool>,
 }
+
+/// A file of certificates or keys, read with the configuration.
+pub(crate) struct Pem {
+    pub path: PathBuf,
+    pub text: Vec<u8>,
+}
+
 inherit!(Ssl {
     protocols,
     ciphers,
@@ -135,6 +141,9 @@ inherit!(Ssl {
     conf_commands,
     upstream_skip_default_verify,
 });
+
+/// Name and value of a `lua_ssl_conf_command`.
+pub(crate) type ConfCommand = (Box<[u8]>, Box<[u8]>);
 
 /// The words of `lua_ssl_protocols`.
 pub(crate) const SSL_PROTOCOLS: &[&str] = &["SSLv2", "SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"];
@@ -179,7 +188,6 @@ settings! {
     socket_connect_timeout = socket.connect_timeout: u64, 60_000;
     socket_send_timeout = socket.send_timeout: u64, 60_000;
     socket_read_timeout = socket.read_timeout: u64, 60_000;
-    socket_send_lowat = socket.send_lowat: u64, 0;
     /// A memory page.
     socket_buffer_size = socket.buffer_size: u64, 4096;
     socket_pool_size = socket.pool_size: u64, 30;
@@ -214,7 +222,7 @@ macro_rules! places {
 
 /// Where each directive's value is stored.
 pub(crate) mod place {
-    use super::{Loc, PathBuf};
+    use super::{Arc, Loc, PathBuf, Pem};
 
     places! {
         code_cache = code_cache: bool;
@@ -234,12 +242,12 @@ pub(crate) mod place {
         protocols = ssl.protocols: Vec<usize>;
         ciphers = ssl.ciphers: Box<[u8]>;
         verify_depth = ssl.verify_depth: u64;
-        trusted_certificate = ssl.trusted_certificate: PathBuf;
-        crl = ssl.crl: PathBuf;
-        certificates = ssl.certificates: Vec<PathBuf>;
-        certificate_keys = ssl.certificate_keys: Vec<PathBuf>;
+        trusted_certificate = ssl.trusted_certificate: Arc<Pem>;
+        crl = ssl.crl: Arc<Pem>;
+        certificates = ssl.certificates: Vec<Arc<Pem>>;
+        certificate_keys = ssl.certificate_keys: Vec<Arc<Pem>>;
         key_log = ssl.key_log: PathBuf;
-        conf_commands = ssl.conf_commands: Vec<(Box<[u8]>, Box<[u8]>)>;
+        conf_commands = ssl.conf_commands: Vec<super::ConfCommand>;
         upstream_skip_default_verify = ssl.upstream_skip_default_verify: bool;
     }
 }

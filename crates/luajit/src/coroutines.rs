@@ -51,14 +51,6 @@ pub(crate) fn install(stack: &Stack<'_>) -> LuaResult<()> {
     })?;
     let chunk = stack.load(include_bytes!("lua/coroutines.lua"), "=coroutine", Form::Text)?;
     stack.call(chunk, (Light(WAITS), coroutine, resume, go_on, fail))?;
-    // Upstream has LuaJIT's own under one prefix and its scheduler's under the other; these do for both.
-    for name in ["create", "resume", "wrap", "status", "yield"] {
-        let function = coroutine.raw_get(stack, name)?;
-        coroutine.raw_set(stack, format!("__{name}"), function)?;
-        if name != "yield" {
-            coroutine.raw_set(stack, format!("_{name}"), coroutine.raw_get(stack, name)?)?;
-        }
-    }
     Ok(())
 }
 

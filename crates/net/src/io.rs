@@ -4,7 +4,7 @@ use crate::{addr::Addr, tls};
 use std::{
     io::{self, IoSlice},
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 use tokio::{
     io::Interest,
@@ -95,6 +95,12 @@ impl Io {
     /// # Errors
     /// `WouldBlock`, or the system's.
     pub fn try_read(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        if matches!(self, Self::Tls(_) | Self::Client(_)) {
+            return match self.poll_read(buffer, &mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(read) => read,
+                Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+            };
+        }
         let room = buffer.capacity() - buffer.len();
         let mut read = None;
         let tried = self.try_io(Interest::READABLE, |fd| {

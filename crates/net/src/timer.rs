@@ -108,6 +108,62 @@ impl Timeout {
     }
 }
 
+/// Below this many milliseconds a timer is exact.
+const COARSE: u64 = 128;
+
+/// A deadline as programs set it: exact to the millisecond where it is short, on the wheel where that makes no odds.
+#[derive(Default)]
+pub struct Timer {
+    wheel: Timeout,
+    exact: RefCell<Option<crate::sleep::Sleep>>,
+}
+
+impl Timer {
+    /// A timer that is not set.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// One that fires `ms` milliseconds from now.
+    pub fn of(ms: u64) -> Self {
+        let timer = Self::new();
+        timer.set(ms);
+        timer
+    }
+
+    /// Fires `ms` milliseconds from now, instead of any earlier arrangement.
+    pub fn set(&self, ms: u64) {
+        self.clear();
+        if ms < COARSE {
+            *self.exact.borrow_mut() = Some(crate::sleep::sleep(ms));
+        } else {
+            self.wheel.set(ms);
+        }
+    }
+
+    /// Never fires.
+    pub fn clear(&self) {
+        if self.wheel.is_armed() {
+            self.wheel.clear();
+        }
+        let exact = self.exact.take();
+        drop(exact);
+    }
+
+    /// Whether a deadline is set, passed or not.
+    pub fn is_armed(&self) -> bool {
+        self.wheel.is_armed() || self.exact.borrow().is_some()
+    }
+
+    /// Ready once the deadline has passed; otherwise wakes `cx` then.
+    pub fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut *self.exact.borrow_mut() {
+            Some(sleep) => std::pin::Pin::new(sleep).poll(cx),
+            None => self.wheel.poll(cx),
+        }
+    }
+}
+
 /// Wakes everything of this thread that waits with a [`Timeout`], expired or not, so that it looks at the world anew
 /// (a worker that begins to drain, or has too many connections); roughly in the order of the deadlines.
 pub fn wake_all() {
@@ -131,6 +187,17 @@ pub async fn within<F: Future>(ms: u64, future: F) -> Option<F::Output> {
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
         Poll::Pending => timeout.poll(cx).map(|()| None),
+    })
+    .await
+}
+
+/// As [`within`], exact where the time is short.
+pub async fn exactly_within<F: Future>(ms: u64, future: F) -> Option<F::Output> {
+    let timer = Timer::of(ms);
+    let mut future = std::pin::pin!(future);
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => timer.poll(cx).map(|()| None),
     })
     .await
 }
@@ -245,6 +312,21 @@ mod tests {
             assert!(within(100, std::future::pending::<()>()).await.is_none());
             let took = started.elapsed().as_millis();
             assert!((90..20_000).contains(&took), "{took}");
+        });
+    }
+
+    #[test]
+    fn short_timers_are_exact_and_long_ones_need_no_clock() {
+        run(async {
+            let started = std::time::Instant::now();
+            let timer = Timer::of(5);
+            poll_fn(|cx| timer.poll(cx)).await;
+            let took = started.elapsed().as_millis();
+            assert!((5..2_000).contains(&took), "{took}");
+            timer.set(COARSE);
+            assert!(timer.is_armed() && timer.exact.borrow().is_none());
+            timer.clear();
+            assert!(!timer.is_armed());
         });
     }
 

@@ -75,6 +75,8 @@ pub(crate) enum Change {
     Serving,
     /// It could not be started; the one before serves on.
     Failed(String),
+    /// A worker ends of its own accord. Another takes its place unless the process ends too.
+    Leaves,
 }
 
 /// All workers of this process.
@@ -187,6 +189,7 @@ impl Serving {
             match news {
                 News::Ready => changes.extend(self.ready(generation, id)),
                 News::Failed(text) => changes.extend(self.failed(generation, id, text)),
+                News::Leaves => changes.extend(self.leaves(generation, id)),
                 News::Ended { panicked } => changes.extend(self.ended(generation, id, panicked)),
             }
         }
@@ -256,8 +259,13 @@ impl Serving {
         let order = *worker.command.borrow();
         let _ = worker.thread.join();
         let expected = order >= Command::Quit || ending;
+        if expected && !ending {
+            // nginx: its master says so, and those who wait for a reload to be over look for it.
+            let text = format_args!("worker process {id} exited with code {}", u8::from(panicked));
+            running.shared.log.write(Level::Notice, None, text);
+        }
         if self.current.as_ref().is_some_and(|running| running.number == generation) && !expected {
-            self.revive(id, panicked);
+            self.revive(id, panicked, worker.leaves);
         } else if self.starting.as_ref().is_some_and(|running| running.number == generation) {
             let starting = self.starting.take()?;
             return Some(self.abandon(starting, format!("worker {id} ended while it started")));
@@ -271,8 +279,17 @@ impl Serving {
         None
     }
 
-    fn revive(&mut self, id: usize, panicked: bool) {
+    fn leaves(&mut self, generation: u64, id: usize) -> Option<Change> {
+        let current = self.current.as_mut().filter(|running| running.number == generation)?;
+        current.workers.get_mut(id)?.as_mut()?.leaves = true;
+        Some(Change::Leaves)
+    }
+
+    fn revive(&mut self, id: usize, panicked: bool, left: bool) {
         let Some(current) = &mut self.current else { return };
+        if left {
+            return current.respawn.push((id, Instant::now()));
+        }
         let how = if panicked { "died of a panic" } else { "ended" };
         let wait = current.delay;
         current.shared.log.write(

@@ -272,6 +272,7 @@ impl Process<'_> {
                 self.answer(&Answer::Serving);
             }
             Change::Failed(text) => self.answer(&Answer::Failed(text)),
+            Change::Leaves => return,
         }
         if let Some((record, sockets)) = self.next.take() {
             self.begin(&record, &sockets);

@@ -204,6 +204,10 @@ impl Single<'_> {
                     daemon.ready();
                 }
             }
+            Change::Leaves => {
+                self.close_sockets();
+                self.serving.quit();
+            }
             Change::Failed(text) => {
                 self.report.write(Level::Emerg, format_args!("{text}"));
                 if self.first {

@@ -39,6 +39,8 @@ pub(crate) enum News {
     Ready,
     /// It cannot: the reason.
     Failed(String),
+    /// It ends because its own program wants that.
+    Leaves,
     /// Its thread is over.
     Ended { panicked: bool },
 }
@@ -67,6 +69,8 @@ pub(crate) struct Handle {
     pub command: watch::Sender<Command>,
     pub thread: thread::JoinHandle<()>,
     pub watch: Watch,
+    /// It has said that it leaves.
+    pub leaves: bool,
 }
 
 /// What a worker is made of.
@@ -105,7 +109,7 @@ pub(crate) fn start(job: Job) -> io::Result<Handle> {
         }
         end.finished();
     })?;
-    Ok(Handle { command, thread, watch })
+    Ok(Handle { command, thread, watch, leaves: false })
 }
 
 /// Tells of the thread's end, also when it unwinds.
@@ -161,7 +165,7 @@ fn run(mut job: Job, commands: watch::Receiver<Command>, pulse: &Arc<Pulse>) -> 
         worker.siblings.set(settings.workers());
         worker.single.set(!settings.master_process());
         let shares = std::mem::take(&mut job.shares);
-        serve(&worker, &shared, shares, commands, || job.tell(News::Ready)).await
+        serve(&worker, &shared, shares, commands, |news| job.tell(news)).await
     })
     // The runtime is dropped here and with it what is left of connections.
 }
@@ -179,7 +183,7 @@ async fn serve(
     shared: &Shared,
     shares: Vec<Share>,
     mut commands: watch::Receiver<Command>,
-    ready: impl FnOnce(),
+    tell: impl Fn(News),
 ) -> Result<(), String> {
     let http = &worker.http;
     let sockets = shares.iter().map(|(listener, fd)| {
@@ -194,7 +198,7 @@ async fn serve(
     for (module, main) in http.registry.iter().zip(&http.mains) {
         module.start_worker(main, worker)?;
     }
-    ready();
+    tell(News::Ready);
     // An error means that the serving process has gone.
     let order = commands.wait_for(|command| *command > Command::Prepare).await.map(|command| *command);
     if matches!(order, Ok(Command::Serve)) {
@@ -206,7 +210,10 @@ async fn serve(
     }
     let order = tokio::select! {
         order = commands.wait_for(|command| *command >= Command::Quit) => order.map(|command| *command),
-        () = worker.left() => Ok(Command::Quit),
+        () = worker.left() => {
+            tell(News::Leaves);
+            Ok(Command::Quit)
+        }
     };
     if matches!(order, Ok(Command::Quit)) {
         drain(worker, shared.settings.shutdown_timeout(), &mut commands).await;

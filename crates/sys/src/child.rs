@@ -139,6 +139,22 @@ pub fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::io::ioctl_fionbio(fd, true)?)
 }
 
+/// Reads from a pipe; 0 at its end.
+///
+/// # Errors
+/// Those of `read`; `WouldBlock` when nothing is there yet.
+pub fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    crate::errno::retry(|| rustix::io::read(fd, &mut *buffer))
+}
+
+/// Writes to a pipe.
+///
+/// # Errors
+/// Those of `write`; `WouldBlock` when it is full, `BrokenPipe` when nobody reads.
+pub fn write(fd: BorrowedFd<'_>, data: &[u8]) -> io::Result<usize> {
+    crate::errno::retry(|| rustix::io::write(fd, data))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

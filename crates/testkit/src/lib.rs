@@ -10,6 +10,7 @@ pub mod process;
 pub mod response;
 pub mod server;
 pub mod spec;
+pub mod tls;
 pub mod upstream;
 
 pub use client::Client;

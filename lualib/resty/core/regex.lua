@@ -141,6 +141,9 @@ local function compile(regex, opts, replacement)
         flags, options = parse(opts)
     end
     if type(regex) ~= "string" then
+        if type(regex) ~= "number" then
+            error("bad regex argument (string expected, got " .. type(regex) .. ")", 3)
+        end
         regex = tostring(regex)
     end
     local once, key = band(flags, COMPILE_ONCE) ~= 0, nil
@@ -210,7 +213,7 @@ end
 -- The groups of the last match as a table; those that did not take part are false.
 local function collect(compiled, subject, flags, res)
     local places, last = compiled.captures, compiled.ncaptures
-    res = res or new_tab(last, compiled.name_count + 1)
+    res = res or new_tab(last, compiled.name_count)
     for i = 0, last do
         local from = places[2 * i]
         res[i] = from >= 0 and sub(subject, from + 1, places[2 * i + 1])

@@ -181,7 +181,10 @@ end
 function methods.get_stale(dict, key)
     local value, more = fetch(zone_of(dict), key, 1)
     if value == nil then
-        return nil, more
+        if more then
+            return nil, more
+        end
+        return nil
     end
     return value, more, is_stale[0] == 1
 end

@@ -1,13 +1,15 @@
--- What cosockets have over the FFI: options and the descriptor.
+-- What cosockets have over the FFI: options, the descriptor, TLS.
 local ffi = require "ffi"
 local base = require "resty.core.base"
 
 local C = ffi.C
-local error, tonumber, tostring = error, tonumber, tostring
+local error, select, tonumber, tostring, type = error, select, tonumber, tostring, type
+local wait = coroutine._yield
 local get_request = base.get_request
 local get_string_buf, get_size_ptr = base.get_string_buf, base.get_size_ptr
 local errmsg = base.get_errmsg_ptr()
-local FFI_OK = base.FFI_OK
+local FFI_OK, FFI_ERROR, FFI_AGAIN, FFI_DONE = base.FFI_OK, base.FFI_ERROR, base.FFI_AGAIN, base.FFI_DONE
+local FFI_NO_REQ_CTX = base.FFI_NO_REQ_CTX
 
 ffi.cdef [[
 typedef struct ngx_http_lua_socket_tcp_upstream_s ngx_http_lua_socket_tcp_upstream_t;
@@ -17,6 +19,14 @@ int ngx_http_lua_ffi_socket_tcp_setoption(ngx_http_lua_socket_tcp_upstream_t *u,
     unsigned char *err, size_t *errlen);
 int ngx_http_lua_ffi_socket_tcp_getfd(ngx_http_request_t *r, ngx_http_lua_socket_tcp_upstream_t *u,
     char **errmsg);
+int ngx_http_lua_ffi_socket_tcp_sslhandshake(ngx_http_request_t *r, ngx_http_lua_socket_tcp_upstream_t *u,
+    void *sess, int enable_session_reuse, ngx_str_t *server_name, int verify, int ocsp_status_req,
+    void *chain, void *pkey, char **errmsg);
+int ngx_http_lua_ffi_socket_tcp_get_sslhandshake_result(ngx_http_request_t *r,
+    ngx_http_lua_socket_tcp_upstream_t *u, void **sess, char **errmsg, int *openssl_error_code);
+int ngx_http_lua_socket_tcp_get_ssl_session(ngx_http_request_t *r, ngx_http_lua_socket_tcp_upstream_t *u,
+    void **sess, char **errmsg);
+int ngx_http_lua_ffi_ssl_free_session(void *sess);
 ]]
 
 -- Fields of a socket's table that the server knows too.
@@ -99,10 +109,75 @@ local function getfd(sock)
     return fd
 end
 
+local session_ptr = ffi.new("void *[1]")
+local code_ptr = ffi.new("int[1]")
+local name_ptr = ffi.new("ngx_str_t[1]")
+
+-- A session that Lua owns; nil when there is none.
+local function owned(session)
+    if session == nil then
+        return nil
+    end
+    return ffi.gc(session, C.ngx_http_lua_ffi_ssl_free_session)
+end
+
+local function sslhandshake(sock, reused_session, server_name, ssl_verify, send_status_req, ...)
+    local more = select("#", ...)
+    if not sock or more > 0 then
+        error("ngx.socket sslhandshake: expecting 1 ~ 5 arguments (including the object), but seen "
+            .. (sock and 5 + more or 0))
+    end
+    local r = get_request()
+    if not r then
+        error("no request found", 2)
+    end
+    local given = type(reused_session) == "cdata" and reused_session or nil
+    name_ptr[0].data = server_name
+    name_ptr[0].len = server_name and #server_name or 0
+    local context = context_of(sock)
+    local code = C.ngx_http_lua_ffi_socket_tcp_sslhandshake(r, context, given, reused_session ~= false, name_ptr,
+        ssl_verify and 1 or 0, send_status_req and 1 or 0, nil, nil, errmsg)
+    if code == FFI_NO_REQ_CTX then
+        error("no request ctx found", 2)
+    end
+    if code == FFI_ERROR then
+        return nil, ffi.string(errmsg[0])
+    end
+    if code == FFI_DONE then
+        return reused_session
+    end
+    if code == FFI_AGAIN then
+        wait()
+    end
+    code = C.ngx_http_lua_ffi_socket_tcp_get_sslhandshake_result(r, context, session_ptr, errmsg, code_ptr)
+    if code ~= FFI_OK then
+        local why = ffi.string(errmsg[0])
+        return nil, code_ptr[0] ~= 0 and code_ptr[0] .. ": " .. why or why
+    end
+    if reused_session == false then
+        return true
+    end
+    return owned(session_ptr[0])
+end
+
+local function getsslsession(sock)
+    local r = get_request()
+    if not r then
+        error("no request found")
+    end
+    if C.ngx_http_lua_socket_tcp_get_ssl_session(r, context_of(sock), session_ptr, errmsg) ~= FFI_OK then
+        return nil, ffi.string(errmsg[0])
+    end
+    return owned(session_ptr[0])
+end
+
 local registry = debug.getregistry()
 for _, name in ipairs { "__tcp_cosocket_mt", "__tcp_req_cosocket_mt", "__tcp_raw_req_cosocket_mt" } do
     local methods = registry[name]
     methods.getoption, methods.setoption, methods.getfd = getoption, setoption, getfd
 end
+
+registry.__tcp_cosocket_mt.sslhandshake = sslhandshake
+registry.__tcp_cosocket_mt.getsslsession = getsslsession
 
 return { version = base.version }

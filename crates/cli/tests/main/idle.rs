@@ -5,7 +5,7 @@ use socket2::{Domain, Socket, Type};
 use std::{fs, net::SocketAddr, time::Duration};
 
 /// Anonymous memory of the process and its children, in bytes.
-fn anonymous(pid: i32) -> usize {
+pub(crate) fn anonymous(pid: i32) -> usize {
     let mut all = vec![pid];
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     all.extend(children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));

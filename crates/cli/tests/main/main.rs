@@ -17,6 +17,7 @@ mod listeners;
 mod pipelining;
 mod process;
 mod timeouts;
+mod tls;
 mod unread;
 mod upstream;
 mod versions;

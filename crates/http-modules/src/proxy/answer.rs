@@ -69,7 +69,7 @@ impl Http1 {
 }
 
 impl Protocol for Http1 {
-    fn scheme(&self) -> &[u8] {
+    fn scheme(&self) -> &'static [u8] {
         b"http://"
     }
 

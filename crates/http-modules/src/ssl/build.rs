@@ -59,7 +59,7 @@ pub(super) fn server(loc: &Loc, compiler: &Compiler<'_>) -> Result<Option<Server
         pairs.iter().any(|(a, b)| a.template.as_static().is_none() || b.template.as_static().is_none());
     let loaded = if dynamic { Vec::new() } else { load_all(&pairs, loc, env)? };
     if loc.compression == Some(true) {
-        env.warn("\"ssl_certificate_compression\" is not supported on this platform, ignored".into(), None);
+        load::warn(env, "\"ssl_certificate_compression\" is not supported on this platform, ignored".into());
     }
     let (store, authorities) = trust(loc, verify, env)?;
     let context = context(certificates, &loaded, authorities.as_deref().unwrap_or_default());
@@ -92,8 +92,11 @@ fn load_all(pairs: &[(&File, &File)], loc: &Loc, env: &Env<'_>) -> Result<Vec<Ar
     pairs.iter().map(|(certificate, key)| known.pair(certificate, key, passwords, env)).collect()
 }
 
+/// Names of authorities, encoded.
+type Names = Vec<Vec<u8>>;
+
 /// Whom clients' certificates are checked against, and the names that clients are told.
-fn trust(loc: &Loc, verify: VerifyClient, env: &Env<'_>) -> Result<(Store, Option<Vec<Vec<u8>>>), String> {
+fn trust(loc: &Loc, verify: VerifyClient, env: &Env<'_>) -> Result<(Store, Option<Names>), String> {
     let client = loc.client_certificate.as_deref().unwrap_or_default();
     let trusted = loc.trusted_certificate.as_deref().unwrap_or_default();
     let asks = verify != VerifyClient::Off;
@@ -183,7 +186,7 @@ fn configs(
         || (offer.protocols.tls13 && has(ProtocolVersion::TLSv1_3));
     let protocols = if usable { offer.protocols } else { Protocols { tls12: false, tls13: true } };
     if !usable {
-        env.warn("none of the protocols and ciphers chosen is supported, using TLSv1.3".into(), None);
+        load::warn(env, "none of the protocols and ciphers chosen is supported, using TLSv1.3".into());
         suites.extend(ciphers::tls13_default());
     }
     let settings = Settings {
@@ -281,7 +284,7 @@ impl Offer {
         for (names, why) in [(&chosen.unsupported, "not supported"), (&chosen.unknown, "unknown")] {
             if !names.is_empty() {
                 let names = names.join(":");
-                env.warn(format!("\"{directive}\": {names} is {why}, ignored"), None);
+                load::warn(env, format!("\"{directive}\": {names} is {why}, ignored"));
             }
         }
         self.tls12_suites = chosen.list;
@@ -295,7 +298,7 @@ impl Offer {
         }
         if !chosen.unsupported.is_empty() {
             let names = chosen.unsupported.join(":");
-            env.warn(format!("\"{directive}\": {names} is not supported, ignored"), None);
+            load::warn(env, format!("\"{directive}\": {names} is not supported, ignored"));
         }
         self.groups = chosen.list;
         if self.groups.is_empty() {
@@ -368,7 +371,7 @@ impl Offer {
             | "numtickets"
             | "requestcafile"
             | "chaincafile" => {
-                env.warn(format!("\"ssl_conf_command\": {name} is not supported, ignored"), None)
+                load::warn(env, format!("\"ssl_conf_command\": {name} is not supported, ignored"))
             }
             _ => return Err(failed("error:0A000182:SSL routines::unknown cmd name")),
         }
@@ -400,7 +403,7 @@ impl Offer {
             | "PrioritizeChaCha"
             | "CANames" => {}
             "KTLS" | "KTLSTxZerocopySendfile" | "TxCertificateCompression" | "RxCertificateCompression" => {
-                env.warn(format!("\"ssl_conf_command\": {name} is not supported, ignored"), None);
+                load::warn(env, format!("\"ssl_conf_command\": {name} is not supported, ignored"));
             }
             _ => return Err(()),
         }

@@ -2,10 +2,13 @@
 
 use super::File;
 use moonrest_core::Env;
-use moonrest_net::tls::certificate::{self, CertifiedKey, Unusable};
+use moonrest_net::tls::{
+    certificate::{self, CertifiedKey, Unusable},
+    x509::Certificate,
+};
 use parking_lot::Mutex;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -13,7 +16,21 @@ use std::{
 
 /// Certificates that this compilation has loaded: many servers have the same.
 #[derive(Default)]
-pub(super) struct Loaded(Mutex<HashMap<(Box<[u8]>, Box<[u8]>), Arc<CertifiedKey>>>);
+pub(super) struct Loaded(Mutex<HashMap<Names, Arc<CertifiedKey>>>);
+
+/// Of a certificate and its key.
+type Names = (Box<[u8]>, Box<[u8]>);
+
+/// What was warned about: servers that inherit a setting need not repeat it.
+#[derive(Default)]
+struct Warned(Mutex<HashSet<String>>);
+
+/// Warns, once for all servers.
+pub(super) fn warn(env: &Env<'_>, message: String) {
+    if env.shared::<Warned>().0.lock().insert(message.clone()) {
+        env.warn(message, None);
+    }
+}
 
 /// Where bytes come from.
 pub(super) trait Source {
@@ -110,6 +127,11 @@ impl Loaded {
             return Ok(known.clone());
         }
         let loaded = Arc::new(pair(&certificate.text, &key.text, passwords, env)?);
+        let own = loaded.cert.first().and_then(|der| Certificate::from_der(der));
+        if own.is_some_and(|own| own.is_expired(moonrest_sys::time::wall_coarse().secs)) {
+            let shown = env.path(&certificate.text).display().to_string();
+            env.warn(format!("certificate \"{shown}\" has expired"), None);
+        }
         self.0.lock().insert(name, loaded.clone());
         Ok(loaded)
     }

@@ -355,7 +355,9 @@ async fn finish(h1: &Rc<H1>, r: &RequestRef, result: Result<(), RequestError>) -
         let gone = matches!(error, RequestError::Gone { .. });
         return Some(if gone || !flushed || lingering == Lingering::Off { After::Close } else { linger });
     }
-    if h1.broken.get() || r.out.borrow().status == 444 {
+    // Without a head: Lua code can send this status as any other.
+    let unanswered = r.out.borrow().status == 444 && r.header_size.get() == 0;
+    if h1.broken.get() || unanswered {
         return Some(After::Close);
     }
     let body_left = !matches!(*h1.body.borrow(), BodyReader::Done);

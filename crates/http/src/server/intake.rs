@@ -239,6 +239,7 @@ pub(super) fn accept_fields(h1: &H1, r: &RequestRef) -> Result<(), u16> {
         }
     }
     if h1.addr_conf.ssl {
+        h1.learn_tls();
         check_tls(r)?;
     }
     Ok(())
@@ -277,6 +278,17 @@ fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
         }
     }
     Ok(())
+}
+
+impl H1 {
+    /// A request may have come before the end of the handshake: whether this one has, and what was agreed on since.
+    fn learn_tls(&self) {
+        if let (Some(info), Some(stream)) = (self.conn.tls.get(), self.io.tls())
+            && info.handshaking.get()
+        {
+            stream.with_side(|side| info.update(side));
+        }
+    }
 }
 
 /// Whoever was let in for one name must not use it for a server that asks for certificates.

@@ -68,6 +68,10 @@ impl Run {
                             break;
                         }
                     }
+                    Ok(HeadStep::Skip(len)) => {
+                        self.input.drain(..len.min(self.input.len()));
+                        break;
+                    }
                     Ok(HeadStep::Interim(_)) => {
                         self.log(Level::Error, format_args!("upstream sent too many interim responses"));
                         return Err(Failure::Next(mask::INVALID_HEADER));
@@ -96,7 +100,10 @@ impl Run {
         self.queue.clear();
         self.queue.push_slice(&self.states.request.borrow());
         match &self.source {
-            Source::None => {}
+            Source::None => {
+                self.protocol.end_body(self.queue.scratch());
+                self.queue.settle();
+            }
             Source::Stream { early, .. } => push_body(&mut *self.protocol, &mut self.queue, early),
             Source::Memory(pieces) => {
                 push_body(&mut *self.protocol, &mut self.queue, pieces);
@@ -112,13 +119,20 @@ impl Run {
                     sendfile: true,
                 };
                 let range = FileRange { file: Rc::new(open), start: 0, end: file.len.get() };
-                self.protocol.open_body(range.len(), self.queue.scratch());
-                self.queue.settle();
-                self.queue.push_file(range).map_err(|error| {
-                    let reason = moonrest_core::env::os_error(&error);
-                    Failure::Fatal(RequestError::internal(format!("read() failed ({reason})")))
-                })?;
-                self.protocol.close_body(self.queue.scratch());
+                let mut at = range.start;
+                while at < range.end {
+                    let end = range.end.min(at.saturating_add(self.protocol.max_piece()));
+                    let part = FileRange { file: range.file.clone(), start: at, end };
+                    self.protocol.open_body(part.len(), self.queue.scratch());
+                    self.queue.settle();
+                    self.queue.push_file(part).map_err(|error| {
+                        let reason = moonrest_core::env::os_error(&error);
+                        Failure::Fatal(RequestError::internal(format!("read() failed ({reason})")))
+                    })?;
+                    self.protocol.close_body(self.queue.scratch());
+                    self.queue.settle();
+                    at = end;
+                }
                 self.protocol.end_body(self.queue.scratch());
                 self.queue.settle();
             }
@@ -271,9 +285,25 @@ fn push_body(protocol: &mut dyn Protocol, queue: &mut Queue, pieces: &[Bytes]) {
     if len == 0 {
         return;
     }
-    protocol.open_body(len, queue.scratch());
-    queue.settle();
-    pieces.iter().for_each(|piece| queue.push_bytes(piece.clone()));
-    protocol.close_body(queue.scratch());
-    queue.settle();
+    let most = protocol.max_piece();
+    if len <= most {
+        protocol.open_body(len, queue.scratch());
+        queue.settle();
+        pieces.iter().for_each(|piece| queue.push_bytes(piece.clone()));
+        protocol.close_body(queue.scratch());
+        queue.settle();
+        return;
+    }
+    let most = usize::try_from(most).unwrap_or(usize::MAX).max(1);
+    for piece in pieces {
+        let mut rest = piece.clone();
+        while !rest.is_empty() {
+            let part = rest.split_to(most.min(rest.len()));
+            protocol.open_body(part.len() as u64, queue.scratch());
+            queue.settle();
+            queue.push_bytes(part);
+            protocol.close_body(queue.scratch());
+            queue.settle();
+        }
+    }
 }

@@ -18,7 +18,7 @@ use moonrest_proto::{
 };
 
 /// Fields that count once: a second one is ignored.
-const UNIQUE: &[Known] = &[
+const UNIQUE: u128 = bits(&[
     Known::Status,
     Known::ContentType,
     Known::Date,
@@ -31,7 +31,31 @@ const UNIQUE: &[Known] = &[
     Known::XAccelExpires,
     Known::XAccelRedirect,
     Known::XAccelLimitRate,
-];
+]);
+
+/// Fields that are made anew for the client, or do not go beyond us.
+const OURS: u128 = bits(&[
+    Known::ContentLength,
+    Known::Connection,
+    Known::KeepAlive,
+    Known::TransferEncoding,
+    Known::ProxyConnection,
+]);
+
+#[allow(clippy::indexing_slicing, reason = "evaluated when compiling")]
+const fn bits(names: &[Known]) -> u128 {
+    let (mut bits, mut n) = (0, 0);
+    while n < names.len() {
+        bits |= 1 << names[n] as u32;
+        n += 1;
+    }
+    bits
+}
+
+/// Whether a field is one of these.
+const fn is_one_of(known: Known, bits: u128) -> bool {
+    bits & 1 << known as u32 != 0
+}
 
 impl Run {
     /// Answers the client with what the upstream answered.
@@ -108,11 +132,11 @@ impl Run {
     fn warn_of_duplicates(&self) {
         let answer = self.states.answer.borrow();
         let fields = &answer.head.fields;
-        if UNIQUE.iter().all(|known| !fields.is_repeated(*known)) {
+        if fields.repeated() & UNIQUE == 0 {
             return;
         }
         for (index, field) in fields.iter().enumerate() {
-            if !UNIQUE.contains(&field.known) || fields.index_of(field.known) == Some(index) {
+            if !is_one_of(field.known, UNIQUE) || fields.index_of(field.known) == Some(index) {
                 continue;
             }
             let Some(first) = fields.first(field.known) else { continue };
@@ -206,9 +230,10 @@ impl Run {
         for (index, field) in fields.iter().enumerate() {
             let known = field.known;
             let (name, value) = (field.name.of(&answer.block), field.value.of(&answer.block));
-            if !wanted(known)
+            if is_one_of(known, OURS)
+                || !wanted(known)
                 || self.conf.hidden.contains(known, name)
-                || (UNIQUE.contains(&known) && fields.index_of(known) != Some(index))
+                || (is_one_of(known, UNIQUE) && fields.index_of(known) != Some(index))
                 || dropped.iter().any(|dropped| dropped.eq_ignore_ascii_case(name))
             {
                 continue;
@@ -223,11 +248,6 @@ impl Run {
     fn copy_field(&self, known: Known, name: Bytes, value: Bytes) -> Result<(), RequestError> {
         let r = &self.r;
         match known {
-            Known::ContentLength
-            | Known::Connection
-            | Known::KeepAlive
-            | Known::TransferEncoding
-            | Known::ProxyConnection => {}
             Known::ContentType => set_content_type(&mut r.out.borrow_mut(), value),
             Known::Date => r.out.borrow_mut().date = Some(value),
             Known::Server => r.out.borrow_mut().server = Some(value),
@@ -318,10 +338,7 @@ impl Run {
             .fields
             .iter()
             .filter(|field| {
-                !matches!(
-                    field.known,
-                    Known::Connection | Known::KeepAlive | Known::TransferEncoding | Known::ContentLength
-                ) && !self.conf.hidden.contains(field.known, field.name.of(text))
+                !is_one_of(field.known, OURS) && !self.conf.hidden.contains(field.known, field.name.of(text))
             })
             .map(|field| {
                 (Bytes::copy_from_slice(field.name.of(text)), Bytes::copy_from_slice(field.value.of(text)))

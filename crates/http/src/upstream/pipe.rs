@@ -151,19 +151,14 @@ impl Run {
             if pipe.pending.is_empty() || pipe.deaf {
                 return Ok(());
             }
-            if r.exchange.queued() >= self.conf.busy_buffers_size {
-                self.act("sending to client");
-                let low = usize::try_from(self.conf.busy_buffers_size - 1).unwrap_or(usize::MAX);
-                match r.exchange.poll_drained(&r, low, cx) {
-                    Poll::Ready(result) => result?,
-                    Poll::Pending => return Ok(()),
-                }
-            } else if r.is_subrequest() {
-                // Its turn may not have come: what it puts out is held.
-                let low = usize::try_from(self.conf.buffers).unwrap_or(usize::MAX);
-                match r.exchange.poll_drained(&r, low, cx) {
-                    Poll::Ready(result) => result?,
-                    Poll::Pending => return Ok(()),
+            // The output of a subrequest is held until its turn comes.
+            let low = if r.is_subrequest() { self.conf.buffers } else { self.conf.busy_buffers_size - 1 };
+            let low = usize::try_from(low).unwrap_or(usize::MAX);
+            match r.exchange.poll_drained(&r, low, cx) {
+                Poll::Ready(result) => result?,
+                Poll::Pending => {
+                    self.act("sending to client");
+                    return Ok(());
                 }
             }
             let Some(piece) = pipe.pending.pop_front() else { return Ok(()) };

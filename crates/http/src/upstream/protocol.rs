@@ -9,7 +9,7 @@ use std::ops::Range;
 /// one way only is refused.
 pub trait Protocol {
     /// What log lines put before the address: `http://`.
-    fn scheme(&self) -> &[u8];
+    fn scheme(&self) -> &'static [u8];
 
     /// Appends the request, all but its body; gives the part that log lines show behind the address.
     ///
@@ -24,6 +24,11 @@ pub trait Protocol {
 
     /// Makes it ready for the answer to the next attempt.
     fn reset(&mut self);
+
+    /// The most bytes that may stand between [`Protocol::open_body`] and [`Protocol::close_body`].
+    fn max_piece(&self) -> u64 {
+        u64::MAX
+    }
 
     /// Writes what stands before `len` bytes of the request's body.
     fn open_body(&mut self, _len: u64, _out: &mut Vec<u8>) {}
@@ -96,6 +101,8 @@ pub enum HeadStep {
     More,
     /// An interim answer of so many bytes; another head follows.
     Interim(usize),
+    /// So many bytes belong to no head.
+    Skip(usize),
     /// A head of so many bytes.
     Done(usize, Framing),
 }

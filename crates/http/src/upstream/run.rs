@@ -283,7 +283,6 @@ impl Run {
             selection.tries = selection.tries.min(limit);
         }
         self.selection = Some(selection);
-        self.first_started = monotonic_coarse_ms();
         Ok(())
     }
 
@@ -344,6 +343,9 @@ impl Run {
         self.sent = false;
         self.note_response_time();
         self.started = monotonic_coarse_ms();
+        if self.first_started == 0 {
+            self.first_started = self.started;
+        }
         self.states.attempts.borrow_mut().push(Attempt::default());
         self.states.talking.set(true);
         let local = self.local.clone();
@@ -371,7 +373,8 @@ impl Run {
         if let Some(conn) = &mut self.conn {
             conn.requests += 1;
         }
-        let took = self.elapsed();
+        let reused = self.conn.as_ref().is_some_and(|conn| conn.reused);
+        let took = if reused { 0 } else { self.elapsed() };
         self.states.with(|attempt| attempt.connect_time = Some(took));
         let framing = self.talk().await?;
         let took = self.elapsed();
@@ -424,10 +427,9 @@ impl Run {
     }
 
     fn note_response_time(&self) {
-        let took = self.elapsed();
         self.states.with(|attempt| {
             if attempt.name.is_some() && attempt.response_time.is_none() {
-                attempt.response_time = Some(took);
+                attempt.response_time = Some(self.elapsed());
             }
         });
     }
@@ -440,10 +442,9 @@ impl Run {
     fn may_go_on(&self, reason: u32) -> bool {
         let wanted = if self.is_unsafe() { reason | mask::NON_IDEMPOTENT } else { reason };
         let timeout = self.conf.next_upstream_timeout;
-        let spent = monotonic_coarse_ms().saturating_sub(self.first_started);
         self.conf.next_upstream & wanted == wanted
             && !(self.sent && matches!(self.source, Source::Stream { .. }))
-            && !(timeout != 0 && spent >= timeout)
+            && !(timeout != 0 && monotonic_coarse_ms().saturating_sub(self.first_started) >= timeout)
     }
 
     /// An attempt has failed. `None` asks the next server; otherwise the status to answer.
@@ -510,7 +511,7 @@ impl Run {
 
     /// The head has been accepted.
     pub(super) fn accepted(&mut self) {
-        let took = self.elapsed();
+        let took = self.states.with(|attempt| attempt.header_time).flatten().unwrap_or(0);
         if let Some(selection) = &mut self.selection {
             selection.note_header(took);
         }
@@ -542,21 +543,21 @@ impl Run {
             && self.framing.keep_alive
             && self.sent_all
         {
-            self.keep(conn);
+            self.keep(conn, self.started.saturating_add(response));
         }
         if let Some(selection) = &mut self.selection {
             selection.release(Outcome::Done { header, response });
         }
     }
 
-    fn keep(&self, conn: Box<Conn>) {
+    fn keep(&self, conn: Box<Conn>, now: u64) {
         let Some(id) = self.group else { return };
         let (Some(group), Some(definition)) = (self.local.group(id), self.local.definition(id)) else {
             return;
         };
         let keepalive = &definition.keepalive;
         let max = keepalive.connections.unwrap_or(0);
-        let age = monotonic_coarse_ms().saturating_sub(conn.started);
+        let age = now.saturating_sub(conn.started);
         if max == 0
             || conn.requests >= keepalive.requests.unwrap_or(1000)
             || age > keepalive.time.unwrap_or(3_600_000)

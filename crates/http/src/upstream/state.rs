@@ -57,7 +57,7 @@ pub struct States {
     pub attempts: RefCell<smallvec::SmallVec<[Attempt; 1]>>,
     pub answer: RefCell<Answer>,
     /// What log lines say: the scheme, and the request with the part of it that is shown.
-    scheme: RefCell<Vec<u8>>,
+    scheme: Cell<&'static [u8]>,
     pub(super) request: RefCell<Vec<u8>>,
     pub(super) shown: RefCell<Range<usize>>,
     /// Log lines name the present attempt.
@@ -66,7 +66,7 @@ pub struct States {
 
 impl States {
     /// Begins with another location's upstream.
-    pub(super) fn begin(&self, scheme: &[u8]) {
+    pub(super) fn begin(&self, scheme: &'static [u8]) {
         let mut attempts = self.attempts.borrow_mut();
         if !attempts.is_empty() {
             attempts.push(Attempt::default());
@@ -74,9 +74,7 @@ impl States {
         let mut answer = self.answer.borrow_mut();
         answer.head.reset();
         answer.trailers.clear();
-        let mut known = self.scheme.borrow_mut();
-        known.clear();
-        known.extend_from_slice(scheme);
+        self.scheme.set(scheme);
     }
 
     /// Edits the present attempt.
@@ -99,7 +97,7 @@ pub(crate) fn append_context(r: &Request, line: &mut String) {
     let _ = write!(
         line,
         ", upstream: \"{}{}{colon}{}\"",
-        String::from_utf8_lossy(&states.scheme.borrow()),
+        String::from_utf8_lossy(states.scheme.get()),
         String::from_utf8_lossy(name.text()),
         String::from_utf8_lossy(shown)
     );

@@ -17,9 +17,8 @@ use std::{
 
 /// One worker's upstreams.
 pub(crate) struct Local {
-    http: Arc<Http>,
-    /// The place of [`Main`] among the modules' settings.
-    main: Option<usize>,
+    /// The compiled upstreams.
+    main: Option<Arc<Main>>,
     groups: Box<[Group]>,
     quitting: Arc<AtomicBool>,
     pub(super) keeper: Keeper,
@@ -40,19 +39,17 @@ const KEPT_BYTES: usize = 64 * 1024;
 
 impl Local {
     pub(crate) fn new(http: &Arc<Http>, quitting: &Arc<AtomicBool>) -> Rc<Self> {
-        let main = http.mains.iter().position(|main| main.is::<Main>());
-        let definitions = main
-            .and_then(|main| http.mains.get(main)?.downcast_ref::<Main>())
-            .map_or(&[][..], |main| &main.definitions);
+        let main = http.mains.iter().find_map(|main| main.clone().downcast::<Main>().ok());
+        let definitions = main.as_ref().map_or(&[][..], |main| &main.definitions);
         let group = |definition: &Definition| {
             let peers = definition.peers.clone()?;
             let peers = if definition.zone.is_some() { peers } else { Arc::new(peers.detached()) };
             Some(Group { peers, pool: Pool::default() })
         };
+        let groups = definitions.iter().filter_map(group).collect();
         Rc::new(Self {
-            http: http.clone(),
             main,
-            groups: definitions.iter().filter_map(group).collect(),
+            groups,
             quitting: quitting.clone(),
             keeper: Keeper::default(),
             queues: RefCell::default(),
@@ -65,7 +62,7 @@ impl Local {
 
     /// The compiled upstreams.
     pub(super) fn main(&self) -> Option<&Main> {
-        self.http.mains.get(self.main?)?.downcast_ref()
+        self.main.as_deref()
     }
 
     pub(super) fn definition(&self, id: GroupId) -> Option<&Definition> {

@@ -68,6 +68,7 @@ fn capture_multi(call: &mut Call<'_>) -> LuaResult<Return> {
 }
 
 fn parent(call: &Call<'_>) -> LuaResult<RequestRef> {
+    super::only_in(call, crate::host::LuaPhase::has_request)?;
     request(call, |r, _| Ok(r.clone()))
 }
 

@@ -135,7 +135,7 @@ fn outside_requests(host: &Host, status: i64) -> Result<Option<Ending>, String> 
 }
 
 /// Refuses to end a handler whose subrequests are under way.
-fn check_abortable(host: &Host) -> Result<(), String> {
+pub(super) fn check_abortable(host: &Host) -> Result<(), String> {
     if host.has_subrequests() {
         return Err("attempt to abort with pending subrequests".to_owned());
     }

@@ -76,7 +76,7 @@ fn subtable<'s>(stack: &Stack<'s>, parent: Table<'_>, name: &str) -> LuaResult<T
 /// Calls `f` with the request.
 ///
 /// # Errors
-/// Upstream's `no request found` where there is none (`init*`).
+/// Upstream's words where there is none: see [`no_request`].
 fn request<R>(call: &Call<'_>, f: impl FnOnce(&RequestRef, &Host) -> LuaResult<R>) -> LuaResult<R> {
     let answer = call.host(|host: &Host| host.request.as_ref().map(|r| f(r, host)));
     match answer.flatten() {
@@ -87,10 +87,9 @@ fn request<R>(call: &Call<'_>, f: impl FnOnce(&RequestRef, &Host) -> LuaResult<R
 
 /// Why a function that needs a request cannot be called.
 fn no_request(call: &Call<'_>) -> LuaError {
-    let phase = call.host(|host: &Host| host.detached.as_ref().map(|_| host.phase.directive()));
-    match phase.flatten() {
-        Some(name) => LuaError::new(format!("API disabled in the context of {name}")),
-        None => LuaError::new("no request found"),
+    match call.host(|host: &Host| host.detached.is_some()) {
+        Some(true) => LuaError::new("API disabled in the current context"),
+        _ => LuaError::new("no request found"),
     }
 }
 
@@ -98,7 +97,7 @@ fn no_request(call: &Call<'_>) -> LuaError {
 ///
 /// # Errors
 /// `API disabled in the context of PHASE`, and as [`request`].
-fn only_in(call: &Call<'_>, makes_sense: fn(LuaPhase) -> bool) -> LuaResult<()> {
+pub(crate) fn only_in(call: &Call<'_>, makes_sense: fn(LuaPhase) -> bool) -> LuaResult<()> {
     match call.host(|host: &Host| host.phase) {
         Some(LuaPhase::Init) | None => Err(LuaError::new("no request found")),
         Some(phase) if makes_sense(phase) => Ok(()),

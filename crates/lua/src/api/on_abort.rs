@@ -1,9 +1,9 @@
 //! `ngx.on_abort`: what runs when the client leaves early.
 //! <https://github.com/openresty/lua-nginx-module#ngxon_abort>
 
-use super::{define, no_request, request};
+use super::{define, no_request, only_in, request};
 use crate::{
-    host::{Host, OnAbort},
+    host::{Host, LuaPhase, OnAbort},
     scheduler::Parent,
     settings::Loc,
 };
@@ -15,6 +15,7 @@ pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
 
 /// `ngx.on_abort(f) -> ok, err`.
 fn on_abort(call: &mut Call<'_>) -> LuaResult<Return> {
+    only_in(call, LuaPhase::has_request)?;
     let checks = request(call, |r, _| Ok(Loc::of(r).is_some_and(Loc::check_client_abort)))?;
     if call.host(|host: &Host| host.on_abort.borrow().is_some()) == Some(true) {
         return call.ret((Nil, "duplicate call"));

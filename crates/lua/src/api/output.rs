@@ -64,20 +64,11 @@ pub(super) fn append(
     Ok(())
 }
 
-/// Appends a number as Lua writes it.
-fn append_number(out: &mut Vec<u8>, number: f64) {
-    if number.is_sign_positive() && number <= f64::from(u32::MAX) && number.fract() == 0.0 {
-        let mut digits = [0; 10];
-        let (mut rest, mut at) = (number as u32, digits.len());
-        for place in digits.iter_mut().rev() {
-            *place = b'0' + (rest % 10) as u8;
-            rest /= 10;
-            at -= 1;
-            if rest == 0 {
-                break;
-            }
-        }
-        out.extend_from_slice(digits.get(at..).unwrap_or_default());
+/// Appends a number as Lua writes it, whole ones without the formatting machinery.
+pub(crate) fn append_number(out: &mut Vec<u8>, number: f64) {
+    let whole = number as u64;
+    if whole as f64 == number && whole < 100_000_000_000_000 && number.is_sign_positive() {
+        moonrest_http::decimal::append(out, whole);
     } else {
         out.extend_from_slice(number_text(number).as_bytes());
     }
@@ -155,6 +146,7 @@ fn flush(call: &mut Call<'_>) -> LuaResult<Return> {
     if given > 1 {
         return Err(LuaError::new(format!("attempt to pass {given} arguments, but accepted 0 or 1")));
     }
+    super::only_in(call, LuaPhase::has_request)?;
     let (r, has_data) = request(call, |r, host| Ok((r.clone(), host.has_data.get())))?;
     let wait = !r.is_subrequest() && super::req::flag(call, 1)?;
     super::only_in(call, LuaPhase::makes_response)?;
@@ -187,10 +179,13 @@ fn eof(call: &mut Call<'_>) -> LuaResult<Return> {
     if call.args_len() != 0 {
         return Err(LuaError::new("no argument is expected"));
     }
-    if request(call, |r, _| Ok(r.done.get()))? {
-        return call.ret((Nil, "seen eof"));
-    }
     super::only_in(call, LuaPhase::makes_response)?;
+    let refused = request(call, |r, _| {
+        Ok(if r.done.get() { Some("seen eof") } else { sending::refused(r).filter(|_| !r.header_only.get()) })
+    })?;
+    if let Some(reason) = refused {
+        return call.ret((Nil, reason));
+    }
     let step = request(call, |r, host| {
         host.responding.set(true);
         Ok(sending::end(r))

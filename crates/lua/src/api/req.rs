@@ -90,6 +90,7 @@ fn set_uri(call: &mut Call<'_>) -> LuaResult<Return> {
     }
     request(call, |r, host| {
         if jump {
+            super::control::check_abortable(host)?;
             // What comes next begins anew.
             host.state().forget_ctx();
         }

@@ -53,8 +53,9 @@ fn read_body(call: &mut Call<'_>) -> LuaResult<Return> {
     }
     // Files are the request's own, and gone with it.
     r.body.borrow_mut().keep_name = true;
+    let reading = body::read(&r);
     let wait = async move {
-        let Err(error) = body::read(&r).await else { return Values::default() };
+        let Err(error) = reading.await else { return Values::default() };
         let (level, message) = error.describe();
         if !message.is_empty() {
             r.log_at(level, format_args!("{message}"));
@@ -111,12 +112,12 @@ fn get_post_args(call: &mut Call<'_>) -> LuaResult<Return> {
             let table = call.table(0, 0)?;
             return call.ret(table);
         }
-        BodyState::Unread | BodyState::Streamed => {
+        BodyState::Unread => {
             return Err(LuaError::new(
                 "no request body found; maybe you should turn on lua_need_request_body?",
             ));
         }
-        BodyState::Reading | BodyState::Complete => {}
+        BodyState::Reading | BodyState::Complete | BodyState::Streamed => {}
     }
     let Some(data) = data else { return call.ret((Nil, "request body in temp file not supported")) };
     let table = call.table(0, 4)?;
@@ -129,10 +130,9 @@ fn replaceable(r: &Request) -> LuaResult<()> {
         BodyState::Discarded if r.has_body() => {
             Err(LuaError::new("request body already discarded asynchronously"))
         }
-        BodyState::Unread | BodyState::Streamed | BodyState::Discarded => {
-            Err(LuaError::new("request body not read yet"))
-        }
-        BodyState::Reading | BodyState::Complete => Ok(()),
+        BodyState::Unread | BodyState::Discarded => Err(LuaError::new("request body not read yet")),
+        // What a request socket reads may be kept as a body.
+        BodyState::Reading | BodyState::Complete | BodyState::Streamed => Ok(()),
     }
 }
 

@@ -24,6 +24,7 @@ mod misc;
 mod ndk;
 mod param;
 mod phase;
+pub(crate) mod pipe;
 pub(crate) mod process;
 pub(crate) mod regex;
 mod request;

@@ -11,7 +11,7 @@ use std::{
 
 /// nginx's `char **ngx_argv`: the arguments, ended by a null pointer. Set before a VM runs code.
 #[unsafe(no_mangle)]
-#[allow(non_upper_case_globals, reason = "the symbol's name is nginx's")]
+#[allow(non_upper_case_globals, unreachable_pub, reason = "the symbol is nginx's")]
 pub static ngx_argv: AtomicPtr<*mut c_char> = AtomicPtr::new(std::ptr::null_mut());
 
 /// Fills in what programs may read.

@@ -6,13 +6,14 @@ use crate::{host::Host, regex::Template};
 use moonrest_core::Level;
 use moonrest_luajit::{ffi_entry, raw};
 use pcre2_sys::{
-    PCRE2_CONFIG_VERSION, PCRE2_ERROR_NOMEMORY, PCRE2_INFO_CAPTURECOUNT, PCRE2_INFO_NAMECOUNT,
-    PCRE2_INFO_NAMEENTRYSIZE, PCRE2_INFO_NAMETABLE, PCRE2_JIT_COMPLETE, PCRE2_NO_UTF_CHECK, pcre2_code_8,
-    pcre2_code_free_8, pcre2_compile_8, pcre2_config_8, pcre2_dfa_match_8, pcre2_get_error_message_8,
-    pcre2_get_ovector_pointer_8, pcre2_jit_compile_8, pcre2_jit_stack_8, pcre2_jit_stack_assign_8,
-    pcre2_jit_stack_create_8, pcre2_jit_stack_free_8, pcre2_match_8, pcre2_match_context_8,
-    pcre2_match_context_create_8, pcre2_match_context_free_8, pcre2_match_data_8, pcre2_match_data_create_8,
-    pcre2_match_data_free_8, pcre2_pattern_info_8, pcre2_set_match_limit_8,
+    PCRE2_CONFIG_VERSION, PCRE2_ERROR_NOMEMORY, PCRE2_INFO_ALLOPTIONS, PCRE2_INFO_CAPTURECOUNT,
+    PCRE2_INFO_NAMECOUNT, PCRE2_INFO_NAMEENTRYSIZE, PCRE2_INFO_NAMETABLE, PCRE2_JIT_COMPLETE,
+    PCRE2_NO_UTF_CHECK, PCRE2_UTF, pcre2_code_8, pcre2_code_free_8, pcre2_compile_8, pcre2_config_8,
+    pcre2_dfa_match_8, pcre2_get_error_message_8, pcre2_get_ovector_pointer_8, pcre2_jit_compile_8,
+    pcre2_jit_match_8, pcre2_jit_stack_8, pcre2_jit_stack_assign_8, pcre2_jit_stack_create_8,
+    pcre2_jit_stack_free_8, pcre2_match_8, pcre2_match_context_8, pcre2_match_context_create_8,
+    pcre2_match_context_free_8, pcre2_match_data_8, pcre2_match_data_create_8, pcre2_match_data_free_8,
+    pcre2_pattern_info_8, pcre2_set_match_limit_8,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -58,6 +59,8 @@ struct Compiled {
     shown: Regex,
     /// How many groups `shown.captures` has room for.
     groups: usize,
+    /// Compiled to machine code, and any bytes may be its subject.
+    direct: bool,
 }
 
 impl Drop for Compiled {
@@ -200,9 +203,11 @@ fn compile(pattern: &[u8], flags: c_int, options: u32) -> Result<Box<Compiled>, 
         message.push(b'"');
         return Err(message);
     }
+    let mut direct = false;
     if flags & JIT != 0 {
         // SAFETY: the code is live. Where it cannot be compiled further, matches interpret it.
         let done = unsafe { pcre2_jit_compile_8(code, PCRE2_JIT_COMPLETE) };
+        direct = done == 0 && info::<u32>(code, PCRE2_INFO_ALLOPTIONS) & PCRE2_UTF == 0;
         if done != 0 {
             let pattern = String::from_utf8_lossy(pattern);
             note(Level::Info, &format!("pcre2_jit_compile() failed: {done} in \"{pattern}\", ignored"));
@@ -225,7 +230,7 @@ fn compile(pattern: &[u8], flags: c_int, options: u32) -> Result<Box<Compiled>, 
         replace: ptr::null_mut(),
         pattern: ptr::null(),
     };
-    Ok(Box::new(Compiled { shown, groups: room }))
+    Ok(Box::new(Compiled { shown, groups: room, direct }))
 }
 
 /// What can be asked of an expression: types that any bytes of PCRE2's are a value of.
@@ -251,7 +256,8 @@ fn note(level: Level, message: &str) {
 }
 
 /// Matches, and answers PCRE2's code.
-fn run(engine: &mut Engine, shown: &mut Regex, flags: c_int, subject: &[u8], from: usize) -> c_int {
+fn run(engine: &mut Engine, compiled: &mut Compiled, flags: c_int, subject: &[u8], from: usize) -> c_int {
+    let Compiled { shown, direct, .. } = compiled;
     let dfa = flags & DFA != 0;
     if dfa {
         shown.captures_len = 0;
@@ -264,12 +270,15 @@ fn run(engine: &mut Engine, shown: &mut Regex, flags: c_int, subject: &[u8], fro
     let options = if flags & NO_UTF8_CHECK != 0 { PCRE2_NO_UTF_CHECK } else { 0 };
     let (text, len) = (subject.as_ptr(), subject.len());
     // SAFETY: code, data and context are live, the subject is readable for its length, and the workspace has the length
-    // given. That a subject not checked is valid UTF-8 is what the option `U` promises.
+    // given. `direct` code is machine code, and has no opinion about UTF-8; that another subject which is not checked is
+    // valid UTF-8 is what the option `U` promises.
     let code = unsafe {
         if dfa {
             let mut workspace = [0; WORKSPACE];
             let place = workspace.as_mut_ptr();
             pcre2_dfa_match_8(shown.code, text, len, from, options, data, engine.context, place, WORKSPACE)
+        } else if *direct && options == 0 && from <= len {
+            pcre2_jit_match_8(shown.code, text, len, from, 0, data, engine.context)
         } else {
             pcre2_match_8(shown.code, text, len, from, options, data, engine.context)
         }
@@ -294,9 +303,9 @@ ffi_entry! {
         regex: *mut Regex, flags: c_int, subject: *const u8, size: usize, from: c_int
     ) -> c_int, on_panic = -1 {
         // SAFETY: Lua passes an expression that it has not destroyed, and a string.
-        let (regex, subject) = unsafe { (regex.as_mut(), raw::bytes(subject, size)) };
-        let Some(regex) = regex else { return ERROR };
-        ENGINE.with_borrow_mut(|engine| run(engine, regex, flags, subject, from as usize))
+        let (compiled, subject) = unsafe { (regex.cast::<Compiled>().as_mut(), raw::bytes(subject, size)) };
+        let Some(compiled) = compiled else { return ERROR };
+        ENGINE.with_borrow_mut(|engine| run(engine, compiled, flags, subject, from as usize))
     }
 
     /// Gives an expression its replacement.
@@ -479,4 +488,85 @@ unsafe fn evaluate(engine: *const ScriptEngine, value: *const ComplexValue, see:
         }
     };
     template.eval(group, see);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The groups of a match, as Lua reads them; or PCRE2's code.
+    fn exec(pattern: &[u8], flags: c_int, options: u32, subject: &[u8]) -> Result<Vec<c_int>, c_int> {
+        let mut errors = [0; 64];
+        let regex = ngx_http_lua_ffi_compile_regex(
+            pattern.as_ptr(),
+            pattern.len(),
+            flags,
+            options.cast_signed(),
+            errors.as_mut_ptr(),
+            errors.len(),
+        );
+        assert!(!regex.is_null());
+        let code = ngx_http_lua_ffi_exec_regex(regex, flags, subject.as_ptr(), subject.len(), 0);
+        // SAFETY: the expression is live, and has as many places as it says.
+        let places = unsafe {
+            let regex = &*regex;
+            std::slice::from_raw_parts(regex.captures, regex.captures_len as usize * 2 + 2).to_vec()
+        };
+        ngx_http_lua_ffi_destroy_regex(regex);
+        if code < 0 { Err(code) } else { Ok(places) }
+    }
+
+    #[test]
+    fn groups_are_places_in_the_subject() {
+        for flags in [0, JIT] {
+            assert_eq!(exec(b"b(x)?(c)", flags, 0, b"abc"), Ok(vec![1, 3, -1, -1, 2, 3]));
+            // Fewer groups than the match before had.
+            assert_eq!(exec(b"c", flags, 0, b"abc"), Ok(vec![2, 3]));
+            assert_eq!(exec(b"d", flags, 0, b"abc"), Err(-1));
+            assert_eq!(exec(b".", flags, pcre2_sys::PCRE2_UTF, b"\xff"), Err(-23));
+        }
+        assert_eq!(exec(b"(a|ab)(c|bcd)?", DFA, 0, b"abcd"), Ok(vec![0, 4]));
+    }
+
+    #[test]
+    fn an_error_fits_into_its_buffer() {
+        let pattern = b"(".repeat(100);
+        let mut errors = [1; 40];
+        let regex = ngx_http_lua_ffi_compile_regex(
+            pattern.as_ptr(),
+            pattern.len(),
+            0,
+            0,
+            errors.as_mut_ptr(),
+            errors.len() - 1,
+        );
+        assert!(regex.is_null());
+        assert!(errors.starts_with(b"pcre2_compile() failed: missing"));
+        assert_eq!(errors[38..], [0, 1], "the byte behind is not ours");
+    }
+
+    #[test]
+    fn a_replacement_is_evaluated_and_can_be_given_again() {
+        let subject = b"hello";
+        let mut errors = [0; 64];
+        let regex =
+            ngx_http_lua_ffi_compile_regex(b"(l)(x)?".as_ptr(), 7, 0, 0, errors.as_mut_ptr(), errors.len());
+        let engine = ngx_http_lua_ffi_create_script_engine();
+        for (template, expect) in [(&b"<$1$2$0$9>"[..], &b"<ll>"[..]), (b"$$", b"$"), (b"$0", b"l")] {
+            assert_eq!(
+                ngx_http_lua_ffi_compile_replace_template(regex, template.as_ptr(), template.len()),
+                OK
+            );
+            let count = ngx_http_lua_ffi_exec_regex(regex, 0, subject.as_ptr(), subject.len(), 0);
+            ngx_http_lua_ffi_init_script_engine(engine, subject.as_ptr(), regex, count);
+            // SAFETY: the expression is live.
+            let replace = unsafe { (*regex).replace };
+            let mut out = vec![0; ngx_http_lua_ffi_script_eval_len(engine, replace)];
+            assert_eq!(ngx_http_lua_ffi_script_eval_data(engine, replace, out.as_mut_ptr()), out.len());
+            assert_eq!(out, expect);
+        }
+        assert_eq!(ngx_http_lua_ffi_compile_replace_template(regex, b"$x".as_ptr(), 2), ERROR);
+        ngx_http_lua_ffi_destroy_script_engine(engine);
+        ngx_http_lua_ffi_destroy_regex(regex);
+    }
 }

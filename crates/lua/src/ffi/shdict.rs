@@ -227,3 +227,76 @@ fn answer<T>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(dict: &Dict, value: &[u8], op: c_int) -> (c_int, Option<&'static CStr>) {
+        let (mut err, mut forcible) = (ptr::null(), -1);
+        let code = ngx_http_lua_ffi_shdict_store(
+            dict,
+            op,
+            b"key".as_ptr(),
+            3,
+            TEXT,
+            value.as_ptr(),
+            value.len(),
+            0.0,
+            0,
+            7,
+            &raw mut err,
+            &raw mut forcible,
+        );
+        assert_eq!(forcible, 0);
+        // SAFETY: null or one of our texts.
+        (code, (!err.is_null()).then(|| unsafe { CStr::from_ptr(err) }))
+    }
+
+    #[test]
+    fn texts_go_into_the_buffer_or_into_memory_of_their_own() {
+        let dict = Dict::new("test", 1 << 20);
+        for len in [0, 8, 9, 20_000] {
+            let value = vec![b'v'; len];
+            assert_eq!(store(&dict, &value, 0), (OK, None));
+            let mut buffer = [0_u8; 8];
+            let (mut kind, mut text, mut text_len) = (-1, buffer.as_mut_ptr(), buffer.len());
+            let (mut number, mut flags, mut stale, mut err) = (0.0, 0, 0, c"unset".as_ptr());
+            let code = ngx_http_lua_ffi_shdict_get(
+                &raw const dict,
+                b"key".as_ptr(),
+                3,
+                &raw mut kind,
+                &raw mut text,
+                &raw mut text_len,
+                &raw mut number,
+                &raw mut flags,
+                0,
+                &raw mut stale,
+                &raw mut err,
+            );
+            assert_eq!((code, kind, flags, stale, text_len, err.is_null()), (OK, TEXT, 7, 0, len, true));
+            assert_eq!(text == buffer.as_mut_ptr(), len <= 8);
+            // SAFETY: the entry wrote as many bytes there; what it allocated is freed once.
+            unsafe {
+                assert_eq!(raw::bytes(text, text_len), value);
+                if len > 8 {
+                    libc::free(text.cast());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn refusals_have_upstreams_codes_and_words() {
+        let dict = Dict::new("test", 100 << 10);
+        assert_eq!(store(&dict, b"x", REPLACE), (DECLINED, Some(c"not found")));
+        assert_eq!(store(&dict, b"x", ADD), (OK, None));
+        assert_eq!(store(&dict, b"x", ADD | SAFE), (DECLINED, Some(c"exists")));
+        assert_eq!(store(&dict, &[0; 200_000], SAFE), (ERROR, Some(c"no memory")));
+        assert_eq!(ngx_http_lua_ffi_shdict_get_ttl(&raw const dict, b"none".as_ptr(), 4), -5);
+        assert_eq!(ngx_http_lua_ffi_shdict_set_expire(&raw const dict, b"none".as_ptr(), 4, 1), DECLINED);
+        assert_eq!(ngx_http_lua_ffi_shdict_flush_all(ptr::null()), ERROR);
+        assert!(ngx_http_lua_ffi_shdict_udata_to_zone(ptr::null()).is_null());
+    }
+}

@@ -2,8 +2,14 @@
 //!
 //! `u` is the userdata that `connect` puts into the socket's table.
 
-use super::{OK, Token, fail, fail_into};
-use crate::api::socket::Handle;
+use super::{NO_REQ_CTX, OK, Token, WideStr, fail, fail_into};
+use crate::{
+    api::socket::{
+        Handle,
+        handshake::{Begun, Session, Wish},
+    },
+    host::Host,
+};
 use moonrest_luajit::{ffi_entry, raw};
 use moonrest_sys::socket::SocketOption;
 use std::{
@@ -55,11 +61,109 @@ ffi_entry! {
     }
 }
 
+ffi_entry! {
+    /// Begins a TLS handshake; `coroutine._yield` waits for its end.
+    fn ngx_http_lua_ffi_socket_tcp_sslhandshake(
+        r: Token, u: *const c_void, session: *const Session, reuse: c_int, name: *const WideStr, verify: c_int,
+        _ocsp: c_int, chain: *const c_void, _key: *const c_void, err: *mut *const c_char
+    ) -> c_int, on_panic = -1 {
+        let Some(handle) = of(u) else { return fail(err, c"closed") };
+        if !chain.is_null() {
+            return fail(err, c"invalid client certificate chain");
+        }
+        // SAFETY: Lua passes null or a session that an entry gave it, and null or a string; it keeps both meanwhile.
+        let (session, name) = unsafe {
+            let name = name.as_ref().map_or(&[][..], |name| raw::bytes(name.data, name.len));
+            (session.as_ref(), name)
+        };
+        let wish = Wish { session, reuse: reuse != 0, name, verify: verify != 0 };
+        match raw::host(r, |host: &Host| handle.begin_handshake(host, &wish)) {
+            None => NO_REQ_CTX,
+            Some(Begun::Waits) => AGAIN,
+            Some(Begun::Done) => OK,
+            Some(Begun::Again) => DONE,
+            Some(Begun::Refused(why)) => fail(err, why),
+        }
+    }
+
+    /// What the handshake came to: a session, which Lua gives back to [`ngx_http_lua_ffi_ssl_free_session`].
+    fn ngx_http_lua_ffi_socket_tcp_get_sslhandshake_result(
+        _r: Token, u: *const c_void, session: *mut *mut Session, err: *mut *const c_char, code: *mut c_int
+    ) -> c_int, on_panic = -1 {
+        let Some(handle) = of(u) else { return fail(err, c"closed") };
+        handle.handshake_result(|result| match result {
+            Ok(made) => {
+                // SAFETY: Lua passes places for a pointer and a number.
+                unsafe {
+                    raw::store(session, leak(made));
+                    raw::store(code, 0);
+                }
+                OK
+            }
+            Err((text, number)) => {
+                // SAFETY: as above. The text stays until the next handshake of this socket.
+                unsafe {
+                    raw::store(err, text.as_ptr());
+                    raw::store(code, *number);
+                }
+                -1
+            }
+        })
+    }
+
+    /// The session of an encrypted connection.
+    fn ngx_http_lua_socket_tcp_get_ssl_session(
+        _r: Token, u: *const c_void, session: *mut *mut Session, err: *mut *const c_char
+    ) -> c_int, on_panic = -1 {
+        match of(u).and_then(Handle::session) {
+            None => fail(err, c"closed"),
+            Some(None) => fail(err, c"no session"),
+            Some(made) => {
+                // SAFETY: Lua passes a place for a pointer.
+                unsafe { raw::store(session, leak(made)) };
+                OK
+            }
+        }
+    }
+
+    /// There is no OpenSSL here.
+    fn ngx_http_lua_ffi_socket_tcp_get_ssl_pointer(
+        _r: Token, _u: *const c_void, _place: *mut *mut c_void, err: *mut *const c_char
+    ) -> c_int, on_panic = -1 {
+        fail(err, c"no ssl connection")
+    }
+
+    /// As above.
+    fn ngx_http_lua_ffi_socket_tcp_get_ssl_ctx(
+        _r: Token, _u: *const c_void, _place: *mut *mut c_void, err: *mut *const c_char
+    ) -> c_int, on_panic = -1 {
+        fail(err, c"no ssl context")
+    }
+
+    /// Lua has no more use for a session.
+    fn ngx_http_lua_ffi_ssl_free_session(session: *mut Session) -> c_int, on_panic = -1 {
+        if !session.is_null() {
+            // SAFETY: it came from `leak`, and Lua gives it back once.
+            drop(unsafe { Box::from_raw(session) });
+        }
+        OK
+    }
+}
+
+/// Hands a session over to Lua.
+fn leak(session: Option<Session>) -> *mut Session {
+    session.map_or(std::ptr::null_mut(), |session| Box::into_raw(Box::new(session)))
+}
+
 /// The stream in a userdata that Lua passes.
 fn of<'a>(u: *const c_void) -> Option<&'a Handle> {
     // SAFETY: Lua passes null or the userdata of a socket, which it keeps meanwhile.
     unsafe { raw::userdata::<Handle>(u) }
 }
+
+/// What has begun and what was there before, as resty.core numbers them.
+const AGAIN: c_int = -2;
+const DONE: c_int = -4;
 
 /// As resty.core numbers them.
 fn known(option: c_int) -> Option<SocketOption> {

@@ -85,7 +85,11 @@ unsafe fn lower<'a>(name: *const u8, size: usize, lowered: *mut u8) -> Option<&'
 
 fn assign(r: &Request, name: &str, value: Option<&[u8]>) -> Result<(), String> {
     let vars = r.vars();
-    let Some((id, variable)) = vars.find(name).and_then(|id| Some((id, vars.variable(id)?))) else {
+    let known = vars.find(name).and_then(|id| Some((id, vars.variable(id)?)));
+    // Members of a family (`$arg_…`) are no variables of their own unless they were assigned in the configuration.
+    let assignable =
+        known.filter(|(_, variable)| variable.changeable || !matches!(variable.get, Getter::Prefix(..)));
+    let Some((id, variable)) = assignable else {
         return Err(format!(
             "variable \"{name}\" not found for writing; maybe it is a built-in variable that is not changeable or you \
              forgot to use \"set ${name} '';\" in the config file to define it first"

@@ -159,12 +159,17 @@ impl Future for Running {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         loop {
-            let next = match self.threads(|threads| threads.poll_ready(cx)).unwrap_or(Poll::Pending) {
-                Poll::Ready((key, values)) => match values.ending() {
-                    Some(ending) => Next::End(Outcome::Ended(ending)),
-                    None => Next::Run(key, Some(values)),
-                },
-                Poll::Pending => ready!(self.poll_client(cx)),
+            // The client first: its leaving may be what ended a subrequest.
+            let next = match self.poll_client(cx) {
+                Poll::Ready(next) => next,
+                Poll::Pending => {
+                    let ready = self.threads(|threads| threads.poll_ready(cx)).unwrap_or(Poll::Pending);
+                    let (key, values) = ready!(ready);
+                    match values.ending() {
+                        Some(ending) => Next::End(Outcome::Ended(ending)),
+                        None => Next::Run(key, Some(values)),
+                    }
+                }
             };
             if let Some(outcome) = self.drive(next) {
                 return Poll::Ready(outcome);
@@ -253,6 +258,8 @@ impl Running {
 
     /// What follows when a thread has stopped.
     fn settle(&self, key: Key, resumed: Resumed) -> Next {
+        // What was asked for where waiting was not possible must not stand in anybody's way.
+        let asked = self.host.pending.take();
         match resumed {
             Resumed::Finished => self.ended(key, None),
             Resumed::Failed(error) => self.ended(key, Some(error)),
@@ -261,7 +268,7 @@ impl Running {
                 Ok(operation) => self.begin(key, *operation),
                 Err(_) => self.ended(key, Some(LuaError::exactly("an operation that nobody knows"))),
             },
-            Resumed::Parked => match self.host.pending.take() {
+            Resumed::Parked => match asked {
                 Some(operation) => self.begin(key, operation),
                 None => self.ended(key, Some(LuaError::exactly("attempt to wait for nothing"))),
             },
@@ -317,8 +324,7 @@ impl Running {
                 Some(error) => Next::End(Outcome::Failed(error)),
                 None => {
                     let kept = self.threads(|threads| {
-                        let entry = threads.get(ENTRY)?;
-                        entry.doing = Doing::Over;
+                        let entry = threads.end(ENTRY)?;
                         entry.coroutine.as_ref().map(|entry| self.host.io.borrow_mut().keep_answer(entry))
                     });
                     match kept.flatten() {
@@ -335,10 +341,8 @@ impl Running {
                 format_args!("lua user thread aborted: runtime error: {}", describe(&error)),
             );
         }
-        let (joiner, child) = match self.threads(|threads| self.retire(threads, key, error.as_ref())) {
-            Some(Some(joined)) => joined,
-            _ => return Next::Posted,
-        };
+        let joined = self.threads(|threads| self.retire(threads, key, error.as_ref()));
+        let Some((joiner, child)) = joined.flatten() else { return Next::Posted };
         Next::Run(
             joiner,
             Some(Values::made(move |stack| {
@@ -352,9 +356,7 @@ impl Running {
     fn retire(&self, threads: &mut Threads, key: Key, error: Option<&LuaError>) -> Option<(Key, Coroutine)> {
         let orphan = !threads.has_parent(key);
         let joiner = threads.joiner(key);
-        let thread = threads.get(key)?;
-        thread.doing = Doing::Zombie;
-        let coroutine = thread.coroutine.as_ref()?;
+        let coroutine = threads.end(key)?.coroutine.as_ref()?;
         let retired = error.map_or_else(|| coroutine.retire(), |error| coroutine.retire_failed(error));
         if retired.is_err() || orphan || joiner.is_some() {
             let coroutine = threads.remove(key)?.coroutine?;

@@ -17,6 +17,8 @@ pub(crate) struct Threads {
     entry: Thread,
     /// Light threads, by the number of their coroutine. Ended ones stay until somebody has waited for them.
     light: HashMap<Key, Thread>,
+    /// How many will run again.
+    alive: usize,
     /// Those that go on as soon as the present one waits.
     pub posted: VecDeque<(Key, Values)>,
     wakers: Arc<Wakers>,
@@ -77,7 +79,7 @@ impl Thread {
 
 impl Threads {
     pub(crate) fn new(entry: Thread) -> Self {
-        Self { entry, light: HashMap::new(), posted: VecDeque::new(), wakers: Arc::default() }
+        Self { entry, light: HashMap::new(), alive: 1, posted: VecDeque::new(), wakers: Arc::default() }
     }
 
     pub(crate) fn get(&mut self, key: Key) -> Option<&mut Thread> {
@@ -90,6 +92,7 @@ impl Threads {
     }
 
     pub(crate) fn add(&mut self, key: Key, thread: Thread) {
+        self.alive += 1;
         if self.light.insert(key, thread).is_none() && matches!(self.entry.doing, Doing::Waits { .. }) {
             // It may have been alone until now.
             self.arm(ENTRY);
@@ -109,8 +112,22 @@ impl Threads {
 
     /// Forgets a light thread.
     pub(crate) fn remove(&mut self, key: Key) -> Option<Thread> {
-        self.posted.retain(|(posted, _)| *posted != key);
-        self.light.remove(&key)
+        let thread = self.light.remove(&key)?;
+        if thread.is_alive() {
+            self.alive = self.alive.saturating_sub(1);
+            self.posted.retain(|(posted, _)| *posted != key);
+        }
+        Some(thread)
+    }
+
+    /// Notes that a thread has ended.
+    pub(crate) fn end(&mut self, key: Key) -> Option<&mut Thread> {
+        let thread = if key == ENTRY { &mut self.entry } else { self.light.get_mut(&key)? };
+        if thread.is_alive() {
+            self.alive = self.alive.saturating_sub(1);
+        }
+        thread.doing = if key == ENTRY { Doing::Over } else { Doing::Zombie };
+        Some(thread)
     }
 
     /// Whether the coroutine that spawned this light thread may still wait for it.
@@ -129,7 +146,7 @@ impl Threads {
 
     /// Whether any thread will run again.
     pub(crate) fn any_alive(&self) -> bool {
-        self.entry.is_alive() || self.light.values().any(Thread::is_alive)
+        self.alive > 0
     }
 
     /// Whether subrequests are under way.
@@ -234,5 +251,94 @@ impl Wake for ThreadWaker {
         if let Some(handler) = handler {
             handler.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scheduler::Item;
+    use moonrest_luajit::{Options, Vm};
+    use std::{cell::Cell, rc::Rc};
+
+    /// A wait that is over once the flag is set, and counts how often it was asked.
+    fn wait(
+        over: &Rc<Cell<bool>>,
+        polls: &Rc<Cell<u32>>,
+        wakers: &Rc<Cell<Option<Waker>>>,
+    ) -> LocalBoxFuture<Values> {
+        let (over, polls, wakers) = (over.clone(), polls.clone(), wakers.clone());
+        Box::pin(std::future::poll_fn(move |cx| {
+            polls.set(polls.get() + 1);
+            wakers.set(Some(cx.waker().clone()));
+            if over.get() { Poll::Ready(Values::one(Item::Bool(true))) } else { Poll::Pending }
+        }))
+    }
+
+    fn thread(vm: &Vm, parent: Option<Key>) -> Thread {
+        let coroutine = vm.with(|stack| stack.new_coroutine()).unwrap();
+        Thread::new(coroutine, parent.map(|thread| Parent { coroutine: 0, user: None, thread }))
+    }
+
+    fn poll(threads: &mut Threads) -> Option<Key> {
+        match threads.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready((key, _)) => Some(key),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn only_threads_that_were_woken_are_asked() {
+        let vm = Vm::new(&Options::default()).unwrap();
+        let mut threads = Threads::new(thread(&vm, None));
+        let flags: Vec<_> = (0..3).map(|_| Rc::new(Cell::new(false))).collect();
+        let polls: Vec<_> = (0..3).map(|_| Rc::new(Cell::new(0))).collect();
+        let wakers: Vec<_> = (0..3).map(|_| Rc::new(Cell::new(None))).collect();
+        // The entry thread waits alone at first.
+        threads.wait(ENTRY, wait(&flags[0], &polls[0], &wakers[0]), false);
+        assert_eq!(poll(&mut threads), None);
+        for key in 1..3 {
+            threads.add(key, thread(&vm, Some(ENTRY)));
+            threads.wait(key, wait(&flags[key], &polls[key], &wakers[key]), false);
+        }
+        assert_eq!(poll(&mut threads), None);
+        flags[2].set(true);
+        wakers[2].take().unwrap().wake();
+        assert_eq!(poll(&mut threads), Some(2));
+        flags[0].set(true);
+        wakers[0].take().unwrap().wake();
+        assert_eq!(poll(&mut threads), Some(ENTRY));
+        assert_eq!(polls.iter().map(|polls| polls.get()).collect::<Vec<_>>(), [3, 1, 2]);
+    }
+
+    #[test]
+    fn a_handler_lives_as_long_as_one_of_its_threads() {
+        let vm = Vm::new(&Options::default()).unwrap();
+        let mut threads = Threads::new(thread(&vm, None));
+        threads.add(1, thread(&vm, Some(ENTRY)));
+        threads.add(2, thread(&vm, Some(1)));
+        assert!(threads.has_parent(1) && threads.has_parent(2));
+        threads.end(ENTRY);
+        threads.end(1);
+        assert!(!threads.has_parent(1) && !threads.has_parent(2) && threads.any_alive());
+        // A thread that has ended counts no more when it is taken away.
+        threads.remove(1);
+        assert!(threads.any_alive());
+        threads.remove(2);
+        assert!(!threads.any_alive());
+    }
+
+    #[test]
+    fn subrequests_are_noted_and_joins_found() {
+        let vm = Vm::new(&Options::default()).unwrap();
+        let mut threads = Threads::new(thread(&vm, None));
+        threads.add(1, thread(&vm, Some(ENTRY)));
+        assert_eq!(threads.joiner(1), None);
+        threads.get(ENTRY).unwrap().doing = Doing::Joins(vec![1]);
+        assert_eq!(threads.joiner(1), Some(ENTRY));
+        threads.wait(1, Box::pin(std::future::pending()), true);
+        assert!(threads.has_subrequests());
+        threads.remove(1);
+        assert!(!threads.has_subrequests());
     }
 }

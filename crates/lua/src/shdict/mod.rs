@@ -23,10 +23,12 @@ pub(crate) fn lua_shared_dict(main: &mut Main, args: &Args<'_>) -> ConfResult {
     let size =
         size.ok_or_else(|| Fault::message(format!("invalid lua shared dict size \"{}\"", args.lossy(1))))?;
     let zones = &args.env.zones;
-    if zones.get::<Dict>(&name).is_some() {
+    let known = zones.get::<Dict>(&name).is_some();
+    let dict = zones.declare(&name, size, || Dict::new(&name, size))?;
+    if known {
         return Err(Fault::message(format!("lua_shared_dict \"{name}\" is already defined as \"{name}\"")));
     }
-    main.dicts.push(zones.declare(&name, size, || Dict::new(&name, size))?);
+    main.dicts.push(dict);
     Ok(())
 }
 

@@ -251,3 +251,21 @@ fn results_count_what_is_there() {
         check(vm, "return select('#', none(1, 2))", "0");
     });
 }
+
+#[test]
+fn a_function_learns_where_it_is_called() {
+    with_vm(|vm| {
+        define(vm, "place", |call| {
+            let place = call.caller().unwrap();
+            let function = place.function.unwrap_or_default();
+            call.ret(format!("{}:{}:{function}", place.source, place.line).as_str())
+        });
+        check(vm, "local at = place(); return at", "test:1:");
+        check(
+            vm,
+            "local function told() local at = place() return at end\nlocal at = told() return at",
+            "test:1:told",
+        );
+        check(vm, "return (select(2, pcall(place)))", "[C]:-1:");
+    });
+}

@@ -87,11 +87,12 @@ pub(super) fn parse(received: &[u8], head_request: bool) -> Result<Response, Str
     }
 }
 
-/// Sends the request with curl over HTTP/2 and returns what it prints: head and body as if they were HTTP/1.
+/// Sends the request with curl, over HTTP/2 if the block says so, and returns what it prints: head and body as if they were HTTP/1.
 pub(super) fn by_curl(
     block: &Block,
     addr: SocketAddr,
     packets: &Packets,
+    options: Option<&str>,
     timeout: Duration,
 ) -> Result<Vec<u8>, String> {
     let request: Vec<u8> = packets.iter().flat_map(|packet| packet.bytes.clone()).collect();
@@ -109,7 +110,7 @@ pub(super) fn by_curl(
         "User-Agent:",
         "-H",
         "Accept:",
-        "--http2-prior-knowledge",
+        if block.has("http2") { "--http2-prior-knowledge" } else { "--http1.1" },
     ]);
     command.arg("--max-time").arg(timeout.as_secs_f64().to_string());
     match method {
@@ -125,7 +126,7 @@ pub(super) fn by_curl(
     if !body.is_empty() {
         command.args(["-H", "Content-Type:", "--data-binary"]).arg(format!("@{}", data.path().display()));
     }
-    if let Some(options) = block.text("curl_options") {
+    if let Some(options) = options {
         command.args(options.split_whitespace());
     }
     let protocol = block.text("curl_protocol").unwrap_or_else(|| "http".into());

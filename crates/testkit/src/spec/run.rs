@@ -307,8 +307,9 @@ impl FileRun<'_> {
         let host = block.text("server_addr_for_client").unwrap_or_else(|| "127.0.0.1".into());
         let host = host.trim().parse().map_err(|error| format!("server_addr_for_client: {error}"))?;
         let addr = SocketAddr::new(host, self.site.port.number());
-        if block.has("http2") {
-            return exchange::by_curl(block, addr, packets, timeout);
+        if block.has("http2") || block.has("curl") {
+            let options = block.text("curl_options").map(|options| self.site.expand(&options));
+            return exchange::by_curl(block, addr, packets, options.as_deref(), timeout);
         }
         let exchange = exchange::exchange(addr, packets, Manner { timeout, shutdown });
         let exchange = exchange.map_err(|error| format!("cannot connect to {addr}: {error}"))?;

@@ -7,4 +7,5 @@ mod load;
 mod logs;
 mod options;
 mod reload;
+mod resty;
 mod upgrade;

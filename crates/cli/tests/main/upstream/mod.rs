@@ -3,6 +3,8 @@
 mod hammer;
 mod hostile;
 mod next;
+mod programs;
+mod slow;
 mod tunnel;
 
 use crate::serve;

@@ -8,22 +8,29 @@ use super::{
     pool::{self, Entry, InLine, Pool, Seat},
     stream::{self, Failure, Side, Stream},
 };
-use crate::scheduler::{Item, Operation, Values};
+use crate::{
+    api::output::number_text,
+    scheduler::{Item, Operation, Values},
+};
 use moonrest_core::{Level, env::os_error};
 use moonrest_luajit::{Call, LuaError, LuaResult, Nil, Return, Table, Value};
 use moonrest_net::{
     addr::Addr,
     connect::{self, Connecting, Local},
     resolver::{self, Resolver},
-    timer::Timeout,
+    timer::Timer,
 };
+use smallvec::SmallVec;
 use std::{future::poll_fn, io, net::SocketAddr, rc::Rc, task::Poll};
 
+/// The name of a pool.
+type Key = SmallVec<[u8; 64]>;
+
 /// What `connect` was called with.
-struct Args {
-    host: Vec<u8>,
+struct Args<'c> {
+    host: &'c [u8],
     port: u16,
-    key: Vec<u8>,
+    key: Key,
     pool_size: Option<usize>,
     backlog: Option<usize>,
 }
@@ -49,6 +56,9 @@ pub(super) fn connect(call: &mut Call<'_>) -> LuaResult<Return> {
     if !stream.owner.borrow().is_none() {
         stream.check_owner(call)?;
     }
+    if stream.connecting.get() {
+        return fail(call, "socket busy connecting");
+    }
     if let Some(busy) = stream.busy(true, true) {
         return fail(call, busy);
     }
@@ -57,8 +67,8 @@ pub(super) fn connect(call: &mut Call<'_>) -> LuaResult<Return> {
     }
     stream.renew(settings);
     stream.adopt(call)?;
-    if stream.key.borrow().as_deref() != Some(&*args.key) {
-        *stream.key.borrow_mut() = Some(args.key.as_slice().into());
+    if stream.key.borrow().as_deref() != Some(&args.key[..]) {
+        *stream.key.borrow_mut() = Some(args.key[..].into());
     }
     // Only from now on the FFI's functions of resty.core find the stream, as in upstream.
     let cell = object.raw_index(call, super::CELL)?;
@@ -75,7 +85,7 @@ pub(super) fn connect(call: &mut Call<'_>) -> LuaResult<Return> {
 }
 
 /// Takes an idle connection of the pool, or a place in it.
-fn begin(call: &Call<'_>, stream: &Rc<Stream>, args: &Args, pool: &Rc<Pool>) -> LuaResult<Return> {
+fn begin(call: &Call<'_>, stream: &Rc<Stream>, args: &Args<'_>, pool: &Rc<Pool>) -> LuaResult<Return> {
     if let Some(connection) = pool.take() {
         stream.lead_to(connection);
         return call.ret(1);
@@ -89,7 +99,7 @@ fn begin(call: &Call<'_>, stream: &Rc<Stream>, args: &Args, pool: &Rc<Pool>) -> 
                 Ok(plan) => plan,
                 Err(message) => return fail(call, &message),
             };
-            let place = format!("{}:{}", String::from_utf8_lossy(&args.host), args.port);
+            let place = format!("{}:{}", String::from_utf8_lossy(args.host), args.port);
             let wait = in_line(Attempt::begin(stream, journal), plan, turn, place);
             call.suspend(Operation::Wait(Box::pin(wait)), ())
         }
@@ -97,8 +107,8 @@ fn begin(call: &Call<'_>, stream: &Rc<Stream>, args: &Args, pool: &Rc<Pool>) -> 
 }
 
 /// The arguments, or what Lua is told about them.
-fn read_args(call: &mut Call<'_>, settings: &Settings) -> LuaResult<Result<Args, String>> {
-    let host = call.arg::<&[u8]>(2)?.to_vec();
+fn read_args<'c>(call: &Call<'c>, settings: &Settings) -> LuaResult<Result<Args<'c>, String>> {
+    let host: &'c [u8] = call.arg(2)?;
     let mut given = call.args_len();
     let (mut pool_size, mut backlog, mut key) = (None, None, None);
     if let Value::Table(options) = call.value(given) {
@@ -110,8 +120,8 @@ fn read_args(call: &mut Call<'_>, settings: &Settings) -> LuaResult<Result<Args,
         }
         key = match options.get(call, "pool")? {
             Value::Nil => None,
-            Value::String(text) => Some(text.to_vec()),
-            Value::Number(number) => Some(crate::api::output::number_text(number).into_bytes()),
+            Value::String(text) => Some(Key::from_slice(text)),
+            Value::Number(number) => Some(Key::from_vec(number_text(number).into_bytes())),
             other => {
                 let got = other.type_name();
                 return Err(LuaError::argument(n, format!("bad \"pool\" option type: {got}")));
@@ -121,17 +131,28 @@ fn read_args(call: &mut Call<'_>, settings: &Settings) -> LuaResult<Result<Args,
     }
     let unix = host.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"unix:"));
     let port = if given >= 3 { call.arg::<f64>(3).ok() } else { None };
-    let (port, named) = match port {
+    let port = match port {
         Some(port) => match u16::try_from(port as i64) {
-            Ok(number) => {
-                (number, [host.as_slice(), b":", crate::api::output::number_text(port).as_bytes()].concat())
-            }
+            Ok(port) => Some(port),
             Err(_) => return Ok(Err(format!("bad port number: {}", port as i64))),
         },
-        None if unix => (0, host.clone()),
+        None if unix => None,
         None => return Ok(Err("missing the port number".to_owned())),
     };
-    Ok(Ok(Args { host, port, key: key.unwrap_or(named), pool_size, backlog }))
+    let key = key.unwrap_or_else(|| named(host, port));
+    Ok(Ok(Args { host, port: port.unwrap_or(0), key, pool_size, backlog }))
+}
+
+/// The pool of a peer that names none: `HOST:PORT`, or the path.
+fn named(host: &[u8], port: Option<u16>) -> Key {
+    let mut key = Key::from_slice(host);
+    if let Some(port) = port {
+        key.push(b':');
+        let digits = [10_000, 1_000, 100, 10, 1].map(|place| b'0' + (port / place % 10) as u8);
+        let first = digits.iter().position(|digit| *digit != b'0').unwrap_or(4);
+        key.extend_from_slice(digits.get(first..).unwrap_or_default());
+    }
+    key
 }
 
 fn option_number(
@@ -171,8 +192,8 @@ enum Plan {
 }
 
 impl Plan {
-    fn of(call: &Call<'_>, args: &Args) -> Result<Self, String> {
-        let Args { host, port, .. } = args;
+    fn of(call: &Call<'_>, args: &Args<'_>) -> Result<Self, String> {
+        let Args { host, port, .. } = *args;
         let shown = || String::from_utf8_lossy(host);
         let bad = |why: &str| Err(format!("failed to parse host name \"{}\": {why}", shown()));
         if let Some((scheme, path)) = host.split_at_checked(5)
@@ -180,13 +201,11 @@ impl Plan {
         {
             return match path.len() {
                 0 => bad("no path in the unix domain socket"),
-                1..=107 => {
-                    Ok(Self::Address(Peer { host: host.as_slice().into(), addr: Addr::Unix(path.into()) }))
-                }
+                1..=107 => Ok(Self::Address(Peer { host: host.into(), addr: Addr::Unix(path.into()) })),
                 _ => bad("too long path in the unix domain socket"),
             };
         }
-        let (name, port) = match split_port(host, *port) {
+        let (name, port) = match split_port(host, port) {
             Ok(split) => split,
             Err(why) => return bad(why),
         };
@@ -237,7 +256,7 @@ pub(super) fn split_port(host: &[u8], port: u16) -> Result<(&[u8], u16), &'stati
 }
 
 /// Makes a new connection: at once where that is possible.
-fn dial(call: &Call<'_>, stream: &Rc<Stream>, args: &Args, seat: Option<Seat>) -> LuaResult<Return> {
+fn dial(call: &Call<'_>, stream: &Rc<Stream>, args: &Args<'_>, seat: Option<Seat>) -> LuaResult<Return> {
     let plan = match Plan::of(call, args) {
         Ok(plan) => plan,
         Err(message) => return fail(call, &message),
@@ -301,8 +320,8 @@ impl Attempt {
 
     /// Waits until the connection is there.
     async fn establish(self, mut connecting: Connecting, peer: Peer, seat: Option<Seat>) -> Values {
-        let timer = Timeout::new();
-        timer.set(self.stream.connect_timeout());
+        self.stream.dialing.set(true);
+        let timer = Timer::of(self.stream.connect_timeout());
         let made = poll_fn(|cx| match connecting.poll(cx) {
             Poll::Ready(made) => Poll::Ready(made.map_err(Failure::System)),
             Poll::Pending => timer.poll(cx).map(|()| Err(Failure::Timeout)),
@@ -333,6 +352,7 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         self.stream.connecting.set(false);
+        self.stream.dialing.set(false);
     }
 }
 
@@ -352,8 +372,7 @@ async fn finish(attempt: Attempt, plan: Plan, seat: Option<Seat>) -> Values {
 }
 
 async fn in_line(attempt: Attempt, plan: Plan, mut turn: InLine, place: String) -> Values {
-    let timer = Timeout::new();
-    timer.set(attempt.stream.connect_timeout());
+    let timer = Timer::of(attempt.stream.connect_timeout());
     let called = poll_fn(|cx| match turn.poll(cx) {
         Poll::Ready(()) => Poll::Ready(true),
         Poll::Pending => timer.poll(cx).map(|()| false),
@@ -425,6 +444,14 @@ mod tests {
         let split =
             split_port(host.as_bytes(), 80).map(|(host, port)| (std::str::from_utf8(host).unwrap(), port));
         assert_eq!(split, expect, "{host}");
+    }
+
+    #[test]
+    fn pools_are_named_after_peers() {
+        assert_eq!(named(b"127.0.0.1", Some(6379))[..], b"127.0.0.1:6379"[..]);
+        assert_eq!(named(b"a", Some(0))[..], b"a:0"[..]);
+        assert_eq!(named(b"a", Some(65_535))[..], b"a:65535"[..]);
+        assert_eq!(named(b"unix:/a", None)[..], b"unix:/a"[..]);
     }
 
     #[test]

@@ -1,18 +1,16 @@
 //! A connection to a peer, in use by a stream or idle in a pool.
 
 use super::pool::Seat;
-use moonrest_net::{addr::Addr, io::Io, timer::Timeout};
+use moonrest_net::{addr::Addr, io::Io, timer::Timer};
 use std::{
     io::{self, IoSlice},
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
-/// A stream over a socket, with or without a layer of encryption.
+/// A stream over a socket, encrypted once a handshake has been made.
 pub(super) struct Connection {
     pub io: Io,
-    /// What encrypts it, once a handshake has been made.
-    pub layer: Option<Box<dyn Layer>>,
     /// Whom it leads to, for log lines.
     pub peer: Rc<Peer>,
     /// How often it came out of a pool.
@@ -32,58 +30,48 @@ pub(super) struct Peer {
 /// One for each direction: both may wait at once. They stay with the connection, which saves making them.
 #[derive(Clone, Default)]
 pub(super) struct Timers {
-    pub read: Rc<Timeout>,
-    pub write: Rc<Timeout>,
-}
-
-/// What stands between the socket and the bytes that Lua sees.
-pub(super) trait Layer {
-    /// Reads into the spare room; 0 is the end.
-    fn poll_read(&mut self, io: &Io, into: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io::Result<usize>>;
-    /// Writes a beginning of the data; nothing of what was taken waits when the answer is complete.
-    fn poll_write(&mut self, io: &Io, data: &[u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>>;
+    pub read: Rc<Timer>,
+    pub write: Rc<Timer>,
 }
 
 impl Connection {
     pub(super) fn new(io: Io, peer: Rc<Peer>, seat: Option<Seat>) -> Self {
-        Self { io, layer: None, peer, reused: 0, seat, timers: Timers::default(), nodelay: false }
-    }
-
-    /// Reads what is there, without waiting.
-    pub(super) fn try_read(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
-        match &mut self.layer {
-            None => self.io.try_read(into),
-            Some(layer) => at_once(layer.poll_read(&self.io, into, &mut noop())),
-        }
-    }
-
-    pub(super) fn poll_read(&mut self, into: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        match &mut self.layer {
-            None => self.io.poll_read(into, cx),
-            Some(layer) => layer.poll_read(&self.io, into, cx),
-        }
+        Self { io, peer, reused: 0, seat, timers: Timers::default(), nodelay: false }
     }
 
     /// Writes what the socket takes at once.
     pub(super) fn try_write(&mut self, data: &[u8]) -> io::Result<usize> {
-        match &mut self.layer {
+        match &self.io {
             // Not asking the event loop first: most often there is room.
-            None => self.io.with_fd(|fd| moonrest_sys::socket::send(fd, &[IoSlice::new(data)], false)),
-            Some(layer) => at_once(layer.poll_write(&self.io, data, &mut noop())),
+            Io::Tcp(_) | Io::Unix(_) => {
+                self.io.with_fd(|fd| moonrest_sys::socket::send(fd, &[IoSlice::new(data)], false))
+            }
+            Io::Tls(_) | Io::Client(_) => self.io.try_write(&[IoSlice::new(data)], false),
         }
     }
 
     pub(super) fn poll_write(&mut self, data: &[u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if let Some(layer) = &mut self.layer {
-            return layer.poll_write(&self.io, data, cx);
-        }
         loop {
             match self.io.try_write(&[IoSlice::new(data)], false) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    std::task::ready!(self.io.poll_flush(cx))?;
                     std::task::ready!(self.io.poll_writable(cx))?;
                 }
                 done => return Poll::Ready(done),
             }
+        }
+    }
+
+    /// Looks at what has come; 0 is the end. Costs no call when the event loop knows of nothing.
+    pub(super) fn peek(&self) -> io::Result<usize> {
+        if self.io.client().is_none() {
+            return self.io.try_peek();
+        }
+        // What is no data, tickets above all, is taken in.
+        let mut probe = Vec::with_capacity(1);
+        match self.io.poll_read(&mut probe, &mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(read) => read,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 
@@ -114,16 +102,5 @@ impl Peer {
                 format!(", upstream: {host}:{port}({})", String::from_utf8_lossy(&address))
             }
         }
-    }
-}
-
-fn noop() -> Context<'static> {
-    Context::from_waker(std::task::Waker::noop())
-}
-
-fn at_once<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {
-    match poll {
-        Poll::Ready(result) => result,
-        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
     }
 }

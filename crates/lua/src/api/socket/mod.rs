@@ -11,6 +11,7 @@
 
 mod connect;
 mod connection;
+pub(crate) mod handshake;
 mod inbox;
 mod options;
 mod pattern;
@@ -23,7 +24,7 @@ mod stream;
 mod udp;
 
 pub(crate) use pool::{start, stop};
-pub(crate) use req::req_socket;
+pub(crate) use req::{is_raw, req_socket};
 pub(crate) use stream::Handle;
 
 use super::define;
@@ -80,7 +81,7 @@ pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
     )?;
 
     let kept = stack.keep(tcp)?;
-    let make = stack.function_with(kept, |call, metatable| stream::new_socket(call, metatable))?;
+    let make = stack.function_with(kept, stream::new_socket)?;
     socket.set(stack, "tcp", make)?;
     socket.set(stack, "stream", make)?;
     udp::install(stack, socket)?;
@@ -129,12 +130,15 @@ impl Owner {
 
 /// The number of the request, or of the code that runs for none.
 fn owner(call: &Call<'_>) -> LuaResult<usize> {
-    let owner = call.host(|host: &Host| match &host.detached {
+    call.host(owner_of).filter(|owner| *owner != 0).ok_or_else(|| LuaError::new("no request found"))
+}
+
+fn owner_of(host: &Host) -> usize {
+    match &host.detached {
         // Odd, as no address is.
         Some(detached) => usize::try_from(detached.number).unwrap_or(0) << 1 | 1,
         None => host.token(),
-    });
-    owner.filter(|owner| *owner != 0).ok_or_else(|| LuaError::new("no request found"))
+    }
 }
 
 /// Where lines about a socket go, also after the run that began the operation.
@@ -148,15 +152,16 @@ pub(super) struct Journal {
 
 impl Journal {
     pub(super) fn of(call: &Call<'_>) -> LuaResult<Self> {
-        let journal = call.host(|host: &Host| {
-            let detached = host.detached.as_ref();
-            Self {
-                r: host.request.clone(),
-                log: host.log.clone(),
-                detached: detached.map(|detached| (detached.number, detached.context(host.phase))),
-            }
-        });
-        journal.ok_or_else(|| LuaError::new("no request found"))
+        call.host(Self::on).ok_or_else(|| LuaError::new("no request found"))
+    }
+
+    fn on(host: &Host) -> Self {
+        let detached = host.detached.as_ref();
+        Self {
+            r: host.request.clone(),
+            log: host.log.clone(),
+            detached: detached.map(|detached| (detached.number, detached.context(host.phase))),
+        }
     }
 
     pub(super) fn write(&self, level: Level, line: fmt::Arguments<'_>) {

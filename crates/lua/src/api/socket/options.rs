@@ -18,6 +18,8 @@ pub(super) struct Settings {
     pub pool_size: i64,
     pub log_errors: bool,
     pub nodelay: bool,
+    /// A client that leaves is noticed.
+    pub check_abort: bool,
 }
 
 impl Default for Settings {
@@ -31,6 +33,7 @@ impl Default for Settings {
             pool_size: 30,
             log_errors: true,
             nodelay: true,
+            check_abort: false,
         }
     }
 }
@@ -63,6 +66,7 @@ impl Settings {
                 pool_size: i64::try_from(loc.socket_pool_size()).unwrap_or(i64::MAX),
                 log_errors: loc.socket_log_errors(),
                 nodelay: location.core.tcp_nodelay,
+                check_abort: loc.check_client_abort(),
             },
             None => Self::default(),
         };
@@ -72,7 +76,7 @@ impl Settings {
 }
 
 /// Where the settings are. Code that belongs to no location takes those of the first server.
-fn location(host: &Host) -> Option<&Location> {
+pub(super) fn location(host: &Host) -> Option<&Location> {
     host.location().or_else(|| {
         let http = &host.worker()?.http;
         http.servers.first().map(|server| http.location(server.location))

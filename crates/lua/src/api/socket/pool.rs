@@ -162,10 +162,13 @@ impl Pool {
     }
 
     fn discard(&self) {
-        POOLS.with(|pools| {
+        // The thread may be ending, its pools gone.
+        let _ = POOLS.try_with(|pools| {
             let mut by_key = pools.by_key.borrow_mut();
             if by_key.get(&self.key).is_some_and(|known| std::ptr::eq(&**known, self)) {
-                by_key.remove(&self.key);
+                by_key.remove(&self.key)
+            } else {
+                None
             }
         });
     }
@@ -241,16 +244,7 @@ impl Drop for Seat {
 impl Connection {
     /// Whether nothing came and the peer is there, as far as that is known.
     fn is_quiet(&self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        match self.io.poll_readable(&mut cx) {
-            Poll::Pending => true,
-            Poll::Ready(_) => matches!(self.peek(), Err(error) if error.kind() == io::ErrorKind::WouldBlock),
-        }
-    }
-
-    /// Looks at what has come; 0 is the end.
-    fn peek(&self) -> io::Result<usize> {
-        self.io.try_peek()
+        matches!(self.peek(), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 }
 
@@ -291,27 +285,37 @@ pub(super) fn set_keepalive(call: &mut Call<'_>) -> LuaResult<Return> {
         stream.finalize();
         return call.ret(1);
     }
-    if size <= 0 && find(&key, None).is_none() {
-        return Err(LuaError::argument(
-            u32::try_from(given).unwrap_or(3),
-            format!("bad \"pool_size\" option value: {size}"),
-        ));
-    }
-    let wanted = (usize::try_from(size).unwrap_or(1), None);
-    if let (Some(pool), Side::Peer(connection)) = (find(&key, Some(wanted)), stream.side.take()) {
+    let pool = match home(stream, &key).or_else(|| find(&key, None)) {
+        Some(pool) => Some(pool),
+        None if size <= 0 => {
+            return Err(LuaError::argument(
+                u32::try_from(given).unwrap_or(3),
+                format!("bad \"pool_size\" option value: {size}"),
+            ));
+        }
+        None => find(&key, Some((usize::try_from(size).unwrap_or(1), None))),
+    };
+    if let (Some(pool), Side::Peer(connection)) = (pool, stream.side.take()) {
         keep(&pool, connection, timeout);
     }
     stream.finalize();
     call.ret(1)
 }
 
+/// The pool that the connection has a place in already, if it is the one of this key.
+fn home(stream: &Stream, key: &[u8]) -> Option<Rc<Pool>> {
+    match &*stream.side.borrow() {
+        Side::Peer(connection) => {
+            connection.seat.as_ref().map(|seat| &seat.pool).filter(|pool| *pool.key == *key).cloned()
+        }
+        _ => None,
+    }
+}
+
 /// What stands against keeping the connection: the peer has closed it, or sent what nobody asked for.
 fn examine(call: &Call<'_>, stream: &Stream) -> LuaResult<Option<Return>> {
     let readable = match &*stream.side.borrow() {
-        Side::Peer(connection) => {
-            let mut cx = Context::from_waker(Waker::noop());
-            connection.io.poll_readable(&mut cx).is_ready().then(|| connection.peek())
-        }
+        Side::Peer(connection) => Some(connection.peek()),
         _ => None,
     };
     match readable {
@@ -410,6 +414,9 @@ impl Connection {
     }
 }
 
+/// The longest that nobody looks after idle connections.
+const HOUR_MS: u64 = 3_600_000;
+
 /// Looks after idle connections for as long as the worker lives.
 async fn watch(pools: Rc<Pools>) {
     poll_fn(|cx| {
@@ -417,11 +424,8 @@ async fn watch(pools: Rc<Pools>) {
         loop {
             let next = pools.sweep(cx);
             pools.next.set(next);
-            match next {
-                u64::MAX => pools.watched.clear(),
-                next => pools.watched.set(next.saturating_sub(monotonic_coarse_ms())),
-            }
-            // Registered also when no time is set: a worker that drains wakes everybody.
+            // A worker that drains wakes everybody who waits for some time, so there always is one.
+            pools.watched.set(next.saturating_sub(monotonic_coarse_ms()).min(HOUR_MS));
             if pools.watched.poll(cx).is_pending() {
                 return Poll::<()>::Pending;
             }

@@ -37,7 +37,9 @@ pub(super) fn receive(call: &mut Call<'_>) -> LuaResult<Return> {
 
 fn wanted(call: &Call<'_>) -> LuaResult<Wanted> {
     let value = call.value(2);
-    if let Ok(number) = call.arg::<f64>(2) {
+    if let Value::String([b'*', ..]) = value {
+        // A pattern: not looked at as a number.
+    } else if let Ok(number) = call.arg::<f64>(2) {
         return match number as i64 {
             0.. => Ok(Wanted::Bytes(number as usize)),
             _ => Err(LuaError::argument(2, "bad number argument")),
@@ -171,8 +173,10 @@ fn read(call: &Call<'_>, stream: &Rc<Stream>, wanted: Wanted) -> LuaResult<Retur
         }
         None => {
             stream.reading.set(true);
+            stream.read_timer().set(stream.read_timeout());
+            let received = Some(stream.inbox.borrow().unread().len());
             let (stream, journal) = (Some(stream.clone()), Some(Journal::of(call)?));
-            let wait = Wait { stream, journal, reading: Some(reading), received: None };
+            let wait = Wait { stream, journal, reading: Some(reading), received };
             call.suspend(Operation::Wait(Box::pin(wait)), ())
         }
     }
@@ -238,7 +242,7 @@ impl Future for Wait {
         let result = match stream.poll_read(reading, cx) {
             Poll::Ready(result) => result,
             Poll::Pending => {
-                let timer = stream.timers().read;
+                let timer = stream.read_timer();
                 let received = stream.inbox.borrow().unread().len();
                 // It measures silence: whatever comes begins it anew.
                 if this.received.replace(received) != Some(received) {
@@ -248,7 +252,7 @@ impl Future for Wait {
                 Err(Failure::Timeout)
             }
         };
-        stream.timers().read.clear();
+        stream.read_timer().clear();
         let (stream, journal, reading) = (this.stream.take(), this.journal.take(), this.reading.take());
         let (Some(stream), Some(journal), Some(reading)) = (stream, journal, reading) else {
             return Poll::Ready(Values::error("closed"));
@@ -262,7 +266,7 @@ impl Drop for Wait {
     fn drop(&mut self) {
         if let Some(stream) = self.stream.take() {
             stream.reading.set(false);
-            stream.timers().read.clear();
+            stream.read_timer().clear();
             stream.finalize();
         }
     }

@@ -8,7 +8,7 @@ use super::{
     options::Settings,
     stream::{self, Side, Stream},
 };
-use crate::host::Host;
+use crate::{host::Host, sending};
 use moonrest_http::{RequestRef, body::BodyState};
 use moonrest_luajit::{Call, LuaError, LuaResult, Return};
 use moonrest_proto::http1::Body;
@@ -20,10 +20,13 @@ pub(crate) fn req_socket(call: &mut Call<'_>) -> LuaResult<Return> {
     if given > 1 {
         return Err(format!("expecting 0 or 1 argument, but got {given}").into());
     }
+    crate::api::only_in(call, crate::host::LuaPhase::has_request)?;
     let raw: Option<bool> = call.arg(1)?;
     let raw = raw == Some(true);
     let r = call.host(|host: &Host| host.request.clone()).flatten();
     let r = r.ok_or_else(|| LuaError::new("no request found"))?;
+    // What the client sends belongs to the phases that make its response.
+    crate::api::only_in(call, crate::host::LuaPhase::makes_response)?;
     if r.is_subrequest() {
         return Err("attempt to read the request body in a subrequest".into());
     }
@@ -76,8 +79,11 @@ fn take_over(r: &RequestRef) -> Option<&'static str> {
     if r.body.borrow().state == BodyState::Reading {
         return Some("pending request body reading in some other thread");
     }
+    if sending::keeps_back(r) {
+        return Some("http 1.0 buffering");
+    }
     let Some(raw) = r.exchange.raw() else { return Some("the protocol has no raw connection") };
-    if r.find_ctx::<TakenOver>().is_some() {
+    if is_raw(r) {
         return Some("duplicate call");
     }
     if !raw.take_over(r) {
@@ -87,6 +93,12 @@ fn take_over(r: &RequestRef) -> Option<&'static str> {
     r.header_sent.set(true);
     r.keepalive.set(false);
     None
+}
+
+/// Whether the request's connection was taken away from HTTP.
+pub(crate) fn is_raw(r: &RequestRef) -> bool {
+    // Few requests have a state that lasts.
+    r.find_ctx::<TakenOver>().is_some()
 }
 
 /// The request's connection is a raw socket now.

@@ -5,7 +5,7 @@ use super::{
     stream::{self, Failure, Side, Stream},
 };
 use crate::{
-    api::output::number_text,
+    api::output::append_number,
     scheduler::{Item, Operation, Values},
 };
 use moonrest_luajit::{Call, LuaError, LuaResult, Nil, Return, Stack, Table, Value};
@@ -66,7 +66,7 @@ pub(super) fn gather(call: &mut Call<'_>, value: Value<'_>, out: &mut Vec<u8>) -
         Value::Nil => out.extend_from_slice(b"nil"),
         Value::Boolean(true) => out.extend_from_slice(b"true"),
         Value::Boolean(false) => out.extend_from_slice(b"false"),
-        Value::Number(number) => out.extend_from_slice(number_text(number).as_bytes()),
+        Value::Number(number) => append_number(out, number),
         Value::String(text) => out.extend_from_slice(text),
         Value::Table(table) => append_table(call, table, 0, out)?,
         other => {
@@ -80,11 +80,13 @@ pub(super) fn gather(call: &mut Call<'_>, value: Value<'_>, out: &mut Vec<u8>) -
 }
 
 fn append_table(stack: &mut Stack<'_>, table: Table<'_>, depth: usize, out: &mut Vec<u8>) -> LuaResult<()> {
-    let length = array_length(stack, table)?;
+    let Some(length) = table.array_len(stack)? else {
+        return Err(LuaError::argument(2, "non-array table found"));
+    };
     for index in 1..=length {
         stack.scope(|stack| {
             match table.raw_index(stack, index)? {
-                Value::Number(number) => out.extend_from_slice(number_text(number).as_bytes()),
+                Value::Number(number) => append_number(out, number),
                 Value::String(text) => out.extend_from_slice(text),
                 Value::Table(inner) if depth < MAX_DEPTH => append_table(stack, inner, depth + 1, out)?,
                 other => {
@@ -95,19 +97,6 @@ fn append_table(stack: &mut Stack<'_>, table: Table<'_>, depth: usize, out: &mut
         })?;
     }
     Ok(())
-}
-
-/// The highest index; a table with other keys is no array.
-fn array_length(stack: &mut Stack<'_>, table: Table<'_>) -> LuaResult<usize> {
-    let mut length = 0;
-    table.for_each(stack, |_, key, _| match key {
-        Value::Number(number) if number >= 1.0 && number == number.trunc() => {
-            length = length.max(number as usize);
-            Ok(())
-        }
-        _ => Err(LuaError::argument(2, "non-array table found")),
-    })?;
-    Ok(length)
 }
 
 fn send_bytes(call: &Call<'_>, stream: &Rc<Stream>, data: &[u8]) -> LuaResult<Return> {
@@ -131,6 +120,9 @@ fn send_bytes(call: &Call<'_>, stream: &Rc<Stream>, data: &[u8]) -> LuaResult<Re
             }
         }
         if sent == data.len() {
+            if stream.has_pending() {
+                break;
+            }
             return call.ret(sent);
         }
     }
@@ -159,7 +151,7 @@ fn write_rest(
     let guard = Busy(stream);
     async move {
         let stream = &guard.0;
-        let timer = stream.timers().write;
+        let timer = stream.write_timer();
         let mut at = 0;
         let sent = poll_fn(|cx| stream.poll_send(&data, &mut at, &timer, cx)).await;
         timer.clear();
@@ -177,7 +169,7 @@ impl Stream {
         &self,
         data: &[u8],
         at: &mut usize,
-        timer: &moonrest_net::timer::Timeout,
+        timer: &moonrest_net::timer::Timer,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Failure>> {
         while let Some(rest) = data.get(*at..).filter(|rest| !rest.is_empty()) {
@@ -195,7 +187,15 @@ impl Stream {
                 }
             }
         }
-        Poll::Ready(Ok(()))
+        match self.poll_flush(cx) {
+            Poll::Ready(flushed) => Poll::Ready(flushed.map_err(Failure::System)),
+            Poll::Pending => {
+                if !timer.is_armed() {
+                    timer.set(self.send_timeout());
+                }
+                timer.poll(cx).map(|()| Err(Failure::Timeout))
+            }
+        }
     }
 }
 

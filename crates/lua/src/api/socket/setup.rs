@@ -136,6 +136,9 @@ pub(super) fn get_reused_times(call: &mut Call<'_>) -> LuaResult<Return> {
     }
     let handle = stream::of(call)?;
     let Some(stream) = handle.as_ref().map(|handle| &handle.0) else { return fail(call, "closed") };
+    if stream.dialing.get() {
+        return call.ret(0);
+    }
     if !stream.is_open() || (stream.read_closed.get() && stream.write_closed.get()) {
         return fail(call, "closed");
     }

@@ -3,12 +3,13 @@
 use super::{
     CELL, Close, Journal, Owned, Owner,
     connection::{Connection, Timers},
+    handshake::Handshake,
     inbox::{Inbox, Reading, Taken},
     options::{Settings, Timeouts},
 };
 use moonrest_http::{Request, exchange::BodyRead};
 use moonrest_luajit::{Borrowed, Call, LuaResult, Nil, Ref, Return, Table, Value};
-use moonrest_net::connect::Local;
+use moonrest_net::{connect::Local, timer::Timer};
 use moonrest_sys::socket::{self, SocketOption};
 use std::{
     cell::{Cell, RefCell},
@@ -28,7 +29,10 @@ pub(crate) struct Stream {
     pub(super) owner: RefCell<Owner>,
     pub(super) side: RefCell<Side>,
     pub(super) inbox: RefCell<Inbox>,
+    /// A `connect` waits: for an address, for its turn, or for the connection.
     pub(super) connecting: Cell<bool>,
+    /// It waits for the connection.
+    pub(super) dialing: Cell<bool>,
     pub(super) reading: Cell<bool>,
     pub(super) writing: Cell<bool>,
     pub(super) read_closed: Cell<bool>,
@@ -39,6 +43,8 @@ pub(crate) struct Stream {
     pub(super) bound: Cell<Option<Local>>,
     /// Under which its connection is kept.
     pub(super) key: RefCell<Option<Rc<[u8]>>>,
+    /// What its last handshake came to.
+    pub(super) handshake: RefCell<Handshake>,
     /// It is on its owner's list.
     pub(super) listed: Cell<bool>,
 }
@@ -93,7 +99,7 @@ pub(super) fn make_object<'c>(
     metatable: Option<Table<'_>>,
     stream: Stream,
 ) -> LuaResult<Table<'c>> {
-    let object = call.table(TABLE_SIZE, 1)?;
+    let object = call.table(TABLE_SIZE, 0)?;
     let handle = call.userdata(Handle(Rc::new(stream)))?;
     object.set_index(call, CELL, handle)?;
     object.set_metatable(call, metatable)?;
@@ -136,7 +142,7 @@ impl Stream {
 
     /// What it is busy with, of the things that would be disturbed.
     pub(super) fn busy(&self, read: bool, write: bool) -> Option<&'static str> {
-        if self.connecting.get() {
+        if self.dialing.get() {
             Some("socket busy connecting")
         } else if read && self.reading.get() {
             Some("socket busy reading")
@@ -203,25 +209,26 @@ impl Stream {
 
     /// Reads until the call can be answered, as far as that is possible without waiting.
     pub(super) fn read_now(&self, reading: &mut Reading) -> Option<Result<Taken, Failure>> {
-        let mut cx = Context::from_waker(Waker::noop());
-        match self.read_with(reading, &mut |stream, reading| stream.fill(reading, true, &mut cx)) {
+        match self.read_on(reading, true, &mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => Some(result),
             Poll::Pending => None,
         }
     }
 
+    /// Reads until the call can be answered.
     pub(super) fn poll_read(
         &self,
         reading: &mut Reading,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Taken, Failure>> {
-        self.read_with(reading, &mut |stream, reading| stream.fill(reading, false, cx))
+        self.read_on(reading, false, cx)
     }
 
-    fn read_with(
+    fn read_on(
         &self,
         reading: &mut Reading,
-        fill: &mut dyn FnMut(&Self, &Reading) -> Poll<Result<(), Failure>>,
+        now: bool,
+        cx: &mut Context<'_>,
     ) -> Poll<Result<Taken, Failure>> {
         loop {
             {
@@ -233,7 +240,7 @@ impl Stream {
                     return Poll::Ready(Err(Failure::Closed));
                 }
             }
-            ready!(fill(self, reading))?;
+            ready!(self.fill(reading, now, cx))?;
         }
     }
 
@@ -247,12 +254,12 @@ impl Stream {
             Side::Peer(connection) => {
                 let room = inbox.room(reading, size);
                 if now {
-                    match connection.try_read(room) {
+                    match connection.io.try_read(room) {
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
                         result => result,
                     }
                 } else {
-                    ready!(connection.poll_read(room, cx))
+                    ready!(connection.io.poll_read(room, cx))
                 }
             }
             Side::Body(r, _) => {
@@ -274,6 +281,9 @@ impl Stream {
             }
         };
         match read {
+            Ok(0) if matches!(*side, Side::Raw(..)) && self.settings.get().check_abort => {
+                return Poll::Ready(Err(Failure::ClientAborted));
+            }
             Ok(0) => inbox.eof = true,
             Ok(_) => {}
             Err(error) => return Poll::Ready(Err(Failure::System(error))),
@@ -317,12 +327,34 @@ impl Stream {
         }
     }
 
-    /// The timers of the directions.
-    pub(super) fn timers(&self) -> Timers {
+    /// Whether something that was taken has not left.
+    pub(super) fn has_pending(&self) -> bool {
+        matches!(&*self.side.borrow(), Side::Peer(connection) if connection.io.has_pending())
+    }
+
+    /// Ready when everything that was taken has left.
+    pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &*self.side.borrow() {
-            Side::Peer(connection) => connection.timers.clone(),
-            Side::Body(_, timers) | Side::Raw(_, timers) => timers.clone(),
-            Side::None => Timers::default(),
+            Side::Peer(connection) => connection.io.poll_flush(cx),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// The timer of the receiving direction.
+    pub(super) fn read_timer(&self) -> Rc<Timer> {
+        match &*self.side.borrow() {
+            Side::Peer(connection) => connection.timers.read.clone(),
+            Side::Body(_, timers) | Side::Raw(_, timers) => timers.read.clone(),
+            Side::None => Rc::default(),
+        }
+    }
+
+    /// The timer of the sending direction.
+    pub(super) fn write_timer(&self) -> Rc<Timer> {
+        match &*self.side.borrow() {
+            Side::Peer(connection) => connection.timers.write.clone(),
+            Side::Body(_, timers) | Side::Raw(_, timers) => timers.write.clone(),
+            Side::None => Rc::default(),
         }
     }
 

@@ -62,7 +62,7 @@ pub(super) fn install(stack: &mut Stack<'_>, socket: Table<'_>) -> LuaResult<()>
     super::define(stack, metatable, &methods)?;
     metatable.raw_set(stack, "__index", metatable)?;
     let kept = stack.keep(metatable)?;
-    let make = stack.function_with(kept, |call, metatable| new_socket(call, metatable))?;
+    let make = stack.function_with(kept, new_socket)?;
     socket.set(stack, "udp", make)
 }
 
@@ -274,7 +274,7 @@ fn receive(call: &mut Call<'_>) -> LuaResult<Return> {
     let (busy, journal) = (Busy::begin(socket), Journal::of(call)?);
     let wait = async move {
         let mut buffer = vec![0; size];
-        let received = timer::within(busy.0.read_timeout(), open.datagrams.recv(&mut buffer)).await;
+        let received = timer::exactly_within(busy.0.read_timeout(), open.datagrams.recv(&mut buffer)).await;
         match received {
             Some(Ok(len)) => {
                 buffer.truncate(len);
