@@ -27,7 +27,7 @@ fn get(call: &mut Call<'_>) -> LuaResult<Return> {
         Value::Number(n) if n >= 1.0 => answer(call, |r, out| r.capture(n as usize, out)),
         Value::Number(_) => call.ret(Nil),
         Value::String(name) => {
-            let mut lowered: smallvec::SmallVec<[u8; 48]> = name.into();
+            let mut lowered = smallvec::SmallVec::<[u8; 48]>::from_slice(name);
             lowered.make_ascii_lowercase();
             match std::str::from_utf8(&lowered) {
                 Ok(name) => answer(call, |r, out| r.vars().append_by_name(r, name, out)),
