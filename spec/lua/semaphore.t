@@ -93,3 +93,24 @@ no negative number
 not a semaphore instance
 positive number required
 no negative number
+
+=== TEST 6: who asks where waiting is not possible stands in nobody's way
+--- config
+location /t {
+    content_by_lua_block {
+        local sem = require("ngx.semaphore").new()
+        local ok, err = pcall(table.sort, { 2, 1 }, function() sem:wait(5) end)
+        ngx.say(err:match("attempt to yield across C%-call boundary"))
+        local t = ngx.thread.spawn(function() return sem:wait(5) end)
+        ngx.say(sem:count())
+        sem:post()
+        ngx.say(ngx.thread.wait(t))
+    }
+}
+--- request
+GET /t
+--- response_body
+attempt to yield across C-call boundary
+-1
+truetrue
+--- timeout: 3

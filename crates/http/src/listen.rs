@@ -13,7 +13,7 @@ use crate::{
     request::Request,
 };
 use hashbrown::HashMap;
-use moonrest_core::{ConfResult, ConfigError, Env, Fault, Span, conf::value};
+use moonrest_core::{ConfResult, ConfigError, Env, Fault, Span, conf::value, regex::MatchFailure};
 use moonrest_sys::listen::{KeepAlive, ListenAddr, ListenSpec};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -191,12 +191,12 @@ impl AddrConf {
     ///
     /// # Errors
     /// When a regular expression fails.
-    pub fn find_named(&self, name: &[u8]) -> Result<Option<ServerId>, ()> {
+    pub fn find_named(&self, name: &[u8]) -> Result<Option<ServerId>, MatchFailure> {
         if let Some(server) = self.names.find_plain(name) {
             return Ok(Some(server));
         }
         for (regex, server) in &self.names.regex {
-            if regex.regex().try_is_match(name).map_err(drop)? {
+            if regex.regex().try_is_match(name)? {
                 return Ok(Some(*server));
             }
         }

@@ -29,7 +29,7 @@ pub(crate) enum Plain {
     Number(f64),
     Light(usize),
     Text(Vec<u8>),
-    Table(Vec<(Plain, Plain)>),
+    Table(Vec<(Self, Self)>),
 }
 
 impl Plain {

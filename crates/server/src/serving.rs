@@ -259,6 +259,11 @@ impl Serving {
         let order = *worker.command.borrow();
         let _ = worker.thread.join();
         let expected = order >= Command::Quit || ending;
+        if expected && !ending {
+            // nginx: its master says so, and those who wait for a reload to be over look for it.
+            let text = format_args!("worker process {id} exited with code {}", u8::from(panicked));
+            running.shared.log.write(Level::Notice, None, text);
+        }
         if self.current.as_ref().is_some_and(|running| running.number == generation) && !expected {
             self.revive(id, panicked, worker.leaves);
         } else if self.starting.as_ref().is_some_and(|running| running.number == generation) {

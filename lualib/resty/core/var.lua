@@ -6,39 +6,14 @@ local C = ffi.C
 local ffi_string = ffi.string
 local error, tostring, type = error, tostring, type
 local get_request, get_size_ptr, get_string_buf = base.get_request, base.get_size_ptr, base.get_string_buf
-local OK, DECLINED = base.FFI_OK, base.FFI_DECLINED
-local errmsg = base.get_errmsg_ptr()
+local OK = base.FFI_OK
 
 ffi.cdef [[
-int ngx_http_lua_ffi_var_get(ngx_http_request_t *r, const char *name_data, size_t name_len, char *lowcase_buf,
-    int capture_id, char **value, size_t *value_len, char **err);
 int ngx_http_lua_ffi_var_set(ngx_http_request_t *r, const unsigned char *name_data, size_t name_len,
     unsigned char *lowcase_buf, const unsigned char *value, size_t value_len, unsigned char *errbuf, size_t *errlen);
 ]]
 
-local value_ptr = ffi.new("char *[1]")
 local size_ptr = get_size_ptr()
-
-local function get(_, name)
-    local r = get_request()
-    if not r then
-        error("no request found")
-    end
-    local code
-    if type(name) == "number" then
-        code = C.ngx_http_lua_ffi_var_get(r, nil, 0, nil, name, value_ptr, size_ptr, errmsg)
-    elseif type(name) == "string" then
-        code = C.ngx_http_lua_ffi_var_get(r, name, #name, get_string_buf(#name), 0, value_ptr, size_ptr, errmsg)
-    else
-        error("bad variable name", 2)
-    end
-    if code == OK then
-        return ffi_string(value_ptr[0], size_ptr[0])
-    end
-    if code ~= DECLINED then
-        error(ffi_string(errmsg[0]), 2)
-    end
-end
 
 local ERROR_SIZE = 256
 
@@ -62,6 +37,6 @@ local function set(_, name, value)
     end
 end
 
-ngx.var = setmetatable({}, { __index = get, __newindex = set })
+ngx.var = setmetatable({}, { __index = require "moonrest.var_get", __newindex = set })
 
 return { version = base.version }

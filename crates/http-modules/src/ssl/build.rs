@@ -92,8 +92,11 @@ fn load_all(pairs: &[(&File, &File)], loc: &Loc, env: &Env<'_>) -> Result<Vec<Ar
     pairs.iter().map(|(certificate, key)| known.pair(certificate, key, passwords, env)).collect()
 }
 
+/// Names of authorities, encoded.
+type Names = Vec<Vec<u8>>;
+
 /// Whom clients' certificates are checked against, and the names that clients are told.
-fn trust(loc: &Loc, verify: VerifyClient, env: &Env<'_>) -> Result<(Store, Option<Vec<Vec<u8>>>), String> {
+fn trust(loc: &Loc, verify: VerifyClient, env: &Env<'_>) -> Result<(Store, Option<Names>), String> {
     let client = loc.client_certificate.as_deref().unwrap_or_default();
     let trusted = loc.trusted_certificate.as_deref().unwrap_or_default();
     let asks = verify != VerifyClient::Off;

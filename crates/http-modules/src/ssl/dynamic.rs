@@ -23,10 +23,13 @@ pub(super) struct Dynamic {
     pub(super) conf_prefix: PathBuf,
 }
 
+/// Of a certificate and its key.
+type Names = (Vec<u8>, Vec<u8>);
+
 /// `ssl_certificate_cache`: common to the workers.
 pub(super) struct Cache {
     limits: CertificateCache,
-    entries: Mutex<HashMap<(Vec<u8>, Vec<u8>), Entry>>,
+    entries: Mutex<HashMap<Names, Entry>>,
 }
 
 struct Entry {
@@ -105,7 +108,7 @@ impl Dynamic {
     }
 
     /// When the files were last changed; `data:` has no such time.
-    fn modified(&self, name: &(Vec<u8>, Vec<u8>)) -> [Option<SystemTime>; 2] {
+    fn modified(&self, name: &Names) -> [Option<SystemTime>; 2] {
         [&name.0, &name.1].map(|name| {
             if name.starts_with(b"data:") {
                 return None;

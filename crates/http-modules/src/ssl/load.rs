@@ -16,7 +16,10 @@ use std::{
 
 /// Certificates that this compilation has loaded: many servers have the same.
 #[derive(Default)]
-pub(super) struct Loaded(Mutex<HashMap<(Box<[u8]>, Box<[u8]>), Arc<CertifiedKey>>>);
+pub(super) struct Loaded(Mutex<HashMap<Names, Arc<CertifiedKey>>>);
+
+/// Of a certificate and its key.
+type Names = (Box<[u8]>, Box<[u8]>);
 
 /// What was warned about: servers that inherit a setting need not repeat it.
 #[derive(Default)]

@@ -28,7 +28,7 @@ impl HttpModule for Ssl {
         D::new("ssl_certificate", HS, ONE, Set::Loc(|loc: &mut Loc, args| add(&mut loc.certificates, args))),
         D::new("ssl_certificate_key", HS, ONE, Set::Loc(|loc: &mut Loc, args| add(&mut loc.keys, args))),
         D::new("ssl_certificate_cache", HS, Arity::between(1, 3), Set::Loc(set_certificate_cache)),
-        D::new("ssl_ech_file", HS, ONE, Set::Accepted(|args| unsupported(args))),
+        D::new("ssl_ech_file", HS, ONE, Set::Accepted(unsupported)),
         D::new("ssl_password_file", HS, ONE, Set::Loc(set_passwords)),
         D::flag("ssl_certificate_compression", |loc| &mut loc.compression).within(HS),
         D::new("ssl_dhparam", HS, ONE, Set::Loc(set_dhparam)),

@@ -152,7 +152,7 @@ fn choose_server(h1: &H1, info: &Info) -> Result<(), ()> {
     if host::validate(name, &mut lower).is_err() || !h1.addr_conf.has_names() {
         return Ok(());
     }
-    if let Some(server) = h1.addr_conf.find_named(&lower)? {
+    if let Some(server) = h1.addr_conf.find_named(&lower).map_err(drop)? {
         h1.conn.server.set(server);
         info.chosen_by_name.set(true);
     }

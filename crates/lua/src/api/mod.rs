@@ -18,6 +18,7 @@ pub(crate) mod socket;
 mod thread;
 mod time;
 mod timer;
+mod var;
 mod worker_thread;
 
 pub(crate) use control::exit_status;
@@ -55,6 +56,7 @@ pub(crate) fn install(stack: &mut Stack<'_>, prefix: &[u8]) -> LuaResult<()> {
     resp::install(stack, ngx)?;
     digest::install(stack, ngx)?;
     pending::install(stack)?;
+    var::install(stack)?;
     capture::install(stack, ngx)?;
     thread::install(stack, ngx)?;
     worker_thread::install(stack, ngx)?;

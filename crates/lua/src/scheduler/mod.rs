@@ -258,6 +258,8 @@ impl Running {
 
     /// What follows when a thread has stopped.
     fn settle(&self, key: Key, resumed: Resumed) -> Next {
+        // What was asked for where waiting was not possible must not stand in anybody's way.
+        let asked = self.host.pending.take();
         match resumed {
             Resumed::Finished => self.ended(key, None),
             Resumed::Failed(error) => self.ended(key, Some(error)),
@@ -266,7 +268,7 @@ impl Running {
                 Ok(operation) => self.begin(key, *operation),
                 Err(_) => self.ended(key, Some(LuaError::exactly("an operation that nobody knows"))),
             },
-            Resumed::Parked => match self.host.pending.take() {
+            Resumed::Parked => match asked {
                 Some(operation) => self.begin(key, operation),
                 None => self.ended(key, Some(LuaError::exactly("attempt to wait for nothing"))),
             },
@@ -339,10 +341,8 @@ impl Running {
                 format_args!("lua user thread aborted: runtime error: {}", describe(&error)),
             );
         }
-        let (joiner, child) = match self.threads(|threads| self.retire(threads, key, error.as_ref())) {
-            Some(Some(joined)) => joined,
-            _ => return Next::Posted,
-        };
+        let joined = self.threads(|threads| self.retire(threads, key, error.as_ref()));
+        let Some((joiner, child)) = joined.flatten() else { return Next::Posted };
         Next::Run(
             joiner,
             Some(Values::made(move |stack| {

@@ -253,3 +253,92 @@ impl Wake for ThreadWaker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scheduler::Item;
+    use moonrest_luajit::{Options, Vm};
+    use std::{cell::Cell, rc::Rc};
+
+    /// A wait that is over once the flag is set, and counts how often it was asked.
+    fn wait(
+        over: &Rc<Cell<bool>>,
+        polls: &Rc<Cell<u32>>,
+        wakers: &Rc<Cell<Option<Waker>>>,
+    ) -> LocalBoxFuture<Values> {
+        let (over, polls, wakers) = (over.clone(), polls.clone(), wakers.clone());
+        Box::pin(std::future::poll_fn(move |cx| {
+            polls.set(polls.get() + 1);
+            wakers.set(Some(cx.waker().clone()));
+            if over.get() { Poll::Ready(Values::one(Item::Bool(true))) } else { Poll::Pending }
+        }))
+    }
+
+    fn thread(vm: &Vm, parent: Option<Key>) -> Thread {
+        let coroutine = vm.with(|stack| stack.new_coroutine()).unwrap();
+        Thread::new(coroutine, parent.map(|thread| Parent { coroutine: 0, user: None, thread }))
+    }
+
+    fn poll(threads: &mut Threads) -> Option<Key> {
+        match threads.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready((key, _)) => Some(key),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn only_threads_that_were_woken_are_asked() {
+        let vm = Vm::new(&Options::default()).unwrap();
+        let mut threads = Threads::new(thread(&vm, None));
+        let flags: Vec<_> = (0..3).map(|_| Rc::new(Cell::new(false))).collect();
+        let polls: Vec<_> = (0..3).map(|_| Rc::new(Cell::new(0))).collect();
+        let wakers: Vec<_> = (0..3).map(|_| Rc::new(Cell::new(None))).collect();
+        // The entry thread waits alone at first.
+        threads.wait(ENTRY, wait(&flags[0], &polls[0], &wakers[0]), false);
+        assert_eq!(poll(&mut threads), None);
+        for key in 1..3 {
+            threads.add(key, thread(&vm, Some(ENTRY)));
+            threads.wait(key, wait(&flags[key], &polls[key], &wakers[key]), false);
+        }
+        assert_eq!(poll(&mut threads), None);
+        flags[2].set(true);
+        wakers[2].take().unwrap().wake();
+        assert_eq!(poll(&mut threads), Some(2));
+        flags[0].set(true);
+        wakers[0].take().unwrap().wake();
+        assert_eq!(poll(&mut threads), Some(ENTRY));
+        assert_eq!(polls.iter().map(|polls| polls.get()).collect::<Vec<_>>(), [3, 1, 2]);
+    }
+
+    #[test]
+    fn a_handler_lives_as_long_as_one_of_its_threads() {
+        let vm = Vm::new(&Options::default()).unwrap();
+        let mut threads = Threads::new(thread(&vm, None));
+        threads.add(1, thread(&vm, Some(ENTRY)));
+        threads.add(2, thread(&vm, Some(1)));
+        assert!(threads.has_parent(1) && threads.has_parent(2));
+        threads.end(ENTRY);
+        threads.end(1);
+        assert!(!threads.has_parent(1) && !threads.has_parent(2) && threads.any_alive());
+        // A thread that has ended counts no more when it is taken away.
+        threads.remove(1);
+        assert!(threads.any_alive());
+        threads.remove(2);
+        assert!(!threads.any_alive());
+    }
+
+    #[test]
+    fn subrequests_are_noted_and_joins_found() {
+        let vm = Vm::new(&Options::default()).unwrap();
+        let mut threads = Threads::new(thread(&vm, None));
+        threads.add(1, thread(&vm, Some(ENTRY)));
+        assert_eq!(threads.joiner(1), None);
+        threads.get(ENTRY).unwrap().doing = Doing::Joins(vec![1]);
+        assert_eq!(threads.joiner(1), Some(ENTRY));
+        threads.wait(1, Box::pin(std::future::pending()), true);
+        assert!(threads.has_subrequests());
+        threads.remove(1);
+        assert!(!threads.has_subrequests());
+    }
+}

@@ -7,6 +7,9 @@ use moonrest_luajit::{LuaResult, Ref, Stack};
 #[derive(Default)]
 pub(crate) struct Values(pub Vec<Item>);
 
+/// Pushes values.
+pub(crate) type Maker = Box<dyn FnOnce(&Stack<'_>) -> LuaResult<()>>;
+
 /// One of them.
 pub(crate) enum Item {
     Nil,
@@ -18,7 +21,7 @@ pub(crate) enum Item {
     Kept(Ref),
     /// For tables and the like: all that the closure leaves on the stack, none or many values. It runs when Lua is about
     /// to go on.
-    Made(Box<dyn FnOnce(&Stack<'_>) -> LuaResult<()>>),
+    Made(Maker),
     /// Lua does not go on: the handler ends. See [`Values::end`].
     End(Ending),
 }

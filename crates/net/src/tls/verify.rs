@@ -7,7 +7,7 @@ use super::{
     asn1::{Elements, SEQUENCE},
     pem,
     revocation::{Crl, Revoked},
-    x509::Certificate,
+    x509::{Certificate, Unfit},
 };
 use der::Encode;
 use rustls::pki_types::CertificateDer;
@@ -316,7 +316,7 @@ fn check_extensions(chain: &Chain, purpose: Purpose, found: &mut Found) {
         }
         if n > 0 {
             match certificate.authority() {
-                Err(()) => found.add(Failure::NoAuthority),
+                Err(Unfit) => found.add(Failure::NoAuthority),
                 Ok(Some(limit)) if below > usize::from(limit) + 1 => found.add(Failure::PathTooLong),
                 Ok(_) => {}
             }
@@ -344,7 +344,7 @@ fn suits(certificate: &Certificate, purpose: Purpose, is_peer: bool) -> bool {
         return true;
     }
     match certificate.extension::<KeyUsage>() {
-        Err(()) => false,
+        Err(Unfit) => false,
         Ok(None) => true,
         Ok(Some((_, usage))) => {
             let agrees = usage.key_agreement() || usage.digital_signature();
@@ -357,11 +357,8 @@ fn check_signatures(chain: &Chain, now: i64, found: &mut Found) {
     let count = chain.certificates.len();
     for (n, certificate) in chain.certificates.iter().enumerate().rev() {
         match chain.certificates.get(n + 1) {
-            Some(issuer) => {
-                if !certificate.is_signed_by(issuer) {
-                    found.add(Failure::BadSignature);
-                }
-            }
+            Some(issuer) if !certificate.is_signed_by(issuer) => found.add(Failure::BadSignature),
+            Some(_) => {}
             // The signature of a root on itself says nothing; a lone one that nobody vouches for is another matter.
             None if !certificate.is_self_issued() && count == 1 => found.add(Failure::FirstUnverified),
             None => {}
@@ -382,7 +379,7 @@ fn check_constraints(chain: &Chain, found: &mut Found) {
         let constraints = match authority.extension::<NameConstraints>() {
             Ok(Some((_, constraints))) => constraints,
             Ok(None) => continue,
-            Err(()) => {
+            Err(Unfit) => {
                 found.add(Failure::UnsupportedConstraint);
                 continue;
             }
@@ -407,7 +404,7 @@ fn keeps_to(certificate: &Certificate, constraints: &NameConstraints) -> Result<
     match certificate.extension::<SubjectAltName>() {
         Ok(Some((_, alternatives))) => names.extend(alternatives.0),
         Ok(None) => names.extend(common_name(certificate).and_then(as_host)),
-        Err(()) => return Err(Failure::UnsupportedConstraint),
+        Err(Unfit) => return Err(Failure::UnsupportedConstraint),
     }
     for name in &names {
         let lies_in = |trees: &[GeneralSubtree]| -> Result<(bool, bool), Failure> {

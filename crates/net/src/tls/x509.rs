@@ -9,6 +9,10 @@ use x509_cert::{
     name::Name,
 };
 
+/// A certificate does not say something, or says it in a way that cannot be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Unfit;
+
 /// A certificate, decoded.
 #[derive(Debug)]
 pub struct Certificate {
@@ -153,20 +157,28 @@ impl Certificate {
         now > self.validity().1
     }
 
-    /// An extension, and whether it is critical; `Err` when it is broken.
-    pub fn extension<'a, T: Decode<'a> + der::oid::AssociatedOid>(&'a self) -> Result<Option<(bool, T)>, ()> {
-        self.parsed.tbs_certificate().get_extension::<T>().map_err(drop)
+    /// An extension, and whether it is critical.
+    ///
+    /// # Errors
+    /// When it is broken.
+    pub fn extension<'a, T: Decode<'a> + der::oid::AssociatedOid>(
+        &'a self,
+    ) -> Result<Option<(bool, T)>, Unfit> {
+        self.parsed.tbs_certificate().get_extension::<T>().map_err(|_| Unfit)
     }
 
-    /// Whether it may issue others, as OpenSSL sees it, and how many may stand between it and the last one.
-    pub fn authority(&self) -> Result<Option<u8>, ()> {
+    /// How many certificates may stand between it and the last one, if it may issue any, as OpenSSL sees it.
+    ///
+    /// # Errors
+    /// When it may not.
+    pub fn authority(&self) -> Result<Option<u8>, Unfit> {
         let usage = self.extension::<KeyUsage>()?;
         if usage.as_ref().is_some_and(|(_, usage)| !usage.key_cert_sign()) {
-            return Err(());
+            return Err(Unfit);
         }
         match self.extension::<BasicConstraints>()? {
             Some((_, constraints)) if constraints.ca => Ok(constraints.path_len_constraint),
-            Some(_) => Err(()),
+            Some(_) => Err(Unfit),
             // The oldest certificates cannot say so; a root of that kind is taken for what it is.
             None if self.parsed.tbs_certificate().version() == x509_cert::certificate::Version::V1
                 && self.is_self_issued() =>
@@ -174,7 +186,7 @@ impl Certificate {
                 Ok(None)
             }
             None if usage.is_some() => Ok(None),
-            None => Err(()),
+            None => Err(Unfit),
         }
     }
 

@@ -64,6 +64,8 @@ pub struct Clock {
 }
 
 const LAG: u64 = 16;
+/// Times to live that need no exact clock.
+const LONG: u64 = 1000;
 
 impl Clock {
     const SYSTEM: Self = Self { exact: time::monotonic_ms, coarse: time::monotonic_coarse_ms };
@@ -72,9 +74,20 @@ impl Clock {
         expires != 0 && expires <= (self.coarse)() + LAG && expires <= (self.exact)()
     }
 
-    /// The end of a time to live; 0 for ever.
+    /// The end of a time to live; 0 for ever. From a second on the coarse clock is good enough.
     fn after(self, ttl: u64) -> u64 {
-        if ttl == 0 { 0 } else { (self.exact)().saturating_add(ttl) }
+        match ttl {
+            0 => 0,
+            1..LONG => (self.exact)().saturating_add(ttl),
+            _ => (self.coarse)().saturating_add(ttl),
+        }
+    }
+
+    /// How long it is until then, by the clock that it was computed with; negative if it is over.
+    fn until(self, expires: u64) -> i64 {
+        let left = |now: u64| expires.cast_signed().wrapping_sub(now.cast_signed());
+        let exact = left((self.exact)());
+        if exact < (LONG - LAG).cast_signed() { exact } else { left((self.coarse)()) }
     }
 }
 
@@ -498,7 +511,7 @@ impl Dict {
         if expires == 0 {
             return Some(0);
         }
-        Some(expires.cast_signed().wrapping_sub((self.clock.exact)().cast_signed()))
+        Some(self.clock.until(expires))
     }
 
     /// Gives a key so many milliseconds to live, 0 for ever; whether it is there.

@@ -280,7 +280,8 @@ async fn handle(r: RequestRef, stream: Rc<Stream>, handling: Handling) {
     })
     .await;
     drop(work);
-    if result.is_err() || r.out().status == 444 {
+    let unanswered = r.out().status == 444 && r.header_size.get() == 0;
+    if result.is_err() || unanswered {
         return stream.reset(Reason::INTERNAL_ERROR);
     }
     if let Err(error) = poll_fn(|cx| stream.poll_done(cx)).await {

@@ -150,7 +150,9 @@ impl Inbox {
         let mut bytes = std::mem::take(&mut self.bytes);
         bytes.clear();
         if (1..=KEPT_SIZE).contains(&bytes.capacity()) {
-            BUFFERS.with_borrow_mut(|buffers| {
+            // The thread may be ending.
+            let _ = BUFFERS.try_with(|buffers| {
+                let mut buffers = buffers.borrow_mut();
                 if buffers.len() < KEPT {
                     buffers.push(bytes);
                 }

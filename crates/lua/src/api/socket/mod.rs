@@ -81,7 +81,7 @@ pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
     )?;
 
     let kept = stack.keep(tcp)?;
-    let make = stack.function_with(kept, |call, metatable| stream::new_socket(call, metatable))?;
+    let make = stack.function_with(kept, stream::new_socket)?;
     socket.set(stack, "tcp", make)?;
     socket.set(stack, "stream", make)?;
     udp::install(stack, socket)?;

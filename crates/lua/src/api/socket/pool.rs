@@ -162,10 +162,13 @@ impl Pool {
     }
 
     fn discard(&self) {
-        POOLS.with(|pools| {
+        // The thread may be ending, its pools gone.
+        let _ = POOLS.try_with(|pools| {
             let mut by_key = pools.by_key.borrow_mut();
             if by_key.get(&self.key).is_some_and(|known| std::ptr::eq(&**known, self)) {
-                by_key.remove(&self.key);
+                by_key.remove(&self.key)
+            } else {
+                None
             }
         });
     }
@@ -411,6 +414,9 @@ impl Connection {
     }
 }
 
+/// The longest that nobody looks after idle connections.
+const HOUR_MS: u64 = 3_600_000;
+
 /// Looks after idle connections for as long as the worker lives.
 async fn watch(pools: Rc<Pools>) {
     poll_fn(|cx| {
@@ -418,11 +424,8 @@ async fn watch(pools: Rc<Pools>) {
         loop {
             let next = pools.sweep(cx);
             pools.next.set(next);
-            match next {
-                u64::MAX => pools.watched.clear(),
-                next => pools.watched.set(next.saturating_sub(monotonic_coarse_ms())),
-            }
-            // Registered also when no time is set: a worker that drains wakes everybody.
+            // A worker that drains wakes everybody who waits for some time, so there always is one.
+            pools.watched.set(next.saturating_sub(monotonic_coarse_ms()).min(HOUR_MS));
             if pools.watched.poll(cx).is_pending() {
                 return Poll::<()>::Pending;
             }

@@ -209,25 +209,26 @@ impl Stream {
 
     /// Reads until the call can be answered, as far as that is possible without waiting.
     pub(super) fn read_now(&self, reading: &mut Reading) -> Option<Result<Taken, Failure>> {
-        let mut cx = Context::from_waker(Waker::noop());
-        match self.read_with(reading, &mut |stream, reading| stream.fill(reading, true, &mut cx)) {
+        match self.read_on(reading, true, &mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => Some(result),
             Poll::Pending => None,
         }
     }
 
+    /// Reads until the call can be answered.
     pub(super) fn poll_read(
         &self,
         reading: &mut Reading,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Taken, Failure>> {
-        self.read_with(reading, &mut |stream, reading| stream.fill(reading, false, cx))
+        self.read_on(reading, false, cx)
     }
 
-    fn read_with(
+    fn read_on(
         &self,
         reading: &mut Reading,
-        fill: &mut dyn FnMut(&Self, &Reading) -> Poll<Result<(), Failure>>,
+        now: bool,
+        cx: &mut Context<'_>,
     ) -> Poll<Result<Taken, Failure>> {
         loop {
             {
@@ -239,7 +240,7 @@ impl Stream {
                     return Poll::Ready(Err(Failure::Closed));
                 }
             }
-            ready!(fill(self, reading))?;
+            ready!(self.fill(reading, now, cx))?;
         }
     }
 

@@ -62,7 +62,7 @@ pub(super) fn install(stack: &mut Stack<'_>, socket: Table<'_>) -> LuaResult<()>
     super::define(stack, metatable, &methods)?;
     metatable.raw_set(stack, "__index", metatable)?;
     let kept = stack.keep(metatable)?;
-    let make = stack.function_with(kept, |call, metatable| new_socket(call, metatable))?;
+    let make = stack.function_with(kept, new_socket)?;
     socket.set(stack, "udp", make)
 }
 
