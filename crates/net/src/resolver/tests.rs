@@ -35,9 +35,13 @@ fn aaaa(owner: &str) -> Record {
 
 /// A server on UDP and TCP of one port; answers until the test ends.
 fn server(mut act: impl FnMut(&str, RecordType) -> Action + Send + 'static) -> SocketAddr {
-    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    // The port must be free for both; another test may have it for TCP.
+    let (udp, tcp) = std::iter::repeat_with(|| UdpSocket::bind("127.0.0.1:0").unwrap())
+        .take(100)
+        .find_map(|udp| Some((std::net::TcpListener::bind(udp.local_addr().ok()?).ok()?, udp)))
+        .map(|(tcp, udp)| (udp, tcp))
+        .unwrap();
     let addr = udp.local_addr().unwrap();
-    let tcp = std::net::TcpListener::bind(addr).unwrap();
     std::thread::spawn(move || {
         let mut buffer = [0; 512];
         while let Ok((len, peer)) = udp.recv_from(&mut buffer) {
