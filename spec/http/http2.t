@@ -77,3 +77,11 @@ http2_chunk_size 0;
 --- must_die
 --- error_log
 the http2 chunk size cannot be zero
+
+=== TRACE is not allowed, as over HTTP/1
+--- config
+location /t { return 200 ok; }
+--- http2
+--- request
+TRACE /t
+--- error_code: 405

@@ -11,7 +11,10 @@ use crate::{
 };
 use h2::ext::Protocol;
 use http::{header, request::Parts};
-use moonrest_proto::http1::{Body, Framing, Parse, Version, framing::parse_length};
+use moonrest_proto::http1::{
+    Body, Framing, Parse, Version,
+    framing::{check_method, parse_length},
+};
 use moonrest_sys::time;
 use std::rc::Rc;
 
@@ -141,7 +144,17 @@ fn accept(h1: &H1, stream: &Stream, r: &RequestRef, parts: &Parts) -> Result<(),
         // Whatever comes until the stream's end.
         None => Body::Chunked,
     };
-    r.framing.set(Framing { body, keep_alive: true, ..Framing::default() });
+    let framing = Framing { body, keep_alive: true, ..Framing::default() };
+    let checked = {
+        let block = r.block.borrow();
+        let head = r.head.borrow();
+        check_method(&head, &framing, false).map_err(|error| (error.status(), error.log_message(&block)))
+    };
+    if let Err((status, message)) = checked {
+        crate::info!(r, "{message}");
+        return Err(status);
+    }
+    r.framing.set(framing);
     r.action.set("");
     Ok(())
 }
