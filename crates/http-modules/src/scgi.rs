@@ -1,10 +1,10 @@
 //! `scgi`: requests answered by SCGI servers.
 //! <https://nginx.org/en/docs/http/ngx_http_scgi_module.html>
 
-use crate::cgi::{self, Param, Params, Pass, head::PlainBody};
+use crate::cgi::{self, Param, Params, Pass, head::PlainAnswer};
 use moonrest_http::{
     prelude::*,
-    upstream::{self, BodyStep, Conf, Framing, HeadStep, Job, Protocol, RequestLength, run},
+    upstream::{self, BodyStep, Conf, HeadStep, Job, Protocol, RequestLength, run},
     upstream_directives,
 };
 use moonrest_proto::http1::ResponseHead;
@@ -67,7 +67,7 @@ impl PhaseHandler for Handler {
         let protocol = Talk {
             params: self.params.clone(),
             fields: self.conf.pass_request_headers,
-            body: PlainBody::default(),
+            answer: PlainAnswer::default(),
         };
         let job = Job {
             conf: self.conf.clone(),
@@ -85,7 +85,7 @@ impl PhaseHandler for Handler {
 struct Talk {
     params: Arc<Params>,
     fields: bool,
-    body: PlainBody,
+    answer: PlainAnswer,
 }
 
 impl Protocol for Talk {
@@ -117,22 +117,18 @@ impl Protocol for Talk {
     }
 
     fn reset(&mut self) {
-        self.body = PlainBody::default();
+        self.answer = PlainAnswer::default();
     }
 
     fn read_head(&mut self, input: &[u8], head: &mut ResponseHead) -> Result<HeadStep, String> {
-        let Some(read) = cgi::read(input, head)? else { return Ok(HeadStep::More) };
-        self.body = PlainBody::new(read.content_length);
-        let framing =
-            Framing { content_length: read.content_length, text: Some(read.text), ..Framing::default() };
-        Ok(HeadStep::Done(read.len, framing))
+        self.answer.read_head(input, head)
     }
 
     fn read_body(&mut self, input: &[u8]) -> Result<BodyStep, String> {
-        Ok(self.body.read(input))
+        Ok(self.answer.read_body(input))
     }
 
     fn may_end(&self) -> bool {
-        self.body.may_end()
+        self.answer.may_end()
     }
 }

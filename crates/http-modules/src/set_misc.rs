@@ -11,7 +11,7 @@ use moonrest_http::{
     prelude::*,
     script::{ScriptFlow, ScriptOp, ScriptStep},
 };
-use moonrest_proto::escape::{Kind, Unescape, escape, unescape};
+use moonrest_proto::escape::{Kind, Unescape, escape, sql, unescape};
 use sha1::Sha1;
 
 /// The module.
@@ -156,24 +156,7 @@ fn unescape_uri(value: &[u8], out: &mut Vec<u8>) -> bool {
 
 /// A string literal of MySQL's SQL.
 fn quote_sql_str(value: &[u8], out: &mut Vec<u8>) -> bool {
-    out.push(b'\'');
-    for &byte in value {
-        let short = match byte {
-            0 => b'0',
-            b'\n' => b'n',
-            b'\r' => b'r',
-            0x08 => b'b',
-            b'\t' => b't',
-            0x1a => b'Z',
-            b'\\' | b'\'' | b'"' => byte,
-            _ => {
-                out.push(byte);
-                continue;
-            }
-        };
-        out.extend([b'\\', short]);
-    }
-    out.push(b'\'');
+    sql(value, out);
     true
 }
 

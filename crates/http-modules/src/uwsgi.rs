@@ -1,10 +1,10 @@
 //! `uwsgi`: requests answered by uwsgi servers.
 //! <https://nginx.org/en/docs/http/ngx_http_uwsgi_module.html>
 
-use crate::cgi::{self, Param, Params, Pass, head::PlainBody};
+use crate::cgi::{self, Param, Params, Pass, head::PlainAnswer};
 use moonrest_http::{
     prelude::*,
-    upstream::{self, BodyStep, Conf, Framing, HeadStep, Job, Protocol, RequestLength, run},
+    upstream::{self, BodyStep, Conf, HeadStep, Job, Protocol, RequestLength, run},
     upstream_directives,
 };
 use moonrest_proto::http1::ResponseHead;
@@ -97,7 +97,7 @@ impl PhaseHandler for Handler {
         let protocol = Talk {
             settings: self.settings.clone(),
             fields: self.conf.pass_request_headers,
-            body: PlainBody::default(),
+            answer: PlainAnswer::default(),
         };
         let job = Job {
             conf: self.conf.clone(),
@@ -114,7 +114,7 @@ impl PhaseHandler for Handler {
 struct Talk {
     settings: Arc<Settings>,
     fields: bool,
-    body: PlainBody,
+    answer: PlainAnswer,
 }
 
 impl Protocol for Talk {
@@ -158,22 +158,18 @@ impl Protocol for Talk {
     }
 
     fn reset(&mut self) {
-        self.body = PlainBody::default();
+        self.answer = PlainAnswer::default();
     }
 
     fn read_head(&mut self, input: &[u8], head: &mut ResponseHead) -> Result<HeadStep, String> {
-        let Some(read) = cgi::read(input, head)? else { return Ok(HeadStep::More) };
-        self.body = PlainBody::new(read.content_length);
-        let framing =
-            Framing { content_length: read.content_length, text: Some(read.text), ..Framing::default() };
-        Ok(HeadStep::Done(read.len, framing))
+        self.answer.read_head(input, head)
     }
 
     fn read_body(&mut self, input: &[u8]) -> Result<BodyStep, String> {
-        Ok(self.body.read(input))
+        Ok(self.answer.read_body(input))
     }
 
     fn may_end(&self) -> bool {
-        self.body.may_end()
+        self.answer.may_end()
     }
 }

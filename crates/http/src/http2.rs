@@ -7,6 +7,7 @@ use crate::{
     module::Set,
     prelude::*,
 };
+use std::sync::atomic::AtomicUsize;
 
 /// The module.
 pub struct Http2;
@@ -93,6 +94,14 @@ pub struct Loc {
 }
 inherit!(Loc { enabled, streams, preread, chunk });
 
+impl Loc {
+    /// The settings of a location, without a search.
+    fn of(location: &Location) -> Option<&Self> {
+        static PLACE: AtomicUsize = AtomicUsize::new(0);
+        location.conf_at(&PLACE)
+    }
+}
+
 fn size(args: &Args<'_>) -> ConfResult {
     args.size(0).map(|_| ())
 }
@@ -112,7 +121,7 @@ fn gone(args: &Args<'_>) -> ConfResult {
 
 /// Bytes of body in one frame of what a location answers.
 pub(crate) fn chunk_size(location: &Location) -> usize {
-    let chunk = location.conf::<Loc>().and_then(|loc| loc.chunk).unwrap_or(8192);
+    let chunk = Loc::of(location).and_then(|loc| loc.chunk).unwrap_or(8192);
     usize::try_from(chunk).unwrap_or(8192)
 }
 
@@ -127,7 +136,7 @@ pub(crate) struct Settings {
 
 impl Settings {
     pub(crate) fn of(http: &Http, server: ServerId) -> Self {
-        let loc = http.location(http.server(server).location).conf::<Loc>().cloned().unwrap_or_default();
+        let loc = Loc::of(http.location(http.server(server).location)).cloned().unwrap_or_default();
         let small = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
         Self {
             enabled: loc.enabled == Some(true),

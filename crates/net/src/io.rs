@@ -60,6 +60,19 @@ impl Io {
         }
     }
 
+    /// One read from the socket. What does not fill the room tells the event loop that the socket is empty.
+    #[inline]
+    fn recv(&self, buffer: &mut Vec<u8>) -> (Option<usize>, io::Result<()>) {
+        let room = buffer.capacity() - buffer.len();
+        let mut read = None;
+        let tried = self.try_io(Interest::READABLE, |fd| {
+            let n = moonrest_sys::socket::recv_more(fd, buffer)?;
+            read = Some(n);
+            if 0 < n && n < room { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        (read, tried)
+    }
+
     /// Reads into the buffer's spare room, waiting for the first byte. 0 is the end of the stream.
     ///
     /// A read that does not fill the room tells the event loop that the socket is empty, which saves the read that
@@ -72,13 +85,7 @@ impl Io {
         }
         loop {
             ready!(self.poll_readable(cx))?;
-            let room = buffer.capacity() - buffer.len();
-            let mut read = None;
-            let tried = self.try_io(Interest::READABLE, |fd| {
-                let n = moonrest_sys::socket::recv_more(fd, buffer)?;
-                read = Some(n);
-                if 0 < n && n < room { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-            });
+            let (read, tried) = self.recv(buffer);
             match (read, tried) {
                 (Some(n), _) => return Poll::Ready(Ok(n)),
                 (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
@@ -101,13 +108,7 @@ impl Io {
                 Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
             };
         }
-        let room = buffer.capacity() - buffer.len();
-        let mut read = None;
-        let tried = self.try_io(Interest::READABLE, |fd| {
-            let n = moonrest_sys::socket::recv_more(fd, buffer)?;
-            read = Some(n);
-            if 0 < n && n < room { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-        });
+        let (read, tried) = self.recv(buffer);
         match read {
             Some(n) => Ok(n),
             None => tried.map(|()| 0),

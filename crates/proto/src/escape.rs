@@ -206,6 +206,28 @@ pub fn json(src: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// Appends a string literal of MySQL's SQL, quotes included.
+pub fn sql(value: &[u8], out: &mut Vec<u8>) {
+    out.push(b'\'');
+    for &byte in value {
+        let short = match byte {
+            0 => b'0',
+            b'\n' => b'n',
+            b'\r' => b'r',
+            0x08 => b'b',
+            b'\t' => b't',
+            0x1a => b'Z',
+            b'\\' | b'\'' | b'"' => byte,
+            _ => {
+                out.push(byte);
+                continue;
+            }
+        };
+        out.extend([b'\\', short]);
+    }
+    out.push(b'\'');
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

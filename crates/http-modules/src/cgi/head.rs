@@ -2,6 +2,7 @@
 //! and read by the parser for those.
 
 use bytes::Bytes;
+use moonrest_http::upstream::{BodyStep, Framing, HeadStep};
 use moonrest_proto::http1::{Parse, ResponseHead, framing::parse_length};
 
 /// A head that was read.
@@ -106,19 +107,25 @@ fn value_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     found.eq_ignore_ascii_case(name).then(|| rest.trim_ascii())
 }
 
-/// Reads a body that is as long as announced, or ends with the connection.
+/// Reads an answer whose body is as long as announced, or ends with the connection (SCGI and uwsgi).
 #[derive(Debug, Default)]
-pub(crate) struct PlainBody {
+pub(crate) struct PlainAnswer {
+    /// Bytes of the body still to come, if it said.
     left: Option<u64>,
 }
 
-impl PlainBody {
-    pub(crate) fn new(content_length: Option<u64>) -> Self {
-        Self { left: content_length }
+impl PlainAnswer {
+    /// [`moonrest_http::upstream::Protocol::read_head`].
+    pub(crate) fn read_head(&mut self, input: &[u8], head: &mut ResponseHead) -> Result<HeadStep, String> {
+        let Some(read) = read(input, head)? else { return Ok(HeadStep::More) };
+        self.left = read.content_length;
+        let framing =
+            Framing { content_length: read.content_length, text: Some(read.text), ..Framing::default() };
+        Ok(HeadStep::Done(read.len, framing))
     }
 
-    pub(crate) fn read(&mut self, input: &[u8]) -> moonrest_http::upstream::BodyStep {
-        use moonrest_http::upstream::BodyStep;
+    /// [`moonrest_http::upstream::Protocol::read_body`].
+    pub(crate) fn read_body(&mut self, input: &[u8]) -> BodyStep {
         match &mut self.left {
             Some(0) => BodyStep::End(0),
             _ if input.is_empty() => BodyStep::More(0),

@@ -6,7 +6,7 @@ use moonrest_http::{
     prelude::*,
     subrequest::{self, Subrequest},
 };
-use moonrest_proto::http1::{Method, framing};
+use moonrest_proto::http1::Method;
 use moonrest_sys::time;
 use std::{
     cell::{Cell, RefCell},
@@ -289,12 +289,7 @@ impl Run {
         match &target.body {
             Body::Inherited => {}
             Body::Text(text) => {
-                let text: Bytes = text.eval(r).into_owned().into();
-                let length = text.len() as u64;
-                give_body(
-                    &child,
-                    RequestBody { memory: vec![text], memory_len: length, ..RequestBody::default() },
-                );
+                give_body(&child, text.eval(r).into_owned().into());
             }
             Body::File(path) => {
                 let path = path.eval(r).into_owned();
@@ -346,18 +341,21 @@ impl Run {
 }
 
 /// Puts a body of its own into a subrequest, with the length announced.
-fn give_body(child: &Request, body: RequestBody) {
-    let length = body.len();
-    let received = length;
-    *child.body.borrow_mut() = RequestBody { state: BodyState::Complete, received, ..body };
-    child.set_header(b"Content-Length", length.to_string().as_bytes());
+fn give_body(child: &Request, text: Bytes) {
+    let length = text.len() as u64;
+    // An empty one is a body too: its length is announced upstream.
+    *child.body.borrow_mut() = RequestBody {
+        state: BodyState::Complete,
+        received: length,
+        memory_len: length,
+        memory: vec![text],
+        ..RequestBody::default()
+    };
     child.remove_header(b"Transfer-Encoding");
-    let mut framing = child.framing.get();
-    framing.body = if length == 0 { framing::Body::None } else { framing::Body::Length(length) };
-    child.framing.set(framing);
+    child.set_content_length(length);
 }
 
-fn file_body(path: &[u8]) -> Result<RequestBody, RequestError> {
+fn file_body(path: &[u8]) -> Result<Bytes, RequestError> {
     let text = std::fs::read(std::ffi::OsStr::from_bytes(path)).map_err(|error| {
         RequestError::internal(format!(
             "open() \"{}\" failed ({})",
@@ -365,8 +363,7 @@ fn file_body(path: &[u8]) -> Result<RequestBody, RequestError> {
             moonrest_core::env::os_error(&error)
         ))
     })?;
-    let memory_len = text.len() as u64;
-    Ok(RequestBody { memory: vec![text.into()], memory_len, ..RequestBody::default() })
+    Ok(text.into())
 }
 
 /// Seconds with up to three decimals.

@@ -11,23 +11,6 @@ pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
 fn quote_sql_str(call: &mut Call<'_>) -> LuaResult<Return> {
     let text: &[u8] = call.arg(1)?;
     let mut out = Vec::with_capacity(text.len() + 2);
-    out.push(b'\'');
-    for &byte in text {
-        let short = match byte {
-            0 => b'0',
-            b'\n' => b'n',
-            b'\r' => b'r',
-            0x08 => b'b',
-            b'\t' => b't',
-            0x1a => b'Z',
-            b'\\' | b'\'' | b'"' => byte,
-            _ => {
-                out.push(byte);
-                continue;
-            }
-        };
-        out.extend([b'\\', short]);
-    }
-    out.push(b'\'');
+    moonrest_proto::escape::sql(text, &mut out);
     call.ret(out.as_slice())
 }
