@@ -44,7 +44,11 @@ pub mod not_modified;
 pub mod proxy;
 pub mod random_index;
 pub mod range;
+pub mod rds_csv;
+pub mod rds_json;
 pub mod realip;
+pub mod redis;
+pub mod redis2;
 pub mod referer;
 pub mod rewrite;
 pub mod scgi;
@@ -107,6 +111,8 @@ pub static MODULES: Registry = &[
     &Module::<scgi::Scgi>::NEW,
     &Module::<memcached::Memcached>::NEW,
     &Module::<memc::Memc>::NEW,
+    &Module::<redis::Redis>::NEW,
+    &Module::<redis2::Redis2>::NEW,
     // variables only
     &Module::<map::Map>::NEW,
     &Module::<geo::Geo>::NEW,
@@ -122,6 +128,8 @@ pub static MODULES: Registry = &[
     &Module::<secure_link::SecureLink>::NEW,
     // filters
     &Module::<not_modified::NotModified>::NEW,
+    &Module::<rds_csv::RdsCsv>::NEW,
+    &Module::<rds_json::RdsJson>::NEW,
     &Module::<headers::Headers>::NEW,
     &Module::<xss::Xss>::NEW,
     &Module::<iconv::Iconv>::NEW,
