@@ -32,6 +32,7 @@ mod worker;
 
 pub use bind::Bind;
 pub use conf::{Conf, Hidden, Loc, Store, directive, mask};
+pub use connect::dial;
 pub use define::{Definition, GroupId, HashKey, Keepalive, Main, StateZone, block};
 pub use protocol::{BodyStep, Framing, HeadStep, Protocol, RequestLength};
 pub use resolve::start as start_resolving;
