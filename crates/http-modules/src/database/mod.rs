@@ -4,7 +4,7 @@ mod link;
 mod queries;
 
 pub(crate) use link::{Failure, Lease, Link};
-pub(crate) use queries::Queries;
+pub(crate) use queries::{Queries, method};
 
 use link::Pool;
 use moonrest_core::upstream::{Peer, Server, Target, Url};

@@ -167,6 +167,9 @@ impl PhaseHandler for Handler {
     fn handle(&self, r: &RequestRef) -> Result<Step, RequestError> {
         let (r, job) = (r.clone(), self.0.clone());
         let Some(query) = job.queries.find(r.method.get()).cloned() else {
+            if !job.queries.is_empty() {
+                return Step::finish(405);
+            }
             let name = String::from_utf8_lossy(&r.loc().name).into_owned();
             moonrest_http::error!(r, "drizzle: missing \"drizzle_query\" in location \"{name}\"");
             return Step::finish(500);
@@ -235,9 +238,11 @@ impl Job {
         match result {
             Ok(true) => lease.keep(),
             Ok(false) => {}
-            // The server has spoken: the connection is as good as before.
             Err(Failure::Status(status)) => {
-                lease.keep();
+                // nginx: after other errors the connection is closed.
+                if status == 410 {
+                    lease.keep();
+                }
                 return Err((Failure::Status(status), false));
             }
             Err(failure) => {
