@@ -6,7 +6,7 @@ mod output;
 mod session;
 
 use crate::{
-    database::{self, Attempt, DbServer, Failure, Groups, Keepalive, Kind, Lease, Queries, To, fail},
+    database::{self, Attempt, DbServer, Failure, Groups, Keepalive, Kind, Lease, Queries, To, fail, failed},
     ndk,
 };
 use moonrest_core::Subject as _;
@@ -225,7 +225,7 @@ impl PhaseHandler for Handler {
             r.ctx::<State>().query.borrow_mut().clone_from(&sql);
             match job.run(&r, &group, &sql).await {
                 Ok(answer) => job.respond(&r, &answer).await,
-                Err(failure) => fail(&r, failure),
+                Err((failure, status)) => fail(failure, status),
             }
         })
     }
@@ -233,41 +233,48 @@ impl PhaseHandler for Handler {
 
 impl Job {
     /// Asks over a kept connection, and over a new one if that turns out to be dead.
-    async fn run(&self, r: &RequestRef, group: &Arc<database::Group>, sql: &[u8]) -> Result<Answer, Failure> {
-        match self.attempt(r, group, sql, false).await {
-            Err((_, true)) => {}
-            other => return other.map_err(|(failure, _)| failure),
+    async fn run(
+        &self,
+        r: &RequestRef,
+        group: &Arc<database::Group>,
+        sql: &[u8],
+    ) -> Result<Answer, (Failure, u16)> {
+        if let Some(result) = self.attempt(r, group, sql, false).await {
+            return result;
         }
-        self.attempt(r, group, sql, true).await.map_err(|(failure, _)| failure)
+        let result = self.attempt(r, group, sql, true).await;
+        result.unwrap_or(Err((Failure::broken(""), 502)))
     }
 
-    /// One attempt; a failure says whether the connection may have been dead before it was used.
+    /// One attempt; `None` when the connection was dead before it was used. Failures are logged, and have a status.
     async fn attempt(
         &self,
         r: &RequestRef,
         group: &Arc<database::Group>,
         sql: &[u8],
         fresh: bool,
-    ) -> Result<Answer, (Failure, bool)> {
+    ) -> Option<Result<Answer, (Failure, u16)>> {
         r.main().action.set("connecting to PostgreSQL database");
         let mut attempt = None;
         let begin = &mut |peer: &_| attempt = Some(Attempt::new(r, KIND, peer));
         let lease = Lease::take(r, group, b"", fresh, begin, self.connect_timeout).await;
-        let mut lease = lease.map_err(|failure| (failure, false))?;
-        let result = self.talk(r, group, &mut lease, sql).await;
-        let status = if result.is_ok() { 200 } else { 502 };
-        attempt.into_iter().for_each(|attempt| attempt.end(status));
-        match result {
+        let mut lease = match lease {
+            Ok(lease) => lease,
+            Err(failure) => return Some(Err(failed(r, attempt, failure))),
+        };
+        let failure = match self.talk(r, group, &mut lease, sql).await {
             Ok(answer) => {
+                attempt.into_iter().for_each(|attempt| attempt.end(200));
                 lease.keep();
-                Ok(answer)
+                return Some(Ok(answer));
             }
-            Err(failure) => {
-                let heard = lease.link().is_ok_and(|link| link.heard);
-                let dead = lease.reused && !heard && matches!(failure, Failure::Broken(..));
-                Err((failure, dead))
-            }
+            Err(failure) => failure,
+        };
+        let heard = lease.link().is_ok_and(|link| link.heard);
+        if lease.reused && !heard && matches!(failure, Failure::Broken(..)) {
+            return None;
         }
+        Some(Err(failed(r, attempt, failure)))
     }
 
     async fn talk(
