@@ -3,11 +3,11 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 
-use crate::run;
+use crate::{bench, run};
 
 /// Programs the tests call, each with the Debian package it comes in.
 const TOOLS: &[(&str, &str)] =
-    &[("perl", "perl"), ("curl", "curl"), ("make", "make"), ("touch", "coreutils")];
+    &[("perl", "perl"), ("curl", "curl"), ("make", "make"), ("touch", "coreutils"), ("valgrind", "valgrind")];
 
 /// How many tests did what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +64,10 @@ pub(crate) fn test() -> Result<(), String> {
         let args: Vec<&str> = specs.into_iter().chain(["--", "--jobs", "1"]).chain(files).collect();
         if first.failed.is_empty() { Ok(None) } else { run(&args).map(Some) }
     })?;
+    let rows = bench::budget(&binary)?;
+    let held = rows.iter().filter(|row| row.holds()).count();
+    total.passed += held;
+    total.failed += rows.len() - held;
     let mut text = String::new();
     if !unsteady.is_empty() {
         text = format!("{} were unsteady: {}\n", unsteady.len(), unsteady.join(", "));
