@@ -2,7 +2,7 @@
 //! <https://github.com/openresty/lua-nginx-module#lua_load_resty_core>
 
 use crate::host::{Host, LuaPhase};
-use moonrest_core::Log;
+use moonrest_core::{Level, Log};
 use moonrest_luajit::{LuaError, LuaResult, Stack, Table, Value, Vm};
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ const OLDEST: u32 = 10_030;
 pub(crate) fn start(vm: &Vm, log: &Arc<Log>) -> LuaResult<()> {
     let wanted = vm.with(|stack| wanted_version(stack))?;
     if let Some(version) = wanted.filter(|version| !(OLDEST..=VERSION).contains(version)) {
-        log.warn(format_args!(
+        log.write(Level::Warn, None, format_args!(
             "the lua-resty-core on package.path is for version {version} of the Lua module, not for {VERSION}; \
              the built-in one is used"
         ));

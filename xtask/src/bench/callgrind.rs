@@ -94,7 +94,9 @@ pub(crate) fn budget(binary: &Path) -> Result<Vec<Row>, String> {
 
 /// Writes what the rows cost now as their budget.
 pub(crate) fn write_budget(binary: &Path) -> Result<(), String> {
-    let mut text = String::from("# user instructions per request; `cargo xtask bench --write-budget` writes this file\n");
+    let mut text = String::from(
+        "# user instructions per request; `cargo xtask bench --write-budget` writes this file\n",
+    );
     for &name in WATCHED {
         let _ = writeln!(text, "{name}\t{:.0}", count(name, binary)?);
     }
@@ -102,9 +104,11 @@ pub(crate) fn write_budget(binary: &Path) -> Result<(), String> {
 }
 
 fn count(name: &'static str, binary: &Path) -> Result<f64, String> {
-    let case = CASES.iter().find(|case| case.name == name).ok_or_else(|| format!("there is no row {name}"))?;
+    let case =
+        CASES.iter().find(|case| case.name == name).ok_or_else(|| format!("there is no row {name}"))?;
     let Ask::Http(request) = case.ask else { return Err(format!("{name} is not a row over plain HTTP")) };
-    let services = Services::start(case.needs)?;
+    let mut services = Services::default();
+    services.require(case.needs)?;
     let site = Site::new(case, &services, binary, None)?;
     per_request(&site, request, binary)
 }

@@ -114,7 +114,8 @@ const fn lua(name: &'static str, title: &'static str, server: &'static str) -> C
     Case { needs: &[Need::Lua], ..row(name, title, server) }
 }
 
-const TLS: &str = "ssl_certificate {{root}}/cert.pem; ssl_certificate_key {{root}}/key.pem; ssl_protocols TLSv1.3;
+const TLS: &str =
+    "ssl_certificate {{root}}/cert.pem; ssl_certificate_key {{root}}/key.pem; ssl_protocols TLSv1.3;
     ssl_session_tickets on; location / { return 200 \"hello, world\\n\"; }";
 
 /// A row over TLS; `listen` gets its parameters from the kind of the row.
@@ -153,15 +154,15 @@ const MYSQL: &str = r#"location / { content_by_lua_block {
     local mysql = require "resty.mysql"
     local db = mysql:new()
     db:set_timeout(1000)
-    assert(db:connect{ host = "127.0.0.1", port = {{mysql}}, database = "test", user = "moonrest", password = "secret" })
+    assert(db:connect{ host = "127.0.0.1", port = {{mysql}}, database = "ngx_test", user = "ngx_test", password = "ngx_test" })
     local rows = assert(db:query("select name from people where id = 7"))
     db:set_keepalive(10000, 100)
     ngx.say(rows[1].name)
 } }"#;
 
 const POSTGRES: &str = r#"location / { content_by_lua_block {
-    local pg = require("pgmoon").new{ host = "127.0.0.1", port = {{postgres}}, database = "test",
-        user = "moonrest", password = "secret" }
+    local pg = require("pgmoon").new{ host = "127.0.0.1", port = {{postgres}}, database = "ngx_test",
+        user = "ngx_test", password = "ngx_test" }
     assert(pg:connect())
     local rows = assert(pg:query("select name from people where id = 7"))
     pg:keepalive(10000, 100)
@@ -208,7 +209,8 @@ const CJSON: &str = r#"location / { content_by_lua_block {
     ngx.say(cjson.encode(value))
 } }"#;
 
-const DICT_INCR: &str = r#"location / { content_by_lua_block { ngx.say(ngx.shared.dict:incr("key", 1, 0)) } }"#;
+const DICT_INCR: &str =
+    r#"location / { content_by_lua_block { ngx.say(ngx.shared.dict:incr("key", 1, 0)) } }"#;
 const DICT_SET: &str =
     r#"location / { content_by_lua_block { ngx.shared.dict:set("key", "a value"); ngx.say("set") } }"#;
 const DICT_GET: &str = r#"location / { content_by_lua_block { ngx.say(ngx.shared.dict:get("key") or "none") } }
@@ -220,7 +222,8 @@ const ORIGIN: Text = Text::Plain("upstream origin { server 127.0.0.1:{{origin}};
 
 const PROXY: &str = "proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_pass http://origin;";
 
-const ACCESS_LOG: &str = "access_log {{root}}/logs/access.log eight; location / { return 200 \"hello, world\\n\"; }";
+const ACCESS_LOG: &str =
+    "access_log {{root}}/logs/access.log eight; location / { return 200 \"hello, world\\n\"; }";
 
 const EIGHT: Text = Text::Plain(
     "log_format eight '$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \
@@ -241,11 +244,19 @@ pub(crate) static CASES: &[Case] = &[
     Case {
         ask: Ask::Http(Request { header: Some(("Accept-Encoding", "gzip")), ..get("/20k.txt") }),
         goal: 0.45,
-        ..row("gzip", "gzip of 20 KB of text, level 6", "root {{root}}/html; gzip on; gzip_comp_level 6; gzip_types text/plain;")
+        ..row(
+            "gzip",
+            "gzip of 20 KB of text, level 6",
+            "root {{root}}/html; gzip on; gzip_comp_level 6; gzip_types text/plain;",
+        )
     },
     Case { http: EIGHT, ..row("access-log", "access log, 8 variables", ACCESS_LOG) },
     lua("say", "Lua `ngx.say`", r#"location / { content_by_lua_block { ngx.say("hello, world") } }"#),
-    lua("sleep", "Lua `ngx.say` and `ngx.sleep(0)`", r#"location / { content_by_lua_block { ngx.sleep(0) ngx.say("hello, world") } }"#),
+    lua(
+        "sleep",
+        "Lua `ngx.say` and `ngx.sleep(0)`",
+        r#"location / { content_by_lua_block { ngx.sleep(0) ngx.say("hello, world") } }"#,
+    ),
     Case { goal: 0.75, ..lua("reads", "Lua, 10 header and variable reads", READS) },
     Case { goal: 0.75, ..lua("phases", "Lua in six phases with `ngx.ctx`", PHASES) },
     Case { goal: 0.75, ..lua("regex", "Lua `ngx.re.match` with captures", REGEX) },
@@ -255,7 +266,11 @@ pub(crate) static CASES: &[Case] = &[
     Case { http: DICT, workers: 2, ..lua("dict-get-2", "shared dictionary get, 2 workers", DICT_GET) },
     Case { http: DICT, workers: 2, ..lua("dict-set-2", "shared dictionary set, 2 workers", DICT_SET) },
     Case { http: DICT, workers: 2, ..lua("dict-incr-2", "shared dictionary incr, 2 workers", DICT_INCR) },
-    Case { needs: &[Need::Lua, Need::Library("cjson")], goal: 0.75, ..lua("cjson", "cjson round trip", CJSON) },
+    Case {
+        needs: &[Need::Lua, Need::Library("cjson")],
+        goal: 0.75,
+        ..lua("cjson", "cjson round trip", CJSON)
+    },
     Case {
         goal: 0.75,
         ..lua(
@@ -303,7 +318,11 @@ pub(crate) static CASES: &[Case] = &[
     },
     Case {
         http: Text::Plain("limit_req_zone $binary_remote_addr zone=limit:10m rate=10000000r/s;"),
-        ..row("limit-req", "`limit_req`", "location / { root {{root}}/html; limit_req zone=limit burst=1000000 nodelay; try_files /1k.html =404; }")
+        ..row(
+            "limit-req",
+            "`limit_req`",
+            "location / { root {{root}}/html; limit_req zone=limit burst=1000000 nodelay; try_files /1k.html =404; }",
+        )
     },
     tls("tls", "TLS keep-alive", Ask::Https(get("/")), 0.85),
     tls("handshake", "TLS 1.3 handshake, P-256", Ask::Handshakes { resumed: false }, 0.65),
@@ -332,10 +351,24 @@ pub(crate) static CASES: &[Case] = &[
         ask: Ask::Http(Request { connections: Some(10_000), ..get("/") }),
         ..row("active", "`return 200`, 10,000 active connections", HELLO)
     },
-    Case { ask: Ask::Idle { connections: 10_000, tls: false }, goal: 1.1, ..row("idle", "idle connection, bytes", HELLO) },
+    Case {
+        ask: Ask::Idle { connections: 10_000, tls: false },
+        goal: 1.1,
+        ..row("idle", "idle connection, bytes", HELLO)
+    },
     tls("idle-tls", "idle TLS connection, bytes", Ask::Idle { connections: 2_000, tls: true }, 0.36),
-    Case { ask: Ask::Start, server: Text::Made(ten_thousand), goal: 1.0, ..row("start", "start with 10,000 locations, ms", "") },
-    Case { ask: Ask::Reload, server: Text::Made(ten_thousand), goal: 1.0, ..row("reload", "reload with 10,000 locations, ms", "") },
+    Case {
+        ask: Ask::Start,
+        server: Text::Made(ten_thousand),
+        goal: 1.0,
+        ..row("start", "start with 10,000 locations, ms", "")
+    },
+    Case {
+        ask: Ask::Reload,
+        server: Text::Made(ten_thousand),
+        goal: 1.0,
+        ..row("reload", "reload with 10,000 locations, ms", "")
+    },
 ];
 
 const POST: &str = r#"client_max_body_size 2m; client_body_buffer_size 2m;

@@ -105,7 +105,12 @@ fn wrk_report(text: &str) -> Option<Report> {
     // `Socket errors: connect 0, read 3, write 0, timeout 1` and `Non-2xx or 3xx responses: 5`
     let numbers = |mark: &str| -> u64 {
         let Some(line) = text.lines().find(|line| line.contains(mark)) else { return 0 };
-        line.rsplit(mark).next().unwrap_or("").split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse::<u64>().ok()).sum()
+        line.rsplit(mark)
+            .next()
+            .unwrap_or("")
+            .split(|c: char| !c.is_ascii_digit())
+            .filter_map(|n| n.parse::<u64>().ok())
+            .sum()
     };
     let errors = numbers("Socket errors:") + numbers("Non-2xx or 3xx responses:");
     Some(Report { requests, latency: percentile("50%").zip(percentile("99%")), errors })
@@ -133,7 +138,8 @@ fn h2load(server: &Server, connections: u32, streams: u32, load: Load) -> Result
         let before = line?.split(", ").find(|part| part.ends_with(word))?;
         before.trim_start_matches("requests: ").split_whitespace().next()?.parse().ok()
     };
-    let requests = count("succeeded").ok_or_else(|| format!("what h2load reports cannot be read:\n{text}"))?;
+    let requests =
+        count("succeeded").ok_or_else(|| format!("what h2load reports cannot be read:\n{text}"))?;
     // Start in microseconds since the epoch, status, microseconds.
     let times = fs::read_to_string(&log).unwrap_or_default();
     let times = times.lines().filter_map(|line| line.split('\t').nth(2)?.parse::<f64>().ok());
@@ -151,7 +157,8 @@ fn handshakes(addr: SocketAddr, resumed: bool, load: Load) -> Result<Report, Str
     command.args([if resumed { "-reuse" } else { "-new" }, "-time", &load.time.as_secs().to_string()]);
     let text = run::output(&mut command)?;
     let read = || {
-        let line = text.lines().find(|line| line.contains(" connections in ") && line.contains(" real seconds"))?;
+        let line =
+            text.lines().find(|line| line.contains(" connections in ") && line.contains(" real seconds"))?;
         line.split_whitespace().next()?.parse().ok()
     };
     let requests = read().ok_or_else(|| format!("what openssl reports cannot be read:\n{text}"))?;

@@ -90,7 +90,7 @@ pub(crate) fn bench(args: &[String]) -> Result<(), String> {
     };
     let missing: Vec<&str> = PROGRAMS
         .iter()
-        .filter(|(program, _)| !run::is_installed(program))
+        .filter(|(program, _)| services::is_missing(program))
         .map(|(_, package)| *package)
         .collect();
     if !missing.is_empty() {
@@ -102,9 +102,10 @@ pub(crate) fn bench(args: &[String]) -> Result<(), String> {
         None => run::release_binary()?,
     };
     let servers = [ours, options.theirs.clone()];
+    let mut services = Services::default();
     let mut outcomes = Vec::new();
     for case in &options.cases {
-        match measure(case, &servers, &options) {
+        match measure(case, &servers, &mut services, &options) {
             Ok(outcome) => {
                 say(&if options.json { outcome.json() } else { outcome.text() })?;
                 outcomes.push(outcome);
@@ -116,9 +117,14 @@ pub(crate) fn bench(args: &[String]) -> Result<(), String> {
 }
 
 /// Measures one row.
-fn measure(case: &'static Case, servers: &[PathBuf; 2], options: &Options) -> Result<Outcome, String> {
-    let services = Services::start(case.needs)?;
-    let site = Site::new(case, &services, &options.theirs, options.lualib.as_deref())?;
+fn measure(
+    case: &'static Case,
+    servers: &[PathBuf; 2],
+    services: &mut Services,
+    options: &Options,
+) -> Result<Outcome, String> {
+    services.require(case.needs)?;
+    let site = Site::new(case, services, &options.theirs, options.lualib.as_deref())?;
     if let Some(why) = site.missing() {
         return Err(why);
     }
@@ -159,7 +165,12 @@ fn pairs(
 }
 
 /// CPU time per request of the server, all its threads, in alternating turns.
-fn cpu(case: &'static Case, site: &Site<'_>, servers: &[PathBuf; 2], options: &Options) -> Result<Outcome, String> {
+fn cpu(
+    case: &'static Case,
+    site: &Site<'_>,
+    servers: &[PathBuf; 2],
+    options: &Options,
+) -> Result<Outcome, String> {
     let running: Vec<Server> = servers.iter().map(|binary| start(site, binary)).collect();
     // One short turn each warms caches, traces and allocators; it is not counted.
     let warm = load::Load { time: Duration::from_secs(1), ..options.load };

@@ -44,7 +44,10 @@ impl Outcome {
             Seen {
                 per_second: median(turns.iter().map(|turn| turn.per_second).collect()),
                 latency: latencies().next().map(|_| {
-                    (median(latencies().map(|both| both.0).collect()), median(latencies().map(|both| both.1).collect()))
+                    (
+                        median(latencies().map(|both| both.0).collect()),
+                        median(latencies().map(|both| both.1).collect()),
+                    )
                 }),
                 errors: turns.iter().map(|turn| turn.errors).sum(),
             }
@@ -104,7 +107,11 @@ impl Outcome {
         );
         if let Some((ours, theirs)) = &self.seen {
             for (name, seen) in [("ours", ours), ("theirs", theirs)] {
-                let _ = write!(text, ",\"{name}_per_second\":{:.0},\"{name}_errors\":{}", seen.per_second, seen.errors);
+                let _ = write!(
+                    text,
+                    ",\"{name}_per_second\":{:.0},\"{name}_errors\":{}",
+                    seen.per_second, seen.errors
+                );
                 if let Some((half, most)) = seen.latency {
                     let _ = write!(text, ",\"{name}_p50_ms\":{half:.3},\"{name}_p99_ms\":{most:.3}");
                 }
@@ -149,7 +156,8 @@ pub(crate) fn save(outcomes: &[Outcome], servers: &[PathBuf; 2]) -> Result<(), S
     let old = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let (before, rest) = old.split_once(BEGIN).ok_or("docs/benchmarks.md has lost its marks")?;
     let (_, after) = rest.split_once(END).ok_or("docs/benchmarks.md has lost its marks")?;
-    let word = |program: &str, args: &[&str]| run::output(Command::new(program).args(args)).unwrap_or_default();
+    let word =
+        |program: &str, args: &[&str]| run::output(Command::new(program).args(args)).unwrap_or_default();
     let version = |binary: &PathBuf| {
         let output = Command::new(binary).arg("-v").output().map(|output| output.stderr).unwrap_or_default();
         String::from_utf8_lossy(&output).trim().replace("nginx version: ", "").to_owned()

@@ -32,13 +32,14 @@ impl<'a> Site<'a> {
         theirs: &Path,
         lualib: Option<&Path>,
     ) -> Result<Self, String> {
-        let certificate = match case.needs.iter().find(|need| {
-            matches!(need, Need::EcCertificate | Need::RsaCertificate)
-        }) {
-            Some(Need::RsaCertificate) => Some(make_certificate(&["-newkey", "rsa:2048"])?),
-            Some(_) => Some(make_certificate(&["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])?),
-            None => None,
-        };
+        let certificate =
+            match case.needs.iter().find(|need| matches!(need, Need::EcCertificate | Need::RsaCertificate)) {
+                Some(Need::RsaCertificate) => Some(make_certificate(&["-newkey", "rsa:2048"])?),
+                Some(_) => {
+                    Some(make_certificate(&["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])?)
+                }
+                None => None,
+            };
         let origin = case.needs.contains(&Need::Origin).then(|| {
             let last = super::load::others();
             files(Server::builder())
@@ -72,13 +73,12 @@ impl<'a> Site<'a> {
         if case.needs.contains(&Need::Lua) {
             main.push_str(LUA_MODULES);
             let own = self.lualib.as_ref().map(|dir| format!("{0}/?.lua;{0}/?/init.lua;", dir.display()));
-            http.push_str(&format!(
-                " lua_package_path \"{};;\";",
-                own.unwrap_or_default()
-            ));
+            http.push_str(&format!(" lua_package_path \"{};;\";", own.unwrap_or_default()));
         }
         let listen = match case.ask {
-            Ask::Https(_) | Ask::Handshakes { .. } | Ask::Idle { tls: true, .. } => "{{addr}} ssl backlog=8192",
+            Ask::Https(_) | Ask::Handshakes { .. } | Ask::Idle { tls: true, .. } => {
+                "{{addr}} ssl backlog=8192"
+            }
             Ask::Http2 { .. } => "{{addr}} ssl http2",
             _ => "{{addr}} backlog=8192",
         };
@@ -139,7 +139,10 @@ fn files(builder: ServerBuilder) -> ServerBuilder {
     while text.len() < 20_000 {
         // Words that repeat about as often as those of a page do.
         number = number.wrapping_mul(1_103_515_245).wrapping_add(12_345);
-        text.push_str(["the ", "request ", "of ", "a ", "server ", "answers ", "with\n", "header "][(number >> 16) as usize % 8]);
+        text.push_str(
+            ["the ", "request ", "of ", "a ", "server ", "answers ", "with\n", "header "]
+                [(number >> 16) as usize % 8],
+        );
         text.push(char::from(b'a' + (number >> 24) as u8 % 26));
     }
     builder
