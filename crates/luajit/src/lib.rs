@@ -90,6 +90,7 @@ mod chunk;
 mod convert;
 mod coroutine;
 mod coroutines;
+mod direct;
 mod error;
 mod extras;
 mod ffi;

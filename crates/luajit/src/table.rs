@@ -98,7 +98,7 @@ impl<'t> Table<'t> {
         stack.reserve()?;
         // SAFETY: spare slots for the function and the table.
         unsafe {
-            ffi::lua_rawgeti(stack.l, ffi::REGISTRY, stack.shared.helpers.get().get);
+            stack.shared.push_reference(stack.l, stack.shared.helpers.get().get);
             ffi::lua_pushvalue(stack.l, index);
         }
         push_or_pop(stack, key, 2)?;
@@ -111,7 +111,7 @@ impl<'t> Table<'t> {
         let index = stack.index_of(self.0, ffi::TTABLE)?;
         // SAFETY: spare slots for the function and the table.
         unsafe {
-            ffi::lua_rawgeti(stack.l, ffi::REGISTRY, stack.shared.helpers.get().set);
+            stack.shared.push_reference(stack.l, stack.shared.helpers.get().set);
             ffi::lua_pushvalue(stack.l, index);
         }
         push_or_pop(stack, key, 2)?;
@@ -154,7 +154,7 @@ impl<'t> Table<'t> {
             loop {
                 // SAFETY: room was made for function, table and key; the helper gives nil at the end of the table.
                 unsafe {
-                    ffi::lua_rawgeti(stack.l, ffi::REGISTRY, stack.shared.helpers.get().next);
+                    stack.shared.push_reference(stack.l, stack.shared.helpers.get().next);
                     ffi::lua_pushvalue(stack.l, index);
                     ffi::lua_pushvalue(stack.l, key);
                 }
