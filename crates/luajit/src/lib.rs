@@ -90,6 +90,7 @@ mod chunk;
 mod convert;
 mod coroutine;
 mod coroutines;
+mod direct;
 mod error;
 mod extras;
 mod ffi;
@@ -109,7 +110,7 @@ mod userdata;
 mod vm;
 
 pub use c_stack::THREAD_STACK_SIZE;
-pub use call::{Call, FromArgs, Return};
+pub use call::{Call, FromArgs, Native, Return};
 pub use chunk::{Bytecode, Form};
 pub use convert::{FromLua, IntoLua, IntoLuaMulti, Light, Nil, With};
 pub use coroutine::{Coroutine, Resumed};

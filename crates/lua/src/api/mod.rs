@@ -13,6 +13,7 @@ mod output;
 mod pending;
 mod req;
 mod req_body;
+mod req_fields;
 mod resp;
 pub(crate) mod socket;
 mod thread;
@@ -26,7 +27,7 @@ pub(crate) use output::number_text;
 
 use crate::host::{Host, LuaPhase};
 use moonrest_http::RequestRef;
-use moonrest_luajit::{Call, LuaError, LuaResult, Return, Stack, Table};
+use moonrest_luajit::{Call, LuaError, LuaResult, Native, Return, Stack, Table};
 
 /// A function of the API.
 pub(crate) type Function = fn(&mut Call<'_>) -> LuaResult<Return>;
@@ -103,6 +104,14 @@ pub(crate) fn only_in(call: &Call<'_>, makes_sense: fn(LuaPhase) -> bool) -> Lua
         Some(phase) if makes_sense(phase) => Ok(()),
         Some(phase) => Err(LuaError::new(format!("API disabled in the context of {}", phase.directive()))),
     }
+}
+
+/// Defines functions given by name, for what is called often.
+pub(crate) fn define_native(stack: &Stack<'_>, table: Table<'_>, rows: &[(&str, Native)]) -> LuaResult<()> {
+    for &(name, function) in rows {
+        table.set(stack, name, stack.native(function)?)?;
+    }
+    Ok(())
 }
 
 /// Defines functions given by name.
