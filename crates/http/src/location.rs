@@ -9,7 +9,7 @@ use crate::{
     regex::CapturingRegex,
     request::Request,
     script::ScriptOp,
-    tls::ServerTls,
+    tls::{ServerTls, hook::Hook},
     walk::Phases,
 };
 use moonrest_sys::temp::TempDir;
@@ -69,6 +69,8 @@ pub struct Location {
     pub auto_redirect: bool,
     /// How TLS is spoken for the server, if this is its implicit location.
     pub tls: Option<Arc<ServerTls>>,
+    /// Code that takes part in handshakes, of a server's location.
+    pub handshake: Option<Arc<dyn Hook>>,
     /// Merged settings of every module, in the registry's order.
     pub confs: Box<[SharedConf]>,
 }
@@ -243,6 +245,7 @@ pub struct LocationBuilder<'a> {
     before_script: Vec<Box<dyn ScriptOp>>,
     pub(crate) auto_redirect: bool,
     tls: Option<Arc<ServerTls>>,
+    handshake: Option<Arc<dyn Hook>>,
 }
 
 impl<'a> LocationBuilder<'a> {
@@ -266,12 +269,23 @@ impl<'a> LocationBuilder<'a> {
             before_script: Vec::new(),
             auto_redirect: false,
             tls: None,
+            handshake: None,
         }
     }
 
     /// Says how TLS is spoken here, if this is a server's location.
     pub fn tls(&mut self, tls: ServerTls) {
         self.tls = Some(Arc::new(tls));
+    }
+
+    /// Whether TLS is spoken here; known to modules behind `ssl`.
+    pub fn speaks_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Code that takes part in the handshakes of this server.
+    pub fn handshake(&mut self, hook: impl Hook + 'static) {
+        self.handshake = Some(Arc::new(hook));
     }
 
     /// Adds a handler; modules attach in the registry's order, which is the order of execution.
@@ -375,6 +389,7 @@ impl<'a> LocationBuilder<'a> {
             limit_except,
             auto_redirect: self.auto_redirect,
             tls: self.tls,
+            handshake: self.handshake,
             confs: confs.into(),
         }
     }

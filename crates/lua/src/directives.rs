@@ -2,6 +2,7 @@
 //! <https://github.com/openresty/lua-nginx-module#directives>
 
 use crate::{
+    balancer,
     code::{Code, FileName, Source},
     filter::LuaFilters,
     handler::{BeforeScript, LuaHandler, LuaLog},
@@ -67,6 +68,9 @@ macro_rules! rows {
             main("rewrite_by_lua_no_postpone", |m, a| set_once(&mut m.rewrite_no_postpone, a.flag(0)?)),
             main("access_by_lua_no_postpone", |m, a| set_once(&mut m.access_no_postpone, a.flag(0)?)),
             main("precontent_by_lua_no_postpone", |m, a| set_once(&mut m.precontent_no_postpone, a.flag(0)?)),
+            D::new("balancer_by_lua_block", Contexts::UPSTREAM, LUA, Set::Main(balancer::balancer_by_lua)),
+            D::new("balancer_by_lua_file", Contexts::UPSTREAM, ONE, Set::Main(balancer::balancer_by_lua)),
+            D::new("balancer_keepalive", Contexts::UPSTREAM, ONE, Set::Main(balancer::balancer_keepalive)),
             D::main("lua_shared_dict", Arity::exactly(2), shdict::lua_shared_dict),
             main("lua_load_resty_core", load_resty_core),
             main("lua_max_pending_timers", |m, a| set_once(&mut m.max_pending_timers, a.uint(0)?)),
@@ -230,7 +234,7 @@ impl Main {
 }
 
 /// The code a directive names: its block, its text or its file.
-fn code(args: &Args<'_>) -> ConfResult<Arc<Code>> {
+pub(crate) fn code(args: &Args<'_>) -> ConfResult<Arc<Code>> {
     let text = match args.lua() {
         Some(word) => word,
         None => args.word(0)?,

@@ -9,6 +9,7 @@
 //!                              waits?    → the operation's future is awaited, the coroutine resumed with its results
 //! ```
 mod api;
+mod balancer;
 mod clock;
 mod code;
 mod directives;

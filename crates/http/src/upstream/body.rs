@@ -99,7 +99,7 @@ impl Run {
             }
             // Only the time counts in which we wait for the upstream, not that in which the client lets it wait.
             Poll::Pending if !conn.timeout.is_armed() => {
-                conn.timeout.set(self.conf.read_timeout);
+                conn.timeout.set(self.timeouts.read);
                 conn.timeout.poll(cx).map(|()| Ok(false))
             }
             Poll::Pending if conn.timeout.poll(cx).is_ready() => Poll::Ready(Err(Broken::Log(

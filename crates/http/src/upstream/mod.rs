@@ -10,8 +10,10 @@
 //! A module makes a [`Job`]: its settings ([`Conf`]), where to ask ([`Destination`]) and how to talk there
 //! ([`Protocol`]). [`run`] does the rest.
 
+mod balancer;
 mod bind;
 mod body;
+mod choose;
 mod conf;
 mod connect;
 mod define;
@@ -30,6 +32,7 @@ mod unbuffered;
 pub mod variables;
 mod worker;
 
+pub use balancer::{Asked, Balancer, Choice, Choosing, LastFailure, Lasting, Verdict};
 pub use bind::Bind;
 pub use conf::{Conf, Hidden, Loc, Store, directive, mask};
 pub use define::{Definition, GroupId, HashKey, Keepalive, Main, StateZone, block};

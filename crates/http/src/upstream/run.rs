@@ -2,12 +2,15 @@
 
 use super::{
     Conf, GroupId, Local, Protocol, RequestLength,
+    balancer::{Choosing, LastFailure},
+    choose::{Chosen, Own},
     conf::mask,
     connect::{self, Conn, Options},
     define::HashKey,
+    pool::Lane,
     protocol::Framing,
     recorder::Recorder,
-    state::{Attempt, Name, States},
+    state::{Attempt, States},
 };
 use crate::{
     body::{self, BodyFile, BodyState},
@@ -63,6 +66,16 @@ pub(super) enum Failure {
     Next(u32),
     /// No other server would do better.
     Fatal(RequestError),
+    /// The balancer has this answer.
+    Finish(u16),
+}
+
+/// Milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timeouts {
+    pub connect: u64,
+    pub send: u64,
+    pub read: u64,
 }
 
 /// Where the request's body comes from.
@@ -83,12 +96,19 @@ pub(super) struct Run {
     pub conf: Arc<Conf>,
     pub protocol: Box<dyn Protocol>,
     pub states: Rc<States>,
-    local: Rc<Local>,
-    group: Option<GroupId>,
-    selection: Option<Selection>,
+    pub(super) local: Rc<Local>,
+    pub(super) group: Option<GroupId>,
+    pub(super) selection: Option<Selection>,
     /// What `sticky` goes by.
-    session: Option<Vec<u8>>,
-    bind: Option<SocketAddr>,
+    pub(super) session: Option<Vec<u8>>,
+    pub(super) bind: Option<SocketAddr>,
+    pub(super) timeouts: Timeouts,
+    /// A balancer of its own that the upstream has, and what it says.
+    pub(super) choosing: Option<Rc<Choosing>>,
+    /// The peer of the present attempt.
+    pub(super) target: Option<Chosen>,
+    /// The client's body belongs to the request.
+    pub(super) pass_body: bool,
     pub conn: Option<Box<Conn>>,
     pub queue: Queue,
     /// What has been read of a head.
@@ -135,6 +155,14 @@ pub async fn run(r: RequestRef, job: Job) -> Result<Flow, RequestError> {
     let recorder = super::recorder::for_request(&r, &conf);
     let watch = recorder.is_none() && !conf.ignore_client_abort;
     let mut run = Run {
+        timeouts: Timeouts {
+            connect: conf.connect_timeout,
+            send: conf.send_timeout,
+            read: conf.read_timeout,
+        },
+        choosing: None,
+        target: None,
+        pass_body,
         bind: conf.bind.as_ref().and_then(|bind| bind.address(&r)),
         queue: local.take_queue(),
         r,
@@ -198,7 +226,7 @@ fn begin_stream(r: &Request) -> Result<Source, RequestError> {
 }
 
 /// The body as it was read.
-fn buffered(r: &Request) -> Source {
+pub(super) fn buffered(r: &Request) -> Source {
     let body = r.body.borrow();
     match &body.file {
         Some(file) => Source::File(file.clone()),
@@ -207,7 +235,7 @@ fn buffered(r: &Request) -> Source {
     }
 }
 
-fn length(r: &Request, source: &Source, pass_body: bool) -> RequestLength {
+pub(super) fn length(r: &Request, source: &Source, pass_body: bool) -> RequestLength {
     let framing = r.framing.get().body;
     match source {
         Source::Stream { .. } => match framing {
@@ -293,6 +321,9 @@ impl Run {
             return Err(500);
         };
         self.group = Some(id);
+        if definition.balancer.is_some() {
+            self.choosing = Some(Rc::new(Choosing::new(self.conf.next_upstream_tries)));
+        }
         if let Some(sticky) = &definition.sticky {
             self.session = sticky.session(&self.r);
         }
@@ -328,6 +359,7 @@ impl Run {
             };
             match failure {
                 Failure::Fatal(error) => return Err(error),
+                Failure::Finish(status) => return Ok(Flow::Finish(status)),
                 Failure::Next(reason) => {
                     if let Some(status) = self.next(reason) {
                         return Ok(Flow::Finish(status));
@@ -348,28 +380,15 @@ impl Run {
         }
         self.states.attempts.borrow_mut().push(Attempt::default());
         self.states.talking.set(true);
-        let local = self.local.clone();
-        let definition = self.group.and_then(|id| local.definition(id));
-        let sticky = definition.and_then(|definition| definition.sticky.as_ref());
-        let bound = match (sticky, &self.session) {
-            (Some(sticky), Some(session)) => sticky.bound(session),
-            _ => None,
-        };
-        let Some(selection) = &mut self.selection else { return Err(Failure::Next(mask::NO_LIVE)) };
-        let Some(peer) = selection.next(bound.as_deref()) else {
-            let name = Name::Upstream(selection.name().into());
-            self.states.with(|attempt| attempt.name = Some(name));
-            self.log(Level::Error, format_args!("no live upstreams"));
-            return Err(Failure::Next(mask::NO_LIVE));
-        };
-        self.states.with(|attempt| attempt.name = Some(Name::Peer(peer.clone())));
-        if let Some(sticky) = sticky {
-            sticky.chosen(&self.r, &peer.sid);
+        self.target = None;
+        let chosen = self.choose().await?;
+        self.conn = self.pooled(&chosen);
+        self.target = Some(chosen);
+        if self.conn.is_none()
+            && let Some(target) = &self.target
+        {
+            self.conn = Some(self.connect(target.addr()).await?);
         }
-        self.conn = match self.pooled(&peer.addr) {
-            Some(conn) => Some(conn),
-            None => Some(self.connect(&peer.addr).await?),
-        };
         if let Some(conn) = &mut self.conn {
             conn.requests += 1;
         }
@@ -388,12 +407,19 @@ impl Run {
     }
 
     /// A connection to that peer that is kept from an earlier request.
-    fn pooled(&self, addr: &Addr) -> Option<Box<Conn>> {
+    fn pooled(&self, chosen: &Chosen) -> Option<Box<Conn>> {
         let id = self.group?;
+        let lane = match chosen {
+            Chosen::Own(Own { addr, keepalive: Some(_), lane }) => {
+                return self.local.group(id)?.kept.take(addr, None, lane);
+            }
+            Chosen::Own(own) => &own.lane,
+            Chosen::Peer(_) => &Lane::default(),
+        };
         let keepalive = &self.local.definition(id)?.keepalive;
         keepalive.connections.filter(|max| *max > 0)?;
         let tag = keepalive.local.then(|| self.tag());
-        self.local.group(id)?.pool.take(addr, tag)
+        self.local.group(id)?.pool.take(chosen.addr(), tag, lane)
     }
 
     fn tag(&self) -> usize {
@@ -403,7 +429,7 @@ impl Run {
     async fn connect(&self, addr: &Addr) -> Result<Box<Conn>, Failure> {
         let options = Options::new(&self.conf);
         let timeout = moonrest_net::timer::Timeout::new();
-        timeout.set(self.conf.connect_timeout);
+        timeout.set(self.timeouts.connect);
         let mut connecting = std::pin::pin!(connect::connect(&options, addr, self.bind));
         let connected = poll_fn(|cx| {
             if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
@@ -453,7 +479,11 @@ impl Run {
         self.conn = None;
         let outcome =
             if reason & (mask::HTTP_403 | mask::HTTP_404) != 0 { Outcome::Next } else { Outcome::Failed };
-        let disabled = self.selection.as_mut().is_some_and(|selection| selection.release(outcome));
+        let own = self.release_own(match outcome {
+            Outcome::Next => LastFailure::Next,
+            _ => LastFailure::Failed,
+        });
+        let disabled = !own && self.selection.as_mut().is_some_and(|selection| selection.release(outcome));
         if disabled {
             self.log(Level::Warn, format_args!("upstream server temporarily disabled"));
         }
@@ -462,6 +492,8 @@ impl Run {
         }
         if reused
             && reason == mask::ERROR
+            // What a balancer keeps alive itself is its own affair.
+            && self.choosing.is_none()
             && let Some(selection) = &mut self.selection
         {
             // The server may just have closed it: that is no attempt.
@@ -545,15 +577,31 @@ impl Run {
         {
             self.keep(conn, self.started.saturating_add(response));
         }
-        if let Some(selection) = &mut self.selection {
+        if !self.release_own(LastFailure::None)
+            && let Some(selection) = &mut self.selection
+        {
             selection.release(Outcome::Done { header, response });
         }
     }
 
     fn keep(&self, conn: Box<Conn>, now: u64) {
-        let Some(id) = self.group else { return };
+        let (Some(id), Some(target)) = (self.group, &self.target) else { return };
         let (Some(group), Some(definition)) = (self.local.group(id), self.local.definition(id)) else {
             return;
+        };
+        let lane = match target {
+            Chosen::Own(Own { addr, keepalive: Some((timeout, requests)), lane }) => {
+                if self.local.is_quitting() || (*requests != 0 && conn.requests >= *requests) {
+                    return;
+                }
+                // nginx: 0 closes it as soon as possible.
+                conn.timeout.set((*timeout).max(1));
+                let max = usize::try_from(definition.balancer_keepalive.unwrap_or(32)).unwrap_or(usize::MAX);
+                group.kept.put(conn, addr.clone(), 0, lane.clone(), max);
+                return self.local.keeper.watch(&self.local, &group.kept);
+            }
+            Chosen::Own(own) => own.lane.clone(),
+            Chosen::Peer(_) => Lane::default(),
         };
         let keepalive = &definition.keepalive;
         let max = keepalive.connections.unwrap_or(0);
@@ -565,10 +613,9 @@ impl Run {
         {
             return;
         }
-        let Some(addr) = self.selection.as_ref().and_then(|selection| selection.current()) else { return };
         conn.timeout.set(keepalive.timeout.unwrap_or(60_000));
         let max = usize::try_from(max).unwrap_or(usize::MAX);
-        group.pool.put(conn, addr.addr.clone(), self.tag(), max);
+        group.pool.put(conn, target.addr().clone(), self.tag(), lane, max);
         self.local.keeper.watch(&self.local, &group.pool);
     }
 

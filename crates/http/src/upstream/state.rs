@@ -30,7 +30,8 @@ pub struct Attempt {
 #[derive(Clone, Debug)]
 pub enum Name {
     Peer(Arc<Peer>),
-    Upstream(Box<[u8]>),
+    /// A peer's that the balancer named, or the upstream's.
+    Text(Box<[u8]>),
 }
 
 impl Name {
@@ -38,7 +39,7 @@ impl Name {
     pub fn text(&self) -> &[u8] {
         match self {
             Self::Peer(peer) => &peer.name,
-            Self::Upstream(name) => name,
+            Self::Text(name) => name,
         }
     }
 }

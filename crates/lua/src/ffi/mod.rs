@@ -14,6 +14,7 @@
 #![allow(unsafe_code, reason = "the signatures have raw pointers")]
 #![allow(clippy::not_unsafe_ptr_arg_deref, reason = "entries are called by the FFI, which knows no `unsafe`")]
 
+mod balancer;
 mod base64;
 mod c_api;
 mod control;
@@ -94,8 +95,8 @@ pub(crate) unsafe fn buffer<'a>(data: *mut u8, size: usize) -> &'a mut [u8] {
 /// Calls `f` with the request that Lua code runs for.
 pub(crate) fn with_request(token: Token, f: impl FnOnce(&RequestRef, &Host) -> c_int) -> c_int {
     let answer = raw::host(token, |host: &Host| match &host.request {
-        Some(r) => f(r, host),
-        None => BAD_CONTEXT,
+        Some(r) if !host.phase.is_handshake() => f(r, host),
+        _ => BAD_CONTEXT,
     });
     answer.unwrap_or(NO_REQ_CTX)
 }

@@ -17,14 +17,24 @@ pub use rustls::sign::CertifiedKey;
 
 thread_local! {
     /// Certificates for the handshake that goes on right now.
-    static OFFERED: RefCell<Option<Vec<Arc<CertifiedKey>>>> = const { RefCell::new(None) };
+    static OFFERED: RefCell<Option<Offered>> = const { RefCell::new(None) };
     static SCHEME: Cell<Option<u16>> = const { Cell::new(None) };
     static CLIENT_SCHEME: Cell<Option<u16>> = const { Cell::new(None) };
 }
 
-/// Offers these certificates to the handshake that goes on next in this thread, where the server has none of its own.
-pub fn offer(certificates: Option<Vec<Arc<CertifiedKey>>>) {
-    OFFERED.set(certificates);
+/// What one handshake offers beside the server's certificates, or in their place.
+#[derive(Clone, Default, Debug)]
+pub struct Offered {
+    pub certificates: Vec<Arc<CertifiedKey>>,
+    /// The server's own are not offered.
+    pub alone: bool,
+    /// What the issuer says of the certificate, whichever it is.
+    pub response: Option<Vec<u8>>,
+}
+
+/// Offers this to the handshake that goes on next in this thread.
+pub fn offer(offered: Option<Offered>) {
+    OFFERED.set(offered);
 }
 
 /// The scheme of the signature that was last made in this thread.
@@ -42,7 +52,7 @@ pub(super) fn note_client_scheme(scheme: SignatureScheme) {
 }
 
 /// A server's certificates, in the order of the configuration; none when they depend on the connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Certificates(pub Vec<Arc<Stapled>>);
 
 /// A certificate, and its issuer's word that it is still good.
@@ -86,10 +96,22 @@ impl Stapled {
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        if let Some(offered) = OFFERED.take() {
-            return choose(&hello, &offered, |key| key).cloned();
+        let Some(Offered { mut certificates, alone, response }) = OFFERED.take() else {
+            return choose(&hello, &self.0, |stapled| &stapled.bare).map(|stapled| stapled.current());
+        };
+        if !alone {
+            let others = |own: &&Arc<Stapled>| {
+                let algorithm = own.bare.key.algorithm();
+                certificates.iter().all(|known| known.key.algorithm() != algorithm)
+            };
+            let own: Vec<_> = self.0.iter().filter(others).map(|own| own.current()).collect();
+            certificates.extend(own);
         }
-        choose(&hello, &self.0, |stapled| &stapled.bare).map(|stapled| stapled.current())
+        let chosen = choose(&hello, &certificates, |key| key)?;
+        Some(match response {
+            Some(response) => Arc::new(CertifiedKey { ocsp: Some(response), ..(**chosen).clone() }),
+            None => chosen.clone(),
+        })
     }
 }
 

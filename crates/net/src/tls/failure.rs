@@ -23,6 +23,9 @@ pub const REJECTED: &str = "error:0A0000EA:SSL routines::callback failed";
 /// A certificate that depends on the connection could not be had.
 pub const NO_CERTIFICATE: &str = "error:0A000179:SSL routines::cert cb error";
 
+/// No version is left that both sides speak.
+pub const UNSUPPORTED_PROTOCOL: &str = "error:0A000102:SSL routines::unsupported protocol";
+
 /// Describes one of the library's errors.
 pub fn describe(error: &Error) -> Described {
     let (blame, text) = match error {
@@ -82,7 +85,7 @@ fn incompatible(why: &PeerIncompatible) -> &'static str {
             "error:0A000068:SSL routines::inconsistent extms"
         }
         // Versions, in one way or another.
-        _ => "error:0A000102:SSL routines::unsupported protocol",
+        _ => UNSUPPORTED_PROTOCOL,
     }
 }
 
