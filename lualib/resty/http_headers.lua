@@ -9,7 +9,7 @@ local function find(t, name)
     if type(name) ~= "string" then
         return nil
     end
-    local spelling = getmetatable(t).spellings[lower(name)]
+    local spelling = getmetatable(t).normalised[lower(name)]
     return spelling and rawget(t, spelling)
 end
 
@@ -17,11 +17,11 @@ local function add(t, name, value)
     if type(name) ~= "string" then
         return rawset(t, name, value)
     end
-    local spellings, plain = getmetatable(t).spellings, lower(name)
-    local spelling = spellings[plain]
+    local normalised, plain = getmetatable(t).normalised, lower(name)
+    local spelling = normalised[plain]
     if not spelling then
         spelling = name
-        spellings[plain] = name
+        normalised[plain] = name
     end
     rawset(t, spelling, value)
 end
@@ -36,7 +36,7 @@ local function find_with_trailers(t, name)
 end
 
 function M.new()
-    return setmetatable({}, { __index = find, __newindex = add, spellings = {} })
+    return setmetatable({}, { __index = find, __newindex = add, normalised = {} })
 end
 
 -- Lets the fields of another such table be found in `t` too.
