@@ -25,6 +25,7 @@ mod param;
 mod phase;
 pub(crate) mod pipe;
 pub(crate) mod process;
+mod random;
 pub(crate) mod regex;
 mod request;
 mod response;

@@ -1,12 +1,9 @@
 //! What `resty.websocket` leaves to native code: frames, masks, UTF-8 and compression.
 
-use super::{ERROR, OK, buffer};
+use super::{ERROR, OK, buffer, random};
 use crate::websocket::{Deflater, Inflater, Unreadable, Utf8, mask};
 use moonrest_luajit::{ffi_entry, raw};
-use std::{
-    cell::RefCell,
-    ffi::{c_int, c_uint, c_void},
-};
+use std::ffi::{c_int, c_uint, c_void};
 
 /// A message is longer than it may be.
 const TOO_LONG: c_int = -3;
@@ -143,7 +140,7 @@ fn frame(dst: &mut [u8], first: u8, masked: bool, payload: &[u8]) -> Option<usiz
             10
         }
     };
-    let key = if masked { Some(random_key()) } else { None };
+    let key = if masked { Some(random::key()) } else { None };
     if let Some(key) = key {
         head.get_mut(len..len + 4)?.copy_from_slice(&key);
         len += 4;
@@ -155,26 +152,6 @@ fn frame(dst: &mut [u8], first: u8, masked: bool, payload: &[u8]) -> Option<usiz
         None => text.copy_from_slice(payload),
     }
     Some(len + payload.len())
-}
-
-thread_local! {
-    /// Random bytes that were fetched ahead, and how many of them are used.
-    static RANDOM: RefCell<([u8; 1024], usize)> = const { RefCell::new(([0; 1024], 1024)) };
-}
-
-/// Nobody can tell the next one.
-fn random_key() -> [u8; 4] {
-    RANDOM.with_borrow_mut(|(bytes, used)| {
-        if *used + 4 > bytes.len() {
-            if moonrest_sys::random::fill(bytes).is_err() {
-                return [0; 4];
-            }
-            *used = 0;
-        }
-        let key = bytes.get(*used..).and_then(|rest| rest.first_chunk::<4>()).copied().unwrap_or_default();
-        *used += 4;
-        key
-    })
 }
 
 #[cfg(test)]
