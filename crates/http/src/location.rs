@@ -10,6 +10,7 @@ use crate::{
     request::Request,
     script::ScriptOp,
     tls::ServerTls,
+    upstream::HandshakeHook,
     walk::Phases,
 };
 use moonrest_sys::temp::TempDir;
@@ -69,6 +70,8 @@ pub struct Location {
     pub auto_redirect: bool,
     /// How TLS is spoken for the server, if this is its implicit location.
     pub tls: Option<Arc<ServerTls>>,
+    /// A program's say in handshakes with upstreams.
+    pub handshake_hook: Option<Arc<dyn HandshakeHook>>,
     /// Merged settings of every module, in the registry's order.
     pub confs: Box<[SharedConf]>,
 }
@@ -243,6 +246,7 @@ pub struct LocationBuilder<'a> {
     before_script: Vec<Box<dyn ScriptOp>>,
     pub(crate) auto_redirect: bool,
     tls: Option<Arc<ServerTls>>,
+    handshake_hook: Option<Arc<dyn HandshakeHook>>,
 }
 
 impl<'a> LocationBuilder<'a> {
@@ -266,12 +270,18 @@ impl<'a> LocationBuilder<'a> {
             before_script: Vec::new(),
             auto_redirect: false,
             tls: None,
+            handshake_hook: None,
         }
     }
 
     /// Says how TLS is spoken here, if this is a server's location.
     pub fn tls(&mut self, tls: ServerTls) {
         self.tls = Some(Arc::new(tls));
+    }
+
+    /// Gives a program a say in handshakes with upstreams.
+    pub fn handshake_hook(&mut self, hook: impl HandshakeHook + 'static) {
+        self.handshake_hook = Some(Arc::new(hook));
     }
 
     /// Adds a handler; modules attach in the registry's order, which is the order of execution.
@@ -375,6 +385,7 @@ impl<'a> LocationBuilder<'a> {
             limit_except,
             auto_redirect: self.auto_redirect,
             tls: self.tls,
+            handshake_hook: self.handshake_hook,
             confs: confs.into(),
         }
     }

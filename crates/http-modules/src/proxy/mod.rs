@@ -10,13 +10,13 @@ mod request;
 mod rewrite;
 mod variables;
 
+use crate::ssl::{self, upstream::encrypted_upstream_directives};
 use answer::Http1;
 use cookie::CookieFlags;
 use headers::Headers;
-use moonrest_http::{prelude::*, upstream};
 use moonrest_http::{
-    upstream::{Conf, Job, directive, run},
-    upstream_directives,
+    prelude::*,
+    upstream::{self, Conf, Job, directive, run},
 };
 use pass::Pass;
 use redirect::Redirects;
@@ -42,6 +42,7 @@ const HIDDEN: &[&str] = &[
 #[derive(Clone, Default)]
 pub struct ProxyLoc {
     upstream: upstream::Loc,
+    ssl: ssl::upstream::Loc,
     /// Not inherited by locations inside.
     pass: Option<Arc<Pass>>,
     redirects: Option<Redirects>,
@@ -57,6 +58,7 @@ pub struct ProxyLoc {
 impl Inherit for ProxyLoc {
     fn inherit(&mut self, outer: &Self) {
         self.upstream.inherit(&outer.upstream);
+        self.ssl.inherit(&outer.ssl);
         macro_rules! pass_down {
             ($($field:ident)*) => { $( if self.$field.is_none() { self.$field.clone_from(&outer.$field); } )* };
         }
@@ -66,7 +68,7 @@ impl Inherit for ProxyLoc {
 
 impl HttpModule for Proxy {
     const NAME: &'static str = "ngx_http_proxy_module";
-    const DIRECTIVES: &'static [D] = upstream_directives!(buffered "proxy", ProxyLoc, upstream;
+    const DIRECTIVES: &'static [D] = encrypted_upstream_directives!([buffered] "proxy", ProxyLoc, upstream, ssl;
         D::loc("proxy_pass", Arity::exactly(1), pass::set)
             .within(Contexts::LOCATION.or(Contexts::IF).or(Contexts::LIMIT_EXCEPT)),
         D::loc("proxy_redirect", Arity::between(1, 2), redirect::set),
@@ -95,10 +97,13 @@ impl HttpModule for Proxy {
     type Loc = ProxyLoc;
 
     fn attach((): &(), loc: &Arc<ProxyLoc>, to: &mut LocationBuilder<'_>) -> ConfResult {
-        let conf = loc.upstream.resolve("proxy", HIDDEN, to)?;
+        let mut conf = loc.upstream.resolve("proxy", HIDDEN, to)?;
         let Some(pass) = loc.pass.as_ref().filter(|pass| to.belongs(pass.block)) else { return Ok(()) };
         if to.block == pass.block {
             to.auto_redirect();
+        }
+        if pass.may_be_secure() {
+            conf.tls = loc.ssl.compile("proxy_ssl", to);
         }
         let http10 = loc.http_version == Some(0);
         let redirects = Redirects::in_force(loc.redirects.as_ref(), pass);
@@ -150,6 +155,7 @@ impl PhaseHandler for Proxying {
         let settings = &self.settings;
         let (destination, target) = settings.pass.target(r)?;
         r.ctx::<variables::Context>().set(target.clone());
+        let secure = target.secure;
         // A body in chunks can be passed on while it comes only in chunks.
         let chunked = r.framing.get().body == moonrest_proto::http1::Body::Chunked;
         let job = Job {
@@ -158,6 +164,7 @@ impl PhaseHandler for Proxying {
             protocol: Box::new(Http1::new(settings.clone(), target, self.conf.pass_request_headers)),
             pass_body: settings.body.is_none() && self.conf.pass_request_body,
             stream_body: !chunked || !settings.http10,
+            secure,
         };
         Ok(Step::Wait(Box::pin(run(r.clone(), job))))
     }

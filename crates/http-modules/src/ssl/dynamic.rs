@@ -75,7 +75,7 @@ impl CertificateSource for Dynamic {
 }
 
 impl Dynamic {
-    fn pair(&self, certificate: &[u8], key: &[u8]) -> Result<Arc<CertifiedKey>, String> {
+    pub(super) fn pair(&self, certificate: &[u8], key: &[u8]) -> Result<Arc<CertifiedKey>, String> {
         let Some(cache) = &self.cache else {
             return load::pair(certificate, key, &self.passwords, self).map(Arc::new);
         };

@@ -94,8 +94,8 @@ impl Run {
                 Poll::Ready(Ok(false))
             }
             Poll::Ready(Err(error)) => {
-                let reason = moonrest_core::env::os_error(&error);
-                Poll::Ready(Err(Broken::Log(Level::Error, format!("recv() failed ({reason})"))))
+                let message = super::tls::describe_io(&conn.io, "recv()", &error);
+                Poll::Ready(Err(Broken::Log(Level::Error, message)))
             }
             // Only the time counts in which we wait for the upstream, not that in which the client lets it wait.
             Poll::Pending if !conn.timeout.is_armed() => {

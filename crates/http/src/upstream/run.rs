@@ -8,6 +8,7 @@ use super::{
     protocol::Framing,
     recorder::Recorder,
     state::{Attempt, Name, States},
+    tls::{Link, Secure},
 };
 use crate::{
     body::{self, BodyFile, BodyState},
@@ -42,6 +43,8 @@ pub struct Job {
     pub pass_body: bool,
     /// The client's body may be passed on while it comes.
     pub stream_body: bool,
+    /// Connections are encrypted.
+    pub secure: bool,
 }
 
 /// Where to ask.
@@ -89,6 +92,8 @@ pub(super) struct Run {
     /// What `sticky` goes by.
     session: Option<Vec<u8>>,
     bind: Option<SocketAddr>,
+    /// In which way its connections are made.
+    pub link: Link,
     pub conn: Option<Box<Conn>>,
     pub queue: Queue,
     /// What has been read of a head.
@@ -114,7 +119,7 @@ pub(super) struct Run {
 /// # Errors
 /// When the client left, or the answer broke off behind its head.
 pub async fn run(r: RequestRef, job: Job) -> Result<Flow, RequestError> {
-    let Job { conf, destination, mut protocol, pass_body, stream_body } = job;
+    let Job { conf, destination, mut protocol, pass_body, stream_body, secure } = job;
     let stream =
         stream_body && pass_body && !conf.request_buffering && r.has_unread_body() && !r.is_subrequest();
     let source = match stream {
@@ -145,6 +150,7 @@ pub async fn run(r: RequestRef, job: Job) -> Result<Flow, RequestError> {
         group: None,
         selection: None,
         session: None,
+        link: Link::default(),
         conn: None,
         input: Vec::new(),
         rest: Bytes::new(),
@@ -158,7 +164,7 @@ pub async fn run(r: RequestRef, job: Job) -> Result<Flow, RequestError> {
         write_error: None,
         framing: Framing::default(),
     };
-    let result = match run.find_peers(destination).await {
+    let result = match run.find_peers(destination, secure).await {
         Ok(()) => run.attempts().await,
         Err(status) => Ok(Flow::Finish(status)),
     };
@@ -248,13 +254,16 @@ impl Run {
     }
 
     /// Finds out who can be asked. A status when nobody can.
-    async fn find_peers(&mut self, destination: Destination) -> Result<(), u16> {
+    async fn find_peers(&mut self, destination: Destination, secure: bool) -> Result<(), u16> {
         let id = match &destination {
             Destination::Group(id) => Some(*id),
             Destination::Dynamic { host, port, no_port, .. } => {
                 self.local.main().and_then(|main| main.find(host, *port, *no_port))
             }
         };
+        if secure {
+            self.link.secure = Some(Rc::new(self.secure_link(id, &destination)?));
+        }
         let selection = match (id, destination) {
             (Some(id), _) => self.select_in_group(id)?,
             (None, Destination::Dynamic { host, port, addr, .. }) => {
@@ -284,6 +293,20 @@ impl Run {
         }
         self.selection = Some(selection);
         Ok(())
+    }
+
+    /// The way of encrypted connections.
+    fn secure_link(&self, id: Option<GroupId>, destination: &Destination) -> Result<Secure, u16> {
+        let Some(tls) = &self.conf.tls else {
+            crate::alert!(self.r, "no TLS configuration");
+            return Err(500);
+        };
+        let host = match (destination, id.and_then(|id| self.local.definition(id))) {
+            (_, Some(definition)) => &definition.name,
+            (Destination::Dynamic { host, .. }, None) => &host[..],
+            (Destination::Group(_), None) => &[],
+        };
+        Ok(Secure::new(&self.r, tls, host))
     }
 
     fn select_in_group(&mut self, id: GroupId) -> Result<Selection, u16> {
@@ -393,7 +416,7 @@ impl Run {
         let keepalive = &self.local.definition(id)?.keepalive;
         keepalive.connections.filter(|max| *max > 0)?;
         let tag = keepalive.local.then(|| self.tag());
-        self.local.group(id)?.pool.take(addr, tag)
+        self.local.group(id)?.pool.take(addr, &self.link, tag)
     }
 
     fn tag(&self) -> usize {
@@ -415,10 +438,15 @@ impl Run {
             self.poll_gone(cx).map(|error| Err(Failure::Fatal(error)))
         })
         .await?;
-        connected.map_err(|error| {
+        let io = connected.map_err(|error| {
             self.log(error.level, format_args!("{}", error.message));
             if error.ours { Failure::Fatal(RequestError::internal("")) } else { Failure::Next(mask::ERROR) }
-        })
+        })?;
+        let io = match &self.link.secure {
+            None => io,
+            Some(secure) => self.secure(io, secure, addr).await?,
+        };
+        Ok(Conn::new(io, self.link.clone()))
     }
 
     /// Milliseconds since the present attempt began.
