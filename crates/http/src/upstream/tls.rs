@@ -92,6 +92,8 @@ pub(super) struct Secure {
     /// What the certificate must be for, and what the server is asked for.
     name: Box<str>,
     files: Option<FileNames>,
+    /// The upstream's name.
+    host: Box<[u8]>,
     hook: Option<Arc<dyn HandshakeHook>>,
 }
 
@@ -122,7 +124,7 @@ impl Secure {
         };
         let files = tls.certificate.as_ref().and_then(|files| files.names(r));
         let hook = r.loc().handshake_hook.clone();
-        Self { tls: tls.clone(), name, files, hook }
+        Self { tls: tls.clone(), name, files, host: host.into(), hook }
     }
 
     /// What the server is asked for: addresses are not said.
@@ -138,9 +140,8 @@ impl Secure {
     fn session(&self, addr: &Addr) -> String {
         let mut key = Vec::new();
         addr.append_with_port(&mut key);
-        for part in
-            [self.name.as_bytes()].into_iter().chain(self.files.iter().flat_map(|(a, b)| [&**a, &**b]))
-        {
+        let parts = [&*self.host, self.name.as_bytes()];
+        for part in parts.into_iter().chain(self.files.iter().flat_map(|(a, b)| [&**a, &**b])) {
             key.push(0);
             key.extend_from_slice(part);
         }
