@@ -70,7 +70,7 @@ impl Http1 {
 
 impl Protocol for Http1 {
     fn scheme(&self) -> &'static [u8] {
-        if self.target.secure { b"https://" } else { b"http://" }
+        self.target.scheme()
     }
 
     fn request(

@@ -4,6 +4,7 @@
 mod answer;
 mod cookie;
 mod headers;
+mod http2;
 mod pass;
 mod redirect;
 mod request;
@@ -14,9 +15,10 @@ use crate::ssl::{self, upstream::encrypted_upstream_directives};
 use answer::Http1;
 use cookie::CookieFlags;
 use headers::Headers;
+use http2::Http2;
 use moonrest_http::{
     prelude::*,
-    upstream::{self, Conf, Job, directive, run},
+    upstream::{self, Conf, Job, Protocol, directive, run},
 };
 use pass::Pass;
 use redirect::Redirects;
@@ -86,7 +88,7 @@ impl HttpModule for Proxy {
             "proxy_http_version",
             Contexts::HSL,
             Arity::exactly(1),
-            Set::Enum(&["1.0", "1.1"], |c: &mut ProxyLoc| &mut c.http_version),
+            Set::Enum(&["1.0", "1.1", "2"], |c: &mut ProxyLoc| &mut c.http_version),
         ),
         D::flag("proxy_pass_trailers", |c| &mut c.upstream.pass_trailers),
         D::new("proxy_headers_hash_max_size", Contexts::HSL, Arity::exactly(1), Set::Accepted(hash_size)),
@@ -119,6 +121,7 @@ impl HttpModule for Proxy {
                 body: loc.body.clone(),
                 method: loc.method.clone(),
                 http10,
+                http2: loc.http_version == Some(2),
             }),
         };
         to.content(proxying);
@@ -143,6 +146,7 @@ pub(crate) struct Settings {
     body: Option<Template>,
     method: Option<Template>,
     http10: bool,
+    http2: bool,
 }
 
 struct Proxying {
@@ -158,10 +162,15 @@ impl PhaseHandler for Proxying {
         let secure = target.secure;
         // A body in chunks can be passed on while it comes only in chunks.
         let chunked = r.framing.get().body == moonrest_proto::http1::Body::Chunked;
+        let passed = self.conf.pass_request_headers;
+        let protocol: Box<dyn Protocol> = match settings.http2 {
+            true => Box::new(Http2::new(settings.clone(), target, passed)),
+            false => Box::new(Http1::new(settings.clone(), target, passed)),
+        };
         let job = Job {
             conf: self.conf.clone(),
             destination,
-            protocol: Box::new(Http1::new(settings.clone(), target, self.conf.pass_request_headers)),
+            protocol,
             pass_body: settings.body.is_none() && self.conf.pass_request_body,
             stream_body: !chunked || !settings.http10,
             secure,

@@ -92,6 +92,11 @@ fn strip_scheme(url: &[u8]) -> Option<(&[u8], bool)> {
 }
 
 impl Target {
+    /// As log lines show it.
+    pub(super) fn scheme(&self) -> &'static [u8] {
+        if self.secure { b"https://" } else { b"http://" }
+    }
+
     fn new(url: &Url<'_>, secure: bool, variable: bool) -> Self {
         let usual = usual_port(secure);
         let (host, port) = if url.is_unix() {

@@ -1,6 +1,6 @@
 //! Connections to upstreams: made, with the options that the location wants.
 
-use super::{Conf, tls::Link};
+use super::{Conf, http2::Session, tls::Link};
 use moonrest_core::Level;
 use moonrest_net::{addr::Addr, io::Io, timer::Timeout};
 use moonrest_sys::{socket, time::monotonic_coarse_ms};
@@ -12,6 +12,8 @@ pub(super) struct Conn {
     pub io: Rc<Io>,
     /// In which way it was made.
     pub link: Link,
+    /// What HTTP/2 has of it, once it was begun.
+    pub http2: Option<Box<Session>>,
     pub timeout: Timeout,
     /// Requests sent over it.
     pub requests: u64,
@@ -41,6 +43,7 @@ impl Conn {
         Box::new(Self {
             io: Rc::new(io),
             link,
+            http2: None,
             timeout: Timeout::new(),
             requests: 0,
             started: monotonic_coarse_ms(),

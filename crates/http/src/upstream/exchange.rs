@@ -27,7 +27,7 @@ use std::{
 const STREAM_STEP: usize = 64 * 1024;
 
 /// Interim answers that may come before the real one.
-const MAX_INTERIM: u32 = 100;
+pub(super) const MAX_INTERIM: u32 = 100;
 
 pub(super) const SENDING: &str = "sending request to upstream";
 pub(super) const READING_HEAD: &str = "reading response header from upstream";
@@ -35,6 +35,9 @@ pub(super) const READING_HEAD: &str = "reading response header from upstream";
 impl Run {
     /// Sends the request over the present connection and reads the answer's head.
     pub(super) async fn talk(&mut self) -> Result<Framing, Failure> {
+        if self.link.http2 {
+            return self.talk_http2().await;
+        }
         self.act(SENDING);
         self.protocol.reset();
         self.sent = true;

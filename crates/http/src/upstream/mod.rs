@@ -17,6 +17,7 @@ mod connect;
 mod define;
 mod exchange;
 mod head;
+mod http2;
 mod pipe;
 mod pool;
 mod protocol;

@@ -82,8 +82,14 @@ impl Pool {
 
 /// Whether nothing has come on a connection that its user has not seen, asked of the kernel.
 fn is_silent(conn: &Conn) -> bool {
-    if conn.io.client().is_none() || conn.io.is_silent() {
-        return conn.io.is_silent();
+    let silent = conn.io.is_silent();
+    if let Some(session) = &conn.http2 {
+        // The other side may say something at any time, as long as it is not the end.
+        return (silent || conn.io.peek_now().is_ok_and(|n| n > 0))
+            && session.is_quiet(&mut Context::from_waker(Waker::noop()));
+    }
+    if silent || conn.io.client().is_none() {
+        return silent;
     }
     // Not all that comes over TLS is data: servers hand out tickets.
     is_quiet(conn, &mut Context::from_waker(Waker::noop())) && conn.io.is_silent()
@@ -91,6 +97,9 @@ fn is_silent(conn: &Conn) -> bool {
 
 /// Whether nothing has come on a connection, not even its end.
 fn is_quiet(conn: &Conn, cx: &mut Context<'_>) -> bool {
+    if let Some(session) = &conn.http2 {
+        return session.is_quiet(cx);
+    }
     if conn.io.client().is_some() {
         return conn.io.poll_read(&mut Vec::with_capacity(1), cx).is_pending();
     }

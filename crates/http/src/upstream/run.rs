@@ -5,6 +5,7 @@ use super::{
     conf::mask,
     connect::{self, Conn, Options},
     define::HashKey,
+    http2::Exchange,
     protocol::Framing,
     recorder::Recorder,
     state::{Attempt, Name, States},
@@ -94,6 +95,8 @@ pub(super) struct Run {
     bind: Option<SocketAddr>,
     /// In which way its connections are made.
     pub link: Link,
+    /// The present request, if HTTP/2 is spoken. It goes before its connection.
+    pub http2: Option<Box<Exchange>>,
     pub conn: Option<Box<Conn>>,
     pub queue: Queue,
     /// What has been read of a head.
@@ -137,6 +140,7 @@ pub async fn run(r: RequestRef, job: Job) -> Result<Flow, RequestError> {
     *states.request.borrow_mut() = request;
     *states.shown.borrow_mut() = shown;
     let local = r.worker.upstreams();
+    let http2 = protocol.is_http2();
     let recorder = super::recorder::for_request(&r, &conf);
     let watch = recorder.is_none() && !conf.ignore_client_abort;
     let mut run = Run {
@@ -150,7 +154,8 @@ pub async fn run(r: RequestRef, job: Job) -> Result<Flow, RequestError> {
         group: None,
         selection: None,
         session: None,
-        link: Link::default(),
+        link: Link { http2, secure: None },
+        http2: None,
         conn: None,
         input: Vec::new(),
         rest: Bytes::new(),
@@ -478,6 +483,7 @@ impl Run {
     /// An attempt has failed. `None` asks the next server; otherwise the status to answer.
     fn next(&mut self, reason: u32) -> Option<u16> {
         let reused = self.conn.as_ref().is_some_and(|conn| conn.reused);
+        self.http2 = None;
         self.conn = None;
         let outcome =
             if reason & (mask::HTTP_403 | mask::HTTP_404) != 0 { Outcome::Next } else { Outcome::Failed };
@@ -566,10 +572,12 @@ impl Run {
             .states
             .with(|attempt| (attempt.header_time, attempt.response_time.unwrap_or(0)))
             .unwrap_or_default();
+        self.http2 = None;
         if let Some(conn) = self.conn.take()
             && exact
             && self.framing.keep_alive
             && self.sent_all
+            && conn.http2.as_ref().is_none_or(|session| session.is_open())
         {
             self.keep(conn, self.started.saturating_add(response));
         }
