@@ -1,10 +1,11 @@
 //! The settings that every module with upstreams has, under its own prefix: `proxy_read_timeout`, `fastcgi_buffers` ….
 
-use super::Bind;
+use super::{Bind, Tls};
 use crate::{args::Args, location::LocationBuilder};
 use moonrest_core::{ConfResult, Fault, Template, inherit, set_once};
 use moonrest_proto::http1::Known;
 use moonrest_sys::temp::TempDir;
+use std::sync::Arc;
 
 /// Bits of `proxy_next_upstream` and the like.
 pub mod mask {
@@ -195,6 +196,8 @@ pub struct Conf {
     pub store: Store,
     /// Permissions of stored files.
     pub store_access: u32,
+    /// How encrypted connections are made, if there are any.
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// Header fields of answers that are not passed on.
@@ -306,6 +309,7 @@ impl Loc {
             socket_sndbuf: self.socket_sndbuf.and_then(|size| usize::try_from(size).ok()),
             store: self.store.clone().unwrap_or(Store::Off),
             store_access: self.store_access.unwrap_or(0o600),
+            tls: None,
         })
     }
 

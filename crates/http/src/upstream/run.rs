@@ -7,10 +7,12 @@ use super::{
     conf::mask,
     connect::{self, Conn, Options},
     define::HashKey,
+    http2::Exchange,
     pool::Lane,
     protocol::Framing,
     recorder::Recorder,
     state::{Attempt, States},
+    tls::{Link, Secure},
 };
 use crate::{
     body::{self, BodyFile, BodyState},
@@ -45,6 +47,8 @@ pub struct Job {
     pub pass_body: bool,
     /// The client's body may be passed on while it comes.
     pub stream_body: bool,
+    /// Connections are encrypted.
+    pub secure: bool,
 }
 
 /// Where to ask.
@@ -109,6 +113,10 @@ pub(super) struct Run {
     pub(super) target: Option<Chosen>,
     /// The client's body belongs to the request.
     pub(super) pass_body: bool,
+    /// In which way its connections are made.
+    pub link: Link,
+    /// The present request, if HTTP/2 is spoken. It goes before its connection.
+    pub http2: Option<Box<Exchange>>,
     pub conn: Option<Box<Conn>>,
     pub queue: Queue,
     /// What has been read of a head.
@@ -134,7 +142,7 @@ pub(super) struct Run {
 /// # Errors
 /// When the client left, or the answer broke off behind its head.
 pub async fn run(r: RequestRef, job: Job) -> Result<Flow, RequestError> {
-    let Job { conf, destination, mut protocol, pass_body, stream_body } = job;
+    let Job { conf, destination, mut protocol, pass_body, stream_body, secure } = job;
     let stream =
         stream_body && pass_body && !conf.request_buffering && r.has_unread_body() && !r.is_subrequest();
     let source = match stream {
@@ -152,6 +160,7 @@ pub async fn run(r: RequestRef, job: Job) -> Result<Flow, RequestError> {
     *states.request.borrow_mut() = request;
     *states.shown.borrow_mut() = shown;
     let local = r.worker.upstreams();
+    let http2 = protocol.is_http2();
     let recorder = super::recorder::for_request(&r, &conf);
     let watch = recorder.is_none() && !conf.ignore_client_abort;
     let mut run = Run {
@@ -173,6 +182,8 @@ pub async fn run(r: RequestRef, job: Job) -> Result<Flow, RequestError> {
         group: None,
         selection: None,
         session: None,
+        link: Link { http2, secure: None },
+        http2: None,
         conn: None,
         input: Vec::new(),
         rest: Bytes::new(),
@@ -186,7 +197,7 @@ pub async fn run(r: RequestRef, job: Job) -> Result<Flow, RequestError> {
         write_error: None,
         framing: Framing::default(),
     };
-    let result = match run.find_peers(destination).await {
+    let result = match run.find_peers(destination, secure).await {
         Ok(()) => run.attempts().await,
         Err(status) => Ok(Flow::Finish(status)),
     };
@@ -276,13 +287,16 @@ impl Run {
     }
 
     /// Finds out who can be asked. A status when nobody can.
-    async fn find_peers(&mut self, destination: Destination) -> Result<(), u16> {
+    async fn find_peers(&mut self, destination: Destination, secure: bool) -> Result<(), u16> {
         let id = match &destination {
             Destination::Group(id) => Some(*id),
             Destination::Dynamic { host, port, no_port, .. } => {
                 self.local.main().and_then(|main| main.find(host, *port, *no_port))
             }
         };
+        if secure {
+            self.link.secure = Some(Rc::new(self.secure_link(id, &destination)?));
+        }
         let selection = match (id, destination) {
             (Some(id), _) => self.select_in_group(id)?,
             (None, Destination::Dynamic { host, port, addr, .. }) => {
@@ -312,6 +326,20 @@ impl Run {
         }
         self.selection = Some(selection);
         Ok(())
+    }
+
+    /// The way of encrypted connections.
+    fn secure_link(&self, id: Option<GroupId>, destination: &Destination) -> Result<Secure, u16> {
+        let Some(tls) = &self.conf.tls else {
+            crate::alert!(self.r, "no TLS configuration");
+            return Err(500);
+        };
+        let host = match (destination, id.and_then(|id| self.local.definition(id))) {
+            (_, Some(definition)) => &definition.name,
+            (Destination::Dynamic { host, .. }, None) => &host[..],
+            (Destination::Group(_), None) => &[],
+        };
+        Ok(Secure::new(&self.r, tls, host))
     }
 
     fn select_in_group(&mut self, id: GroupId) -> Result<Selection, u16> {
@@ -411,7 +439,7 @@ impl Run {
         let id = self.group?;
         let lane = match chosen {
             Chosen::Own(Own { addr, keepalive: Some(_), lane }) => {
-                return self.local.group(id)?.kept.take(addr, None, lane);
+                return self.local.group(id)?.kept.take(addr, &self.link, None, lane);
             }
             Chosen::Own(own) => &own.lane,
             Chosen::Peer(_) => &Lane::default(),
@@ -419,7 +447,7 @@ impl Run {
         let keepalive = &self.local.definition(id)?.keepalive;
         keepalive.connections.filter(|max| *max > 0)?;
         let tag = keepalive.local.then(|| self.tag());
-        self.local.group(id)?.pool.take(chosen.addr(), tag, lane)
+        self.local.group(id)?.pool.take(chosen.addr(), &self.link, tag, lane)
     }
 
     fn tag(&self) -> usize {
@@ -441,10 +469,15 @@ impl Run {
             self.poll_gone(cx).map(|error| Err(Failure::Fatal(error)))
         })
         .await?;
-        connected.map_err(|error| {
+        let io = connected.map_err(|error| {
             self.log(error.level, format_args!("{}", error.message));
             if error.ours { Failure::Fatal(RequestError::internal("")) } else { Failure::Next(mask::ERROR) }
-        })
+        })?;
+        let io = match &self.link.secure {
+            None => io,
+            Some(secure) => self.secure(io, secure, addr).await?,
+        };
+        Ok(Conn::new(io, self.link.clone()))
     }
 
     /// Milliseconds since the present attempt began.
@@ -476,6 +509,7 @@ impl Run {
     /// An attempt has failed. `None` asks the next server; otherwise the status to answer.
     fn next(&mut self, reason: u32) -> Option<u16> {
         let reused = self.conn.as_ref().is_some_and(|conn| conn.reused);
+        self.http2 = None;
         self.conn = None;
         let outcome =
             if reason & (mask::HTTP_403 | mask::HTTP_404) != 0 { Outcome::Next } else { Outcome::Failed };
@@ -570,10 +604,12 @@ impl Run {
             .states
             .with(|attempt| (attempt.header_time, attempt.response_time.unwrap_or(0)))
             .unwrap_or_default();
+        self.http2 = None;
         if let Some(conn) = self.conn.take()
             && exact
             && self.framing.keep_alive
             && self.sent_all
+            && conn.http2.as_ref().is_none_or(|session| session.is_open())
         {
             self.keep(conn, self.started.saturating_add(response));
         }
