@@ -4,7 +4,7 @@
 use crate::cgi::{self, Param, Params, Pass, head::PlainAnswer};
 use moonrest_http::{
     prelude::*,
-    upstream::{self, BodyStep, Conf, HeadStep, Job, Protocol, RequestLength, run},
+    upstream::{self, BodyStep, Conf, HeadStep, Job, Protocol, RequestLength, start},
     upstream_directives,
 };
 use moonrest_proto::http1::ResponseHead;
@@ -106,7 +106,7 @@ impl PhaseHandler for Handler {
             pass_body: self.conf.pass_request_body,
             stream_body: true,
         };
-        Ok(Step::Wait(Box::pin(run(r.clone(), job))))
+        start(r, job)
     }
 }
 

@@ -35,6 +35,8 @@ pub(crate) struct Target {
     pub uri: Bytes,
     /// The URI is complete, whatever was asked for.
     pub whole: bool,
+    /// What cache keys begin with: scheme and host.
+    pub start: Bytes,
 }
 
 const HTTP: &[u8] = b"http://";
@@ -96,7 +98,14 @@ impl Target {
             _ => url.uri.to_vec(),
         };
         let whole = variable && !uri.is_empty();
-        Self { host: host.into(), port: Bytes::copy_from_slice(port), uri: uri.into(), whole }
+        let start = [HTTP, if url.is_unix() { url.host } else { &host }].concat();
+        Self {
+            host: host.into(),
+            port: Bytes::copy_from_slice(port),
+            uri: uri.into(),
+            whole,
+            start: start.into(),
+        }
     }
 }
 

@@ -12,6 +12,7 @@
 
 mod bind;
 mod body;
+mod cached;
 mod conf;
 mod connect;
 mod define;
@@ -33,10 +34,12 @@ mod worker;
 pub use bind::Bind;
 pub use conf::{Conf, Hidden, Loc, Store, directive, mask};
 pub use define::{Definition, GroupId, HashKey, Keepalive, Main, StateZone, block};
+pub use cached::start;
 pub use protocol::{BodyStep, Framing, HeadStep, Protocol, RequestLength};
+pub(crate) use recorder::Recorder;
 pub use resolve::start as start_resolving;
 pub use run::{Destination, Job, run};
 pub(crate) use state::append_context;
-pub use state::{Answer, States};
+pub use state::{Answer, CacheStatus, States};
 pub use sticky::{Cookie, Expires, Kind as StickyKind, Learn, Sticky};
 pub(crate) use worker::Local;
