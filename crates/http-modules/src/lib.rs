@@ -44,6 +44,7 @@ pub mod rewrite;
 pub mod scgi;
 pub mod secure_link;
 pub mod set_misc;
+pub mod slice;
 pub mod split_clients;
 pub mod ssi;
 pub mod ssl;
@@ -109,6 +110,7 @@ pub static MODULES: Registry = &[
     &Module::<referer::Referer>::NEW,
     &Module::<secure_link::SecureLink>::NEW,
     // filters
+    &Module::<slice::Slice>::NEW,
     &Module::<not_modified::NotModified>::NEW,
     &Module::<headers::Headers>::NEW,
     &Module::<userid::UserId>::NEW,

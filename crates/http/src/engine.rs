@@ -268,10 +268,12 @@ async fn process_from(
     loop {
         let flow = match walk_on(r, &mut walk, turn).await {
             Ok(flow) => flow,
-            Err(error) if r.header_sent.get() || matches!(error, RequestError::Gone { .. }) => {
+            Err(error)
+                if r.header_sent.get()
+                    || matches!(error, RequestError::Gone { .. } | RequestError::Cut(_)) =>
+            {
                 return Err(error);
             }
-            Err(error @ RequestError::Cut(_)) if r.is_subrequest() => return Err(error),
             Err(error) => {
                 report(r, &error);
                 Flow::Finish(error.status())
