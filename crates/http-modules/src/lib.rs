@@ -54,6 +54,7 @@ pub mod rewrite;
 pub mod scgi;
 pub mod secure_link;
 pub mod set_misc;
+pub mod slice;
 pub mod split_clients;
 pub mod ssi;
 pub mod ssl;
@@ -127,6 +128,7 @@ pub static MODULES: Registry = &[
     &Module::<referer::Referer>::NEW,
     &Module::<secure_link::SecureLink>::NEW,
     // filters
+    &Module::<slice::Slice>::NEW,
     &Module::<not_modified::NotModified>::NEW,
     &Module::<rds_csv::RdsCsv>::NEW,
     &Module::<rds_json::RdsJson>::NEW,
