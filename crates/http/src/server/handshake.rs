@@ -13,7 +13,7 @@ use crate::{
     request::{NewRequest, Request, RequestRef},
     tls::{
         ServerTls, VerifyClient,
-        hook::{Handshake, Hook, Moment},
+        hook::{Enabled, Handshake, Hook, Moment},
     },
 };
 use moonrest_core::{Level, env::os_error};
@@ -21,6 +21,7 @@ use moonrest_net::tls::{
     self, Info,
     certificate::{self, Offered},
     failure::{self, Blame},
+    secrets,
     session::Session,
     stream::Broken,
     x509::Certificate,
@@ -138,7 +139,8 @@ async fn agree(h1: &Rc<H1>, hello: Option<Rc<ClientHello>>) -> Result<(), Refuse
     if let (Some(stapling), Some(r)) = (stapling, &r) {
         stapling.asked(r);
     }
-    let handshake = Handshake::new(hello, info.clone(), server.enabled());
+    let enabled = if hooks.any() { server.enabled() } else { Enabled::default() };
+    let handshake = Handshake::new(hello, info.clone(), enabled);
     if hooks.any() {
         let _ = h1.conn.handshake.set(handshake.clone());
     }
@@ -361,6 +363,9 @@ async fn drive(
     match result {
         Some(Ok(())) => {
             stream.with_side(|side| info.update(side));
+            if let Some(secrets) = secrets::taken(stream.server_random()) {
+                let _ = info.secrets.set(secrets);
+            }
             if let Some(id) = stream.session_id() {
                 let _ = info.session_id.set(id);
             }

@@ -64,6 +64,10 @@ pub struct Enabled {
     pub ciphers: Arc<[u16]>,
     /// The depth to which chains are checked.
     pub depth: usize,
+    /// Whom they are checked against.
+    pub store: Option<Arc<Store>>,
+    /// Stands for the terms under which sessions are made.
+    pub context: Arc<[u8]>,
 }
 
 /// How a client's certificate is asked for and checked.
