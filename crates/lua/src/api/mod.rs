@@ -3,11 +3,13 @@
 mod arg;
 mod args;
 mod capture;
+mod cjson;
 mod config;
 mod control;
 mod digest;
 mod escape;
 mod log;
+mod native;
 mod on_abort;
 mod output;
 mod pending;
@@ -57,6 +59,7 @@ pub(crate) fn install(stack: &mut Stack<'_>, prefix: &[u8]) -> LuaResult<()> {
     resp::install(stack, ngx)?;
     digest::install(stack, ngx)?;
     pending::install(stack)?;
+    native::install(stack)?;
     var::install(stack)?;
     capture::install(stack, ngx)?;
     thread::install(stack, ngx)?;
