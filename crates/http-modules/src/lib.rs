@@ -56,6 +56,7 @@ pub mod secure_link;
 pub mod set_misc;
 pub mod slice;
 pub mod split_clients;
+pub mod srcache;
 pub mod ssi;
 pub mod ssl;
 pub mod static_files;
@@ -90,9 +91,10 @@ pub static MODULES: Registry = &[
     &Module::<access::Access>::NEW,
     &Module::<auth_basic::AuthBasic>::NEW,
     &Module::<auth_request::AuthRequest>::NEW,
-    // precontent: try_files, mirror
+    // precontent: try_files, mirror; before them what is cached
     &Module::<try_files::TryFiles>::NEW,
     &Module::<mirror::Mirror>::NEW,
+    &Module::<srcache::SrCache>::NEW,
     // content
     &Module::<random_index::RandomIndex>::NEW,
     &Module::<index::Index>::NEW,
