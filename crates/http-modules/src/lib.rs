@@ -19,6 +19,7 @@ pub mod echo;
 pub mod empty_gif;
 pub mod fastcgi;
 pub mod geo;
+pub mod grpc;
 pub mod gunzip;
 pub mod gzip;
 pub mod gzip_static;
@@ -98,6 +99,7 @@ pub static MODULES: Registry = &[
     &Module::<fastcgi::FastCgi>::NEW,
     &Module::<uwsgi::Uwsgi>::NEW,
     &Module::<scgi::Scgi>::NEW,
+    &Module::<grpc::Grpc>::NEW,
     &Module::<memcached::Memcached>::NEW,
     &Module::<memc::Memc>::NEW,
     // variables only

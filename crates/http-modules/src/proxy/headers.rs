@@ -1,10 +1,10 @@
 //! `proxy_set_header`: the fields that requests to the upstream have, and those of the client that they do not have.
 
 use moonrest_http::{prelude::*, response::checked};
-use moonrest_proto::http1::Known;
+use moonrest_proto::http1::{Known, framing::options};
 
 /// The fields of one location's requests.
-pub(super) struct Headers {
+pub(crate) struct Headers {
     pub host: Option<Template>,
     fields: Vec<(Box<[u8]>, Value)>,
     /// The client's own fields of these names are not passed on.
@@ -12,21 +12,39 @@ pub(super) struct Headers {
     replaced_others: Vec<Box<[u8]>>,
 }
 
-enum Value {
+/// The fields that requests have where the configuration says nothing else; with no value, none, not even the
+/// client's.
+pub(super) const FIELDS: &[(&str, Option<Value>)] = &[
+    ("Host", None),
+    ("Connection", None),
+    ("Proxy-Connection", None),
+    ("Content-Length", Some(Value::BodyLength)),
+    ("Transfer-Encoding", Some(Value::Coding)),
+    ("TE", None),
+    ("Keep-Alive", None),
+    ("Expect", None),
+    ("Upgrade", None),
+];
+
+/// What a field says.
+#[derive(Clone)]
+pub(crate) enum Value {
     Template(Template),
+    /// What this function appends.
+    Given(fn(&Request, &mut Vec<u8>)),
     BodyLength,
     Coding,
 }
 
 /// What the body's framing comes to.
-pub(super) struct BodyFields {
+pub(crate) struct BodyFields {
     pub length: Option<u64>,
     pub chunked: bool,
 }
 
 impl Headers {
     /// The fields that the configuration sets, completed by those that every request has or must not have.
-    pub(super) fn new(set: &[(Box<[u8]>, Template)]) -> Self {
+    pub(crate) fn new(set: &[(Box<[u8]>, Template)], defaults: &[(&str, Option<Value>)]) -> Self {
         let mut headers = Self { host: None, fields: Vec::new(), replaced: 0, replaced_others: Vec::new() };
         for (name, value) in set {
             if name.eq_ignore_ascii_case(b"host") {
@@ -38,17 +56,6 @@ impl Headers {
                 headers.fields.push((name.clone(), Value::Template(value.clone())));
             }
         }
-        let defaults = [
-            ("Host", None),
-            ("Connection", None),
-            ("Proxy-Connection", None),
-            ("Content-Length", Some(Value::BodyLength)),
-            ("Transfer-Encoding", Some(Value::Coding)),
-            ("TE", None),
-            ("Keep-Alive", None),
-            ("Expect", None),
-            ("Upgrade", None),
-        ];
         for (name, value) in defaults {
             let name = name.as_bytes();
             if set.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) && name != b"Host" {
@@ -56,7 +63,7 @@ impl Headers {
             }
             headers.replace(name);
             if let Some(value) = value {
-                headers.fields.push((name.into(), value));
+                headers.fields.push((name.into(), value.clone()));
             }
         }
         headers
@@ -77,8 +84,36 @@ impl Headers {
         }
     }
 
+    /// Appends the client's fields, but for those that the configuration replaces and those that end here.
+    pub(crate) fn append_clients(&self, r: &Request, out: &mut Vec<u8>) {
+        let head = r.head.borrow();
+        let block = r.block.borrow();
+        let named: Vec<&[u8]> = head
+            .fields
+            .all(Known::Connection)
+            .flat_map(|field| options(field.value.of(&block)))
+            .filter(|name| {
+                !name.eq_ignore_ascii_case(b"close")
+                    && !name.eq_ignore_ascii_case(b"keep-alive")
+                    && !name.eq_ignore_ascii_case(b"upgrade")
+            })
+            .collect();
+        for field in &head.fields {
+            let name = field.name.of(&block);
+            if self.replaces(field.known, name)
+                || (!named.is_empty() && named.iter().any(|named| named.eq_ignore_ascii_case(name)))
+            {
+                continue;
+            }
+            out.extend_from_slice(name);
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(field.value.of(&block));
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+
     /// Appends the fields; tells whether an upgrade is asked for.
-    pub(super) fn append(&self, r: &Request, body: &BodyFields, out: &mut Vec<u8>) -> bool {
+    pub(crate) fn append(&self, r: &Request, body: &BodyFields, out: &mut Vec<u8>) -> bool {
         let mut upgrades = false;
         for (name, value) in &self.fields {
             let start = out.len();
@@ -92,6 +127,7 @@ impl Headers {
                         moonrest_http::decimal::append(out, length);
                     }
                 }
+                Value::Given(append) => append(r, out),
                 Value::Coding if body.chunked => out.extend_from_slice(b"chunked"),
                 Value::Coding => {}
             }
@@ -107,7 +143,7 @@ impl Headers {
 }
 
 /// Appends a value that cannot end its line.
-pub(super) fn append_checked(template: &Template, r: &Request, out: &mut Vec<u8>) {
+pub(crate) fn append_checked(template: &Template, r: &Request, out: &mut Vec<u8>) {
     if let Some(text) = template.as_static() {
         out.extend_from_slice(text);
         return;
@@ -126,11 +162,14 @@ mod tests {
 
     #[test]
     fn hop_by_hop_fields_are_never_the_clients() {
-        let headers = Headers::new(&[
-            (Box::from(&b"Host"[..]), Template::literal(b"a")),
-            (Box::from(&b"connection"[..]), Template::literal(b"upgrade")),
-            (Box::from(&b"X-Own"[..]), Template::literal(b"")),
-        ]);
+        let headers = Headers::new(
+            &[
+                (Box::from(&b"Host"[..]), Template::literal(b"a")),
+                (Box::from(&b"connection"[..]), Template::literal(b"upgrade")),
+                (Box::from(&b"X-Own"[..]), Template::literal(b"")),
+            ],
+            FIELDS,
+        );
         assert!(headers.host.is_some());
         for (known, name) in [
             (Known::Host, &b"Host"[..]),

@@ -6,10 +6,7 @@ use super::{
     pass::Target,
 };
 use moonrest_http::{prelude::*, upstream::RequestLength};
-use moonrest_proto::{
-    escape,
-    http1::{Known, framing::options},
-};
+use moonrest_proto::escape;
 use std::ops::Range;
 
 /// What was written.
@@ -53,7 +50,7 @@ pub(super) fn append(
     };
     let upgrades = settings.headers.append(r, &body, out);
     if pass_headers {
-        append_clients(settings, r, out);
+        settings.headers.append_clients(r, out);
     }
     out.extend_from_slice(b"\r\n");
     if let Some(body) = &own_body {
@@ -142,34 +139,6 @@ fn append_host(settings: &Settings, target: &Target, r: &Request, out: &mut Vec<
     if out.len() == value_at {
         out.truncate(start);
     } else {
-        out.extend_from_slice(b"\r\n");
-    }
-}
-
-/// Appends the client's fields, but for those that the configuration replaces and those that end here.
-fn append_clients(settings: &Settings, r: &Request, out: &mut Vec<u8>) {
-    let head = r.head.borrow();
-    let block = r.block.borrow();
-    let named: Vec<&[u8]> = head
-        .fields
-        .all(Known::Connection)
-        .flat_map(|field| options(field.value.of(&block)))
-        .filter(|name| {
-            !name.eq_ignore_ascii_case(b"close")
-                && !name.eq_ignore_ascii_case(b"keep-alive")
-                && !name.eq_ignore_ascii_case(b"upgrade")
-        })
-        .collect();
-    for field in &head.fields {
-        let name = field.name.of(&block);
-        if settings.headers.replaces(field.known, name)
-            || (!named.is_empty() && named.iter().any(|named| named.eq_ignore_ascii_case(name)))
-        {
-            continue;
-        }
-        out.extend_from_slice(name);
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(field.value.of(&block));
         out.extend_from_slice(b"\r\n");
     }
 }
