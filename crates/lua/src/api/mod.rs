@@ -5,6 +5,7 @@ mod args;
 mod capture;
 mod config;
 mod control;
+mod crypto;
 mod digest;
 mod escape;
 mod log;
@@ -55,6 +56,7 @@ pub(crate) fn install(stack: &mut Stack<'_>, prefix: &[u8]) -> LuaResult<()> {
     socket::install(stack, ngx)?;
     resp::install(stack, ngx)?;
     digest::install(stack, ngx)?;
+    crypto::install(stack)?;
     pending::install(stack)?;
     var::install(stack)?;
     capture::install(stack, ngx)?;
@@ -103,6 +105,18 @@ pub(crate) fn only_in(call: &Call<'_>, makes_sense: fn(LuaPhase) -> bool) -> Lua
         Some(phase) if makes_sense(phase) => Ok(()),
         Some(phase) => Err(LuaError::new(format!("API disabled in the context of {}", phase.directive()))),
     }
+}
+
+/// Makes `require(name)` give a table of functions.
+pub(crate) fn module(stack: &Stack<'_>, name: &str, rows: &[(&str, Function)]) -> LuaResult<()> {
+    let module = stack.table(0, rows.len())?;
+    define(stack, module, rows)?;
+    if let Some(package) = stack.globals()?.get(stack, "package")?.as_table()
+        && let Some(loaded) = package.get(stack, "loaded")?.as_table()
+    {
+        loaded.set(stack, name, module)?;
+    }
+    Ok(())
 }
 
 /// Defines functions given by name.

@@ -30,10 +30,9 @@ thread_local! {
 }
 
 pub(super) fn install(stack: &Stack<'_>) -> LuaResult<()> {
-    let module = stack.table(0, 8)?;
-    super::define(
+    crate::api::module(
         stack,
-        module,
+        NAME,
         &[
             ("call", call_command),
             ("send", send_command),
@@ -41,13 +40,7 @@ pub(super) fn install(stack: &Stack<'_>) -> LuaResult<()> {
             ("encode", encode),
             ("pipeline", pipeline),
         ],
-    )?;
-    if let Some(package) = stack.globals()?.get(stack, "package")?.as_table()
-        && let Some(loaded) = package.get(stack, "loaded")?.as_table()
-    {
-        loaded.set(stack, NAME, module)?;
-    }
-    Ok(())
+    )
 }
 
 /// `call(sock, command, …) -> reply`.
