@@ -10,6 +10,7 @@ use crate::{
     request::Request,
     script::ScriptOp,
     tls::{ServerTls, hook::Hook},
+    upstream::HandshakeHook,
     walk::Phases,
 };
 use moonrest_sys::temp::TempDir;
@@ -71,6 +72,8 @@ pub struct Location {
     pub tls: Option<Arc<ServerTls>>,
     /// Code that takes part in handshakes, of a server's location.
     pub handshake: Option<Arc<dyn Hook>>,
+    /// A program's say in handshakes with upstreams.
+    pub handshake_hook: Option<Arc<dyn HandshakeHook>>,
     /// Merged settings of every module, in the registry's order.
     pub confs: Box<[SharedConf]>,
 }
@@ -246,6 +249,7 @@ pub struct LocationBuilder<'a> {
     pub(crate) auto_redirect: bool,
     tls: Option<Arc<ServerTls>>,
     handshake: Option<Arc<dyn Hook>>,
+    handshake_hook: Option<Arc<dyn HandshakeHook>>,
 }
 
 impl<'a> LocationBuilder<'a> {
@@ -270,6 +274,7 @@ impl<'a> LocationBuilder<'a> {
             auto_redirect: false,
             tls: None,
             handshake: None,
+            handshake_hook: None,
         }
     }
 
@@ -286,6 +291,11 @@ impl<'a> LocationBuilder<'a> {
     /// Code that takes part in the handshakes of this server.
     pub fn handshake(&mut self, hook: impl Hook + 'static) {
         self.handshake = Some(Arc::new(hook));
+    }
+
+    /// Gives a program a say in handshakes with upstreams.
+    pub fn handshake_hook(&mut self, hook: impl HandshakeHook + 'static) {
+        self.handshake_hook = Some(Arc::new(hook));
     }
 
     /// Adds a handler; modules attach in the registry's order, which is the order of execution.
@@ -390,6 +400,7 @@ impl<'a> LocationBuilder<'a> {
             auto_redirect: self.auto_redirect,
             tls: self.tls,
             handshake: self.handshake,
+            handshake_hook: self.handshake_hook,
             confs: confs.into(),
         }
     }

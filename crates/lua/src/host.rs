@@ -133,7 +133,7 @@ pub(crate) struct Host {
     pub request: Option<RequestRef>,
     pub phase: LuaPhase,
     /// For log lines where there is no request.
-    pub log: Arc<Log>,
+    own_log: Option<Arc<Log>>,
     /// Lua has sent something, or means to: the response must be ended.
     pub responding: Cell<bool>,
     /// Some of the body was made.
@@ -167,11 +167,21 @@ pub(crate) struct State {
     pub vm: RefCell<Weak<WorkerVm>>,
     /// Lua has set `Content-Type`, to nothing maybe.
     pub type_set: Cell<bool>,
+    /// The head has what it lacked.
+    pub prepared: Cell<bool>,
+    /// The body so far, where it is gathered until the end of the response.
+    pub gathered: RefCell<Option<Vec<u8>>>,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { ctx_ref: Cell::new(ctx::NONE), vm: RefCell::default(), type_set: Cell::new(false) }
+        Self {
+            ctx_ref: Cell::new(ctx::NONE),
+            vm: RefCell::default(),
+            type_set: Cell::new(false),
+            prepared: Cell::new(false),
+            gathered: RefCell::new(None),
+        }
     }
 }
 
@@ -220,14 +230,19 @@ pub(crate) struct Origin {
 
 impl Host {
     pub(crate) fn of(request: &RequestRef, phase: LuaPhase) -> Self {
-        Self { request: Some(request.clone()), ..Self::without_request(phase, request.log().clone()) }
+        Self::new(Some(request.clone()), phase, None)
     }
 
     pub(crate) fn without_request(phase: LuaPhase, log: Arc<Log>) -> Self {
+        Self::new(None, phase, Some(log))
+    }
+
+    #[inline]
+    fn new(request: Option<RequestRef>, phase: LuaPhase, own_log: Option<Arc<Log>>) -> Self {
         Self {
-            request: None,
+            request,
             phase,
-            log,
+            own_log,
             responding: Cell::new(false),
             has_data: Cell::new(false),
             sockets: OnceCell::new(),
@@ -299,13 +314,27 @@ impl Host {
         match &self.request {
             Some(r) => r.log_lines_at(level, message),
             None => match &self.detached {
-                Some(detached) if self.log.enabled(level) => {
+                Some(detached) if self.listens(level) => {
                     let context = detached.context(self.phase);
-                    self.log.write_lines(level, Some(detached.number), format_args!("{message}{context}"));
+                    self.log_file().write_lines(
+                        level,
+                        Some(detached.number),
+                        format_args!("{message}{context}"),
+                    );
                 }
                 Some(_) => {}
-                None => self.log.write_lines(level, None, message),
+                None => self.log_file().write_lines(level, None, message),
             },
+        }
+    }
+
+    /// The error log.
+    pub(crate) fn log_file(&self) -> &Arc<Log> {
+        match (&self.own_log, &self.request) {
+            (Some(log), _) => log,
+            (None, Some(r)) => r.log(),
+            // One of both is always there.
+            (None, None) => unreachable!("code runs for a request, or has a log of its own"),
         }
     }
 
@@ -313,7 +342,7 @@ impl Host {
     pub(crate) fn listens(&self, level: Level) -> bool {
         match &self.request {
             Some(r) => r.log().enabled(level),
-            None => self.log.enabled(level),
+            None => self.log_file().enabled(level),
         }
     }
 
@@ -347,6 +376,7 @@ impl Host {
     }
 
     /// What Lua code knows of the request from phase to phase.
+    #[inline]
     pub(crate) fn state(&self) -> &State {
         self.state.get_or_init(|| match &self.request {
             Some(r) => r.ctx::<State>(),

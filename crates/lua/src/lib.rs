@@ -32,6 +32,7 @@ mod settings;
 mod shdict;
 mod timers;
 mod vm;
+mod websocket;
 mod worker_threads;
 
 pub use directives::HttpLua;

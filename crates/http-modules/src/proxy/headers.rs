@@ -1,6 +1,6 @@
 //! `proxy_set_header`: the fields that requests to the upstream have, and those of the client that they do not have.
 
-use moonrest_http::{prelude::*, response::checked};
+use moonrest_http::{prelude::*, response::checked, upstream::States};
 use moonrest_proto::http1::Known;
 
 /// The fields of one location's requests.
@@ -16,6 +16,9 @@ enum Value {
     Template(Template),
     BodyLength,
     Coding,
+    /// What the validators of a stale answer in the cache say.
+    CachedModified,
+    CachedEtag,
 }
 
 /// What the body's framing comes to.
@@ -25,8 +28,9 @@ pub(super) struct BodyFields {
 }
 
 impl Headers {
-    /// The fields that the configuration sets, completed by those that every request has or must not have.
-    pub(super) fn new(set: &[(Box<[u8]>, Template)]) -> Self {
+    /// The fields that the configuration sets, completed by those that every request has or must not have. What is
+    /// asked for the `cache` is asked for whole, and not under the client's conditions.
+    pub(super) fn new(set: &[(Box<[u8]>, Template)], cache: bool) -> Self {
         let mut headers = Self { host: None, fields: Vec::new(), replaced: 0, replaced_others: Vec::new() };
         for (name, value) in set {
             if name.eq_ignore_ascii_case(b"host") {
@@ -49,7 +53,16 @@ impl Headers {
             ("Expect", None),
             ("Upgrade", None),
         ];
-        for (name, value) in defaults {
+        let for_cache = [
+            ("If-Modified-Since", Some(Value::CachedModified)),
+            ("If-Unmodified-Since", None),
+            ("If-None-Match", Some(Value::CachedEtag)),
+            ("If-Match", None),
+            ("Range", None),
+            ("If-Range", None),
+        ];
+        let for_cache = for_cache.into_iter().filter(|_| cache);
+        for (name, value) in defaults.into_iter().chain(for_cache) {
             let name = name.as_bytes();
             if set.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) && name != b"Host" {
                 continue;
@@ -94,6 +107,14 @@ impl Headers {
                 }
                 Value::Coding if body.chunked => out.extend_from_slice(b"chunked"),
                 Value::Coding => {}
+                Value::CachedModified | Value::CachedEtag => {
+                    if let Some(states) = r.find_ctx::<States>() {
+                        match value {
+                            Value::CachedModified => states.append_cached_modified(out),
+                            _ => states.append_cached_etag(out),
+                        };
+                    }
+                }
             }
             if out.len() == value_at {
                 out.truncate(start);
@@ -126,11 +147,14 @@ mod tests {
 
     #[test]
     fn hop_by_hop_fields_are_never_the_clients() {
-        let headers = Headers::new(&[
-            (Box::from(&b"Host"[..]), Template::literal(b"a")),
-            (Box::from(&b"connection"[..]), Template::literal(b"upgrade")),
-            (Box::from(&b"X-Own"[..]), Template::literal(b"")),
-        ]);
+        let headers = Headers::new(
+            &[
+                (Box::from(&b"Host"[..]), Template::literal(b"a")),
+                (Box::from(&b"connection"[..]), Template::literal(b"upgrade")),
+                (Box::from(&b"X-Own"[..]), Template::literal(b"")),
+            ],
+            false,
+        );
         assert!(headers.host.is_some());
         for (known, name) in [
             (Known::Host, &b"Host"[..]),
@@ -144,5 +168,13 @@ mod tests {
         }
         assert!(!headers.replaces(Known::Other, b"x-other") && !headers.replaces(Known::Cookie, b"Cookie"));
         assert_eq!(headers.fields.len(), 3);
+    }
+
+    #[test]
+    fn what_is_kept_for_others_is_asked_for_whole() {
+        let (own, cache) = (Headers::new(&[], false), Headers::new(&[], true));
+        for (known, name) in [(Known::Range, &b"Range"[..]), (Known::IfNoneMatch, b"If-None-Match")] {
+            assert!(cache.replaces(known, name) && !own.replaces(known, name));
+        }
     }
 }

@@ -2,13 +2,16 @@
 
 use super::{
     Settings,
-    headers::{BodyFields, append_checked},
+    headers::{BodyFields, Headers, append_checked},
     pass::Target,
 };
-use moonrest_http::{prelude::*, upstream::RequestLength};
+use moonrest_http::{
+    prelude::*,
+    upstream::{RequestLength, States},
+};
 use moonrest_proto::{
     escape,
-    http1::{Known, framing::options},
+    http1::{Known, Method, framing::options},
 };
 use std::ops::Range;
 
@@ -51,9 +54,10 @@ pub(super) fn append(
         (None, RequestLength::Known(length)) => BodyFields { length: Some(length), chunked: false },
         (None, RequestLength::Unknown) => BodyFields { length: None, chunked: true },
     };
-    let upgrades = settings.headers.append(r, &body, out);
+    let headers = settings.headers(r);
+    let upgrades = headers.append(r, &body, out);
     if pass_headers {
-        append_clients(settings, r, out);
+        append_clients(headers, r, out);
     }
     out.extend_from_slice(b"\r\n");
     if let Some(body) = &own_body {
@@ -63,7 +67,9 @@ pub(super) fn append(
 }
 
 fn append_method(settings: &Settings, r: &Request, out: &mut Vec<u8>) -> Result<(), RequestError> {
+    let as_get = || r.find_ctx::<States>().is_some_and(|states| states.asks_as_get());
     match &settings.method {
+        _ if r.method.get() == Method::Head && as_get() => out.extend_from_slice(b"GET"),
         Some(method) => method.append(r, out),
         None => {
             let head = r.head.borrow();
@@ -81,7 +87,7 @@ fn append_method(settings: &Settings, r: &Request, out: &mut Vec<u8>) -> Result<
     Ok(())
 }
 
-fn append_uri(settings: &Settings, target: &Target, r: &Request, out: &mut Vec<u8>) {
+pub(super) fn append_uri(settings: &Settings, target: &Target, r: &Request, out: &mut Vec<u8>) {
     if target.whole {
         append_safe(&target.uri, out);
         return;
@@ -147,7 +153,7 @@ fn append_host(settings: &Settings, target: &Target, r: &Request, out: &mut Vec<
 }
 
 /// Appends the client's fields, but for those that the configuration replaces and those that end here.
-fn append_clients(settings: &Settings, r: &Request, out: &mut Vec<u8>) {
+fn append_clients(headers: &Headers, r: &Request, out: &mut Vec<u8>) {
     let head = r.head.borrow();
     let block = r.block.borrow();
     let named: Vec<&[u8]> = head
@@ -162,7 +168,7 @@ fn append_clients(settings: &Settings, r: &Request, out: &mut Vec<u8>) {
         .collect();
     for field in &head.fields {
         let name = field.name.of(&block);
-        if settings.headers.replaces(field.known, name)
+        if headers.replaces(field.known, name)
             || (!named.is_empty() && named.iter().any(|named| named.eq_ignore_ascii_case(name)))
         {
             continue;

@@ -3,7 +3,7 @@
 //! A connection comes here only when its last message ended exactly and nothing is unread; whatever arrives while it
 //! waits, its end included, closes it.
 
-use super::connect::Conn;
+use super::{connect::Conn, tls::Link};
 use moonrest_net::addr::Addr;
 use std::{
     cell::RefCell,
@@ -36,18 +36,25 @@ pub(super) struct Lane {
 }
 
 impl Pool {
-    /// A connection to `addr` that is still good.
-    pub(super) fn take(&self, addr: &Addr, tag: Option<usize>, lane: &Lane) -> Option<Box<Conn>> {
+    /// A connection to `addr`, made in that way, that is still good.
+    pub(super) fn take(
+        &self,
+        addr: &Addr,
+        link: &Link,
+        tag: Option<usize>,
+        lane: &Lane,
+    ) -> Option<Box<Conn>> {
         let mut idle = self.idle.borrow_mut();
         let mut at = 0;
         while let Some(entry) = idle.get(at) {
-            if entry.addr != *addr || tag.is_some_and(|tag| tag != entry.tag) || entry.lane != *lane {
+            let alike = entry.addr == *addr && entry.conn.link == *link && entry.lane == *lane;
+            if !alike || tag.is_some_and(|tag| tag != entry.tag) {
                 at += 1;
                 continue;
             }
             let Some(mut entry) = idle.remove(at) else { break };
             // The kernel may know of bytes that the event loop has not seen yet.
-            if entry.conn.io.is_silent() {
+            if is_silent(&entry.conn) {
                 entry.conn.timeout.clear();
                 entry.conn.reused = true;
                 return Some(entry.conn);
@@ -90,8 +97,29 @@ impl Pool {
     }
 }
 
+/// Whether nothing has come on a connection that its user has not seen, asked of the kernel.
+fn is_silent(conn: &Conn) -> bool {
+    let silent = conn.io.is_silent();
+    if let Some(session) = &conn.http2 {
+        // The other side may say something at any time, as long as it is not the end.
+        return (silent || conn.io.peek_now().is_ok_and(|n| n > 0))
+            && session.is_quiet(&mut Context::from_waker(Waker::noop()));
+    }
+    if silent || conn.io.client().is_none() {
+        return silent;
+    }
+    // Not all that comes over TLS is data: servers hand out tickets.
+    is_quiet(conn, &mut Context::from_waker(Waker::noop())) && conn.io.is_silent()
+}
+
 /// Whether nothing has come on a connection, not even its end.
 fn is_quiet(conn: &Conn, cx: &mut Context<'_>) -> bool {
+    if let Some(session) = &conn.http2 {
+        return session.is_quiet(cx);
+    }
+    if conn.io.client().is_some() {
+        return conn.io.poll_read(&mut Vec::with_capacity(1), cx).is_pending();
+    }
     loop {
         match conn.io.poll_readable(cx) {
             Poll::Pending => return true,

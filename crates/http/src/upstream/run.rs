@@ -3,14 +3,17 @@
 use super::{
     Conf, GroupId, Local, Protocol, RequestLength,
     balancer::{Choosing, LastFailure},
+    cached::{self, Caching, Found},
     choose::{Chosen, Own},
     conf::mask,
     connect::{self, Conn, Options},
     define::HashKey,
+    http2::Exchange,
     pool::Lane,
     protocol::Framing,
     recorder::Recorder,
-    state::{Attempt, States},
+    state::{Attempt, CacheStatus, States},
+    tls::{Link, Secure},
 };
 use crate::{
     body::{self, BodyFile, BodyState},
@@ -45,6 +48,8 @@ pub struct Job {
     pub pass_body: bool,
     /// The client's body may be passed on while it comes.
     pub stream_body: bool,
+    /// Connections are encrypted.
+    pub secure: bool,
 }
 
 /// Where to ask.
@@ -109,6 +114,10 @@ pub(super) struct Run {
     pub(super) target: Option<Chosen>,
     /// The client's body belongs to the request.
     pub(super) pass_body: bool,
+    /// In which way its connections are made.
+    pub link: Link,
+    /// The present request, if HTTP/2 is spoken. It goes before its connection.
+    pub http2: Option<Box<Exchange>>,
     pub conn: Option<Box<Conn>>,
     pub queue: Queue,
     /// What has been read of a head.
@@ -117,6 +126,8 @@ pub(super) struct Run {
     pub rest: Bytes,
     pub source: Source,
     pub recorder: Option<Box<dyn Recorder>>,
+    /// What a cache has to do with it.
+    pub caching: Option<Box<Caching>>,
     /// The client's leaving ends the request.
     pub watch: bool,
     /// When the first and the present attempt began.
@@ -134,7 +145,16 @@ pub(super) struct Run {
 /// # Errors
 /// When the client left, or the answer broke off behind its head.
 pub async fn run(r: RequestRef, job: Job) -> Result<Flow, RequestError> {
-    let Job { conf, destination, mut protocol, pass_body, stream_body } = job;
+    run_with(r, job, None).await
+}
+
+/// The same for a request whose cache, if it has one, was asked already.
+pub(super) async fn run_with(
+    r: RequestRef,
+    job: Job,
+    asked: Option<Option<Box<Caching>>>,
+) -> Result<Flow, RequestError> {
+    let Job { conf, destination, mut protocol, pass_body, stream_body, secure } = job;
     let stream =
         stream_body && pass_body && !conf.request_buffering && r.has_unread_body() && !r.is_subrequest();
     let source = match stream {
@@ -144,6 +164,13 @@ pub async fn run(r: RequestRef, job: Job) -> Result<Flow, RequestError> {
             if pass_body { buffered(&r) } else { Source::None }
         }
     };
+    let caching = match asked {
+        Some(caching) => caching,
+        None => match cached::find(&r, &conf, &*protocol).await? {
+            Found::Answered(flow) => return Ok(flow),
+            Found::Ask(caching) => caching,
+        },
+    };
     let states = r.lasting_ctx::<States>();
     states.begin(protocol.scheme());
     let mut request = std::mem::take(&mut *states.request.borrow_mut());
@@ -152,8 +179,9 @@ pub async fn run(r: RequestRef, job: Job) -> Result<Flow, RequestError> {
     *states.request.borrow_mut() = request;
     *states.shown.borrow_mut() = shown;
     let local = r.worker.upstreams();
+    let http2 = protocol.is_http2();
     let recorder = super::recorder::for_request(&r, &conf);
-    let watch = recorder.is_none() && !conf.ignore_client_abort;
+    let watch = recorder.is_none() && !states.is_cacheable() && !conf.ignore_client_abort;
     let mut run = Run {
         timeouts: Timeouts {
             connect: conf.connect_timeout,
@@ -173,11 +201,14 @@ pub async fn run(r: RequestRef, job: Job) -> Result<Flow, RequestError> {
         group: None,
         selection: None,
         session: None,
+        link: Link { http2, secure: None },
+        http2: None,
         conn: None,
         input: Vec::new(),
         rest: Bytes::new(),
         source,
         recorder,
+        caching,
         watch,
         first_started: 0,
         started: 0,
@@ -186,9 +217,9 @@ pub async fn run(r: RequestRef, job: Job) -> Result<Flow, RequestError> {
         write_error: None,
         framing: Framing::default(),
     };
-    let result = match run.find_peers(destination).await {
+    let result = match run.find_peers(destination, secure).await {
         Ok(()) => run.attempts().await,
-        Err(status) => Ok(Flow::Finish(status)),
+        Err(status) => Ok(run.fail(status)),
     };
     run.end();
     result
@@ -276,13 +307,16 @@ impl Run {
     }
 
     /// Finds out who can be asked. A status when nobody can.
-    async fn find_peers(&mut self, destination: Destination) -> Result<(), u16> {
+    async fn find_peers(&mut self, destination: Destination, secure: bool) -> Result<(), u16> {
         let id = match &destination {
             Destination::Group(id) => Some(*id),
             Destination::Dynamic { host, port, no_port, .. } => {
                 self.local.main().and_then(|main| main.find(host, *port, *no_port))
             }
         };
+        if secure {
+            self.link.secure = Some(Rc::new(self.secure_link(id, &destination)?));
+        }
         let selection = match (id, destination) {
             (Some(id), _) => self.select_in_group(id)?,
             (None, Destination::Dynamic { host, port, addr, .. }) => {
@@ -312,6 +346,20 @@ impl Run {
         }
         self.selection = Some(selection);
         Ok(())
+    }
+
+    /// The way of encrypted connections.
+    fn secure_link(&self, id: Option<GroupId>, destination: &Destination) -> Result<Secure, u16> {
+        let Some(tls) = &self.conf.tls else {
+            crate::alert!(self.r, "no TLS configuration");
+            return Err(500);
+        };
+        let host = match (destination, id.and_then(|id| self.local.definition(id))) {
+            (_, Some(definition)) => &definition.name,
+            (Destination::Dynamic { host, .. }, None) => &host[..],
+            (Destination::Group(_), None) => &[],
+        };
+        Ok(Secure::new(&self.r, tls, host))
     }
 
     fn select_in_group(&mut self, id: GroupId) -> Result<Selection, u16> {
@@ -352,8 +400,16 @@ impl Run {
             let failure = match self.attempt().await {
                 Ok(framing) => match self.judge() {
                     None => return self.answer(framing).await,
-                    Some(Verdict::Finish(status)) => return Ok(Flow::Finish(status)),
+                    Some(Verdict::Finish(status)) => {
+                        self.keep_status(status);
+                        return Ok(Flow::Finish(status));
+                    }
                     Some(Verdict::Next(reason)) => Failure::Next(reason),
+                    Some(Verdict::Stale(status)) => {
+                        let exact = framing.empty && self.rest.is_empty();
+                        self.release(exact);
+                        return self.answer_stale(status).await;
+                    }
                 },
                 Err(failure) => failure,
             };
@@ -362,7 +418,10 @@ impl Run {
                 Failure::Finish(status) => return Ok(Flow::Finish(status)),
                 Failure::Next(reason) => {
                     if let Some(status) = self.next(reason) {
-                        return Ok(Flow::Finish(status));
+                        if self.may_be_stale(reason) {
+                            return self.answer_stale(CacheStatus::Stale).await;
+                        }
+                        return Ok(self.fail(status));
                     }
                 }
             }
@@ -411,7 +470,7 @@ impl Run {
         let id = self.group?;
         let lane = match chosen {
             Chosen::Own(Own { addr, keepalive: Some(_), lane }) => {
-                return self.local.group(id)?.kept.take(addr, None, lane);
+                return self.local.group(id)?.kept.take(addr, &self.link, None, lane);
             }
             Chosen::Own(own) => &own.lane,
             Chosen::Peer(_) => &Lane::default(),
@@ -419,7 +478,7 @@ impl Run {
         let keepalive = &self.local.definition(id)?.keepalive;
         keepalive.connections.filter(|max| *max > 0)?;
         let tag = keepalive.local.then(|| self.tag());
-        self.local.group(id)?.pool.take(chosen.addr(), tag, lane)
+        self.local.group(id)?.pool.take(chosen.addr(), &self.link, tag, lane)
     }
 
     fn tag(&self) -> usize {
@@ -441,10 +500,15 @@ impl Run {
             self.poll_gone(cx).map(|error| Err(Failure::Fatal(error)))
         })
         .await?;
-        connected.map_err(|error| {
+        let io = connected.map_err(|error| {
             self.log(error.level, format_args!("{}", error.message));
             if error.ours { Failure::Fatal(RequestError::internal("")) } else { Failure::Next(mask::ERROR) }
-        })
+        })?;
+        let io = match &self.link.secure {
+            None => io,
+            Some(secure) => self.secure(io, secure, addr).await?,
+        };
+        Ok(Conn::new(io, self.link.clone()))
     }
 
     /// Milliseconds since the present attempt began.
@@ -461,7 +525,7 @@ impl Run {
     }
 
     /// Whether the method must not be repeated without permission, and part of the request was sent.
-    fn is_unsafe(&self) -> bool {
+    pub(super) fn is_unsafe(&self) -> bool {
         self.sent && matches!(self.r.method.get(), Method::Post | Method::Lock | Method::Patch)
     }
 
@@ -476,6 +540,7 @@ impl Run {
     /// An attempt has failed. `None` asks the next server; otherwise the status to answer.
     fn next(&mut self, reason: u32) -> Option<u16> {
         let reused = self.conn.as_ref().is_some_and(|conn| conn.reused);
+        self.http2 = None;
         self.conn = None;
         let outcome =
             if reason & (mask::HTTP_403 | mask::HTTP_404) != 0 { Outcome::Next } else { Outcome::Failed };
@@ -526,6 +591,9 @@ impl Run {
         {
             return Some(Verdict::Next(reason));
         }
+        if let Some(status) = self.stale_instead(status) {
+            return Some(Verdict::Stale(status));
+        }
         if status == 404 && self.conf.intercept_404 {
             return Some(Verdict::Finish(404));
         }
@@ -570,10 +638,12 @@ impl Run {
             .states
             .with(|attempt| (attempt.header_time, attempt.response_time.unwrap_or(0)))
             .unwrap_or_default();
+        self.http2 = None;
         if let Some(conn) = self.conn.take()
             && exact
             && self.framing.keep_alive
             && self.sent_all
+            && conn.http2.as_ref().is_none_or(|session| session.is_open())
         {
             self.keep(conn, self.started.saturating_add(response));
         }
@@ -629,5 +699,7 @@ impl Run {
 /// What a status leads to.
 enum Verdict {
     Next(u32),
+    /// What is in the cache is answered, under this name.
+    Stale(CacheStatus),
     Finish(u16),
 }

@@ -55,7 +55,8 @@ impl Run {
     fn poll_tunnel(&mut self, sides: &mut Sides, cx: &mut Context<'_>) -> Poll<Result<(), RequestError>> {
         loop {
             let moved = self.poll_upwards(sides, cx)? | self.poll_downwards(sides, cx)?;
-            let up_done = self.queue.is_empty();
+            let up_done =
+                self.queue.is_empty() && self.conn.as_ref().is_none_or(|conn| !conn.io.has_pending());
             let down_done = self.r.exchange.queued() == 0;
             if (sides.upstream_ended && down_done)
                 || (sides.client_ended && up_done)
@@ -110,6 +111,12 @@ impl Run {
                     sides.upstream_ended = true;
                 }
             }
+        }
+        if self.queue.is_empty()
+            && conn.io.has_pending()
+            && let Poll::Ready(Err(_)) = conn.io.poll_flush(cx)
+        {
+            sides.upstream_ended = true;
         }
         Ok(moved)
     }

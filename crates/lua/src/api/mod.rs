@@ -3,16 +3,19 @@
 mod arg;
 mod args;
 mod capture;
+mod cjson;
 mod config;
 mod control;
 mod digest;
 mod escape;
 mod log;
+mod native;
 mod on_abort;
 mod output;
 mod pending;
 mod req;
 mod req_body;
+mod req_fields;
 mod resp;
 pub(crate) mod socket;
 mod thread;
@@ -26,7 +29,7 @@ pub(crate) use output::number_text;
 
 use crate::host::{Host, LuaPhase};
 use moonrest_http::RequestRef;
-use moonrest_luajit::{Call, LuaError, LuaResult, Return, Stack, Table};
+use moonrest_luajit::{Call, LuaError, LuaResult, Native, Return, Stack, Table};
 
 /// A function of the API.
 pub(crate) type Function = fn(&mut Call<'_>) -> LuaResult<Return>;
@@ -56,6 +59,7 @@ pub(crate) fn install(stack: &mut Stack<'_>, prefix: &[u8]) -> LuaResult<()> {
     resp::install(stack, ngx)?;
     digest::install(stack, ngx)?;
     pending::install(stack)?;
+    native::install(stack)?;
     var::install(stack)?;
     capture::install(stack, ngx)?;
     thread::install(stack, ngx)?;
@@ -103,6 +107,14 @@ pub(crate) fn only_in(call: &Call<'_>, makes_sense: fn(LuaPhase) -> bool) -> Lua
         Some(phase) if makes_sense(phase) => Ok(()),
         Some(phase) => Err(LuaError::new(format!("API disabled in the context of {}", phase.directive()))),
     }
+}
+
+/// Defines functions given by name, for what is called often.
+pub(crate) fn define_native(stack: &Stack<'_>, table: Table<'_>, rows: &[(&str, Native)]) -> LuaResult<()> {
+    for &(name, function) in rows {
+        table.set(stack, name, stack.native(function)?)?;
+    }
+    Ok(())
 }
 
 /// Defines functions given by name.

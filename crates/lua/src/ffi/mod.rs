@@ -26,6 +26,7 @@ mod param;
 mod phase;
 pub(crate) mod pipe;
 pub(crate) mod process;
+mod random;
 pub(crate) mod regex;
 mod request;
 mod response;
@@ -39,6 +40,7 @@ mod status;
 mod time;
 mod uri;
 mod var;
+mod websocket;
 pub(crate) mod worker;
 
 use crate::host::Host;
