@@ -124,8 +124,8 @@ impl ServerTls {
         }
         let mut settings = Settings::clone(self.settings.as_ref()?);
         if let Some((tls12, tls13)) = handshake.versions.get() {
-            settings.tls12 &= tls12;
-            settings.tls13 &= tls13;
+            // As with OpenSSL, whatever the configuration says.
+            (settings.tls12, settings.tls13) = (tls12, tls13);
         }
         if let Some(client) = &*client {
             settings.client_authorities = Some(client.names.clone());

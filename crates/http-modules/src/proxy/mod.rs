@@ -105,7 +105,11 @@ impl HttpModule for Proxy {
         if to.block == pass.block {
             to.auto_redirect();
         }
-        if pass.may_be_secure() {
+        // A balancer may decide that it is.
+        let balancers = |main: &mut moonrest_http::upstream::Main| {
+            main.definitions.iter().any(|definition| definition.balancer.is_some())
+        };
+        if pass.may_be_secure() || to.compiler.with_main(balancers) == Some(true) {
             conf.tls = loc.ssl.compile("proxy_ssl", to);
         }
         let http10 = loc.http_version == Some(0);

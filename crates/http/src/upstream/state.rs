@@ -110,6 +110,15 @@ impl States {
         self.scheme.set(scheme);
     }
 
+    /// The connection is encrypted, or is not, whatever the location says.
+    pub(super) fn speaks(&self, secure: bool) {
+        self.scheme.set(match (self.scheme.get(), secure) {
+            (b"http://" | b"https://", true) => b"https://",
+            (b"http://" | b"https://", false) => b"http://",
+            (other, _) => other,
+        });
+    }
+
     /// Makes ready for another answer.
     pub(super) fn forget_answer(&self) {
         let mut answer = self.answer.borrow_mut();
