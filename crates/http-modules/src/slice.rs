@@ -323,7 +323,9 @@ mod tests {
         };
         check("bytes 0-1/100", Some((0, 2, Some(100))));
         check("bytes  0 - 1 / * ", Some((0, 2, None)));
-        for bad in ["bytes", "bytes 0-1", "bytes x-1/2", "bytes 0-1/2x", "0-1/2", "bytes 0-18446744073709551615/1"] {
+        for bad in
+            ["bytes", "bytes 0-1", "bytes x-1/2", "bytes 0-1/2x", "0-1/2", "bytes 0-18446744073709551615/1"]
+        {
             check(bad, None);
         }
     }

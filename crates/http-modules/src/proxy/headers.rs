@@ -147,11 +147,14 @@ mod tests {
 
     #[test]
     fn hop_by_hop_fields_are_never_the_clients() {
-        let headers = Headers::new(&[
-            (Box::from(&b"Host"[..]), Template::literal(b"a")),
-            (Box::from(&b"connection"[..]), Template::literal(b"upgrade")),
-            (Box::from(&b"X-Own"[..]), Template::literal(b"")),
-        ], false);
+        let headers = Headers::new(
+            &[
+                (Box::from(&b"Host"[..]), Template::literal(b"a")),
+                (Box::from(&b"connection"[..]), Template::literal(b"upgrade")),
+                (Box::from(&b"X-Own"[..]), Template::literal(b"")),
+            ],
+            false,
+        );
         assert!(headers.host.is_some());
         for (known, name) in [
             (Known::Host, &b"Host"[..]),

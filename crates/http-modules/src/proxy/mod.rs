@@ -151,7 +151,9 @@ impl Settings {
     /// The fields of this request.
     fn headers(&self, r: &Request) -> &Headers {
         match &self.cache_headers {
-            Some(headers) if r.find_ctx::<upstream::States>().is_some_and(|states| states.is_cacheable()) => headers,
+            Some(headers) if r.find_ctx::<upstream::States>().is_some_and(|states| states.is_cacheable()) => {
+                headers
+            }
             _ => &self.headers,
         }
     }

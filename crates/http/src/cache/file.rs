@@ -104,7 +104,9 @@ fn attempt(path: &[u8], key: &[u8]) -> Read {
     if let Err(error) = read_to(&fd, &mut text, first) {
         return Read::Failed("pread()", error);
     }
-    let Some(lengths) = Lengths::of(&text) else { return Read::Corrupt("is too small or of another version") };
+    let Some(lengths) = Lengths::of(&text) else {
+        return Read::Corrupt("is too small or of another version");
+    };
     let Some(head) = lengths.head(stat.size) else { return Read::Corrupt("has a wrong length") };
     if text.len() < head
         && let Err(error) = read_to(&fd, &mut text, head as u64)
@@ -386,6 +388,9 @@ mod tests {
         }
         let longer = [&whole[..], b"!"].concat();
         assert!(matches!(read(&dir.file(&longer), b"the key"), Read::Corrupt(_)));
-        assert!(matches!(read(&dir.0.join("none").into_os_string().into_encoded_bytes(), b""), Read::Missing));
+        assert!(matches!(
+            read(&dir.0.join("none").into_os_string().into_encoded_bytes(), b""),
+            Read::Missing
+        ));
     }
 }

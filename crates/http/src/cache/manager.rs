@@ -95,8 +95,7 @@ fn is_too_full(zone: &Zone, limits: &Limits) -> bool {
     }
     usage.bytes >= limits.max_size && limits.max_size < i64::MAX.cast_unsigned()
         || usage.entries >= usage.watermark
-        || limits.min_free > 0
-            && files::free_space(&zone.dir.path).is_ok_and(|free| free <= limits.min_free)
+        || limits.min_free > 0 && files::free_space(&zone.dir.path).is_ok_and(|free| free <= limits.min_free)
 }
 
 /// Reads the directory.
@@ -104,7 +103,8 @@ fn load(zone: &Weak<Zone>) {
     let Some(zone) = zone.upgrade() else { return };
     let running = zone.running();
     let limits = running.limits.clone();
-    let mut loader = Loader { zone: &zone, running, budget: Budget::new(limits.loader_files, limits.loader_threshold) };
+    let mut loader =
+        Loader { zone: &zone, running, budget: Budget::new(limits.loader_files, limits.loader_threshold) };
     if loader.directory(&zone.dir.path, 0) {
         zone.warmed_up();
         let usage = zone.usage();
@@ -203,7 +203,9 @@ impl Loader<'_> {
 fn is_temporary(name: &[u8]) -> bool {
     name.split_at_checked(32).is_some_and(|(key, rest)| {
         key_of(key).is_some()
-            && rest.strip_prefix(b".").is_some_and(|rest| rest.len() == 10 && rest.iter().all(u8::is_ascii_digit))
+            && rest
+                .strip_prefix(b".")
+                .is_some_and(|rest| rest.len() == 10 && rest.iter().all(u8::is_ascii_digit))
     })
 }
 

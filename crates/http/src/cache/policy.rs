@@ -144,7 +144,8 @@ fn after(text: &[u8], name: &[u8]) -> Option<Option<i64>> {
     if !digits.iter().all(u8::is_ascii_digit) {
         return Some(None);
     }
-    let seconds = digits.iter().fold(0_i64, |n, byte| n.saturating_mul(10).saturating_add(i64::from(byte - b'0')));
+    let seconds =
+        digits.iter().fold(0_i64, |n, byte| n.saturating_mul(10).saturating_add(i64::from(byte - b'0')));
     Some(Some(seconds))
 }
 

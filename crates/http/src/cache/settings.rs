@@ -315,11 +315,8 @@ pub fn add_predicates(list: &mut Option<Vec<Template>>, args: &Args<'_>) -> Conf
 /// # Errors
 /// nginx's `invalid value "x"`.
 pub fn set_methods(slot: &mut Option<u32>, args: &Args<'_>) -> ConfResult {
-    const WORDS: &[(&str, u32)] = &[
-        ("GET", Method::Get.bit()),
-        ("HEAD", Method::Head.bit()),
-        ("POST", Method::Post.bit()),
-    ];
+    const WORDS: &[(&str, u32)] =
+        &[("GET", Method::Get.bit()), ("HEAD", Method::Head.bit()), ("POST", Method::Post.bit())];
     crate::upstream::directive::set_mask(slot, args, WORDS)
 }
 
@@ -422,9 +419,7 @@ impl Limits {
             b"off" => Ok(false),
             _ => {
                 let name = String::from_utf8_lossy(name);
-                Err(Fault::message(format!(
-                    "invalid {name} value \"{shown}\", it must be \"on\" or \"off\""
-                )))
+                Err(Fault::message(format!("invalid {name} value \"{shown}\", it must be \"on\" or \"off\"")))
             }
         };
         match name {

@@ -215,7 +215,8 @@ impl Recorder for Storing {
         let announced = answer.head.fields.value(Known::ContentLength, &answer.block);
         let announced = announced.and_then(moonrest_proto::http1::framing::parse_length);
         // The answer to HEAD announces a body that it does not have.
-        let bodiless = len == 0 && (r.method.get() == Method::Head || matches!(answer.head.status, 204 | 304));
+        let bodiless =
+            len == 0 && (r.method.get() == Method::Head || matches!(answer.head.status, 204 | 304));
         if announced.is_some_and(|length| length != len) && !bodiless {
             return;
         }

@@ -79,7 +79,13 @@ pub(crate) struct Usage {
 }
 
 impl Zone {
-    pub(crate) fn new(name: &str, module: &'static str, dir: TempDir, bytes: u64, limits: Arc<Limits>) -> Self {
+    pub(crate) fn new(
+        name: &str,
+        module: &'static str,
+        dir: TempDir,
+        bytes: u64,
+        limits: Arc<Limits>,
+    ) -> Self {
         let state = State {
             index: Index::with_bytes(bytes),
             waiting: HashMap::new(),

@@ -23,14 +23,7 @@ use moonrest_proto::{
     http1::{Known, Method, Parse, framing::parse_length},
 };
 use moonrest_sys::{file, time::monotonic_coarse_ms};
-use std::{
-    cell::RefCell,
-    future::poll_fn,
-    pin::Pin,
-    rc::Rc,
-    sync::Arc,
-    task::Poll,
-};
+use std::{cell::RefCell, future::poll_fn, pin::Pin, rc::Rc, sync::Arc, task::Poll};
 
 /// What a request has to do with a cache.
 pub(crate) struct Caching {
@@ -567,7 +560,8 @@ impl Run {
         }
         let hold = caching.take_hold();
         let Caching { cache, text, .. } = *caching;
-        let storing = Storing::new(cache, text, hold, meta, answer.block.clone(), self.conf.temp_path.clone());
+        let storing =
+            Storing::new(cache, text, hold, meta, answer.block.clone(), self.conf.temp_path.clone());
         drop(answer);
         self.recorder = Some(Box::new(storing));
     }

@@ -32,9 +32,9 @@ pub mod variables;
 mod worker;
 
 pub use bind::Bind;
+pub use cached::start;
 pub use conf::{Conf, Hidden, Loc, Store, directive, mask};
 pub use define::{Definition, GroupId, HashKey, Keepalive, Main, StateZone, block};
-pub use cached::start;
 pub use protocol::{BodyStep, Framing, HeadStep, Protocol, RequestLength};
 pub(crate) use recorder::Recorder;
 pub use resolve::start as start_resolving;

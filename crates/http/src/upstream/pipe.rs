@@ -219,7 +219,8 @@ impl Run {
         {
             // What waits is the end of what is in that file.
             let len = pipe.pending.iter().map(Piece::len).sum();
-            pipe.pending = VecDeque::from([Piece::File(FileRange { file, start: end.saturating_sub(len), end })]);
+            pipe.pending =
+                VecDeque::from([Piece::File(FileRange { file, start: end.saturating_sub(len), end })]);
             pipe.memory = 0;
             return Ok(true);
         }

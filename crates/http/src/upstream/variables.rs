@@ -34,7 +34,9 @@ pub const TABLE: &[D] = &[
         each(r, out, |attempt, out| decimal::append(out, attempt.bytes_sent))
     }),
     D::get("upstream_cache_status", |r, out| {
-        let Some(status) = r.find_ctx::<States>().and_then(|states| states.cache_status()) else { return false };
+        let Some(status) = r.find_ctx::<States>().and_then(|states| states.cache_status()) else {
+            return false;
+        };
         out.extend_from_slice(status.name().as_bytes());
         true
     }),
