@@ -70,7 +70,7 @@ impl Http1 {
 
 impl Protocol for Http1 {
     fn scheme(&self) -> &'static [u8] {
-        b"http://"
+        self.target.scheme()
     }
 
     fn request(

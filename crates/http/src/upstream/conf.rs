@@ -1,10 +1,11 @@
 //! The settings that every module with upstreams has, under its own prefix: `proxy_read_timeout`, `fastcgi_buffers` ….
 
-use super::Bind;
+use super::{Bind, Tls};
 use crate::{args::Args, cache, location::LocationBuilder};
 use moonrest_core::{ConfResult, Fault, Inherit, Template, set_once};
 use moonrest_proto::http1::Known;
 use moonrest_sys::temp::TempDir;
+use std::sync::Arc;
 
 /// Bits of `proxy_next_upstream` and the like.
 pub mod mask {
@@ -211,6 +212,8 @@ pub struct Conf {
     pub store: Store,
     /// Permissions of stored files.
     pub store_access: u32,
+    /// How encrypted connections are made, if there are any.
+    pub tls: Option<Arc<Tls>>,
     pub cache: Option<std::sync::Arc<cache::Conf>>,
 }
 
@@ -323,6 +326,7 @@ impl Loc {
             socket_sndbuf: self.socket_sndbuf.and_then(|size| usize::try_from(size).ok()),
             store: self.store.clone().unwrap_or(Store::Off),
             store_access: self.store_access.unwrap_or(0o600),
+            tls: None,
             cache: self.cache.resolve(module, to)?,
         })
     }
@@ -432,6 +436,26 @@ pub fn set_store_access(slot: &mut Option<u32>, args: &Args<'_>) -> ConfResult {
 /// module's settings to its [`Loc`]. Further rows follow.
 #[macro_export]
 macro_rules! upstream_directives {
+    (streamed $prefix:literal, $settings:ty, $loc:ident; $($row:expr),* $(,)?) => {
+        &[
+            $crate::module::Directive::msec(concat!($prefix, "_connect_timeout"), |c: &mut $settings| &mut c.$loc.connect_timeout),
+            $crate::module::Directive::msec(concat!($prefix, "_send_timeout"), |c: &mut $settings| &mut c.$loc.send_timeout),
+            $crate::module::Directive::msec(concat!($prefix, "_read_timeout"), |c: &mut $settings| &mut c.$loc.read_timeout),
+            $crate::module::Directive::loc(concat!($prefix, "_next_upstream"), $crate::upstream::directive::AT_LEAST_ONE, |c: &mut $settings, args| $crate::upstream::directive::set_mask(&mut c.$loc.next_upstream, args, $crate::upstream::mask::WORDS)),
+            $crate::module::Directive::msec(concat!($prefix, "_next_upstream_timeout"), |c: &mut $settings| &mut c.$loc.next_upstream_timeout),
+            $crate::upstream::directive::uint(concat!($prefix, "_next_upstream_tries"), |c: &mut $settings| &mut c.$loc.next_upstream_tries),
+            $crate::module::Directive::size(concat!($prefix, "_buffer_size"), |c: &mut $settings| &mut c.$loc.buffer_size),
+            $crate::module::Directive::flag(concat!($prefix, "_socket_keepalive"), |c: &mut $settings| &mut c.$loc.socket_keepalive),
+            $crate::module::Directive::size(concat!($prefix, "_socket_rcvbuf"), |c: &mut $settings| &mut c.$loc.socket_rcvbuf),
+            $crate::module::Directive::size(concat!($prefix, "_socket_sndbuf"), |c: &mut $settings| &mut c.$loc.socket_sndbuf),
+            $crate::module::Directive::loc(concat!($prefix, "_bind"), $crate::upstream::directive::ONE_OR_TWO, |c: &mut $settings, args| $crate::upstream::Bind::set(&mut c.$loc.bind, args)),
+            $crate::module::Directive::flag(concat!($prefix, "_intercept_errors"), |c: &mut $settings| &mut c.$loc.intercept_errors),
+            $crate::module::Directive::loc(concat!($prefix, "_ignore_headers"), $crate::upstream::directive::AT_LEAST_ONE, |c: &mut $settings, args| $crate::upstream::directive::set_mask(&mut c.$loc.ignore_headers, args, $crate::upstream::mask::IGNORED)),
+            $crate::module::Directive::loc(concat!($prefix, "_hide_header"), $crate::upstream::directive::ONE, |c: &mut $settings, args| $crate::upstream::directive::add_name(&mut c.$loc.hide_headers, args)),
+            $crate::module::Directive::loc(concat!($prefix, "_pass_header"), $crate::upstream::directive::ONE, |c: &mut $settings, args| $crate::upstream::directive::add_name(&mut c.$loc.pass_headers, args)),
+            $($row),*
+        ]
+    };
     ($prefix:literal, $settings:ty, $loc:ident; $($row:expr),* $(,)?) => {
         &[
             $crate::module::Directive::msec(concat!($prefix, "_connect_timeout"), |c: &mut $settings| &mut c.$loc.connect_timeout),

@@ -10,14 +10,17 @@
 //! A module makes a [`Job`]: its settings ([`Conf`]), where to ask ([`Destination`]) and how to talk there
 //! ([`Protocol`]). [`run`] does the rest.
 
+mod balancer;
 mod bind;
 mod body;
 mod cached;
+mod choose;
 mod conf;
 mod connect;
 mod define;
 mod exchange;
 mod head;
+mod http2;
 mod pipe;
 mod pool;
 mod protocol;
@@ -26,11 +29,13 @@ mod resolve;
 mod run;
 mod state;
 mod sticky;
+mod tls;
 mod tunnel;
 mod unbuffered;
 pub mod variables;
 mod worker;
 
+pub use balancer::{Asked, Balancer, Choice, Choosing, LastFailure, Lasting, Verdict};
 pub use bind::Bind;
 pub use cached::start;
 pub use conf::{Conf, Hidden, Loc, Store, directive, mask};
@@ -42,4 +47,5 @@ pub use run::{Destination, Job, run};
 pub(crate) use state::append_context;
 pub use state::{Answer, CacheStatus, States};
 pub use sticky::{Cookie, Expires, Kind as StickyKind, Learn, Sticky};
+pub use tls::{CertificateFiles, FileNames, HandshakeHook, HandshakeVerdict, Tls};
 pub(crate) use worker::Local;

@@ -79,6 +79,7 @@ impl Run {
 
     fn poll_pipe(&mut self, pipe: &mut Pipe, cx: &mut Context<'_>) -> Poll<Result<(), RequestError>> {
         for _ in 0..TURN {
+            self.keep_sending_beside(cx)?;
             self.fill_pipe(pipe);
             if let Err(error) = self.poll_drain(pipe, cx) {
                 if self.recorder.is_none() {

@@ -30,7 +30,8 @@ pub struct Attempt {
 #[derive(Clone, Debug)]
 pub enum Name {
     Peer(Arc<Peer>),
-    Upstream(Box<[u8]>),
+    /// A peer's that the balancer named, or the upstream's.
+    Text(Box<[u8]>),
 }
 
 impl Name {
@@ -38,7 +39,7 @@ impl Name {
     pub fn text(&self) -> &[u8] {
         match self {
             Self::Peer(peer) => &peer.name,
-            Self::Upstream(name) => name,
+            Self::Text(name) => name,
         }
     }
 }
@@ -107,6 +108,15 @@ impl States {
         }
         self.forget_answer();
         self.scheme.set(scheme);
+    }
+
+    /// The connection is encrypted, or is not, whatever the location says.
+    pub(super) fn speaks(&self, secure: bool) {
+        self.scheme.set(match (self.scheme.get(), secure) {
+            (b"http://" | b"https://", true) => b"https://",
+            (b"http://" | b"https://", false) => b"http://",
+            (other, _) => other,
+        });
     }
 
     /// Makes ready for another answer.

@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn attempts_and_locations_are_told_apart() {
         let attempt = |name: &str, status| Attempt {
-            name: (!name.is_empty()).then(|| Name::Upstream(name.as_bytes().into())),
+            name: (!name.is_empty()).then(|| Name::Text(name.as_bytes().into())),
             status,
             ..Attempt::default()
         };
