@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use moonrest_testkit::services;
 
-use crate::run;
+use crate::{bench, run};
 
 /// Programs the tests call, each with the Debian package it comes in.
 const TOOLS: &[(&str, &str)] = &[
@@ -20,6 +20,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("mariadb-install-db", "mariadb-server"),
     ("postgres", "postgresql"),
     ("php-fpm", "php-fpm"),
+    ("valgrind", "valgrind"),
 ];
 
 /// Installs packages. `policy-rc.d` keeps Debian from starting the servers in them on their usual ports: the tests start
@@ -91,6 +92,10 @@ pub(crate) fn test() -> Result<(), String> {
         let args: Vec<&str> = specs.into_iter().chain(["--", "--jobs", "1"]).chain(files).collect();
         if first.failed.is_empty() { Ok(None) } else { run(&args).map(Some) }
     })?;
+    let rows = bench::budget(&binary)?;
+    let held = rows.iter().filter(|row| row.holds()).count();
+    total.passed += held;
+    total.failed += rows.len() - held;
     let mut text = String::new();
     if !unsteady.is_empty() {
         text = format!("{} were unsteady: {}\n", unsteady.len(), unsteady.join(", "));

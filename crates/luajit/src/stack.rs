@@ -331,7 +331,7 @@ impl<'s> Stack<'s> {
         self.reserve_many(2)?;
         // SAFETY: room for two values; the helper is a function.
         unsafe {
-            ffi::lua_rawgeti(self.l, ffi::REGISTRY, self.shared.helpers.get().handler);
+            self.shared.push_reference(self.l, self.shared.helpers.get().handler);
             ffi::lua_pushvalue(self.l, index);
         }
         let called = args.push_all(self).and_then(|count| self.protected(count, ffi::MULTRET, first));
@@ -420,7 +420,7 @@ impl<'s> Stack<'s> {
         }
         // SAFETY: room for two values; the helper is a function of one argument with one result.
         unsafe {
-            ffi::lua_rawgeti(self.l, ffi::REGISTRY, self.shared.helpers.get().describe);
+            self.shared.push_reference(self.l, self.shared.helpers.get().describe);
             ffi::lua_pushvalue(self.l, index);
         }
         if self.protected(1, 1, 0).is_err() {

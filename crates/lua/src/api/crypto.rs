@@ -8,7 +8,7 @@ use aws_lc_rs::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use curve25519_dalek::{EdwardsPoint, Scalar, scalar::clamp_integer};
-use moonrest_luajit::{Call, LuaError, LuaResult, Nil, Return, Stack};
+use moonrest_luajit::{Call, LuaError, LuaResult, Native, Nil, Return, Stack};
 use std::num::NonZeroU32;
 
 /// More rounds than this are refused: a server that asks for them keeps the worker from everything else.
@@ -20,12 +20,12 @@ pub(super) fn install(stack: &Stack<'_>) -> LuaResult<()> {
         stack,
         "moonrest.crypto",
         &[
-            ("sha256", sha256),
-            ("hmac_sha256", hmac_sha256),
-            ("pbkdf2_sha256", pbkdf2_sha256),
-            ("random_bytes", random_bytes),
-            ("rsa_oaep_sha1", rsa_oaep_sha1),
-            ("ed25519_mariadb", ed25519_mariadb),
+            ("sha256", Native::new(sha256)),
+            ("hmac_sha256", Native::new(hmac_sha256)),
+            ("pbkdf2_sha256", Native::new(pbkdf2_sha256)),
+            ("random_bytes", Native::new(random_bytes)),
+            ("rsa_oaep_sha1", Native::new(rsa_oaep_sha1)),
+            ("ed25519_mariadb", Native::new(ed25519_mariadb)),
         ],
     )
 }

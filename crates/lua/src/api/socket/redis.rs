@@ -15,7 +15,7 @@ use crate::{
     api::output::append_number,
     scheduler::{Item, Operation, Values},
 };
-use moonrest_luajit::{Call, Light, LuaError, LuaResult, Nil, Return, Stack, Table, Value};
+use moonrest_luajit::{Call, Light, LuaError, LuaResult, Native, Nil, Return, Stack, Table, Value};
 use smallvec::{SmallVec, smallvec};
 use std::{cell::RefCell, rc::Rc};
 
@@ -34,11 +34,11 @@ pub(super) fn install(stack: &Stack<'_>) -> LuaResult<()> {
         stack,
         NAME,
         &[
-            ("call", call_command),
-            ("send", send_command),
-            ("read", read_reply),
-            ("encode", encode),
-            ("pipeline", pipeline),
+            ("call", Native::new(call_command)),
+            ("send", Native::new(send_command)),
+            ("read", Native::new(read_reply)),
+            ("encode", Native::new(encode)),
+            ("pipeline", Native::new(pipeline)),
         ],
     )
 }
