@@ -201,7 +201,7 @@ nil nil nil
 location /t {
     content_by_lua_block {
         for _, what in ipairs { "half", "line", "length", "garbage", "error" } do
-            local memc = connect($TEST_NGINX_MEMCACHED_MOCK_PORT)
+            local memc = connect($TEST_NGINX_MEMCACHED_MOCK_PORT, { pool = what })
             say(what, memc:get(what))
             say(memc:set_keepalive())
         end

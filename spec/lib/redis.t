@@ -17,6 +17,7 @@ mock(REDIS_MOCK => sub {
         deep => "*1\r\n" x 300,
         more => "+first\r\n+second\r\n",
         integers => "*4\r\n:-5\r\n:9007199254740991\r\n\$-1\r\n*-1\r\n",
+        wait => "",
         bare => "+status\n",
     );
     my ($key) = $request =~ /\$\d+\r\n(\w+)\r\n\z/;
