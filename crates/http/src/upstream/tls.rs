@@ -204,16 +204,14 @@ impl Run {
     async fn connector(&self, secure: &Secure) -> Result<Connector, Failure> {
         let [http1, http2] = &secure.tls.connectors;
         let mut connector = if self.link.http2 { http2 } else { http1 }.clone();
+        self.act("loading proxy ssl certificate by lua");
         let hooked = secure.hook.as_ref().and_then(|hook| hook.certificate(&self.r, connector.newest()));
         let wanted = match hooked {
-            Some(running) => {
-                self.act("loading proxy ssl certificate by lua");
-                let wanted = self.in_time(running).await?;
-                self.act(HANDSHAKING);
-                wanted.ok_or_else(|| self.refused(Level::Info, failure::REJECTED))?
-            }
-            None => Shown::AsConfigured,
+            Some(running) => self.in_time(running).await?,
+            None => Some(Shown::AsConfigured),
         };
+        self.act(HANDSHAKING);
+        let wanted = wanted.ok_or_else(|| self.refused(Level::Info, failure::REJECTED))?;
         let shown = match (wanted, &secure.tls.certificate, &secure.files) {
             (Shown::Certificate(key), ..) => Some(Some(key)),
             (Shown::Nothing, ..) => Some(None),
@@ -262,15 +260,13 @@ impl Run {
         let found = found.map_or(0, |failures| failures.last.code());
         let Some(hook) = &secure.hook else { return self.accept(secure, found, client) };
         let client = Rc::new(client);
+        self.act("loading proxy ssl verify by lua");
         let code = match hook.verify(&self.r, &client, found) {
-            Some(running) => {
-                self.act("loading proxy ssl verify by lua");
-                let code = self.in_time(running).await?;
-                self.act(HANDSHAKING);
-                code.ok_or_else(|| self.refused(Level::Crit, failure::NOT_VERIFIED))?
-            }
-            None => found,
+            Some(running) => self.in_time(running).await?,
+            None => Some(found),
         };
+        self.act(HANDSHAKING);
+        let code = code.ok_or_else(|| self.refused(Level::Crit, failure::NOT_VERIFIED))?;
         let kept = |_| Failure::Fatal(RequestError::internal("the program keeps the upstream's session"));
         self.accept(secure, code, Rc::try_unwrap(client).map_err(kept)?)
     }
