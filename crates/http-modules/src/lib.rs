@@ -23,6 +23,7 @@ pub mod encrypted_session;
 pub mod fastcgi;
 pub mod form_input;
 pub mod geo;
+pub mod grpc;
 pub mod gunzip;
 pub mod gzip;
 pub mod gzip_static;
@@ -112,6 +113,7 @@ pub static MODULES: Registry = &[
     &Module::<fastcgi::FastCgi>::NEW,
     &Module::<uwsgi::Uwsgi>::NEW,
     &Module::<scgi::Scgi>::NEW,
+    &Module::<grpc::Grpc>::NEW,
     &Module::<memcached::Memcached>::NEW,
     &Module::<memc::Memc>::NEW,
     &Module::<redis::Redis>::NEW,

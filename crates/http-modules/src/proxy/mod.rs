@@ -14,7 +14,7 @@ mod variables;
 use crate::ssl::{self, upstream::encrypted_upstream_directives};
 use answer::Http1;
 use cookie::CookieFlags;
-use headers::Headers;
+pub(crate) use headers::{BodyFields, Headers, Value, append_checked};
 use http2::Http2;
 use moonrest_http::{
     prelude::*,
@@ -118,11 +118,11 @@ impl HttpModule for Proxy {
         let proxying = Proxying {
             settings: Arc::new(Settings {
                 pass: pass.clone(),
-                headers: Headers::new(loc.headers.as_deref().unwrap_or_default(), false),
+                headers: Headers::new(loc.headers.as_deref().unwrap_or_default(), headers::FIELDS, false),
                 cache_headers: conf
                     .cache
                     .is_some()
-                    .then(|| Headers::new(loc.headers.as_deref().unwrap_or_default(), true)),
+                    .then(|| Headers::new(loc.headers.as_deref().unwrap_or_default(), headers::FIELDS, true)),
                 redirects,
                 cookie_domains: loc.cookie_domains.clone().unwrap_or_default(),
                 cookie_paths: loc.cookie_paths.clone().unwrap_or_default(),

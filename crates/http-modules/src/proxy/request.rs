@@ -2,17 +2,14 @@
 
 use super::{
     Settings,
-    headers::{BodyFields, Headers, append_checked},
+    headers::{BodyFields, append_checked},
     pass::Target,
 };
 use moonrest_http::{
     prelude::*,
     upstream::{RequestLength, States},
 };
-use moonrest_proto::{
-    escape,
-    http1::{Known, Method, framing::options},
-};
+use moonrest_proto::{escape, http1::Method};
 use std::ops::Range;
 
 /// What was written.
@@ -57,7 +54,7 @@ pub(super) fn append(
     let headers = settings.headers(r);
     let upgrades = headers.append(r, &body, out);
     if pass_headers {
-        append_clients(headers, r, out);
+        headers.append_clients(r, out);
     }
     out.extend_from_slice(b"\r\n");
     if let Some(body) = &own_body {
@@ -148,34 +145,6 @@ fn append_host(settings: &Settings, target: &Target, r: &Request, out: &mut Vec<
     if out.len() == value_at {
         out.truncate(start);
     } else {
-        out.extend_from_slice(b"\r\n");
-    }
-}
-
-/// Appends the client's fields, but for those that the configuration replaces and those that end here.
-fn append_clients(headers: &Headers, r: &Request, out: &mut Vec<u8>) {
-    let head = r.head.borrow();
-    let block = r.block.borrow();
-    let named: Vec<&[u8]> = head
-        .fields
-        .all(Known::Connection)
-        .flat_map(|field| options(field.value.of(&block)))
-        .filter(|name| {
-            !name.eq_ignore_ascii_case(b"close")
-                && !name.eq_ignore_ascii_case(b"keep-alive")
-                && !name.eq_ignore_ascii_case(b"upgrade")
-        })
-        .collect();
-    for field in &head.fields {
-        let name = field.name.of(&block);
-        if headers.replaces(field.known, name)
-            || (!named.is_empty() && named.iter().any(|named| named.eq_ignore_ascii_case(name)))
-        {
-            continue;
-        }
-        out.extend_from_slice(name);
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(field.value.of(&block));
         out.extend_from_slice(b"\r\n");
     }
 }

@@ -228,9 +228,9 @@ impl Hidden {
     fn new(names: impl Iterator<Item = Box<[u8]>>) -> Self {
         let mut hidden = Self::default();
         for name in names {
-            match Known::ALL.iter().find(|known| known.name().as_bytes().eq_ignore_ascii_case(&name)) {
-                Some(known) => hidden.known |= 1 << *known as u32,
-                None => hidden.others.push(name),
+            match Known::lookup(&name) {
+                Known::Other => hidden.others.push(name),
+                known => hidden.known |= 1 << known as u32,
             }
         }
         hidden
@@ -268,12 +268,15 @@ impl Loc {
         }
         let largest = buffer_size.max(size);
         let busy = self.busy_buffers_size.unwrap_or(2 * largest);
-        let of_both = format!(
-            "the maximum of the value of \"{module}_buffer_size\" and one of the \"{module}_buffers\""
-        );
+        let of_both = || {
+            format!(
+                "the maximum of the value of \"{module}_buffer_size\" and one of the \"{module}_buffers\""
+            )
+        };
         if busy < largest {
             return Err(Fault::message(format!(
-                "\"{module}_busy_buffers_size\" must be equal to or greater than {of_both}"
+                "\"{module}_busy_buffers_size\" must be equal to or greater than {}",
+                of_both()
             )));
         }
         if busy > (count - 1).saturating_mul(size) {
@@ -284,14 +287,16 @@ impl Loc {
         }
         if self.temp_file_write_size.is_some_and(|size| size < largest) {
             return Err(Fault::message(format!(
-                "\"{module}_temp_file_write_size\" must be equal to or greater than {of_both}"
+                "\"{module}_temp_file_write_size\" must be equal to or greater than {}",
+                of_both()
             )));
         }
         let max_temp_file_size = self.max_temp_file_size.unwrap_or(1 << 30);
         if max_temp_file_size != 0 && max_temp_file_size < largest {
             return Err(Fault::message(format!(
                 "\"{module}_max_temp_file_size\" must be equal to zero to disable temporary files usage or must be \
-                 equal to or greater than {of_both}"
+                 equal to or greater than {}",
+                of_both()
             )));
         }
         let next = self.next_upstream.unwrap_or(mask::ERROR | mask::TIMEOUT);
@@ -436,6 +441,26 @@ pub fn set_store_access(slot: &mut Option<u32>, args: &Args<'_>) -> ConfResult {
 /// module's settings to its [`Loc`]. Further rows follow.
 #[macro_export]
 macro_rules! upstream_directives {
+    (streamed $prefix:literal, $settings:ty, $loc:ident; $($row:expr),* $(,)?) => {
+        &[
+            $crate::module::Directive::msec(concat!($prefix, "_connect_timeout"), |c: &mut $settings| &mut c.$loc.connect_timeout),
+            $crate::module::Directive::msec(concat!($prefix, "_send_timeout"), |c: &mut $settings| &mut c.$loc.send_timeout),
+            $crate::module::Directive::msec(concat!($prefix, "_read_timeout"), |c: &mut $settings| &mut c.$loc.read_timeout),
+            $crate::module::Directive::loc(concat!($prefix, "_next_upstream"), $crate::upstream::directive::AT_LEAST_ONE, |c: &mut $settings, args| $crate::upstream::directive::set_mask(&mut c.$loc.next_upstream, args, $crate::upstream::mask::WORDS)),
+            $crate::module::Directive::msec(concat!($prefix, "_next_upstream_timeout"), |c: &mut $settings| &mut c.$loc.next_upstream_timeout),
+            $crate::upstream::directive::uint(concat!($prefix, "_next_upstream_tries"), |c: &mut $settings| &mut c.$loc.next_upstream_tries),
+            $crate::module::Directive::size(concat!($prefix, "_buffer_size"), |c: &mut $settings| &mut c.$loc.buffer_size),
+            $crate::module::Directive::flag(concat!($prefix, "_socket_keepalive"), |c: &mut $settings| &mut c.$loc.socket_keepalive),
+            $crate::module::Directive::size(concat!($prefix, "_socket_rcvbuf"), |c: &mut $settings| &mut c.$loc.socket_rcvbuf),
+            $crate::module::Directive::size(concat!($prefix, "_socket_sndbuf"), |c: &mut $settings| &mut c.$loc.socket_sndbuf),
+            $crate::module::Directive::loc(concat!($prefix, "_bind"), $crate::upstream::directive::ONE_OR_TWO, |c: &mut $settings, args| $crate::upstream::Bind::set(&mut c.$loc.bind, args)),
+            $crate::module::Directive::flag(concat!($prefix, "_intercept_errors"), |c: &mut $settings| &mut c.$loc.intercept_errors),
+            $crate::module::Directive::loc(concat!($prefix, "_ignore_headers"), $crate::upstream::directive::AT_LEAST_ONE, |c: &mut $settings, args| $crate::upstream::directive::set_mask(&mut c.$loc.ignore_headers, args, $crate::upstream::mask::IGNORED)),
+            $crate::module::Directive::loc(concat!($prefix, "_hide_header"), $crate::upstream::directive::ONE, |c: &mut $settings, args| $crate::upstream::directive::add_name(&mut c.$loc.hide_headers, args)),
+            $crate::module::Directive::loc(concat!($prefix, "_pass_header"), $crate::upstream::directive::ONE, |c: &mut $settings, args| $crate::upstream::directive::add_name(&mut c.$loc.pass_headers, args)),
+            $($row),*
+        ]
+    };
     ($prefix:literal, $settings:ty, $loc:ident; $($row:expr),* $(,)?) => {
         &[
             $crate::module::Directive::msec(concat!($prefix, "_connect_timeout"), |c: &mut $settings| &mut c.$loc.connect_timeout),
