@@ -47,5 +47,5 @@ pub use run::{Destination, Job, run};
 pub(crate) use state::append_context;
 pub use state::{Answer, CacheStatus, States};
 pub use sticky::{Cookie, Expires, Kind as StickyKind, Learn, Sticky};
-pub use tls::{CertificateFiles, FileNames, HandshakeHook, HandshakeVerdict, Tls};
+pub use tls::{CertificateFiles, FileNames, HandshakeHook, Shown, Tls};
 pub(crate) use worker::Local;
