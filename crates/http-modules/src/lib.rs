@@ -23,6 +23,7 @@ pub mod encrypted_session;
 pub mod fastcgi;
 pub mod form_input;
 pub mod geo;
+pub mod grpc;
 pub mod gunzip;
 pub mod gzip;
 pub mod gzip_static;
@@ -54,7 +55,9 @@ pub mod rewrite;
 pub mod scgi;
 pub mod secure_link;
 pub mod set_misc;
+pub mod slice;
 pub mod split_clients;
+pub mod srcache;
 pub mod ssi;
 pub mod ssl;
 pub mod static_files;
@@ -89,9 +92,10 @@ pub static MODULES: Registry = &[
     &Module::<access::Access>::NEW,
     &Module::<auth_basic::AuthBasic>::NEW,
     &Module::<auth_request::AuthRequest>::NEW,
-    // precontent: try_files, mirror
+    // precontent: try_files, mirror; before them what is cached
     &Module::<try_files::TryFiles>::NEW,
     &Module::<mirror::Mirror>::NEW,
+    &Module::<srcache::SrCache>::NEW,
     // content
     &Module::<random_index::RandomIndex>::NEW,
     &Module::<index::Index>::NEW,
@@ -109,6 +113,7 @@ pub static MODULES: Registry = &[
     &Module::<fastcgi::FastCgi>::NEW,
     &Module::<uwsgi::Uwsgi>::NEW,
     &Module::<scgi::Scgi>::NEW,
+    &Module::<grpc::Grpc>::NEW,
     &Module::<memcached::Memcached>::NEW,
     &Module::<memc::Memc>::NEW,
     &Module::<redis::Redis>::NEW,
@@ -127,6 +132,7 @@ pub static MODULES: Registry = &[
     &Module::<referer::Referer>::NEW,
     &Module::<secure_link::SecureLink>::NEW,
     // filters
+    &Module::<slice::Slice>::NEW,
     &Module::<not_modified::NotModified>::NEW,
     &Module::<rds_csv::RdsCsv>::NEW,
     &Module::<rds_json::RdsJson>::NEW,

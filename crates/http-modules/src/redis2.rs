@@ -127,9 +127,8 @@ struct Handler {
 impl PhaseHandler for Handler {
     fn handle(&self, r: &RequestRef) -> Result<Step, RequestError> {
         r.set_content_type();
-        let (query, count) = self.loc.query(r)?;
         let value_type = r.out().content_type.clone();
-        let protocol = Talk { query, count, value_type, left: 0, reply: Reply::default() };
+        let protocol = Talk { loc: self.loc.clone(), count: 0, value_type, left: 0, reply: Reply::default() };
         let job = Job {
             conf: self.conf.clone(),
             destination: self.pass.destination(r)?.0,
@@ -178,7 +177,8 @@ impl Loc {
 
 /// Commands and the replies to them.
 struct Talk {
-    query: Vec<u8>,
+    loc: Arc<Loc>,
+    /// Commands that were sent.
     count: u64,
     value_type: Bytes,
     /// Replies still to come.
@@ -193,11 +193,13 @@ impl Protocol for Talk {
 
     fn request(
         &mut self,
-        _: &RequestRef,
+        r: &RequestRef,
         _: RequestLength,
         out: &mut Vec<u8>,
     ) -> Result<Range<usize>, RequestError> {
-        out.append(&mut self.query);
+        let (query, count) = self.loc.query(r)?;
+        out.extend(query);
+        self.count = count;
         Ok(0..0)
     }
 

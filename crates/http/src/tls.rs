@@ -61,7 +61,7 @@ pub struct ServerTls {
     /// The depth to which chains are checked.
     pub depth: usize,
     /// Stands for the terms under which sessions are made.
-    pub context: Vec<u8>,
+    pub context: Arc<[u8]>,
     pub verify: VerifyClient,
     /// Whom clients' certificates are checked against.
     pub store: Option<Arc<Store>>,
@@ -96,6 +96,9 @@ impl ServerTls {
         (finds, keeps): (bool, bool),
     ) -> Option<Result<UnbufferedServerConnection, Error>> {
         let config = self.config(http2)?;
+        // Nor do those that code has under terms that it sets only now.
+        let same = handshake.client.borrow().is_none();
+        let (finds, keeps) = (finds && same, keeps && same);
         let mut own = match self.rebuilt(config, handshake)? {
             Ok(Some(own)) => own,
             Ok(None) if !finds && !keeps => return Some(UnbufferedServerConnection::new(config.clone())),
@@ -121,8 +124,8 @@ impl ServerTls {
         }
         let mut settings = Settings::clone(self.settings.as_ref()?);
         if let Some((tls12, tls13)) = handshake.versions.get() {
-            settings.tls12 &= tls12;
-            settings.tls13 &= tls13;
+            // As with OpenSSL, whatever the configuration says.
+            (settings.tls12, settings.tls13) = (tls12, tls13);
         }
         if let Some(client) = &*client {
             settings.client_authorities = Some(client.names.clone());
@@ -148,6 +151,8 @@ impl ServerTls {
             tls13: settings.tls13 && has(ProtocolVersion::TLSv1_3),
             ciphers: settings.ciphers.iter().map(|suite| suite.suite().into()).collect(),
             depth: self.depth,
+            store: self.store.clone(),
+            context: self.context.clone(),
         }
     }
 

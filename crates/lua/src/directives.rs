@@ -6,6 +6,7 @@ use crate::{
     code::{Code, FileName, Source},
     filter::LuaFilters,
     handler::{BeforeScript, LuaHandler, LuaLog},
+    handshake::LuaHandshake,
     host::LuaPhase,
     set,
     settings::{Loc, Main, OwnContent, SSL_PROTOCOLS, place},
@@ -21,6 +22,7 @@ pub(crate) type D = Directive<HttpLua>;
 
 const HS: Contexts = Contexts::HTTP.or(Contexts::SERVER);
 const HSLI: Contexts = Contexts::HSL.or(Contexts::IF);
+const HTTP: Contexts = Contexts::HTTP;
 const LI: Contexts = Contexts::LOCATION.or(Contexts::IF);
 const SCRIPT: Contexts = Contexts::SERVER.or(Contexts::SERVER_IF).or(Contexts::LOCATION).or(Contexts::IF);
 const LUA: Arity = Arity::Lua { min: 0, max: 0 };
@@ -135,6 +137,10 @@ impl HttpModule for HttpLua {
             "header_filter_by_lua_file" ONE;
         body_filter HSLI "body_filter_by_lua" ONE, "body_filter_by_lua_block" LUA,
             "body_filter_by_lua_file" ONE;
+        ssl_client_hello HS "ssl_client_hello_by_lua_block" LUA, "ssl_client_hello_by_lua_file" ONE;
+        ssl_certificate HS "ssl_certificate_by_lua_block" LUA, "ssl_certificate_by_lua_file" ONE;
+        ssl_session_fetch HTTP "ssl_session_fetch_by_lua_block" LUA, "ssl_session_fetch_by_lua_file" ONE;
+        ssl_session_store HTTP "ssl_session_store_by_lua_block" LUA, "ssl_session_store_by_lua_file" ONE;
         log HSLI "log_by_lua" ONE, "log_by_lua_block" LUA, "log_by_lua_file" ONE;
     ];
     type Main = Main;
@@ -159,6 +165,14 @@ impl HttpModule for HttpLua {
             } else if !matches!(to.kind, LocationKind::Server | LocationKind::Unnamed) {
                 to.before_script(BeforeScript(handler));
             }
+        }
+        if to.kind == LocationKind::Server
+            && let Some(handshake) = LuaHandshake::new(loc)
+        {
+            if handshake.needs_tls() && !to.speaks_tls() {
+                return Err(Fault::message("no ssl configured for the server"));
+            }
+            to.handshake(handshake);
         }
         let phases = [
             (Phase::Access, &loc.access, LuaPhase::Access, main.access_no_postpone),

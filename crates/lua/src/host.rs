@@ -2,6 +2,7 @@
 
 use crate::{
     ffi::ctx,
+    handshake,
     phase_io::PhaseIo,
     scheduler::{ENTRY, Key, Operation, Parent, Threads},
     settings::Loc,
@@ -379,7 +380,12 @@ impl Host {
     pub(crate) fn state(&self) -> &State {
         self.state.get_or_init(|| match &self.request {
             Some(r) => r.ctx::<State>(),
-            None => Rc::default(),
+            None => match &*self.io.borrow() {
+                PhaseIo::Handshake { handshake, .. } => {
+                    handshake::kept(handshake).map(|kept| kept.state.clone()).unwrap_or_default()
+                }
+                _ => Rc::default(),
+            },
         })
     }
 

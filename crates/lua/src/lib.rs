@@ -17,6 +17,7 @@ mod escape;
 mod ffi;
 mod filter;
 mod handler;
+mod handshake;
 mod host;
 mod library;
 mod phase_io;

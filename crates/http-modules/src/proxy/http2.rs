@@ -30,7 +30,7 @@ impl Protocol for Http2 {
         true
     }
 
-    fn asks_head(&self) -> bool {
+    fn asks_head(&self, _r: &Request) -> bool {
         self.head
     }
 

@@ -51,7 +51,7 @@ pub(super) fn server(loc: &Loc, compiler: &Compiler<'_>) -> Result<Option<Server
         revocation: None,
         stapling: None,
         depth: usize::try_from(loc.verify_depth.unwrap_or(1)).unwrap_or(usize::MAX),
-        context: Vec::new(),
+        context: Arc::default(),
     };
     if certificates.is_empty() {
         return Ok((reject || verify != VerifyClient::Off).then_some(bare));
@@ -100,7 +100,7 @@ pub(super) fn server(loc: &Loc, compiler: &Compiler<'_>) -> Result<Option<Server
         source,
         revocation,
         stapling,
-        context,
+        context: context.into(),
         ..bare
     }))
 }

@@ -13,7 +13,7 @@ use crate::{
     request::{NewRequest, Request, RequestRef},
     tls::{
         ServerTls, VerifyClient,
-        hook::{Handshake, Hook, Moment},
+        hook::{self, Enabled, Handshake, Hook, Moment},
     },
 };
 use moonrest_core::{Level, env::os_error};
@@ -21,6 +21,7 @@ use moonrest_net::tls::{
     self, Info,
     certificate::{self, Offered},
     failure::{self, Blame},
+    names, secrets,
     session::Session,
     stream::Broken,
     x509::Certificate,
@@ -35,6 +36,8 @@ use std::{future::poll_fn, rc::Rc, sync::Arc, task::Poll};
 const HANDSHAKING: &str = "SSL handshaking";
 /// `unrecognized_name`, fatal, in a record of its own.
 const UNRECOGNIZED_NAME: &[u8] = &[21, 3, 3, 0, 2, 2, 112];
+/// `handshake_failure`, fatal.
+const HANDSHAKE_FAILURE: &[u8] = &[21, 3, 3, 0, 2, 2, 40];
 /// `protocol_version`, fatal.
 const PROTOCOL_VERSION: &[u8] = &[21, 3, 3, 0, 2, 2, 70];
 /// The extension by which a client asks for its certificate's status.
@@ -138,7 +141,8 @@ async fn agree(h1: &Rc<H1>, hello: Option<Rc<ClientHello>>) -> Result<(), Refuse
     if let (Some(stapling), Some(r)) = (stapling, &r) {
         stapling.asked(r);
     }
-    let handshake = Handshake::new(hello, info.clone(), server.enabled());
+    let enabled = if hooks.any() { server.enabled() } else { Enabled::default() };
+    let handshake = Handshake::new(hello, info.clone(), enabled);
     if hooks.any() {
         let _ = h1.conn.handshake.set(handshake.clone());
     }
@@ -232,7 +236,14 @@ impl Hooks {
         self.run(Moment::Certificate, h1, r, handshake).await.map_err(|Refused| {
             failed(h1, Level::Info, failure::NO_CERTIFICATE);
             refuse(h1, INTERNAL_ERROR)
-        })
+        })?;
+        let offered = handshake.offered.borrow();
+        if offered.as_ref().is_some_and(|offered| offered.alone && offered.certificates.is_empty()) {
+            let newest = handshake.version() == hook::TLS13;
+            failed(h1, Level::Info, if newest { failure::NO_SIGNATURE } else { failure::NO_CIPHER });
+            return Err(refuse(h1, HANDSHAKE_FAILURE));
+        }
+        Ok(())
     }
 
     /// Runs what comes when everything is agreed on.
@@ -361,6 +372,10 @@ async fn drive(
     match result {
         Some(Ok(())) => {
             stream.with_side(|side| info.update(side));
+            describe(h1, info);
+            if let Some(secrets) = secrets::taken(stream.server_random()) {
+                let _ = info.secrets.set(secrets);
+            }
             if let Some(id) = stream.session_id() {
                 let _ = info.session_id.set(id);
             }
@@ -387,6 +402,15 @@ async fn drive(
             let _ = h1.io.shutdown_write();
             Err(Refused)
         }
+    }
+}
+
+/// What was agreed on, for those who look closely.
+fn describe(h1: &H1, info: &Info) {
+    if h1.is_heard(Level::Debug) {
+        let version = names::version(info.version.get()).unwrap_or("unknown");
+        let cipher = names::cipher(info.cipher.get()).unwrap_or("unknown");
+        h1.say(Level::Debug, format_args!("SSL: {version}, cipher: \"{cipher}\""));
     }
 }
 

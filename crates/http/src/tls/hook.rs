@@ -45,7 +45,7 @@ pub struct Handshake {
     pub info: Rc<Info>,
     /// What is offered to this client in place of what the server has.
     pub offered: RefCell<Option<Offered>>,
-    /// The versions that may be agreed on, 1.2 and 1.3; both for what the server says.
+    /// Whether versions 1.2 and 1.3 may be agreed on, if that is not what the server says.
     pub versions: Cell<Option<(bool, bool)>>,
     /// The versions and ciphers that the server says.
     pub enabled: Enabled,
@@ -64,6 +64,10 @@ pub struct Enabled {
     pub ciphers: Arc<[u16]>,
     /// The depth to which chains are checked.
     pub depth: usize,
+    /// Whom they are checked against.
+    pub store: Option<Arc<Store>>,
+    /// Stands for the terms under which sessions are made.
+    pub context: Arc<[u8]>,
 }
 
 /// How a client's certificate is asked for and checked.
@@ -94,11 +98,11 @@ impl Handshake {
         if known != 0 {
             return known;
         }
-        let (tls12, tls13) = self.versions.get().unwrap_or((true, true));
+        let (tls12, tls13) = self.versions.get().unwrap_or((self.enabled.tls12, self.enabled.tls13));
         let newest = self.hello.borrow().as_ref().map_or(TLS12, |hello| hello.newest_version());
-        let most = if self.enabled.tls13 && tls13 {
+        let most = if tls13 {
             TLS13
-        } else if self.enabled.tls12 && tls12 {
+        } else if tls12 {
             TLS12
         } else {
             newest

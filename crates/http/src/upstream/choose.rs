@@ -6,11 +6,12 @@ use super::{
     pool::Lane,
     run::{Failure, Run, Source, Timeouts, buffered, length},
     state::Name,
+    tls::Secure,
 };
 use crate::phase::RequestError;
 use moonrest_core::{Level, upstream::Peer};
 use moonrest_net::addr::Addr;
-use std::{future::poll_fn, sync::Arc, task::Poll};
+use std::{future::poll_fn, rc::Rc, sync::Arc, task::Poll};
 
 /// Whom an attempt asks.
 pub(super) enum Chosen {
@@ -112,6 +113,7 @@ impl Run {
             self.recreate().map_err(Failure::Fatal)?;
         }
         let choice = choosing.choice.take();
+        self.relink(lasting.tls.unwrap_or(self.link.secure.is_some()), &choice.host)?;
         let Some(addr) = choice.peer else { return Ok(None) };
         if let Some(selection) = &mut self.selection {
             let more = isize::try_from(choice.more_tries).unwrap_or(0);
@@ -122,6 +124,27 @@ impl Run {
         self.states.with(|attempt| attempt.name = Some(Name::Text(name.into())));
         let lane = Lane { host: choice.host.to_ascii_lowercase().into(), local: lasting.local };
         Ok(Some(Own { addr, keepalive: choice.keepalive, lane }))
+    }
+
+    /// Has the connection encrypted or not, as the balancer says, for the host that it names.
+    fn relink(&mut self, secure: bool, host: &[u8]) -> Result<(), Failure> {
+        let encrypted = self.link.secure.is_some();
+        if secure == encrypted && (!secure || host.is_empty()) {
+            return Ok(());
+        }
+        self.states.speaks(secure);
+        if !secure {
+            self.link.secure = None;
+            return Ok(());
+        }
+        let Some(tls) = &self.conf.tls else {
+            self.log(Level::Error, format_args!("no TLS configuration for the upstream"));
+            return Err(Failure::Finish(500));
+        };
+        let name = self.group.and_then(|id| self.local.definition(id)).map_or(&[][..], |known| &known.name);
+        let link = Secure::new(&self.r, tls, name);
+        self.link.secure = Some(Rc::new(if host.is_empty() { link } else { link.ask_for(host) }));
+        Ok(())
     }
 
     /// Makes the request anew of what the client's has become.

@@ -17,6 +17,8 @@ pub struct GroupId(pub u32);
 #[derive(Default)]
 pub struct Main {
     pub definitions: Vec<Definition>,
+    /// Where answers are kept.
+    pub caches: Arc<crate::cache::Declared>,
     /// The block being read.
     current: usize,
 }
@@ -239,6 +241,7 @@ impl Main {
     /// # Errors
     /// nginx's `host not found in upstream "x"`, `no servers in upstream "x"` and those of zones.
     pub fn finish(&mut self, cx: &Compiler<'_>) -> ConfResult {
+        self.caches = cx.env.shared();
         for index in 0..self.definitions.len() {
             let Some(definition) = self.definitions.get_mut(index) else { break };
             definition.finish(cx)?;

@@ -228,12 +228,12 @@ impl Run {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => {
                     self.write_error = Some(error);
-                    conn.timeout.set(self.conf.read_timeout);
+                    conn.timeout.set(self.timeouts.read);
                     return Poll::Ready(Ok(false));
                 }
                 Poll::Pending => {
                     if !conn.timeout.is_armed() {
-                        conn.timeout.set(self.conf.send_timeout);
+                        conn.timeout.set(self.timeouts.send);
                     }
                     return Poll::Ready(Ok(false));
                 }

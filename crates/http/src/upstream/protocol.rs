@@ -1,6 +1,9 @@
 //! How to talk to an upstream: what differs between HTTP, FastCGI and the like.
 
-use crate::{phase::RequestError, request::RequestRef};
+use crate::{
+    phase::RequestError,
+    request::{Request, RequestRef},
+};
 use bytes::Bytes;
 use moonrest_proto::http1::ResponseHead;
 use std::ops::Range;
@@ -18,8 +21,13 @@ pub trait Protocol {
     }
 
     /// Whether the answer has no body, whatever its head says.
-    fn asks_head(&self) -> bool {
+    fn asks_head(&self, _r: &Request) -> bool {
         false
+    }
+
+    /// The length of an answer that ends with its head and does not say how long it is.
+    fn length_of_nothing(&self) -> Option<u64> {
+        None
     }
 
     /// Appends the request, all but its body; gives the part that log lines show behind the address.
@@ -79,6 +87,14 @@ pub trait Protocol {
     /// The fields that came behind the body.
     fn trailers(&self) -> Vec<(Bytes, Bytes)> {
         Vec::new()
+    }
+
+    /// Appends the key of a cached answer, where the configuration gives none.
+    ///
+    /// # Errors
+    /// A request that cannot be made.
+    fn cache_key(&self, _r: &RequestRef, _out: &mut Vec<u8>) -> Result<(), RequestError> {
+        Ok(())
     }
 
     /// Edits a redirect (`Location`, and the URL in `Refresh`); `None` leaves it as it is.

@@ -3,6 +3,7 @@
 use super::{
     Conf, GroupId, Local, Protocol, RequestLength,
     balancer::{Choosing, LastFailure},
+    cached::{self, Caching, Found},
     choose::{Chosen, Own},
     conf::mask,
     connect::{self, Conn, Options},
@@ -11,7 +12,7 @@ use super::{
     pool::Lane,
     protocol::Framing,
     recorder::Recorder,
-    state::{Attempt, States},
+    state::{Attempt, CacheStatus, States},
     tls::{Link, Secure},
 };
 use crate::{
@@ -125,6 +126,8 @@ pub(super) struct Run {
     pub rest: Bytes,
     pub source: Source,
     pub recorder: Option<Box<dyn Recorder>>,
+    /// What a cache has to do with it.
+    pub caching: Option<Box<Caching>>,
     /// The client's leaving ends the request.
     pub watch: bool,
     /// When the first and the present attempt began.
@@ -142,6 +145,15 @@ pub(super) struct Run {
 /// # Errors
 /// When the client left, or the answer broke off behind its head.
 pub async fn run(r: RequestRef, job: Job) -> Result<Flow, RequestError> {
+    run_with(r, job, None).await
+}
+
+/// The same for a request whose cache, if it has one, was asked already.
+pub(super) async fn run_with(
+    r: RequestRef,
+    job: Job,
+    asked: Option<Option<Box<Caching>>>,
+) -> Result<Flow, RequestError> {
     let Job { conf, destination, mut protocol, pass_body, stream_body, secure } = job;
     let stream =
         stream_body && pass_body && !conf.request_buffering && r.has_unread_body() && !r.is_subrequest();
@@ -151,6 +163,13 @@ pub async fn run(r: RequestRef, job: Job) -> Result<Flow, RequestError> {
             body::read(&r).await?;
             if pass_body { buffered(&r) } else { Source::None }
         }
+    };
+    let caching = match asked {
+        Some(caching) => caching,
+        None => match cached::find(&r, &conf, &*protocol).await? {
+            Found::Answered(flow) => return Ok(flow),
+            Found::Ask(caching) => caching,
+        },
     };
     let states = r.lasting_ctx::<States>();
     states.begin(protocol.scheme());
@@ -162,7 +181,7 @@ pub async fn run(r: RequestRef, job: Job) -> Result<Flow, RequestError> {
     let local = r.worker.upstreams();
     let http2 = protocol.is_http2();
     let recorder = super::recorder::for_request(&r, &conf);
-    let watch = recorder.is_none() && !conf.ignore_client_abort;
+    let watch = recorder.is_none() && !states.is_cacheable() && !conf.ignore_client_abort;
     let mut run = Run {
         timeouts: Timeouts {
             connect: conf.connect_timeout,
@@ -189,6 +208,7 @@ pub async fn run(r: RequestRef, job: Job) -> Result<Flow, RequestError> {
         rest: Bytes::new(),
         source,
         recorder,
+        caching,
         watch,
         first_started: 0,
         started: 0,
@@ -199,7 +219,7 @@ pub async fn run(r: RequestRef, job: Job) -> Result<Flow, RequestError> {
     };
     let result = match run.find_peers(destination, secure).await {
         Ok(()) => run.attempts().await,
-        Err(status) => Ok(Flow::Finish(status)),
+        Err(status) => Ok(run.fail(status)),
     };
     run.end();
     result
@@ -380,8 +400,16 @@ impl Run {
             let failure = match self.attempt().await {
                 Ok(framing) => match self.judge() {
                     None => return self.answer(framing).await,
-                    Some(Verdict::Finish(status)) => return Ok(Flow::Finish(status)),
+                    Some(Verdict::Finish(status)) => {
+                        self.keep_status(status);
+                        return Ok(Flow::Finish(status));
+                    }
                     Some(Verdict::Next(reason)) => Failure::Next(reason),
+                    Some(Verdict::Stale(status)) => {
+                        let exact = framing.empty && self.rest.is_empty();
+                        self.release(exact);
+                        return self.answer_stale(status).await;
+                    }
                 },
                 Err(failure) => failure,
             };
@@ -390,7 +418,10 @@ impl Run {
                 Failure::Finish(status) => return Ok(Flow::Finish(status)),
                 Failure::Next(reason) => {
                     if let Some(status) = self.next(reason) {
-                        return Ok(Flow::Finish(status));
+                        if self.may_be_stale(reason) {
+                            return self.answer_stale(CacheStatus::Stale).await;
+                        }
+                        return Ok(self.fail(status));
                     }
                 }
             }
@@ -494,7 +525,7 @@ impl Run {
     }
 
     /// Whether the method must not be repeated without permission, and part of the request was sent.
-    fn is_unsafe(&self) -> bool {
+    pub(super) fn is_unsafe(&self) -> bool {
         self.sent && matches!(self.r.method.get(), Method::Post | Method::Lock | Method::Patch)
     }
 
@@ -559,6 +590,9 @@ impl Run {
             && self.may_go_on(reason)
         {
             return Some(Verdict::Next(reason));
+        }
+        if let Some(status) = self.stale_instead(status) {
+            return Some(Verdict::Stale(status));
         }
         if status == 404 && self.conf.intercept_404 {
             return Some(Verdict::Finish(404));
@@ -665,5 +699,7 @@ impl Run {
 /// What a status leads to.
 enum Verdict {
     Next(u32),
+    /// What is in the cache is answered, under this name.
+    Stale(CacheStatus),
     Finish(u16),
 }

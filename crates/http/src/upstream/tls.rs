@@ -127,6 +127,14 @@ impl Secure {
         Self { tls: tls.clone(), name, files, host: host.into(), hook }
     }
 
+    /// The same with the name that a balancer gives, unless the configuration has one.
+    pub(super) fn ask_for(mut self, host: &[u8]) -> Self {
+        if self.tls.name.is_none() && (self.tls.server_name || self.tls.trusted.is_some()) {
+            self.name = String::from_utf8_lossy(without_port(host)).into();
+        }
+        self
+    }
+
     /// What the server is asked for: addresses are not said.
     fn server_name(&self) -> Option<&str> {
         let said = self.tls.server_name
@@ -169,7 +177,7 @@ impl Run {
             Failure::Fatal(RequestError::internal(format!("SSL_new() failed (SSL: {error})")))
         })?;
         let timeout = Timeout::new();
-        timeout.set(self.conf.connect_timeout);
+        timeout.set(self.timeouts.connect);
         let shaken = poll_fn(|cx| {
             if let Poll::Ready(shaken) = client.poll_handshake(cx) {
                 return Poll::Ready(Ok(shaken));

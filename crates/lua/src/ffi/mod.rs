@@ -33,6 +33,9 @@ mod response;
 mod semaphore;
 pub(crate) mod shdict;
 mod socket;
+mod ssl;
+mod ssl_ocsp;
+mod ssl_session;
 mod status;
 mod time;
 mod uri;
@@ -51,6 +54,7 @@ use std::{
 pub(crate) const OK: c_int = 0;
 pub(crate) const ERROR: c_int = -1;
 pub(crate) const AGAIN: c_int = -2;
+pub(crate) const BUSY: c_int = -3;
 pub(crate) const DECLINED: c_int = -5;
 /// No Lua code runs for a request.
 pub(crate) const NO_REQ_CTX: c_int = -100;

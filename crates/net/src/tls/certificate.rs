@@ -1,6 +1,6 @@
 //! Certificates with their keys: read from PEM, chosen for a client.
 
-use super::{key, pem, x509::Certificate};
+use super::{asn1, key, pem, x509::Certificate};
 use parking_lot::RwLock;
 use rustls::{
     SignatureAlgorithm, SignatureScheme,
@@ -203,6 +203,38 @@ pub fn private_key(text: &[u8], passwords: &[Vec<u8>]) -> Result<Arc<dyn Signing
     let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&der)
         .map_err(|_| Unusable::new("PEM_read_bio_PrivateKey() failed", key::UNSUPPORTED))?;
     Ok(Arc::new(Watched(key)))
+}
+
+/// The first encoded element, and what stands behind it.
+pub fn split_der(der: &[u8]) -> Option<(&[u8], &[u8])> {
+    let first = asn1::first(der)?;
+    Some((first, der.get(first.len()..)?))
+}
+
+/// Takes certificates apart that stand one behind the other, encoded.
+pub fn chain_from_der(mut der: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
+    let mut chain = Vec::new();
+    while !der.is_empty() {
+        let (one, rest) = split_der(der)?;
+        Certificate::from_der(one)?;
+        chain.push(CertificateDer::from(one.to_vec()));
+        der = rest;
+    }
+    (!chain.is_empty()).then_some(chain)
+}
+
+/// Reads a private key that is encoded in any of its ways.
+pub fn private_key_from_der(der: &[u8]) -> Option<Arc<dyn SigningKey>> {
+    let key = key::from_der(der)?;
+    Some(Arc::new(Watched(rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).ok()?)))
+}
+
+/// The encoding of a private key, whose text may be encrypted.
+///
+/// # Errors
+/// As [`private_key`].
+pub fn private_key_to_der(text: &[u8], passwords: &[Vec<u8>]) -> Result<Vec<u8>, Unusable> {
+    key::read(text, passwords).map(|key| key.secret_der().to_vec())
 }
 
 /// Joins a chain and a key.

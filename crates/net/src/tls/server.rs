@@ -2,7 +2,7 @@
 
 use super::{
     certificate::{self, Certificates},
-    ciphers,
+    ciphers, secrets,
     x509::{Certificate, same_algorithm},
 };
 use rustls::{
@@ -76,6 +76,7 @@ impl Settings {
             .with_protocol_versions(&versions)?
             .with_client_cert_verifier(verifier)
             .with_cert_resolver(Arc::new(self.certificates.clone()));
+        config.key_log = Arc::new(secrets::Capture);
         config.ignore_client_order = self.prefer_server_ciphers;
         config.alpn_protocols = self.protocols.clone();
         if let Some(tickets) = self.tickets.clone() {

@@ -31,6 +31,8 @@ use std::{
 
 /// Bytes of the client's body that are passed on together.
 const STREAM_STEP: usize = 64 * 1024;
+/// What fits into one frame whatever the upstream allows.
+const FRAME: usize = 16 * 1024;
 
 /// One request on its connection.
 pub(in crate::upstream) struct Exchange {
@@ -80,6 +82,20 @@ impl Outgoing {
     fn is_empty(&self) -> bool {
         let file_left = self.file.as_ref().is_some_and(|(file, at)| *at < file.len.get());
         self.pieces.is_empty() && !file_left && !self.open
+    }
+
+    /// The next piece to send: small ones are put together.
+    fn next(&mut self) -> Option<Bytes> {
+        let first = self.pieces.pop_front()?;
+        let fits = |len: usize, next: &Bytes| len + next.len() <= FRAME;
+        if !self.pieces.front().is_some_and(|next| fits(first.len(), next)) {
+            return Some(first);
+        }
+        let mut gathered = first.to_vec();
+        while let Some(next) = self.pieces.pop_front_if(|next| fits(gathered.len(), next)) {
+            gathered.extend_from_slice(&next);
+        }
+        Some(gathered.into())
     }
 
     /// Reads the next part of a file.
@@ -185,7 +201,7 @@ impl Run {
             conn.http2 = Some(Session::begin(conn.io.clone(), self.conf.buffer_size).await?);
         }
         let Some(session) = &conn.http2 else { return Ok(()) };
-        conn.timeout.set(self.conf.send_timeout);
+        conn.timeout.set(self.timeouts.send);
         poll_fn(|cx| {
             session.drive(cx);
             match session.sender.borrow_mut().poll_ready(cx) {
@@ -264,7 +280,7 @@ impl Run {
                     *end = ended;
                 }
             }
-            let Some(mut piece) = outgoing.pieces.pop_front() else {
+            let Some(mut piece) = outgoing.next() else {
                 outgoing.done = true;
                 // Whoever has reset the stream does not want its end either.
                 let _ = send.send_data(Bytes::new(), true);
@@ -285,7 +301,7 @@ impl Run {
             if room == 0 {
                 outgoing.pieces.push_front(piece);
                 if !timeout.is_armed() || self.sent_all {
-                    timeout.set(self.conf.send_timeout);
+                    timeout.set(self.timeouts.send);
                 }
                 return Ok(());
             }
@@ -295,11 +311,11 @@ impl Run {
             let last = outgoing.is_empty();
             let refused = send.send_data(piece, last).is_err();
             outgoing.done = last || refused;
-            timeout.set(self.conf.send_timeout);
+            timeout.set(self.timeouts.send);
         }
         if !self.sent_all {
             self.sent_all = true;
-            timeout.set(self.conf.read_timeout);
+            timeout.set(self.timeouts.read);
         }
         Ok(())
     }
@@ -334,7 +350,7 @@ impl Run {
             return Err(self.invalid(format_args!("upstream sent too big header")));
         }
         self.parse_head(&text)?;
-        let method = if self.protocol.asks_head() { Method::Head } else { Method::Get };
+        let method = if self.protocol.asks_head(&self.r) { Method::Head } else { Method::Get };
         let framing = {
             let answer = self.states.answer.borrow();
             framing(&answer.head, &text, method)
@@ -349,7 +365,9 @@ impl Run {
             exchange.ended = empty;
             exchange.recv = Some(recv);
         }
-        Ok(Framing { empty, ..framing })
+        let content_length =
+            framing.content_length.or(if empty { self.protocol.length_of_nothing() } else { None });
+        Ok(Framing { empty, content_length, ..framing })
     }
 
     /// Says in the log why a stream came to nothing.

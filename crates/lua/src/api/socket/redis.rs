@@ -30,10 +30,9 @@ thread_local! {
 }
 
 pub(super) fn install(stack: &Stack<'_>) -> LuaResult<()> {
-    let module = stack.table(0, 8)?;
-    super::define_native(
+    crate::api::module(
         stack,
-        module,
+        NAME,
         &[
             ("call", Native::new(call_command)),
             ("send", Native::new(send_command)),
@@ -41,13 +40,7 @@ pub(super) fn install(stack: &Stack<'_>) -> LuaResult<()> {
             ("encode", Native::new(encode)),
             ("pipeline", Native::new(pipeline)),
         ],
-    )?;
-    if let Some(package) = stack.globals()?.get(stack, "package")?.as_table()
-        && let Some(loaded) = package.get(stack, "loaded")?.as_table()
-    {
-        loaded.set(stack, NAME, module)?;
-    }
-    Ok(())
+    )
 }
 
 /// `call(sock, command, …) -> reply`.
