@@ -24,7 +24,8 @@ init_by_lua_block {
         local http = require "resty.http"
         local c = http.new()
         c:set_timeouts(1000, 1000, 25)
-        assert(c:connect{ host = "unix:$TEST_NGINX_HTML_DIR/raw.sock" })
+        pools = (pools or 0) + 1
+        assert(c:connect{ host = "unix:$TEST_NGINX_HTML_DIR/raw.sock", pool = "own" .. pools })
         local res, err = c:request{ path = "/", headers = { Host = "x", ["X-Answer"] = name, ["X-Cut"] = cut, ["X-Stall"] = stall } }
         local body
         if res then
