@@ -40,10 +40,6 @@ impl Algorithm {
         self.0
     }
 
-    pub(crate) fn from_ptr(pointer: *const sys::EVP_MD) -> Option<Self> {
-        (!pointer.is_null()).then_some(Self(pointer))
-    }
-
     /// How many bytes a digest has.
     pub fn size(self) -> usize {
         // SAFETY: a static object.

@@ -6,6 +6,7 @@ mod capture;
 mod cjson;
 mod config;
 mod control;
+mod crypto;
 mod digest;
 mod escape;
 mod log;
