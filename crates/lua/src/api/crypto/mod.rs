@@ -1,6 +1,6 @@
 //! `moonrest.crypto`: the functions that `resty.openssl`, `resty.sha256`, `resty.aes` and their like are made of.
 //!
-//! What fails answers nil and the library's words. Objects are userdata with methods.
+//! What fails answers nil, the error as OpenSSL's tools print it, and what is wrong alone. Objects are userdata with methods.
 
 mod bn;
 mod cipher;
@@ -58,7 +58,7 @@ fn done(call: &Call<'_>, outcome: Outcome<()>) -> LuaResult<Return> {
 }
 
 fn refuse(call: &Call<'_>, error: &Error) -> LuaResult<Return> {
-    call.ret((Nil, error.to_string(), f64::from(error.code())))
+    call.ret((Nil, error.to_string(), error.reason()))
 }
 
 /// Answers a new object, or nil and the library's words.
