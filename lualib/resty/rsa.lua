@@ -1,7 +1,7 @@
 -- resty.rsa: RSA encryption and signatures.
 local crypto = require "moonrest.crypto"
 
-local setmetatable = setmetatable
+local pairs, setmetatable = pairs, setmetatable
 
 local M = { _VERSION = "1.1.1" }
 local methods = { __index = M }
@@ -27,8 +27,18 @@ local function words(reason)
     if not reason or reason == "" then
         return "internal error"
     end
+    if reason == "bad password read" then
+        return "problems getting password: " .. reason
+    end
     return reason
 end
+
+-- The first line that a public key of a type has.
+local headings = {
+    [M.KEY_TYPE.PKCS1] = "RSA PUBLIC KEY",
+    [M.KEY_TYPE.PKCS8] = "PUBLIC KEY",
+    [M.KEY_TYPE.PKIX] = "PUBLIC KEY",
+}
 
 -- Answers the public and the private key in PEM: PKIX and PKCS#8 if `pkcs8` is true, PKCS#1 otherwise.
 function M.generate_rsa_keys(_, bits, pkcs8)
@@ -56,6 +66,10 @@ function M.new(_, opts)
     end
     if not text then
         return nil, "public_key or private_key not found"
+    end
+    local heading = half == "pu" and headings[opts.key_type]
+    if heading and not text:find("-----BEGIN " .. heading, 1, true) then
+        return nil, "no start line: Expecting: " .. heading
     end
     local key, _, reason = crypto.pkey_read(text, "PEM", half, opts.password)
     if not key then

@@ -91,7 +91,8 @@ fn kind(call: &mut Call<'_>) -> LuaResult<Return> {
 fn generate(call: &mut Call<'_>) -> LuaResult<Return> {
     let made = match kind_by_name(call.arg(1)?) {
         Some(Kind::Rsa) => {
-            let bits = super::integer(call, 2, 1.0, f64::from(u32::MAX))? as u32;
+            let bits: f64 = call.arg(2)?;
+            let bits = if bits >= 1.0 { bits as u32 } else { 0 };
             let exponent: Option<f64> = super::optional(call, 3)?;
             Key::generate_rsa(bits, exponent.map(|exponent| exponent as u64))
         }
