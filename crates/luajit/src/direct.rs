@@ -17,6 +17,9 @@ struct State {
     base: *mut Word,
     top: *mut Word,
     limit: *mut Word,
+    _stack: u64,
+    _upvalues: u64,
+    globals: *const c_void,
 }
 
 /// The first fields of the state that all threads share.
@@ -177,6 +180,20 @@ pub(crate) unsafe fn lua_settop(l: *mut lua_State, index: c_int) {
 pub(crate) unsafe fn lua_status(l: *mut lua_State) -> c_int {
     // SAFETY: a live state.
     unsafe { c_int::from((*state(l)).status) }
+}
+
+/// How many slots there are between the top and the stack's limit.
+#[inline]
+pub(crate) unsafe fn free_slots(l: *mut lua_State) -> c_int {
+    // SAFETY: both point into one stack.
+    unsafe { (*state(l)).limit.offset_from((*state(l)).top) as c_int }
+}
+
+/// The address of the table of globals, as `lua_topointer` gives it.
+#[inline]
+pub(crate) unsafe fn globals(l: *mut lua_State) -> *const c_void {
+    // SAFETY: a live state.
+    unsafe { (*state(l)).globals }
 }
 
 /// What the allocator was given.

@@ -21,6 +21,8 @@ use crate::vm::Lua;
 const SPARE: c_int = 8;
 /// Slots asked for at a time.
 const STRIDE: c_int = 32;
+/// Below this a stack is far from the bound that LuaJIT sets to C functions (8000 slots).
+const FEW: c_int = 4000;
 /// Strings and tables from this size on are checked against the memory limit beforehand.
 const LARGE: usize = 64 * 1024;
 
@@ -130,6 +132,12 @@ impl<'s> Stack<'s> {
     #[cold]
     pub(crate) fn reserve_many(&self, n: c_int) -> LuaResult<()> {
         let wanted = n.saturating_add(STRIDE);
+        // SAFETY: a live state in Rust's turn.
+        let free = unsafe { ffi::free_slots(self.l) };
+        if n < STRIDE && free > wanted + SPARE && self.top() < FEW {
+            self.room.set(STRIDE);
+            return Ok(());
+        }
         // SAFETY: a live state in Rust's turn; errors are answered, not raised.
         if unsafe { ffi::lua_checkstack(self.l, wanted + SPARE) } != 0 {
             self.room.set(STRIDE);
