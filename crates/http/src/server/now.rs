@@ -25,6 +25,7 @@ pub(super) fn batch(h1: &Rc<H1>) -> Result<After, Rest> {
 }
 
 /// A handler has answered that a request waited for.
+#[inline(never)]
 pub(super) fn go_on(
     h1: &Rc<H1>,
     waiting: Waiting,
@@ -57,6 +58,7 @@ impl Rest {
 }
 
 /// Handles the requests whose heads are in the buffer.
+#[inline(always)]
 fn next(h1: &Rc<H1>) -> Result<After, Rest> {
     loop {
         h1.begin();
@@ -87,6 +89,7 @@ fn next(h1: &Rc<H1>) -> Result<After, Rest> {
 }
 
 /// What follows a request that was answered; none when that is the next request.
+#[inline(always)]
 fn follow(h1: &Rc<H1>, r: RequestRef) -> Option<Result<After, Rest>> {
     let work: &Work = h1;
     let body_read = matches!(*work.body.borrow(), BodyReader::Done);

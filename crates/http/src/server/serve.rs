@@ -204,6 +204,7 @@ impl Serve {
         self.settle(done)
     }
 
+    #[inline(always)]
     fn settle(&mut self, done: Result<After, Rest>) -> Option<After> {
         match done {
             Ok(after) => return Some(after),
