@@ -5,7 +5,7 @@ use std::ffi::c_int;
 use crate::coroutine::Coroutine;
 use crate::error::{LuaError, LuaResult};
 use crate::ffi;
-use crate::reference::Ref;
+use crate::reference::{Ref, Text};
 use crate::stack::{Function, Slot, Stack, Table, Thread, Userdata, Value};
 
 mod sealed {
@@ -148,6 +148,7 @@ into_lua! {
         Ok(())
     };
     Ref: |value, stack| (&value).push(stack);
+    &Text: true |value, stack| (&value.0).push(stack);
     &Coroutine: |value, stack| {
         if !std::ptr::eq(std::rc::Rc::as_ptr(&value.shared), stack.shared) {
             return Err(LuaError::misuse("a value of another VM"));

@@ -12,7 +12,7 @@ use std::slice;
 use crate::convert::{FromLua, IntoLua, IntoLuaMulti};
 use crate::error::{ErrorKind, LuaError, LuaResult};
 use crate::ffi::{self, lua_State};
-use crate::reference::Ref;
+use crate::reference::{Ref, Text};
 use crate::shared::{Shared, Turn};
 use crate::traceback;
 use crate::vm::Lua;
@@ -307,6 +307,11 @@ impl<'s> Stack<'s> {
         // SAFETY: Rust's turn, and the value is on top.
         let id = unsafe { self.shared.refer(self.l) };
         Ok(Ref::new(self.shared.handle(), id))
+    }
+
+    /// Keeps a string beyond this stack.
+    pub fn keep_text(&self, text: &[u8]) -> LuaResult<Text> {
+        self.keep(text).map(Text)
     }
 
     /// Runs `run` on this stack and then removes what it pushed.
