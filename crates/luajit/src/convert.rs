@@ -83,11 +83,11 @@ fn push_bytes(stack: &Stack<'_>, bytes: &[u8]) -> LuaResult<()> {
 
 #[inline]
 fn push_slot(stack: &Stack<'_>, slot: Slot<'_>) -> LuaResult<()> {
-    // SAFETY: any positive index can be copied (nil beyond the top); the type is the slot's own.
-    unsafe {
-        let index = stack.index_of(slot, ffi::lua_type(stack.l, slot.index))?;
-        ffi::lua_pushvalue(stack.l, index);
+    if slot.l != stack.l {
+        return Err(LuaError::misuse("a value of another stack"));
     }
+    // SAFETY: any positive index can be copied (nil beyond the top).
+    unsafe { ffi::lua_pushvalue(stack.l, slot.index) };
     Ok(())
 }
 

@@ -286,6 +286,17 @@ pub(crate) unsafe fn lua_touserdata(l: *mut lua_State, index: c_int) -> *mut c_v
     }
 }
 
+/// The block of the full userdata at an index that counts from the bottom, and its size.
+#[inline]
+pub(crate) unsafe fn full_userdata(l: *mut lua_State, index: c_int) -> Option<(*mut c_void, usize)> {
+    // SAFETY: the caller's promise; the block follows what a userdata begins with.
+    unsafe {
+        let word = word(l, index).filter(|word| word.tag() == tag::USERDATA)?;
+        let head = word.pointer::<Block>();
+        Some((head.wrapping_add(1).cast::<c_void>().cast_mut(), (*head).size as usize))
+    }
+}
+
 #[inline]
 pub(crate) unsafe fn lua_pushvalue(l: *mut lua_State, index: c_int) {
     // SAFETY: the caller's promise; a value of the same stack.

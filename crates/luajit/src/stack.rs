@@ -38,7 +38,7 @@ pub struct Stack<'s> {
 /// A place on a stack.
 #[derive(Clone, Copy)]
 pub struct Slot<'s> {
-    l: *mut lua_State,
+    pub(crate) l: *mut lua_State,
     pub(crate) index: c_int,
     life: PhantomData<&'s ()>,
 }

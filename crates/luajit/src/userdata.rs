@@ -62,10 +62,19 @@ impl<T> Drop for Borrowed<'_, T> {
 pub(crate) unsafe fn borrow<'s, T: 'static>(l: *mut lua_State, index: c_int) -> Option<Borrowed<'s, T>> {
     // SAFETY: the caller's promise. Identity and size are read only from a full userdata of exactly our size.
     unsafe {
-        if ffi::lua_type(l, index) != ffi::TUSERDATA || ffi::lua_objlen(l, index) != size_of::<Block<T>>() {
+        let upvalue = index < ffi::REGISTRY;
+        let (block, size) = if upvalue {
+            if ffi::lua_type(l, index) != ffi::TUSERDATA {
+                return None;
+            }
+            (ffi::lua_touserdata(l, index), ffi::lua_objlen(l, index))
+        } else {
+            ffi::full_userdata(l, index)?
+        };
+        if size != size_of::<Block<T>>() {
             return None;
         }
-        let block = NonNull::new(ffi::lua_touserdata(l, index).cast::<Block<T>>())?;
+        let block = NonNull::new(block.cast::<Block<T>>())?;
         let found = (&raw const (*block.as_ptr()).identity).cast::<Identity>().read();
         if found != identity::<T>() {
             return None;
