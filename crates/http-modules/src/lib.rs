@@ -25,6 +25,7 @@ pub mod encrypted_session;
 pub mod fastcgi;
 pub mod form_input;
 pub mod geo;
+pub mod grpc;
 pub mod gunzip;
 pub mod gzip;
 pub mod gzip_static;
@@ -57,6 +58,7 @@ pub mod rewrite;
 pub mod scgi;
 pub mod secure_link;
 pub mod set_misc;
+pub mod slice;
 pub mod split_clients;
 pub mod srcache;
 pub mod ssi;
@@ -114,6 +116,7 @@ pub static MODULES: Registry = &[
     &Module::<fastcgi::FastCgi>::NEW,
     &Module::<uwsgi::Uwsgi>::NEW,
     &Module::<scgi::Scgi>::NEW,
+    &Module::<grpc::Grpc>::NEW,
     &Module::<memcached::Memcached>::NEW,
     &Module::<memc::Memc>::NEW,
     &Module::<redis::Redis>::NEW,
@@ -134,6 +137,7 @@ pub static MODULES: Registry = &[
     &Module::<referer::Referer>::NEW,
     &Module::<secure_link::SecureLink>::NEW,
     // filters
+    &Module::<slice::Slice>::NEW,
     &Module::<not_modified::NotModified>::NEW,
     &Module::<rds_csv::RdsCsv>::NEW,
     &Module::<rds_json::RdsJson>::NEW,

@@ -20,7 +20,7 @@ impl HttpModule for Redis {
     const NAME: &'static str = "ngx_http_redis_module";
     const DIRECTIVES: &'static [D] = &[
         D::loc("redis_pass", Arity::exactly(1), |loc, args| {
-            cgi::pass::set(&mut loc.pass, args, b"redis://")?;
+            cgi::pass::set(&mut loc.pass, args, &[(b"redis://", false)])?;
             loc.key = Some(args.vars.reference("redis_key", Some(args.span())));
             Ok(())
         })
@@ -126,7 +126,8 @@ impl PhaseHandler for Handler {
         };
         let job = Job {
             conf: self.conf.clone(),
-            destination: self.pass.destination(r)?,
+            destination: self.pass.destination(r)?.0,
+            secure: false,
             protocol: Box::new(protocol),
             pass_body: false,
             stream_body: false,

@@ -45,7 +45,7 @@ impl HttpModule for Redis2 {
         })
         .within(PLACE),
         D::loc("redis2_pass", Arity::exactly(1), |loc, args| {
-            cgi::pass::set(&mut loc.pass, args, b"redis2://")
+            cgi::pass::set(&mut loc.pass, args, &[(b"redis2://", false)])
         })
         .within(PLACE),
         D::loc("redis2_bind", Arity::exactly(1), |loc, args| {
@@ -131,7 +131,8 @@ impl PhaseHandler for Handler {
         let protocol = Talk { loc: self.loc.clone(), count: 0, value_type, left: 0, reply: Reply::default() };
         let job = Job {
             conf: self.conf.clone(),
-            destination: self.pass.destination(r)?,
+            destination: self.pass.destination(r)?.0,
+            secure: false,
             protocol: Box::new(protocol),
             pass_body: false,
             stream_body: false,
