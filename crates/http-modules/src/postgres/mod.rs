@@ -9,7 +9,6 @@ use crate::{
     database::{self, Attempt, DbServer, Failure, Groups, Keepalive, Kind, Lease, Queries, To, fail, failed},
     ndk,
 };
-use moonrest_core::Subject as _;
 use moonrest_http::{
     body,
     compile::{BlockId, Compiler},
@@ -164,12 +163,9 @@ fn escape(args: &Args<'_>) -> ConfResult {
         None => return Err(fault(format!("invalid variable name \"{target}\""))),
     };
     let source = Template::parse(source.as_bytes(), |name| args.vars.reference(name, Some(args.span())))?;
-    let variable = source.as_variable();
-    let quote: ndk::Function = Box::new(move |r, values, out| {
-        let value = values.first().map_or(&[][..], |value| value);
-        let missing = variable.is_some_and(|id| value.is_empty() && r.vars().get(r, id).is_none());
-        match value {
-            [] if missing || !keeps_empty => out.extend_from_slice(b"NULL"),
+    let quote: ndk::Function = Box::new(move |_, values, out| {
+        match values.first().map_or(&[][..], |value| value) {
+            [] if !keeps_empty => out.extend_from_slice(b"NULL"),
             value => append_literal(value, out),
         }
         true
