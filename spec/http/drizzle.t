@@ -158,6 +158,7 @@ upstream db { drizzle_server 127.0.0.1:1985 user=a; }
 --- config
 location / { drizzle_query "select 1"; drizzle_pass db; }
 --- tcp_listen: 1985
+--- tcp_shutdown: 0
 --- tcp_reply eval: "\x05\0\0\0\x09abcd"
 --- request
 GET /
@@ -171,6 +172,7 @@ upstream db { drizzle_server 127.0.0.1:1985 user=a; }
 --- config
 location / { drizzle_query "select 1"; drizzle_pass db; }
 --- tcp_listen: 1985
+--- tcp_shutdown: 0
 --- tcp_reply eval: "\x17\0\0\0\xff\x10\x04Too many connections"
 --- request
 GET /
@@ -184,12 +186,13 @@ upstream db { drizzle_server 127.0.0.1:1985 user=a; }
 --- config
 location / { drizzle_query "select 1"; drizzle_pass db; }
 --- tcp_listen: 1985
+--- tcp_shutdown: 0
 --- tcp_reply eval: "\xff\xff\xff\0\x0a5.5"
 --- request
 GET /
 --- error_code: 502
 --- error_log
-packet too long
+upstream prematurely closed connection while connecting to drizzle upstream
 
 === a server that takes too long
 --- http_config eval: $::upstream
