@@ -382,6 +382,53 @@ location /b { return 200; }
 --- response_headers eval
 ["X-Cache: [MISS]", "X-Cache: [MISS]", "X-Cache: [HIT]", "X-Cache: []"]
 
+=== what is purged is asked for again, its variants too
+--- skip_nginx
+99: < 1.31.0
+--- http_config
+proxy_cache_path cache keys_zone=one:1m;
+map $request_method $purge { PURGE 1; default 0; }
+--- config
+location /c {
+    proxy_pass http://127.0.0.1:$TEST_NGINX_SERVER_PORT/b;
+    proxy_cache one;
+    proxy_cache_key $uri;
+    proxy_cache_valid any 1m;
+    proxy_cache_purge $purge;
+    add_header X-Cache "[$upstream_cache_status]";
+}
+location /b { add_header Vary X-Kind; return 200 "$http_x_kind"; }
+--- request eval
+["GET /c", "GET /c", "GET /c", "PURGE /c", "PURGE /c", "GET /c", "GET /c", "GET /c"]
+--- more_headers eval
+["X-Kind: a", "X-Kind: b", "X-Kind: b", "", "", "X-Kind: b", "X-Kind: a", "X-Kind: a"]
+--- error_code eval
+[200, 200, 200, 204, 404, 200, 200, 200]
+--- response_headers eval
+["X-Cache: [MISS]", "X-Cache: [MISS]", "X-Cache: [HIT]", "", "", "X-Cache: [MISS]", "X-Cache: [MISS]", "X-Cache: [HIT]"]
+
+=== purges by the beginning of keys
+--- skip_nginx
+99: < 1.31.0
+--- http_config
+proxy_cache_path cache keys_zone=one:1m;
+--- config
+location /c/ {
+    proxy_pass http://127.0.0.1:$TEST_NGINX_SERVER_PORT/b;
+    proxy_cache one;
+    proxy_cache_key $uri;
+    proxy_cache_valid any 1m;
+    proxy_cache_purge $arg_purge;
+    add_header X-Cache "[$upstream_cache_status]";
+}
+location /b { return 200; }
+--- request eval
+["GET /c/a/1", "GET /c/a/2", "GET /c/b", "GET /c/a/*?purge=1", "GET /c/a/1", "GET /c/b"]
+--- error_code eval
+[200, 200, 200, 204, 200, 200]
+--- response_headers eval
+["X-Cache: [MISS]", "X-Cache: [MISS]", "X-Cache: [MISS]", "", "X-Cache: [MISS]", "X-Cache: [HIT]"]
+
 === a zone that nobody made
 --- config
 location / { proxy_pass http://127.0.0.1:$TEST_NGINX_SERVER_PORT; proxy_cache none; }

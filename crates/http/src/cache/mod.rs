@@ -17,6 +17,7 @@ mod index;
 mod key;
 mod manager;
 mod policy;
+mod purge;
 mod settings;
 mod store;
 mod zone;
@@ -25,6 +26,7 @@ pub(crate) use file::{Entry, MOST_ETAG, Meta, Read, read, renew};
 pub(crate) use index::Key;
 pub(crate) use key::{digest, variant};
 pub(crate) use policy::Freshness;
+pub(crate) use purge::purge;
 pub(crate) use settings::Cache;
 pub use settings::{
     Choice, Conf, Declared, Limits, Loc, Valid, add_path, add_predicates, add_valid, set_cache, set_methods,
