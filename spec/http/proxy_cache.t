@@ -227,6 +227,27 @@ location /b { return 200 "kept"; }
 --- response_body eval
 [("found+found") x 2]
 
+=== files are read by threads
+--- http_config
+proxy_cache_path cache keys_zone=one:1m;
+--- config
+location /c {
+    aio threads;
+    proxy_pass http://127.0.0.1:$TEST_NGINX_SERVER_PORT/b;
+    proxy_cache one;
+    proxy_cache_valid any 1m;
+    add_header X-Cache $upstream_cache_status;
+}
+location /b { root html; try_files /large =404; }
+--- user_files eval
+">>> large\n" . ("0123456789" x 20000)
+--- request eval
+[("GET /c") x 3]
+--- response_body eval
+[("0123456789" x 20000) x 3]
+--- response_headers eval
+[map { "X-Cache: $_" } qw(MISS HIT HIT)]
+
 === a stale answer is better than an error
 --- http_config
 proxy_cache_path cache keys_zone=one:1m;

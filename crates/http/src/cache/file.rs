@@ -297,6 +297,11 @@ pub(super) fn has_key_prefix(path: &[u8], prefix: &[u8]) -> bool {
     lengths.key >= prefix.len() && text.get(lengths.key_at()..) == Some(prefix)
 }
 
+/// Whether a file's head has room for this key and this answer's head.
+pub(crate) fn has_room(key: &[u8], block: &[u8]) -> bool {
+    FIXED + KEY.len() + 1 + key.len() + MOST_VARY + MOST_ETAG + block.len() <= MOST_HEAD
+}
+
 /// How long [`head`] will be.
 pub(super) fn head_len(meta: &Meta, key: &[u8], block: &[u8]) -> usize {
     FIXED + KEY.len() + key.len() + 1 + meta.vary.len() + meta.etag.len() + block.len()

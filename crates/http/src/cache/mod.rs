@@ -22,7 +22,7 @@ mod settings;
 mod store;
 mod zone;
 
-pub(crate) use file::{Entry, MOST_ETAG, Meta, Read, read, renew};
+pub(crate) use file::{Entry, MOST_ETAG, Meta, Read, has_room, read, renew};
 pub(crate) use index::Key;
 pub(crate) use key::{digest, variant};
 pub(crate) use policy::Freshness;

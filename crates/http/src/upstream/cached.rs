@@ -547,7 +547,7 @@ impl Run {
             (valid, _) => valid,
         };
         // It was not asked for under a condition: this is no answer.
-        if status == 304 || status < 200 {
+        if status == 304 || status < 200 || !cache::has_room(&caching.text, &answer.block) {
             return;
         }
         let mut meta = Meta {
