@@ -165,6 +165,30 @@ location /b { return 200 "$request_method"; }
 --- response_headers eval
 ["X-Cache: MISS\nContent-Length: 3", "X-Cache: HIT\nContent-Length: 3"]
 
+=== HEAD renews the whole behind
+--- http_config
+proxy_cache_path cache keys_zone=one:1m;
+--- config
+location /c {
+    proxy_pass http://127.0.0.1:$TEST_NGINX_SERVER_PORT/b;
+    proxy_cache one;
+    proxy_cache_valid any 1m;
+    proxy_cache_use_stale updating;
+    proxy_cache_background_update on;
+    add_header X-Cache $upstream_cache_status;
+}
+location /b {
+    if ($arg_old) { add_header X-Accel-Expires @1; }
+    return 200 "$request_method $arg_old";
+}
+location /wait { proxy_pass http://127.0.0.1:$TEST_NGINX_SERVER_PORT/b; limit_rate 4; }
+--- request eval
+["HEAD /c?old=1", "HEAD /c?old=1", "GET /wait", "GET /c?old=1"]
+--- response_headers eval
+["X-Cache: MISS", "X-Cache: STALE", "", "X-Cache: STALE"]
+--- response_body eval
+["", "", "GET ", "GET 1"]
+
 === conditions and ranges are the client's, not the upstream's
 --- http_config
 proxy_cache_path cache keys_zone=one:1m;
@@ -473,6 +497,15 @@ proxy_cache_path cache keys_zone=one:1m levels=1:3;
 --- must_die
 --- error_log
 invalid "levels" "levels=1:3"
+
+=== a directory has one cache
+--- http_config
+proxy_cache_path cache keys_zone=one:1m;
+proxy_cache_path cache/ keys_zone=two:1m;
+--- config
+--- must_die
+--- error_log eval
+qr{the same path name ".*/cache" used in .*nginx.conf:\d+ and in }
 
 === a zone is needed
 --- http_config

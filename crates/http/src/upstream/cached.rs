@@ -149,18 +149,20 @@ fn prepare(
         *states.validators.borrow_mut() = None;
     }
     let Some(settings) = &conf.cache else { return Ok(None) };
+    let method = r.method.get();
+    let as_get = || states(r).as_get.set(method == Method::Head && settings.convert_head);
     if let Some(handed) = r.find_ctx::<Handed>()
         && let Some(caching) = handed.0.borrow_mut().take()
     {
+        as_get();
         return Ok(Some(caching));
     }
-    let method = r.method.get();
     let purges = settings.purges(r);
     if !purges && !settings.takes(method) {
         return Ok(None);
     }
     let Some(cache) = settings.cache(r)? else { return Ok(None) };
-    states(r).as_get.set(method == Method::Head && settings.convert_head);
+    as_get();
     let mut text = Vec::new();
     match &settings.key {
         Some(key) => key.append(&**r, &mut text),
