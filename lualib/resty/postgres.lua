@@ -305,7 +305,7 @@ local function log_in(self, options)
     end
 end
 
-local function open(self, sock, options, pool)
+local function open(sock, options, pool)
     if options.path then
         return sock:connect("unix:" .. options.path, pool)
     end
@@ -319,8 +319,10 @@ function M.connect(self, options)
         return nil, "missing user for connect"
     end
     local place = options.path or (options.host or "127.0.0.1") .. ":" .. (options.port or 5432)
-    local ok, err = open(self, self.sock, options, {
-        pool = options.pool or place .. ":" .. (options.database or options.user) .. ":" .. options.user,
+    -- Who wants encryption is not given a connection without.
+    local suffix = options.ssl and (options.ssl_verify and ":ssl:verified" or ":ssl") or ""
+    local ok, err = open(self.sock, options, {
+        pool = options.pool or place .. ":" .. (options.database or options.user) .. ":" .. options.user .. suffix,
         pool_size = options.pool_size,
         backlog = options.backlog,
     })
@@ -933,7 +935,7 @@ function M.cancel(self)
     end
     sock:settimeout(5000)
     local ok
-    ok, err = open(self, sock, options, { pool = "moonrest.postgres.cancel" })
+    ok, err = open(sock, options, { pool = "moonrest.postgres.cancel" })
     if ok and options.ssl then
         ok, err = start_tls({ sock = sock }, options)
     end
