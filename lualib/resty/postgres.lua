@@ -642,8 +642,11 @@ local function forget(session, sql)
     end
 end
 
--- Codes of errors after which a statement has to be prepared anew: it is unknown, or its columns have changed.
-local STALE = { ["26000"] = true, ["0A000"] = true }
+-- Whether a statement that was prepared before has to be prepared anew: it is unknown, its columns have changed, or what
+-- it names is of other types now.
+local function is_stale(code)
+    return code and (code == "26000" or code == "0A000" or sub(code, 1, 2) == "42")
+end
 
 -- The statement under a name of its own on this connection: `{ name, columns }`, or `nil, err, details`.
 local function prepared(self, sql)
@@ -692,10 +695,11 @@ function M.execute(self, sql, ...)
     if not values then
         return nil, err
     end
-    for attempt = 1, 2 do
+    while true do
         if self.state ~= "idle" then
             return nil, self.state == "busy" and "connection is busy" or "closed"
         end
+        local is_old = self.session.statements[sql] ~= nil
         local statement, failure, details = prepared(self, sql)
         if not statement then
             return nil, failure, details
@@ -705,14 +709,12 @@ function M.execute(self, sql, ...)
         results, failure = run(self, request, { row = Row.parse, known = statement.columns })
         if not results then
             return nil, failure
-        end
-        details = results.details
-        if not details or not STALE[details.code] then
+        elseif not is_old or not results.details or not is_stale(results.details.code) then
             return answer(results)
         end
         forget(self.session, sql)
-        if attempt == 2 or self.session.status ~= "I" then
-            return nil, results.error, details
+        if self.session.status ~= "I" then
+            return answer(results)
         end
     end
 end
