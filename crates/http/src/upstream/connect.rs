@@ -85,10 +85,7 @@ pub(super) async fn connect(
 /// # Errors
 /// What to log, and at which level.
 pub async fn dial(addr: &Addr) -> Result<Io, (Level, String)> {
-    match connect(&Options::default(), addr, None).await {
-        Ok(conn) => Ok(conn.io),
-        Err(error) => Err((error.level, error.message)),
-    }
+    connect(&Options::default(), addr, None).await.map_err(|error| (error.level, error.message))
 }
 
 /// The socket options of a location.
