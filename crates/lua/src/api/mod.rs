@@ -19,6 +19,7 @@ mod req_body;
 mod req_fields;
 mod resp;
 pub(crate) mod socket;
+mod sqlite;
 mod thread;
 mod time;
 mod timer;
@@ -66,6 +67,7 @@ pub(crate) fn install(stack: &mut Stack<'_>, prefix: &[u8]) -> LuaResult<()> {
     capture::install(stack, ngx)?;
     thread::install(stack, ngx)?;
     worker_thread::install(stack, ngx)?;
+    sqlite::install(stack)?;
     on_abort::install(stack, ngx)?;
     time::install(stack, ngx)?;
     timer::install(stack, ngx)?;
