@@ -50,7 +50,7 @@ upstream one { server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; }
 --- config
 location /p {
     proxy_pass http://one/;
-    log_by_lua_block { ngx.log(ngx.WARN, "asked ", require("ngx.upstream").current_upstream_name()) }
+    header_filter_by_lua_block { ngx.log(ngx.WARN, "asked ", require("ngx.upstream").current_upstream_name()) }
 }
 location /t {
     content_by_lua_block {

@@ -40,7 +40,7 @@ pub use bind::Bind;
 pub use cached::start;
 pub use conf::{Conf, Hidden, Loc, Store, directive, mask};
 pub use connect::dial;
-pub use define::{Definition, GroupId, HashKey, Keepalive, Main, StateZone, block};
+pub use define::{Balancers, Definition, GroupId, HashKey, Keepalive, Main, StateZone, block};
 pub use protocol::{BodyStep, Framing, HeadStep, Protocol, RequestLength};
 pub(crate) use recorder::Recorder;
 pub use resolve::start as start_resolving;
