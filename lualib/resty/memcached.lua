@@ -69,7 +69,7 @@ end
 
 -- A line that is not the expected one: the server's error, after which it goes on, or garbage.
 local function unexpected(sock, line)
-    if not find(line, "^%u+$") and not find(line, "^%u+_ERROR ") then
+    if not find(line, "^[%u_]+$") and not find(line, "^%u+_ERROR ") then
         sock:close()
     end
     return line

@@ -16,8 +16,8 @@ impl Algorithm {
     pub fn by_name(name: &str) -> Option<Self> {
         let lower = name.to_ascii_lowercase();
         let alias = match lower.as_str() {
-            "rmd160" | "ripemd" | "ripemd-160" => "ripemd160",
-            "sha-1" | "ssl3-sha1" => "sha1",
+            "rmd160" | "ripemd" | "ripemd-160" | "rsa-ripemd160" | "ripemd160withrsa" => "ripemd160",
+            "sha-1" | "ssl3-sha1" | "rsa-sha1-2" => "sha1",
             "sha-224" | "sha2-224" => "sha224",
             "sha-256" | "sha2-256" => "sha256",
             "sha-384" | "sha2-384" => "sha384",
@@ -38,10 +38,6 @@ impl Algorithm {
     #[inline]
     pub(crate) fn ptr(self) -> *const sys::EVP_MD {
         self.0
-    }
-
-    pub(crate) fn from_ptr(pointer: *const sys::EVP_MD) -> Option<Self> {
-        (!pointer.is_null()).then_some(Self(pointer))
     }
 
     /// How many bytes a digest has.

@@ -11,33 +11,40 @@ pub type Outcome<T> = Result<T, Error>;
 pub struct Error {
     code: u32,
     lines: Vec<String>,
-    reason: String,
+    reasons: Vec<String>,
 }
 
 impl Error {
     /// An error of our own.
     pub(crate) fn new(reason: impl Into<String>) -> Self {
         let reason = reason.into();
-        Self { code: 0, lines: vec![reason.clone()], reason }
+        Self { code: 0, lines: vec![reason.clone()], reasons: vec![reason] }
     }
 
     /// What the queue holds; it is empty afterwards.
     pub(crate) fn take() -> Self {
         let mut error = Self::default();
         loop {
-            // SAFETY: no arguments; the buffer's size is given; strings of the library are static.
+            // SAFETY: no arguments; strings of the library are static.
             unsafe {
                 let code = sys::ERR_get_error();
                 if code == 0 {
                     return error;
                 }
-                let mut line: [c_char; 256] = [0; 256];
-                sys::ERR_error_string_n(code, line.as_mut_ptr(), line.len());
-                error.lines.push(text(line.as_ptr()).unwrap_or_default());
-                error.reason = text(sys::ERR_reason_error_string(code)).unwrap_or_default();
+                let library = text(sys::ERR_lib_error_string(code)).unwrap_or_default();
+                // The library shouts: `BAD_SIGNATURE`. OpenSSL says `bad signature`.
+                let reason = text(sys::ERR_reason_error_string(code)).unwrap_or_default();
+                let reason = reason.to_ascii_lowercase().replace('_', " ");
+                error.lines.push(format!("error:{code:08X}:{library}::{reason}:"));
+                error.reasons.push(reason);
                 error.code = code;
             }
         }
+    }
+
+    /// Whether the text has nothing of the kind that was looked for.
+    pub(crate) fn is_absence(&self) -> bool {
+        self.reasons.iter().any(|reason| reason == "no start line")
     }
 
     /// The library's number of the last error, 0 for one of ours.
@@ -45,9 +52,9 @@ impl Error {
         self.code
     }
 
-    /// What was wrong, in the library's words.
-    pub fn reason(&self) -> &str {
-        &self.reason
+    /// What was wrong, in OpenSSL's words, oldest first.
+    pub fn reason(&self) -> String {
+        self.reasons.join(": ")
     }
 }
 

@@ -11,6 +11,7 @@
 macro_rules! owned {
     ($(#[$attribute:meta])* $name:ident, $kind:ty, $free:path) => {
         $(#[$attribute])*
+        #[allow(unreachable_pub, reason = "some stay within their module")]
         pub struct $name(std::ptr::NonNull<$kind>);
 
         impl Drop for $name {
@@ -44,10 +45,10 @@ pub mod kdf;
 pub mod mac;
 pub mod objects;
 pub mod pkey;
-mod pkey_parameters;
-mod pkey_text;
-//XX pub mod x509;
-//XX mod x509_store;
+pub mod pkey_parameters;
+pub mod pkey_text;
+pub mod x509;
+mod x509_store;
 
 pub use error::{Error, Outcome};
 

@@ -54,26 +54,29 @@ impl Key {
     /// Text without such a key, or a wrong password.
     pub fn from_pem(text: &[u8], half: Half, secret: Option<&[u8]>) -> Outcome<Self> {
         error::clear();
-        let mut problem = None;
+        let mut problems = Vec::new();
         if half != Half::Public {
             let found = read_pem(text, secret, sys::PEM_read_bio_PrivateKey)?;
             match Self::own(found) {
                 Ok(key) => return Ok(key),
-                Err(error) => problem = Some(error),
+                Err(error) => problems.push(error),
             }
         }
         if half != Half::Private {
             let found = read_pem(text, secret, sys::PEM_read_bio_PUBKEY)?;
-            if let Ok(key) = Self::own(found) {
-                return Ok(key);
+            match Self::own(found) {
+                Ok(key) => return Ok(key),
+                Err(error) => problems.push(error),
             }
             let rsa = read_pem(text, secret, sys::PEM_read_bio_RSAPublicKey)?;
             match Self::from_rsa(rsa) {
                 Ok(key) => return Ok(key),
-                Err(error) => problem = problem.or(Some(error)),
+                Err(error) => problems.push(error),
             }
         }
-        Err(problem.unwrap_or_default())
+        // The one that has found something and failed has more to say.
+        let telling = problems.iter().position(|problem| !problem.is_absence()).unwrap_or(0);
+        Err(problems.swap_remove(telling))
     }
 
     /// Reads a key from DER.

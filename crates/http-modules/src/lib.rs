@@ -15,8 +15,10 @@ mod cgi;
 pub mod charset;
 mod compression;
 pub mod coolkit;
+mod database;
 pub mod dav;
 pub mod degradation;
+pub mod drizzle;
 pub mod echo;
 pub mod empty_gif;
 pub mod encrypted_session;
@@ -118,6 +120,7 @@ pub static MODULES: Registry = &[
     &Module::<memc::Memc>::NEW,
     &Module::<redis::Redis>::NEW,
     &Module::<redis2::Redis2>::NEW,
+    &Module::<drizzle::Drizzle>::NEW,
     // variables only
     &Module::<map::Map>::NEW,
     &Module::<geo::Geo>::NEW,

@@ -250,6 +250,7 @@ pub struct LocationBuilder<'a> {
     tls: Option<Arc<ServerTls>>,
     handshake: Option<Arc<dyn Hook>>,
     handshake_hook: Option<Arc<dyn HandshakeHook>>,
+    secure_upstream: Option<bool>,
 }
 
 impl<'a> LocationBuilder<'a> {
@@ -275,6 +276,7 @@ impl<'a> LocationBuilder<'a> {
             tls: None,
             handshake: None,
             handshake_hook: None,
+            secure_upstream: None,
         }
     }
 
@@ -291,6 +293,16 @@ impl<'a> LocationBuilder<'a> {
     /// Code that takes part in the handshakes of this server.
     pub fn handshake(&mut self, hook: impl Hook + 'static) {
         self.handshake = Some(Arc::new(hook));
+    }
+
+    /// Says whether connections to this location's upstream may be encrypted.
+    pub fn proxies(&mut self, secure: bool) {
+        self.secure_upstream = Some(secure);
+    }
+
+    /// Whether they may, if there is an upstream; known to modules behind those that proxy.
+    pub fn secure_upstream(&self) -> Option<bool> {
+        self.secure_upstream
     }
 
     /// Gives a program a say in handshakes with upstreams.

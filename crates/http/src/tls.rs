@@ -141,15 +141,19 @@ impl ServerTls {
     }
 
     /// What the server offers.
-    pub(crate) fn enabled(&self) -> Enabled {
+    pub fn enabled(&self) -> Enabled {
         let Some(settings) = &self.settings else {
             return Enabled { depth: self.depth, ..Enabled::default() };
         };
         let has = |version| settings.ciphers.iter().any(|suite| is_of(suite, version));
+        let spoken = settings.ciphers.iter().filter(|suite| match suite.version().version {
+            ProtocolVersion::TLSv1_3 => settings.tls13,
+            _ => settings.tls12,
+        });
         Enabled {
             tls12: settings.tls12 && has(ProtocolVersion::TLSv1_2),
             tls13: settings.tls13 && has(ProtocolVersion::TLSv1_3),
-            ciphers: settings.ciphers.iter().map(|suite| suite.suite().into()).collect(),
+            ciphers: spoken.map(|suite| suite.suite().into()).collect(),
             depth: self.depth,
             store: self.store.clone(),
             context: self.context.clone(),

@@ -8,6 +8,7 @@ use crate::{
     handler::{BeforeScript, LuaHandler, LuaLog},
     handshake::LuaHandshake,
     host::LuaPhase,
+    proxy_ssl::LuaProxyTls,
     set,
     settings::{Loc, Main, OwnContent, SSL_PROTOCOLS, place},
     shdict, timers, vm, worker_threads,
@@ -141,6 +142,8 @@ impl HttpModule for HttpLua {
         ssl_certificate HS "ssl_certificate_by_lua_block" LUA, "ssl_certificate_by_lua_file" ONE;
         ssl_session_fetch HTTP "ssl_session_fetch_by_lua_block" LUA, "ssl_session_fetch_by_lua_file" ONE;
         ssl_session_store HTTP "ssl_session_store_by_lua_block" LUA, "ssl_session_store_by_lua_file" ONE;
+        proxy_ssl_certificate LI "proxy_ssl_certificate_by_lua_block" LUA, "proxy_ssl_certificate_by_lua_file" ONE;
+        proxy_ssl_verify LI "proxy_ssl_verify_by_lua_block" LUA, "proxy_ssl_verify_by_lua_file" ONE;
         log HSLI "log_by_lua" ONE, "log_by_lua_block" LUA, "log_by_lua_file" ONE;
     ];
     type Main = Main;
@@ -173,6 +176,13 @@ impl HttpModule for HttpLua {
                 return Err(Fault::message("no ssl configured for the server"));
             }
             to.handshake(handshake);
+        }
+        if let Some(hook) = LuaProxyTls::new(loc) {
+            if to.secure_upstream() == Some(false) {
+                let directive = hook.directive();
+                return Err(Fault::message(format!("{directive} should be used with proxy_pass https url")));
+            }
+            to.handshake_hook(hook);
         }
         let phases = [
             (Phase::Access, &loc.access, LuaPhase::Access, main.access_no_postpone),

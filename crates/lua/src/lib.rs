@@ -22,6 +22,7 @@ mod host;
 mod library;
 mod phase_io;
 mod pipe;
+mod proxy_ssl;
 mod regex;
 mod response_fields;
 mod scheduler;

@@ -1,6 +1,6 @@
 //! What a phase hands to its code and gets back, besides the request.
 
-use crate::{api::number_text, scheduler::Ending};
+use crate::{api::number_text, proxy_ssl::ProxyTls, scheduler::Ending};
 use moonrest_http::{RequestRef, tls::hook::Handshake, upstream::Choosing};
 use moonrest_luajit::{Coroutine, LuaResult, Stack, Value};
 use std::rc::Rc;
@@ -20,6 +20,8 @@ pub(crate) enum PhaseIo {
     Balancer { choosing: Rc<Choosing>, exit: Option<i64> },
     /// `ssl_*_by_lua*`: the handshake, what stands for a request, and what `ngx.exit` said.
     Handshake { r: RequestRef, handshake: Rc<Handshake>, exit: Option<i64> },
+    /// `proxy_ssl_*_by_lua*`.
+    ProxyTls(Box<ProxyTls>),
 }
 
 /// A part of a response body as `ngx.arg` shows it.
@@ -43,8 +45,10 @@ impl BodyArg {
 impl PhaseIo {
     /// Keeps what `ngx.exit` said, in phases that end with a code.
     pub(crate) fn exit_with(&mut self, code: i64) {
-        if let Self::Balancer { exit, .. } | Self::Handshake { exit, .. } = self {
-            *exit = Some(code);
+        match self {
+            Self::Balancer { exit, .. } | Self::Handshake { exit, .. } => *exit = Some(code),
+            Self::ProxyTls(io) => io.exit = Some(code),
+            _ => {}
         }
     }
 
@@ -60,7 +64,11 @@ impl PhaseIo {
     /// nothing; for `body_filter_by_lua*` a number.
     pub(crate) fn keep_answer(&mut self, coroutine: &Coroutine) -> LuaResult<()> {
         match self {
-            Self::None | Self::Head { .. } | Self::Balancer { .. } | Self::Handshake { .. } => {}
+            Self::None
+            | Self::Head { .. }
+            | Self::Balancer { .. }
+            | Self::Handshake { .. }
+            | Self::ProxyTls(_) => {}
             Self::Set { answer, .. } => {
                 *answer = coroutine.stack(|stack| match stack.value(1) {
                     Value::String(text) => Some(text.to_vec()),

@@ -9,6 +9,8 @@ pub mod cookie;
 pub mod date;
 pub mod escape;
 pub mod http1;
+pub mod mysql;
+pub mod postgres;
 pub mod proxy_protocol;
 pub mod query;
 pub mod range;

@@ -319,8 +319,7 @@ mod tests {
     }
 
     fn open(path: &str) -> Rc<Connection> {
-        let options =
-            Options { path: path.into(), read_only: false, create: true, setup: String::new() };
+        let options = Options { path: path.into(), read_only: false, create: true, setup: String::new() };
         Rc::new(block_on(Connection::open(options)).unwrap())
     }
 
@@ -361,7 +360,8 @@ mod tests {
     #[test]
     fn errors_have_the_states_of_the_standard() {
         let db = open(":memory:");
-        run(&db, "create table t(a unique not null check (a > 0)); insert into t values (1)", vec![]).unwrap();
+        run(&db, "create table t(a unique not null check (a > 0)); insert into t values (1)", vec![])
+            .unwrap();
         for (script, state) in [
             ("insert into t values (1)", "23505"),
             ("insert into t values (null)", "23502"),
@@ -393,7 +393,8 @@ mod tests {
     #[test]
     fn an_endless_statement_is_interrupted_and_the_connection_stays() {
         let db = open(":memory:");
-        let endless = "with recursive c(x) as (select 1 union all select x + 1 from c) select count(*) from c";
+        let endless =
+            "with recursive c(x) as (select 1 union all select x + 1 from c) select count(*) from c";
         let mut attempt = db.run(Work::new(endless.to_owned(), Params::default())).unwrap();
         assert!(db.run(Work::new("select 1".to_owned(), Params::default())).is_err());
         let answer = loop {
@@ -409,7 +410,8 @@ mod tests {
     #[test]
     fn a_job_that_nobody_waits_for_loses_the_connection() {
         let db = open(":memory:");
-        let endless = "with recursive c(x) as (select 1 union all select x + 1 from c) select count(*) from c";
+        let endless =
+            "with recursive c(x) as (select 1 union all select x + 1 from c) select count(*) from c";
         drop(db.run(Work::new(endless.to_owned(), Params::default())).unwrap());
         assert!(!db.is_idle());
         assert!(db.run(Work::new("select 1".to_owned(), Params::default())).is_err());

@@ -125,7 +125,10 @@ mod tests {
         check("select 1", &["select 1"]);
         check("select 1; select 2;", &["select 1;", "select 2;"]);
         check(";; -- nothing\n /* ; */ ", &[]);
-        check("select ';', \";\", `;`, [;], 'it''s;' -- ;\n; x", &["select ';', \";\", `;`, [;], 'it''s;' -- ;\n;", "x"]);
+        check(
+            "select ';', \";\", `;`, [;], 'it''s;' -- ;\n; x",
+            &["select ';', \";\", `;`, [;], 'it''s;' -- ;\n;", "x"],
+        );
         check("select /* ; */ 1; select 'open ;", &["select /* ; */ 1;", "select 'open ;"]);
     }
 

@@ -57,5 +57,8 @@ pub struct Rows {
 pub enum Outcome {
     Rows(Rows),
     /// How many rows were changed, and the number of the row inserted last on this connection.
-    Changed { rows: u64, last_id: i64 },
+    Changed {
+        rows: u64,
+        last_id: i64,
+    },
 }

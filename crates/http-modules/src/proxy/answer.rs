@@ -160,8 +160,7 @@ impl Protocol for Http1 {
     }
 
     fn cache_key(&self, r: &RequestRef, out: &mut Vec<u8>) -> Result<(), RequestError> {
-        out.extend_from_slice(&self.target.start);
-        request::append_uri(&self.settings, &self.target, r, out);
+        request::append_cache_key(&self.settings, &self.target, r, out);
         Ok(())
     }
 

@@ -112,6 +112,7 @@ impl HttpModule for Proxy {
         if pass.may_be_secure() || to.compiler.with_main(balancers) == Some(true) {
             conf.tls = loc.ssl.compile("proxy_ssl", to);
         }
+        to.proxies(conf.tls.is_some());
         let http10 = loc.http_version == Some(0);
         let redirects = Redirects::in_force(loc.redirects.as_ref(), pass);
         let proxying = Proxying {

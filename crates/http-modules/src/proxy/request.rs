@@ -84,7 +84,13 @@ fn append_method(settings: &Settings, r: &Request, out: &mut Vec<u8>) -> Result<
     Ok(())
 }
 
-pub(super) fn append_uri(settings: &Settings, target: &Target, r: &Request, out: &mut Vec<u8>) {
+/// Appends the key of a kept answer: scheme, host, and the URI that the upstream is asked for.
+pub(super) fn append_cache_key(settings: &Settings, target: &Target, r: &Request, out: &mut Vec<u8>) {
+    out.extend_from_slice(&target.start);
+    append_uri(settings, target, r, out);
+}
+
+fn append_uri(settings: &Settings, target: &Target, r: &Request, out: &mut Vec<u8>) {
     if target.whole {
         append_safe(&target.uri, out);
         return;

@@ -93,6 +93,8 @@ pub(super) fn read(r: &Request, kept: &[u8], most: usize) -> Result<usize, &'sta
         match name.to_ascii_lowercase().as_slice() {
             b"content-length" | b"connection" | b"keep-alive" | b"transfer-encoding" | b"accept-ranges" => {}
             b"x-srcache-allow-ranges" => out.allow_ranges = true,
+            // A path stays one, as it does when it comes from an upstream.
+            b"location" if value.starts_with(b"/") => out.add(name.to_vec(), value),
             b"content-type" | b"location" | b"server" | b"date" | b"etag" | b"content-encoding" => {
                 out.put(name, value);
             }

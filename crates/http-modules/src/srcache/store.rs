@@ -21,7 +21,7 @@ impl HeaderFilter for Filter {
             PASSED
         };
         if settings.methods & !Method::Head.bit() & r.method.get().bit() == 0 {
-            return bypass("skipped due to request method");
+            return bypass(&format!("skipped due to request method {}", r.method.get().name()));
         }
         let (status, length) = {
             let out = r.out();
@@ -43,8 +43,9 @@ impl HeaderFilter for Filter {
                 None => return bypass("skipped due to response header Cache-Control"),
             }
         }
+        let skip = || shown(settings.store_skip.as_ref(), r);
         if is_true(settings.store_skip.as_ref(), r) {
-            return bypass("skipped due to the true value fed into srcache_store_skip");
+            return bypass(&format!("skipped due to the true value fed into srcache_store_skip: {}", skip()));
         }
         if !settings.statuses.contains(&status) {
             return bypass(&format!("bypassed because of unmatched status code {status}"));
@@ -61,6 +62,12 @@ impl HeaderFilter for Filter {
         let copy = Copy { settings: settings.clone(), state, head: kept.len(), kept, status, begun: false };
         Ok(FilterStep::Now(Some((BodyOrder::SrcacheStore, Box::new(copy)))))
     }
+}
+
+/// A value for log lines.
+fn shown(template: Option<&Template>, r: &Request) -> String {
+    let value = template.map(|template| template.eval(r).into_owned()).unwrap_or_default();
+    format!("\"{}\"", String::from_utf8_lossy(&value))
 }
 
 /// Until when the response may be kept, in seconds since 1970; 0 when it does not say. `None` when it must not be kept.
@@ -195,7 +202,11 @@ impl Copy {
             return Ok(());
         }
         if is_true(self.settings.store_skip.as_ref(), r) {
-            debug(r, format_args!("srcache_store skipped due to the true value in srcache_store_skip"));
+            let skip = shown(self.settings.store_skip.as_ref(), r);
+            debug(
+                r,
+                format_args!("srcache_store skipped due to the true value in srcache_store_skip: {skip}"),
+            );
             self.give_up();
             return Ok(());
         }
@@ -221,7 +232,12 @@ impl Copy {
             let status = child.out().status;
             debug(&main, format_args!("srcache_store: subrequest returned status {status}"));
             if !(200..300).contains(&status) {
-                moonrest_http::error!(main, "srcache_store subrequest failed: rc={status} status={status}");
+                // nginx: an error that no answer was made for has no status.
+                let (code, status) = match child.error_status.get() {
+                    0 => (0, status),
+                    code => (code, 0),
+                };
+                moonrest_http::error!(main, "srcache_store subrequest failed: rc={code} status={status}");
             }
         });
         subrequest::start(child);

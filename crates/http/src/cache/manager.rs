@@ -139,10 +139,10 @@ impl Loader<'_> {
             let name = [path, b"/", &entry.name].concat();
             let kind = entry.kind.or_else(|| files::lstat(&name).ok().map(|stat| stat.kind));
             match kind {
-                Some(FileKind::Directory) if depth < DEEPEST && entry.name != b"temp" => {
-                    if !self.directory(&name, depth + 1) {
-                        return false;
-                    }
+                Some(FileKind::Directory)
+                    if depth < DEEPEST && entry.name != b"temp" && !self.directory(&name, depth + 1) =>
+                {
+                    return false;
                 }
                 Some(FileKind::File) => {
                     self.file(&name, &entry.name);

@@ -269,10 +269,6 @@ impl Zone {
         }
     }
 
-    pub(crate) fn is_cold(&self) -> bool {
-        self.cold.load(Acquire)
-    }
-
     pub(crate) fn warmed_up(&self) {
         self.cold.store(false, Release);
     }
@@ -465,7 +461,7 @@ mod tests {
     #[test]
     fn an_entry_is_kept_when_it_is_asked_for_often_enough() {
         let zone = zone();
-        let mut ask = || zone.touch(&KEY, 3, 10, true);
+        let ask = || zone.touch(&KEY, 3, 10, true);
         assert_eq!([ask(), ask(), ask(), ask()], [Seen::Scarce, Seen::Scarce, Seen::Nothing, Seen::Nothing]);
     }
 

@@ -510,7 +510,7 @@ impl Run {
     pub(super) fn keep_answer(&mut self, buffering: bool) {
         let Some(caching) = self.caching.take() else { return };
         if buffering && self.states.is_cacheable() && !caching.conf.refuses(&self.r) {
-            self.record(caching);
+            self.record(*caching);
         }
         if self.recorder.is_none() {
             self.watch = !self.conf.ignore_client_abort;
@@ -522,7 +522,7 @@ impl Run {
         self.caching = None;
     }
 
-    fn record(&mut self, mut caching: Box<Caching>) {
+    fn record(&mut self, mut caching: Caching) {
         let r = &self.r;
         let now = r.worker.now();
         let answer = self.states.answer.borrow();
@@ -559,7 +559,7 @@ impl Run {
             caching.hold = None;
         }
         let hold = caching.take_hold();
-        let Caching { cache, text, .. } = *caching;
+        let Caching { cache, text, .. } = caching;
         let storing =
             Storing::new(cache, text, hold, meta, answer.block.clone(), self.conf.temp_path.clone());
         drop(answer);

@@ -228,9 +228,9 @@ impl Hidden {
     fn new(names: impl Iterator<Item = Box<[u8]>>) -> Self {
         let mut hidden = Self::default();
         for name in names {
-            match Known::ALL.iter().find(|known| known.name().as_bytes().eq_ignore_ascii_case(&name)) {
-                Some(known) => hidden.known |= 1 << *known as u32,
-                None => hidden.others.push(name),
+            match Known::lookup(&name) {
+                Known::Other => hidden.others.push(name),
+                known => hidden.known |= 1 << known as u32,
             }
         }
         hidden
@@ -268,12 +268,15 @@ impl Loc {
         }
         let largest = buffer_size.max(size);
         let busy = self.busy_buffers_size.unwrap_or(2 * largest);
-        let of_both = format!(
-            "the maximum of the value of \"{module}_buffer_size\" and one of the \"{module}_buffers\""
-        );
+        let of_both = || {
+            format!(
+                "the maximum of the value of \"{module}_buffer_size\" and one of the \"{module}_buffers\""
+            )
+        };
         if busy < largest {
             return Err(Fault::message(format!(
-                "\"{module}_busy_buffers_size\" must be equal to or greater than {of_both}"
+                "\"{module}_busy_buffers_size\" must be equal to or greater than {}",
+                of_both()
             )));
         }
         if busy > (count - 1).saturating_mul(size) {
@@ -284,14 +287,16 @@ impl Loc {
         }
         if self.temp_file_write_size.is_some_and(|size| size < largest) {
             return Err(Fault::message(format!(
-                "\"{module}_temp_file_write_size\" must be equal to or greater than {of_both}"
+                "\"{module}_temp_file_write_size\" must be equal to or greater than {}",
+                of_both()
             )));
         }
         let max_temp_file_size = self.max_temp_file_size.unwrap_or(1 << 30);
         if max_temp_file_size != 0 && max_temp_file_size < largest {
             return Err(Fault::message(format!(
                 "\"{module}_max_temp_file_size\" must be equal to zero to disable temporary files usage or must be \
-                 equal to or greater than {of_both}"
+                 equal to or greater than {}",
+                of_both()
             )));
         }
         let next = self.next_upstream.unwrap_or(mask::ERROR | mask::TIMEOUT);

@@ -39,6 +39,7 @@ pub use balancer::{Asked, Balancer, Choice, Choosing, LastFailure, Lasting, Verd
 pub use bind::Bind;
 pub use cached::start;
 pub use conf::{Conf, Hidden, Loc, Store, directive, mask};
+pub use connect::dial;
 pub use define::{Definition, GroupId, HashKey, Keepalive, Main, StateZone, block};
 pub use protocol::{BodyStep, Framing, HeadStep, Protocol, RequestLength};
 pub(crate) use recorder::Recorder;
@@ -47,5 +48,5 @@ pub use run::{Destination, Job, run};
 pub(crate) use state::append_context;
 pub use state::{Answer, CacheStatus, States};
 pub use sticky::{Cookie, Expires, Kind as StickyKind, Learn, Sticky};
-pub use tls::{CertificateFiles, FileNames, HandshakeHook, HandshakeVerdict, Tls};
+pub use tls::{CertificateFiles, FileNames, HandshakeHook, Shown, Tls};
 pub(crate) use worker::Local;

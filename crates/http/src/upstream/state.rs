@@ -157,6 +157,25 @@ impl States {
         true
     }
 
+    /// A module that speaks a protocol of its own asks this peer: log lines name it until [`States::asked`].
+    pub fn ask(&self, scheme: &'static [u8], peer: Arc<Peer>) {
+        self.scheme.set(scheme);
+        self.request.borrow_mut().clear();
+        *self.shown.borrow_mut() = 0..0;
+        let name = Some(Name::Peer(peer));
+        self.attempts.borrow_mut().push(Attempt { name, ..Attempt::default() });
+        self.talking.set(true);
+    }
+
+    /// The peer has answered, or failed to, after so many milliseconds.
+    pub fn asked(&self, status: u16, took: u64) {
+        self.with(|attempt| {
+            attempt.status = status;
+            attempt.response_time = Some(took);
+        });
+        self.talking.set(false);
+    }
+
     /// Edits the present attempt.
     pub(super) fn with<R>(&self, f: impl FnOnce(&mut Attempt) -> R) -> Option<R> {
         self.attempts.borrow_mut().last_mut().map(f)

@@ -72,7 +72,7 @@ fn capture_multi(call: &mut Call<'_>) -> LuaResult<Return> {
 }
 
 fn parent(call: &Call<'_>) -> LuaResult<RequestRef> {
-    super::only_in(call, crate::host::LuaPhase::has_request)?;
+    super::only_in(call, |phase| phase.has_request() && !phase.exits_with_code())?;
     request(call, |r, _| Ok(r.clone()))
 }
 

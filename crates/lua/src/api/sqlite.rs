@@ -4,10 +4,7 @@
 use super::define;
 use crate::scheduler::{Operation, Values};
 use moonrest_luajit::{Call, Light, LuaResult, Nil, Ref, Return, Stack, Value};
-use moonrest_net::{
-    sleep::sleep,
-    timer::exactly_within,
-};
+use moonrest_net::{sleep::sleep, timer::exactly_within};
 use moonrest_sqlite as sqlite;
 use moonrest_sys::time::monotonic_ms;
 use sqlite::{Answer, Connection, Error, Options, Outcome, Params, Work};
@@ -31,7 +28,13 @@ pub(super) fn install(stack: &mut Stack<'_>) -> LuaResult<()> {
     define(
         stack,
         module,
-        &[("open", open), ("run", run), ("close", close), ("is_usable", is_usable), ("in_transaction", in_transaction)],
+        &[
+            ("open", open),
+            ("run", run),
+            ("close", close),
+            ("is_usable", is_usable),
+            ("in_transaction", in_transaction),
+        ],
     )?;
     if let Some(package) = stack.globals()?.get(stack, "package")?.as_table()
         && let Some(loaded) = package.get(stack, "loaded")?.as_table()
@@ -202,10 +205,12 @@ fn bound(stack: &Stack<'_>, value: Value<'_>) -> Result<sqlite::Value, Error> {
         Value::Boolean(flag) => sqlite::Value::Integer(i64::from(flag)),
         Value::Number(number) => number_value(number),
         Value::String(text) => sqlite::Value::Text(text.to_vec()),
-        Value::Table(table) => match table.raw_get(stack, "blob").map(|blob| blob.as_bytes().map(<[u8]>::to_vec)) {
-            Ok(Some(bytes)) => sqlite::Value::Blob(bytes),
-            _ => return Err(Error::misuse("bad parameter: a table")),
-        },
+        Value::Table(table) => {
+            match table.raw_get(stack, "blob").map(|blob| blob.as_bytes().map(<[u8]>::to_vec)) {
+                Ok(Some(bytes)) => sqlite::Value::Blob(bytes),
+                _ => return Err(Error::misuse("bad parameter: a table")),
+            }
+        }
         Value::Cdata(_) => match wide_integer(stack, value) {
             Some(number) => sqlite::Value::Integer(number),
             None => return Err(Error::misuse("bad parameter: a cdata")),
@@ -225,7 +230,9 @@ fn number_value(number: f64) -> sqlite::Value {
 
 /// A 64-bit number of the FFI.
 fn wide_integer(stack: &Stack<'_>, value: Value<'_>) -> Option<i64> {
-    let Value::Function(tostring) = stack.globals().ok()?.raw_get(stack, "tostring").ok()? else { return None };
+    let Value::Function(tostring) = stack.globals().ok()?.raw_get(stack, "tostring").ok()? else {
+        return None;
+    };
     let shown = stack.call(tostring, value).ok()?;
     let text = std::str::from_utf8(shown.value(stack, 0).as_bytes()?).ok()?;
     text.trim_end_matches(['U', 'L']).parse().ok()
@@ -309,7 +316,9 @@ fn result_table(stack: &mut Stack<'_>, outcome: &Outcome, compact: bool) -> LuaR
 fn shown<'s>(stack: &Stack<'s>, value: &sqlite::Value) -> LuaResult<Value<'s>> {
     match value {
         sqlite::Value::Null => stack.put(Light(0)),
-        sqlite::Value::Integer(number) if number.unsigned_abs() <= EXACT.unsigned_abs() => stack.put(*number as f64),
+        sqlite::Value::Integer(number) if number.unsigned_abs() <= EXACT.unsigned_abs() => {
+            stack.put(*number as f64)
+        }
         sqlite::Value::Integer(number) => stack.put(number.to_string()),
         sqlite::Value::Real(number) => stack.put(*number),
         sqlite::Value::Text(bytes) | sqlite::Value::Blob(bytes) => stack.put(bytes.as_slice()),

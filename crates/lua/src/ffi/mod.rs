@@ -26,6 +26,7 @@ mod param;
 mod phase;
 pub(crate) mod pipe;
 pub(crate) mod process;
+mod proxy_ssl;
 mod random;
 pub(crate) mod regex;
 mod request;

@@ -39,7 +39,7 @@ pub(super) fn with_client(
             None => fail(err, c"bad request"),
         }
     });
-    answer.unwrap_or_else(|| fail(err, c"no request found"))
+    answer.unwrap_or_else(|| fail(err, c"bad request"))
 }
 
 /// Calls `f` with the handshake under way.
@@ -179,8 +179,10 @@ ffi_entry! {
     /// Parses certificates.
     fn ngx_http_lua_ffi_parse_pem_cert(pem: *const u8, len: usize, err: *mut *const c_char) -> usize, on_panic = 0 {
         // SAFETY: Lua passes a string.
-        let chain = certificate::chain(unsafe { raw::bytes(pem, len) }).ok();
-        leak(chain.map(Chain), err, c"PEM_read_bio_X509_AUX() failed")
+        match certificate::chain(unsafe { raw::bytes(pem, len) }) {
+            Ok(chain) => leak(Some(Chain(chain)), err, c""),
+            Err(why) => leak(None::<Chain>, err, unreadable(&why)),
+        }
     }
 
     /// The same for encoded ones, one behind the other.
@@ -239,8 +241,9 @@ ffi_entry! {
         on_panic = -1
     {
         // SAFETY: Lua passes a string.
-        let Ok(chain) = certificate::chain(unsafe { raw::bytes(pem, len) }) else {
-            return fail(err, c"PEM_read_bio_X509_AUX() failed");
+        let chain = match certificate::chain(unsafe { raw::bytes(pem, len) }) {
+            Ok(chain) => chain,
+            Err(why) => return fail(err, unreadable(&why)),
         };
         let encoded: Vec<u8> = chain.iter().flat_map(|one| one.iter().copied()).collect();
         give_der(&encoded, len, der, err)
@@ -260,6 +263,14 @@ ffi_entry! {
             Ok(key) => give_der(&key, len, der, err),
             Err(_) => fail(err, c"PEM_read_bio_PrivateKey() failed"),
         }
+    }
+}
+
+/// Why certificates cannot be read: the first of them, or one of the others.
+fn unreadable(why: &certificate::Unusable) -> &'static CStr {
+    match why.call {
+        "PEM_read_bio_X509() failed" => c"PEM_read_bio_X509() failed",
+        _ => c"PEM_read_bio_X509_AUX() failed",
     }
 }
 
@@ -392,9 +403,9 @@ ffi_entry! {
     ) -> c_int, on_panic = -1 {
         with_client(r, err, |r, info, _| {
             let enabled = r.conn.handshake.get().map(|handshake| handshake.enabled.ciphers.clone());
-            let known: Vec<u16> = match enabled {
-                Some(enabled) => enabled.to_vec(),
-                None => Info::numbers(&info.ciphers).collect(),
+            let known = match enabled {
+                Some(enabled) => enabled,
+                None => server_ciphers(r),
             };
             // SAFETY: Lua passes a place for a number, and for as many numbers as it says.
             let room = usize::from(unsafe { count.as_ref() }.copied().unwrap_or(0));
@@ -403,7 +414,7 @@ ffi_entry! {
                 unsafe { raw::store(count, 0) };
                 return fail(err, c"buffer too small");
             }
-            let shared = known.into_iter().filter(|cipher| {
+            let shared = known.iter().copied().filter(|cipher| {
                 let grease = cipher & 0x0f0f == 0x0a0a;
                 !(grease && filter_grease != 0) && Info::numbers(&info.ciphers).any(|offered| offered == *cipher)
             });
@@ -453,6 +464,13 @@ ffi_entry! {
 }
 
 const _: () = assert!(BAD_CONTEXT < ERROR);
+
+/// The ciphers of the server that a connection has begun with.
+fn server_ciphers(r: &RequestRef) -> Arc<[u16]> {
+    let http = r.http();
+    let tls = &http.location(http.server(r.conn.server.get()).location).tls;
+    tls.as_ref().map(|tls| tls.enabled().ciphers).unwrap_or_default()
+}
 
 /// How the client's certificate is checked: against these authorities, or those of the server.
 fn client_auth(

@@ -105,7 +105,7 @@ ffi_entry! {
         let Some(issuer) = issuer else { return refuse("no issuer certificate in chain") };
         let question = Question { certificate: &certificate, issuer: &issuer };
         let now = moonrest_sys::time::wall().secs;
-        match question.check(response, &Signer::Anybody(&[]), now) {
+        match question.check(response, &Signer::Authorized, now) {
             Ok(answer) if answer.status == Status::Good => {
                 if let Some(until) = answer.until {
                     // SAFETY: Lua passes a place for a number.

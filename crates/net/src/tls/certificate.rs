@@ -177,11 +177,11 @@ pub fn chain(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, Unusable> {
     let blocks = pem::blocks(text);
     let mut chain = Vec::new();
     for block in blocks.iter().filter(|block| pem::is_certificate(&block.label)) {
-        let Some(der) = block.certificate() else {
-            return Err(Unusable::new("PEM_read_bio_X509_AUX() failed", pem::BAD_BASE64));
-        };
+        let call =
+            if chain.is_empty() { "PEM_read_bio_X509_AUX() failed" } else { "PEM_read_bio_X509() failed" };
+        let Some(der) = block.certificate() else { return Err(Unusable::new(call, pem::BAD_BASE64)) };
         if Certificate::from_der(der).is_none() {
-            return Err(Unusable::new("PEM_read_bio_X509_AUX() failed", pem::BAD_CERTIFICATE));
+            return Err(Unusable::new(call, pem::BAD_CERTIFICATE));
         }
         chain.push(CertificateDer::from(der.to_vec()));
     }

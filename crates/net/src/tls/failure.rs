@@ -23,6 +23,8 @@ pub const REJECTED: &str = "error:0A0000EA:SSL routines::callback failed";
 /// A certificate that depends on the connection could not be had.
 pub const NO_CERTIFICATE: &str = "error:0A000179:SSL routines::cert cb error";
 
+/// A server's certificate is not taken.
+pub const NOT_VERIFIED: &str = "error:0A000086:SSL routines::certificate verify failed";
 /// There is no certificate to be shown, in TLS 1.2 and in TLS 1.3.
 pub const NO_CIPHER: &str = "error:0A0000C1:SSL routines::no shared cipher";
 pub const NO_SIGNATURE: &str = "error:0A000076:SSL routines::no suitable signature algorithm";
@@ -55,9 +57,7 @@ pub fn describe(error: &Error) -> Described {
         Error::NoCertificatesPresented => {
             (Blame::Peer, "error:0A0000C7:SSL routines::peer did not return a certificate")
         }
-        Error::InvalidCertificate(_) => {
-            (Blame::Peer, "error:0A000086:SSL routines::certificate verify failed")
-        }
+        Error::InvalidCertificate(_) => (Blame::Peer, NOT_VERIFIED),
         Error::General(text) if text.contains("no server certificate chain resolved") => {
             (Blame::Peer, NO_CERTIFICATE)
         }

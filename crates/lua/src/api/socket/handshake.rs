@@ -184,7 +184,7 @@ impl Attempt {
         session: &str,
         verify: bool,
     ) -> Result<Box<Connection>, (String, i32)> {
-        let Connection { io, peer, reused, seat, timers, nodelay } = *connection;
+        let Connection { io, peer, reused, seat, timers, nodelay, id } = *connection;
         let name = Some(self.name.as_str()).filter(|name| !name.is_empty());
         let upstream = peer.describe();
         if let Some(name) = name {
@@ -213,7 +213,7 @@ impl Attempt {
             self.check(&client, &upstream)?;
         }
         let io = Io::from(client);
-        Ok(Box::new(Connection { io, peer, reused, seat, timers, nodelay }))
+        Ok(Box::new(Connection { io, peer, reused, seat, timers, nodelay, id }))
     }
 
     /// Checks whom the connection leads to.

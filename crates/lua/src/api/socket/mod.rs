@@ -87,6 +87,7 @@ pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
     socket.set(stack, "stream", make)?;
     udp::install(stack, socket)?;
     redis::install(stack)?;
+    super::module(stack, "moonrest.socket", &[("connection_id", Native::new(setup::connection_id))])?;
     // Through `ngx.socket.tcp` as it is then: programs replace it.
     let chunk = stack.load(CONNECT, "=ngx.socket.connect", Form::Text)?;
     socket.set(stack, "connect", chunk)
