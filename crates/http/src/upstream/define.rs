@@ -98,6 +98,12 @@ impl Definition {
         }
     }
 
+    /// Its name, with the port if that is part of it.
+    pub fn full_name(&self) -> String {
+        let name = String::from_utf8_lossy(&self.name);
+        if self.port == 0 { name.into_owned() } else { format!("{name}:{}", self.port) }
+    }
+
     /// Sets the balancing method; `backup` says whether it takes servers that stand by.
     pub fn balance(&mut self, method: Method, key: Option<HashKey>, backup: bool, args: &Args<'_>) {
         if self.method.is_some() || self.balancer.is_some() {

@@ -50,3 +50,4 @@ pub use state::{Answer, CacheStatus, States};
 pub use sticky::{Cookie, Expires, Kind as StickyKind, Learn, Sticky};
 pub use tls::{CertificateFiles, FileNames, HandshakeHook, Shown, Tls};
 pub(crate) use worker::Local;
+pub use worker::of_worker;

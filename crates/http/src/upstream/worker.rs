@@ -4,7 +4,7 @@ use super::{
     Definition, GroupId, Main,
     pool::{Keeper, Pool},
 };
-use crate::{compile::Http, server::Queue};
+use crate::{compile::Http, server::Queue, worker::Worker};
 use moonrest_core::upstream::Peers;
 use std::{
     cell::RefCell,
@@ -33,6 +33,14 @@ pub(super) struct Group {
     pub pool: Pool,
     /// Connections that its balancer keeps.
     pub kept: Pool,
+}
+
+/// The upstreams of a worker, in the order of the configuration, with the peers as it sees them.
+pub fn of_worker(worker: &Worker) -> Vec<(String, Arc<Peers>)> {
+    let local = worker.upstreams();
+    let definitions = local.main().map_or(&[][..], |main| &main.definitions);
+    let named = definitions.iter().map(Definition::full_name);
+    named.zip(local.groups.iter().map(|group| group.peers.clone())).collect()
 }
 
 /// Memory kept for reuse, of each kind.

@@ -17,6 +17,8 @@ use moonrest_net::{
     tls::{Info, certificate, rustls::pki_types::CertificateDer, verify::Store, x509::Certificate},
 };
 use std::{
+    cell::RefCell,
+    collections::HashSet,
     ffi::{CStr, c_char, c_int, c_uchar, c_ushort, c_void},
     net::IpAddr,
     sync::Arc,
@@ -180,8 +182,8 @@ ffi_entry! {
     fn ngx_http_lua_ffi_parse_pem_cert(pem: *const u8, len: usize, err: *mut *const c_char) -> usize, on_panic = 0 {
         // SAFETY: Lua passes a string.
         match certificate::chain(unsafe { raw::bytes(pem, len) }) {
-            Ok(chain) => leak(Some(Chain(chain)), err, c""),
-            Err(why) => leak(None::<Chain>, err, unreadable(&why)),
+            Ok(chain) => leak_chain(Some(chain), err, c""),
+            Err(why) => leak_chain(None, err, unreadable(&why)),
         }
     }
 
@@ -193,7 +195,7 @@ ffi_entry! {
         }
         // SAFETY: Lua passes a string.
         let chain = certificate::chain_from_der(unsafe { raw::bytes(der, len) });
-        leak(chain.map(Chain), err, c"d2i_X509_bio() failed")
+        leak_chain(chain, err, c"d2i_X509_bio() failed")
     }
 
     /// Parses a private key.
@@ -221,6 +223,7 @@ ffi_entry! {
     /// Lua has no more use for a chain. Upstream's answers nothing.
     fn ngx_http_lua_ffi_free_cert(chain: *mut Chain) -> c_int, on_panic = 0 {
         if !chain.is_null() {
+            CHAINS.with_borrow_mut(|chains| chains.remove(&chain.addr()));
             // SAFETY: it came from `leak`, and Lua gives it back once.
             drop(unsafe { Box::from_raw(chain) });
         }
@@ -282,6 +285,28 @@ fn give_der(bytes: &[u8], room: usize, der: *mut u8, err: *mut *const c_char) ->
     // SAFETY: Lua passes a buffer as long as the text.
     unsafe { raw::fill(der, room, bytes) };
     c_int::try_from(bytes.len()).unwrap_or(ERROR)
+}
+
+thread_local! {
+    /// The chains that Lua has.
+    static CHAINS: RefCell<HashSet<usize>> = RefCell::default();
+}
+
+/// Whether that is the address of a chain that Lua has.
+pub(super) fn is_chain(address: usize) -> bool {
+    CHAINS.with_borrow(|chains| chains.contains(&address))
+}
+
+fn leak_chain(
+    chain: Option<Vec<CertificateDer<'static>>>,
+    err: *mut *const c_char,
+    problem: &'static CStr,
+) -> usize {
+    let address = leak(chain.map(Chain), err, problem);
+    if address != 0 {
+        CHAINS.with_borrow_mut(|chains| chains.insert(address));
+    }
+    address
 }
 
 /// Hands something over to Lua, as the address that it is given back with.
@@ -605,5 +630,5 @@ const KNOWN_EXTENSIONS: &[u16] = &[
 ];
 
 thread_local! {
-    static EXTENSIONS: std::cell::RefCell<Vec<c_int>> = const { std::cell::RefCell::new(Vec::new()) };
+    static EXTENSIONS: RefCell<Vec<c_int>> = const { RefCell::new(Vec::new()) };
 }
