@@ -38,10 +38,6 @@ const READ_SIZE: usize = 16 * 1024;
 /// One request on its connection.
 pub(in crate::upstream) struct Exchange {
     outgoing: Outgoing,
-    /// Data of the answer that was taken out of its frames.
-    pub(super) ready: VecDeque<Bytes>,
-    /// The answer is complete but for that.
-    pub(super) ended: bool,
 }
 
 /// What is left of a request's body.
@@ -154,7 +150,7 @@ impl Run {
         };
         let session = conn.http2.get_or_insert_with(Box::<Session>::default);
         session.client.borrow_mut().request(&head.block, outgoing.done, self.conf.buffer_size);
-        self.http2 = Some(Box::new(Exchange { outgoing, ready: VecDeque::new(), ended: false }));
+        self.http2 = Some(Box::new(Exchange { outgoing }));
         Ok(())
     }
 
@@ -290,16 +286,15 @@ impl Run {
                     RequestError::internal(format!("read() failed ({reason})"))
                 })?;
             }
-            // Asked for more in time, the client may say that what there is was all.
-            if outgoing.pieces.len() <= 1 && outgoing.open {
+            if outgoing.pieces.is_empty() && outgoing.open {
                 let (pieces, ended) = more(&self.r, cx)?;
+                if pieces.is_empty() && !ended {
+                    return Ok(Fed::Starved);
+                }
                 outgoing.pieces.extend(pieces);
                 outgoing.open = !ended;
                 if let Source::Stream { ended: end, .. } = &mut self.source {
                     *end = ended;
-                }
-                if outgoing.pieces.is_empty() && !ended {
-                    return Ok(Fed::Starved);
                 }
             }
             let room = client.room();
