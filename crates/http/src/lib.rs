@@ -14,6 +14,7 @@ pub mod engine;
 pub mod entity;
 pub mod exchange;
 pub mod filter;
+mod frame_guard;
 pub mod gzip;
 pub mod http2;
 pub mod listen;

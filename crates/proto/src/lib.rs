@@ -9,7 +9,6 @@ pub mod cookie;
 pub mod date;
 pub mod escape;
 pub mod http1;
-pub mod http2;
 pub mod proxy_protocol;
 pub mod query;
 pub mod range;

@@ -68,9 +68,8 @@ impl Run {
 
     /// Reads more of the body; `true` at its end, which was the connection's.
     pub(super) fn poll_more(&mut self, room: usize, cx: &mut Context<'_>) -> Poll<Result<bool, Broken>> {
-        if let Err(error) = self.keep_sending_beside(cx) {
-            let (level, message) = error.describe();
-            return Poll::Ready(Err(Broken::Log(level, message.to_owned())));
+        if self.http2.is_some() {
+            return self.poll_more_http2(cx);
         }
         let Some(conn) = &mut self.conn else { return Poll::Ready(Ok(true)) };
         let mut buffer = Vec::with_capacity(room);

@@ -175,7 +175,7 @@ impl Run {
     }
 
     /// The connection ended before the head did; perhaps that was why writing failed.
-    pub(super) fn ended_early(&mut self) -> Failure {
+    fn ended_early(&mut self) -> Failure {
         match self.write_error.take() {
             Some(error) => {
                 self.act(SENDING);

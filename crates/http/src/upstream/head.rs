@@ -73,13 +73,6 @@ impl Run {
         let r = self.r.clone();
         r.send_head().await?;
         if r.header_only.get() && self.recorder.is_none() {
-            if self.http2.is_some() {
-                // What has come may well be all.
-                if !matches!(self.decode(), Ok(super::body::Decoded::End)) {
-                    self.release(false);
-                }
-                return Ok(Flow::Responded);
-            }
             let exact = framing.empty && self.rest.is_empty();
             if framing.empty && !exact {
                 self.log(Level::Warn, format_args!("{}", self.protocol.excess()));

@@ -86,7 +86,7 @@ fn is_silent(conn: &Conn) -> bool {
     if let Some(session) = &conn.http2 {
         // The other side may say something at any time, as long as it is not the end.
         return (silent || conn.io.peek_now().is_ok_and(|n| n > 0))
-            && session.is_quiet(&conn.io, &mut Context::from_waker(Waker::noop()));
+            && session.is_quiet(&mut Context::from_waker(Waker::noop()));
     }
     if silent || conn.io.client().is_none() {
         return silent;
@@ -98,7 +98,7 @@ fn is_silent(conn: &Conn) -> bool {
 /// Whether nothing has come on a connection, not even its end.
 fn is_quiet(conn: &Conn, cx: &mut Context<'_>) -> bool {
     if let Some(session) = &conn.http2 {
-        return session.is_quiet(&conn.io, cx);
+        return session.is_quiet(cx);
     }
     if conn.io.client().is_some() {
         return conn.io.poll_read(&mut Vec::with_capacity(1), cx).is_pending();

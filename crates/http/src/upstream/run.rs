@@ -572,9 +572,7 @@ impl Run {
             .states
             .with(|attempt| (attempt.header_time, attempt.response_time.unwrap_or(0)))
             .unwrap_or_default();
-        if self.http2.take().is_some() {
-            self.flush_http2();
-        }
+        self.http2 = None;
         if let Some(conn) = self.conn.take()
             && exact
             && self.framing.keep_alive

@@ -1,5 +1,6 @@
-//! Reading an answer's body out of its frames.
+//! Reading an answer's body and what follows it.
 
+use super::talk::{Exchange, describe};
 use crate::{
     phase::RequestError,
     upstream::{
@@ -9,8 +10,10 @@ use crate::{
 };
 use bytes::Bytes;
 use moonrest_core::Level;
-use moonrest_proto::http2::Event;
-use std::task::Context;
+use std::{
+    mem,
+    task::{Context, Poll, Waker},
+};
 
 impl Run {
     /// Goes on with the request while its answer waits for the client.
@@ -18,44 +21,114 @@ impl Run {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Result<(), RequestError> {
-        if self.http2.is_some() { self.keep_sending(cx) } else { Ok(()) }
+        if self.http2.is_some() && !self.sent_all { self.keep_sending(cx) } else { Ok(()) }
     }
 
-    /// Decodes what was read. At the end of the stream the connection goes back to the pool.
+    /// What has been read, if there is any; at the end of the body the connection goes back to the pool.
     pub(in crate::upstream) fn decode_http2(&mut self) -> Result<Decoded, Broken> {
+        if self.rest.is_empty() {
+            let ended = self.http2.as_ref().is_none_or(|exchange| exchange.ended);
+            if !ended {
+                return Ok(Decoded::Need);
+            }
+            return self.end_http2().map(|()| Decoded::End);
+        }
+        let data = mem::take(&mut self.rest);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.data(&self.r, &data);
+        }
+        Ok(Decoded::Data(data))
+    }
+
+    /// The stream has ended: what came behind it may still spoil it.
+    fn end_http2(&mut self) -> Result<(), Broken> {
+        if let Some(exchange) = &mut self.http2
+            && let Some(reason) = exchange.late_reset()
+        {
+            return Err(Broken::Log(
+                Level::Error,
+                format!("upstream rejected request with error {}", u32::from(reason)),
+            ));
+        }
+        self.finished();
+        self.release(true);
+        Ok(())
+    }
+
+    /// Reads more of the body; `true` at its end.
+    pub(in crate::upstream) fn poll_more_http2(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<bool, Broken>> {
+        if let Err(error) = self.keep_sending(cx) {
+            let (level, message) = error.describe();
+            return Poll::Ready(Err(Broken::Log(level, message.to_owned())));
+        }
+        let Some(exchange) = &mut self.http2 else { return Poll::Ready(Ok(true)) };
+        match exchange.poll_data(cx) {
+            Poll::Ready(Ok(Some(data))) => {
+                let len = data.len() as u64;
+                self.rest = data;
+                self.states.with(|attempt| attempt.response_length += len);
+                self.pause();
+                Poll::Ready(Ok(false))
+            }
+            Poll::Ready(Ok(None)) => {
+                let trailers = mem::take(&mut exchange.trailers);
+                self.states.answer.borrow_mut().trailers = trailers;
+                Poll::Ready(self.end_http2().map(|()| true))
+            }
+            Poll::Ready(Err(error)) => {
+                let io = self.conn.as_ref().map(|conn| &*conn.io);
+                let (message, _) = describe(&error, io, Some(&exchange.wire));
+                Poll::Ready(Err(Broken::Log(Level::Error, message)))
+            }
+            Poll::Pending => self.poll_read_timeout(cx),
+        }
+    }
+}
+
+impl Exchange {
+    /// The next piece of the body; none at its end, when the trailers have come.
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, h2::Error>> {
+        let Some(recv) = &mut self.recv else { return Poll::Ready(Ok(None)) };
         loop {
-            let Some(session) = self.conn.as_ref().and_then(|conn| conn.http2.as_ref()) else {
-                return Ok(Decoded::End);
-            };
-            let received = session.client.borrow_mut().receive(&self.rest);
-            let (used, event) = received.map_err(|message| Broken::Log(Level::Error, message))?;
-            let behind = self.rest.slice(used.min(self.rest.len())..);
-            let before = std::mem::replace(&mut self.rest, behind);
-            match event {
-                Event::Control => {}
-                Event::More => return Ok(Decoded::Need),
-                Event::Data(range) => {
-                    let end = range.end.min(before.len());
-                    let data = before.slice(range.start.min(end)..end);
-                    if let Some(recorder) = &mut self.recorder {
-                        recorder.data(&self.r, &data);
+            if !self.data_ended {
+                match recv.poll_data(cx) {
+                    Poll::Ready(Some(Ok(data))) => {
+                        // An error means that the stream is over, which the next read will tell.
+                        let _ = recv.flow_control().release_capacity(data.len());
+                        if data.is_empty() {
+                            continue;
+                        }
+                        return Poll::Ready(Ok(Some(data)));
                     }
-                    return Ok(Decoded::Data(data));
-                }
-                Event::Head(_) => {
-                    return Err(Broken::Log(Level::Error, "upstream sent invalid header".to_owned()));
-                }
-                Event::End => {
-                    let trailers = session.client.borrow_mut().take_trailers();
-                    let trailers =
-                        trailers.into_iter().map(|(name, value)| (Bytes::from(name), Bytes::from(value)));
-                    self.states.answer.borrow_mut().trailers = trailers.collect();
-                    let exact = self.rest.is_empty();
-                    self.finished();
-                    self.release(exact);
-                    return Ok(Decoded::End);
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                    Poll::Ready(None) => self.data_ended = true,
+                    Poll::Pending => return Poll::Pending,
                 }
             }
+            return match recv.poll_trailers(cx) {
+                Poll::Ready(Ok(trailers)) => {
+                    self.ended = true;
+                    for (name, value) in &trailers.unwrap_or_default() {
+                        let name = Bytes::copy_from_slice(name.as_str().as_bytes());
+                        self.trailers.push((name, Bytes::copy_from_slice(value.as_bytes())));
+                    }
+                    Poll::Ready(Ok(None))
+                }
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                Poll::Pending => Poll::Pending,
+            };
+        }
+    }
+
+    /// A reset that came behind the end of the answer, unless it only means that the rest of the request is not wanted.
+    fn late_reset(&mut self) -> Option<h2::Reason> {
+        let mut cx = Context::from_waker(Waker::noop());
+        match self.send.poll_reset(&mut cx) {
+            Poll::Ready(Ok(reason)) if reason != h2::Reason::NO_ERROR => Some(reason),
+            _ => None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Sends a request as a stream and reads until the answer's head has come, both at the same time.
 
-use super::{Session, head};
+use super::{super::exchange::MAX_INTERIM, Session, WINDOW, head, transport::Wire};
 use crate::{
     body::{self, BodyFile, BodyState},
     exchange::BodyRead,
@@ -8,36 +8,45 @@ use crate::{
     request::Request,
     upstream::{
         conf::mask,
-        exchange::{MAX_INTERIM, READING_HEAD, SENDING},
+        exchange::{READING_HEAD, SENDING},
         protocol::Framing,
         run::{Failure, Run, Source},
         tls::describe_io,
     },
 };
 use bytes::Bytes;
+use h2::{RecvStream, SendStream, client::ResponseFuture};
 use moonrest_core::Level;
+use moonrest_net::io::Io;
 use moonrest_proto::{
     Span,
-    http1::{Method, Parse, ResponseBody, ResponseHead, response_framing},
-    http2::{Event, MAX_DATA},
+    http1::{Method, Parse, ResponseHead, response_framing},
 };
 use std::{
     collections::VecDeque,
     future::poll_fn,
     rc::Rc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
 /// Bytes of the client's body that are passed on together.
 const STREAM_STEP: usize = 64 * 1024;
-/// Bytes of a request that may wait to be sent.
-const HELD: u64 = 64 * 1024;
-/// How much is read at once before the head is complete.
-const READ_SIZE: usize = 16 * 1024;
+/// What fits into one frame whatever the upstream allows.
+const FRAME: usize = 16 * 1024;
 
 /// One request on its connection.
 pub(in crate::upstream) struct Exchange {
+    response: ResponseFuture,
+    pub(super) send: SendStream<Bytes>,
+    pub(super) recv: Option<RecvStream>,
     outgoing: Outgoing,
+    pub(super) wire: Rc<Wire>,
+    /// Bytes received and sent before it began.
+    before: (u64, u64),
+    /// All data of the answer was read; the answer is complete.
+    pub(super) data_ended: bool,
+    pub(super) ended: bool,
+    pub(super) trailers: Vec<(Bytes, Bytes)>,
 }
 
 /// What is left of a request's body.
@@ -78,7 +87,7 @@ impl Outgoing {
     /// The next piece to send: small ones are put together.
     fn next(&mut self) -> Option<Bytes> {
         let first = self.pieces.pop_front()?;
-        let fits = |len: usize, next: &Bytes| len + next.len() <= MAX_DATA;
+        let fits = |len: usize, next: &Bytes| len + next.len() <= FRAME;
         if !self.pieces.front().is_some_and(|next| fits(first.len(), next)) {
             return Some(first);
         }
@@ -109,177 +118,149 @@ impl Outgoing {
     }
 }
 
+/// What the upstream said first.
+enum Answer {
+    Interim(http::Response<()>),
+    Final(http::Response<RecvStream>),
+}
+
 impl Run {
     /// Sends the request over the present connection and reads the answer's head.
     pub(in crate::upstream) async fn talk_http2(&mut self) -> Result<Framing, Failure> {
         self.act(SENDING);
         self.protocol.reset();
-        self.sent = true;
+        self.http2 = None;
         self.sent_all = false;
-        self.write_error = None;
-        self.begin_exchange().map_err(Failure::Fatal)?;
-        self.input.clear();
+        self.begin_exchange().await?;
         let (mut interim, mut hints) = (0, 0);
         loop {
-            let text = poll_fn(|cx| self.poll_answer(cx)).await?;
-            self.act(READING_HEAD);
-            self.parse_head(&text)?;
-            let status = self.states.answer.borrow().head.status;
-            if status >= 200 {
-                return self.take_response(text);
+            match poll_fn(|cx| self.poll_answer(cx)).await? {
+                Answer::Final(response) => return self.take_response(response),
+                Answer::Interim(response) if interim < MAX_INTERIM => {
+                    interim += 1;
+                    let (parts, ()) = response.into_parts();
+                    let text = head::text(parts.status, &parts.headers);
+                    hints += text.len();
+                    self.parse_head(&text)?;
+                    let len = text.len();
+                    self.input = text;
+                    self.pass_hints(len, hints)?;
+                    self.input.clear();
+                    self.states.answer.borrow_mut().head.reset();
+                }
+                Answer::Interim(_) => {
+                    return Err(self.invalid(format_args!("upstream sent too many interim responses")));
+                }
             }
-            interim += 1;
-            if interim > MAX_INTERIM {
-                return Err(self.invalid("upstream sent too many interim responses"));
-            }
-            hints += text.len();
-            let received = std::mem::replace(&mut self.input, text);
-            self.pass_hints(self.input.len(), hints)?;
-            self.input = received;
-            self.states.answer.borrow_mut().head.reset();
         }
     }
 
-    /// Queues the request's head.
-    fn begin_exchange(&mut self) -> Result<(), RequestError> {
-        let head = head::head(&self.states.request.borrow(), self.link.secure.is_some())?;
-        let mut outgoing = Outgoing::new(&self.source, head.body);
-        outgoing.done = outgoing.is_empty();
-        let Some(conn) = &mut self.conn else {
-            return Err(RequestError::internal("no connection to the upstream"));
+    /// Sends the request's head.
+    async fn begin_exchange(&mut self) -> Result<(), Failure> {
+        let (request, own) = {
+            let text = self.states.request.borrow();
+            head::request(&text, self.link.secure.is_some()).map_err(Failure::Fatal)?
         };
-        let session = conn.http2.get_or_insert_with(Box::<Session>::default);
-        session.client.borrow_mut().request(&head.block, outgoing.done, self.conf.buffer_size);
-        self.http2 = Some(Box::new(Exchange { outgoing }));
-        Ok(())
+        let outgoing = Outgoing::new(&self.source, own);
+        self.sent = true;
+        let ready = self.open_session().await;
+        if let Err(error) = ready {
+            return Err(self.http2_failed(&error));
+        }
+        let Some(session) = self.conn.as_ref().and_then(|conn| conn.http2.as_ref()) else {
+            return Err(Failure::Fatal(RequestError::internal("no connection to the upstream")));
+        };
+        let before = (session.wire.received.get(), session.wire.sent.get());
+        let begun = session.sender.borrow_mut().send_request(request, outgoing.is_empty());
+        let wire = session.wire.clone();
+        match begun {
+            Ok((response, send)) => {
+                let outgoing = Outgoing { done: outgoing.is_empty(), ..outgoing };
+                self.http2 = Some(Box::new(Exchange {
+                    response,
+                    send,
+                    recv: None,
+                    outgoing,
+                    wire,
+                    before,
+                    data_ended: false,
+                    ended: false,
+                    trailers: Vec::new(),
+                }));
+                Ok(())
+            }
+            Err(error) => Err(self.http2_failed(&error)),
+        }
     }
 
-    /// Ready when a head has come.
-    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Vec<u8>, Failure>> {
-        loop {
-            if let Some(text) = self.receive_head()? {
-                return Poll::Ready(Ok(text));
+    /// Makes the connection ready for a request.
+    async fn open_session(&mut self) -> Result<(), h2::Error> {
+        let Some(conn) = &mut self.conn else { return Ok(()) };
+        if conn.http2.is_none() {
+            // Small enough for any connection to take it at once.
+            conn.http2 = Some(Session::begin(conn.io.clone(), self.conf.buffer_size).await?);
+        }
+        let Some(session) = &conn.http2 else { return Ok(()) };
+        conn.timeout.set(self.conf.send_timeout);
+        poll_fn(|cx| {
+            session.drive(cx);
+            match session.sender.borrow_mut().poll_ready(cx) {
+                Poll::Ready(ready) => Poll::Ready(ready),
+                // It allows no streams at all.
+                Poll::Pending => conn.timeout.poll(cx).map(|()| Err(h2::Reason::REFUSED_STREAM.into())),
             }
-            // What was received may have opened a window, or may want to be answered.
-            self.keep_sending(cx).map_err(Failure::Fatal)?;
-            let Some(conn) = &self.conn else {
-                return Poll::Ready(Err(Failure::Fatal(RequestError::internal(
-                    "no connection to the upstream",
-                ))));
-            };
-            self.input.reserve(READ_SIZE);
-            match conn.io.poll_read(&mut self.input, cx) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.ended_early())),
-                Poll::Ready(Ok(n)) => {
-                    self.states.with(|attempt| attempt.bytes_received += n as u64);
-                }
-                Poll::Ready(Err(error)) => {
-                    let message = describe_io(&conn.io, "recv()", &error);
-                    self.act(READING_HEAD);
-                    self.log(Level::Error, format_args!("{message}"));
-                    return Poll::Ready(Err(Failure::Next(mask::ERROR)));
-                }
-                Poll::Pending if conn.timeout.poll(cx).is_ready() => {
+        })
+        .await
+    }
+
+    /// Ready when the upstream has said something.
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Failure>> {
+        self.keep_sending(cx).map_err(Failure::Fatal)?;
+        let Some(exchange) = &mut self.http2 else {
+            return Poll::Ready(Err(Failure::Fatal(RequestError::internal("no request under way"))));
+        };
+        if let Poll::Ready(Some(interim)) = exchange.response.poll_informational(cx) {
+            return Poll::Ready(match interim {
+                Ok(response) => Ok(Answer::Interim(response)),
+                Err(error) => Err(self.http2_failed(&error)),
+            });
+        }
+        match std::pin::Pin::new(&mut exchange.response).poll(cx) {
+            Poll::Ready(Ok(response)) => Poll::Ready(Ok(Answer::Final(response))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.http2_failed(&error))),
+            Poll::Pending => {
+                let Some(conn) = &self.conn else { return Poll::Pending };
+                if conn.timeout.poll(cx).is_ready() {
                     self.act(if self.sent_all { READING_HEAD } else { SENDING });
                     return Poll::Ready(Err(Failure::Next(mask::TIMEOUT)));
                 }
-                Poll::Pending => return self.poll_gone(cx).map(|error| Err(Failure::Fatal(error))),
+                self.poll_gone(cx).map(|error| Err(Failure::Fatal(error)))
             }
         }
     }
 
-    /// Deals with what was received, up to a head.
-    fn receive_head(&mut self) -> Result<Option<Vec<u8>>, Failure> {
-        loop {
-            let Some(session) = self.conn.as_ref().and_then(|conn| conn.http2.as_ref()) else {
-                return Ok(None);
-            };
-            let received = session.client.borrow_mut().receive(&self.input);
-            let (used, event) = received.map_err(|message| self.invalid(&message))?;
-            self.input.drain(..used.min(self.input.len()));
-            match event {
-                Event::Head(text) => return Ok(Some(text)),
-                Event::Control => {}
-                _ => return Ok(None),
-            }
-        }
-    }
-
-    /// Sends more of the request if the upstream takes it, and answers what it has asked.
+    /// Sends more of the request's body if the upstream takes it, and lets the connection do its work.
     pub(in crate::upstream) fn keep_sending(&mut self, cx: &mut Context<'_>) -> Result<(), RequestError> {
         let Some(mut exchange) = self.http2.take() else { return Ok(()) };
-        let result = self.send_more(&mut exchange.outgoing, cx);
+        let result = self.feed(&mut exchange, cx);
+        if let Some(session) = self.conn.as_ref().and_then(|conn| conn.http2.as_ref()) {
+            session.drive(cx);
+        }
+        let (received, sent) = exchange.before;
+        self.states.with(|attempt| {
+            attempt.bytes_received = exchange.wire.received.get() - received;
+            attempt.bytes_sent = exchange.wire.sent.get() - sent;
+        });
         self.http2 = Some(exchange);
         result
     }
 
-    fn send_more(&mut self, outgoing: &mut Outgoing, cx: &mut Context<'_>) -> Result<(), RequestError> {
-        while self.write_error.is_none() {
-            let fed = self.feed(outgoing, cx)?;
-            let Some(conn) = &self.conn else { return Ok(()) };
-            let Some(session) = &conn.http2 else { return Ok(()) };
-            let (sent, written) = session.poll_write(&conn.io, cx);
-            if sent > 0 {
-                self.states.with(|attempt| attempt.bytes_sent += sent);
-            }
-            match written {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => {
-                    // An answer that was sent before may still be read.
-                    self.write_error = Some(error);
-                    conn.timeout.set(self.conf.read_timeout);
-                    return Ok(());
-                }
-                Poll::Pending => {
-                    if sent > 0 || !conn.timeout.is_armed() {
-                        conn.timeout.set(self.conf.send_timeout);
-                    }
-                    return Ok(());
-                }
-            }
-            if outgoing.done {
-                if !self.sent_all {
-                    self.sent_all = true;
-                    conn.timeout.set(self.conf.read_timeout);
-                }
-                return Ok(());
-            }
-            match fed {
-                Fed::Some => {}
-                // It is the client that lets the upstream wait.
-                Fed::Starved => {
-                    conn.timeout.clear();
-                    return Ok(());
-                }
-                Fed::Closed => {
-                    if sent > 0 || !conn.timeout.is_armed() {
-                        conn.timeout.set(self.conf.send_timeout);
-                    }
-                    return Ok(());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes frames of the body as far as windows allow.
-    fn feed(&mut self, outgoing: &mut Outgoing, cx: &mut Context<'_>) -> Result<Fed, RequestError> {
-        let Some(session) = self.conn.as_ref().and_then(|conn| conn.http2.as_ref()) else {
-            return Ok(Fed::Closed);
-        };
+    /// Gives the framing what it takes of the body.
+    fn feed(&mut self, exchange: &mut Exchange, cx: &mut Context<'_>) -> Result<(), RequestError> {
+        let Some(conn) = &self.conn else { return Ok(()) };
+        let timeout = &conn.timeout;
+        let Exchange { send, outgoing, .. } = exchange;
         while !outgoing.done {
-            let (mut client, mut queue) = (session.client.borrow_mut(), session.queue.borrow_mut());
-            if client.is_reset() {
-                outgoing.done = true;
-                break;
-            }
-            if !client.out.is_empty() {
-                queue.push_slice(&client.out);
-                client.out.clear();
-            }
-            if queue.len() >= HELD {
-                return Ok(Fed::Some);
-            }
             if outgoing.pieces.is_empty() {
                 outgoing.read_file().map_err(|error| {
                     let reason = moonrest_core::env::os_error(&error);
@@ -289,7 +270,9 @@ impl Run {
             if outgoing.pieces.is_empty() && outgoing.open {
                 let (pieces, ended) = more(&self.r, cx)?;
                 if pieces.is_empty() && !ended {
-                    return Ok(Fed::Starved);
+                    // It is the client that lets the upstream wait.
+                    timeout.clear();
+                    return Ok(());
                 }
                 outgoing.pieces.extend(pieces);
                 outgoing.open = !ended;
@@ -297,25 +280,44 @@ impl Run {
                     *end = ended;
                 }
             }
-            let room = client.room();
             let Some(mut piece) = outgoing.next() else {
                 outgoing.done = true;
-                client.data(0, true, queue.scratch());
-                queue.settle();
+                // Whoever has reset the stream does not want its end either.
+                let _ = send.send_data(Bytes::new(), true);
                 break;
             };
+            send.reserve_capacity(piece.len());
+            let room = match send.capacity() {
+                0 => match send.poll_capacity(cx) {
+                    Poll::Ready(Some(Ok(room))) => room,
+                    Poll::Pending => 0,
+                    Poll::Ready(None | Some(Err(_))) => {
+                        outgoing.done = true;
+                        break;
+                    }
+                },
+                room => room,
+            };
+            if room == 0 {
+                outgoing.pieces.push_front(piece);
+                if !timeout.is_armed() || self.sent_all {
+                    timeout.set(self.conf.send_timeout);
+                }
+                return Ok(());
+            }
             if room < piece.len() {
                 outgoing.pieces.push_front(piece.split_off(room));
             }
-            if room == 0 {
-                return Ok(Fed::Closed);
-            }
-            outgoing.done = outgoing.is_empty();
-            client.data(piece.len(), outgoing.done, queue.scratch());
-            queue.settle();
-            queue.push_bytes(piece);
+            let last = outgoing.is_empty();
+            let refused = send.send_data(piece, last).is_err();
+            outgoing.done = last || refused;
+            timeout.set(self.conf.send_timeout);
         }
-        Ok(Fed::Some)
+        if !self.sent_all {
+            self.sent_all = true;
+            timeout.set(self.conf.read_timeout);
+        }
+        Ok(())
     }
 
     fn parse_head(&self, text: &[u8]) -> Result<(), Failure> {
@@ -326,63 +328,71 @@ impl Run {
                 self.states.answer.borrow_mut().head.status_line = Span::default();
                 Ok(())
             }
-            Ok(Parse::Partial) => Err(self.invalid("upstream sent invalid header")),
-            Err(error) => Err(self.invalid(&error.log_message(text))),
+            Ok(Parse::Partial) => Err(self.invalid(format_args!("upstream sent invalid header"))),
+            Err(error) => Err(self.invalid(format_args!("{}", error.log_message(text)))),
         }
     }
 
-    fn invalid(&self, message: &str) -> Failure {
+    fn invalid(&self, message: std::fmt::Arguments<'_>) -> Failure {
         self.act(READING_HEAD);
-        self.log(Level::Error, format_args!("{message}"));
+        self.log(Level::Error, message);
         Failure::Next(mask::INVALID_HEADER)
     }
 
     /// The head has come.
-    fn take_response(&mut self, text: Vec<u8>) -> Result<Framing, Failure> {
-        let method = if self.protocol.asks_head(&self.r) { Method::Head } else { Method::Get };
-        let framing = framing(&self.states.answer.borrow().head, &text, method);
-        let (mut framing, bodiless) = framing.map_err(|message| self.invalid(&message))?;
-        let Some(session) = self.conn.as_ref().and_then(|conn| conn.http2.as_ref()) else {
-            return Err(Failure::Fatal(RequestError::internal("no connection to the upstream")));
-        };
-        let mut client = session.client.borrow_mut();
-        client.expect(if bodiless { Some(0) } else { framing.content_length });
-        framing.empty = client.is_done();
-        if framing.empty && framing.content_length.is_none() {
-            framing.content_length = self.protocol.length_of_nothing();
+    fn take_response(&mut self, response: http::Response<RecvStream>) -> Result<Framing, Failure> {
+        self.act(READING_HEAD);
+        let (parts, recv) = response.into_parts();
+        let text = head::text(parts.status, &parts.headers);
+        if text.len()
+            > self.conf.buffer_size.saturating_add(head::text(parts.status, &http::HeaderMap::new()).len())
+        {
+            return Err(self.invalid(format_args!("upstream sent too big header")));
         }
-        self.rest = Bytes::from(std::mem::take(&mut self.input));
+        self.parse_head(&text)?;
+        let method = if self.protocol.asks_head(&self.r) { Method::Head } else { Method::Get };
+        let framing = {
+            let answer = self.states.answer.borrow();
+            framing(&answer.head, &text, method)
+        };
+        let framing = framing.map_err(|message| self.invalid(format_args!("{message}")))?;
         let mut answer = self.states.answer.borrow_mut();
         answer.block = text.into();
         answer.trailers.clear();
-        Ok(framing)
-    }
-
-    /// Sends what waits to be sent as far as that is possible at once.
-    pub(in crate::upstream) fn flush_http2(&self) {
-        let Some(conn) = &self.conn else { return };
-        if let Some(session) = &conn.http2 {
-            let (sent, _) = session.poll_write(&conn.io, &mut Context::from_waker(Waker::noop()));
-            self.states.with(|attempt| attempt.bytes_sent += sent);
+        self.rest = Bytes::new();
+        let empty = recv.is_end_stream();
+        if let Some(exchange) = &mut self.http2 {
+            exchange.ended = empty;
+            exchange.recv = Some(recv);
         }
+        let content_length =
+            framing.content_length.or(if empty { self.protocol.length_of_nothing() } else { None });
+        Ok(Framing { empty, content_length, ..framing })
+    }
+
+    /// Says in the log why a stream came to nothing.
+    fn http2_failed(&self, error: &h2::Error) -> Failure {
+        let (io, wire) = match &self.conn {
+            Some(conn) => (Some(&*conn.io), conn.http2.as_ref().map(|session| &*session.wire)),
+            None => (None, None),
+        };
+        let (message, reason) = describe(error, io, wire);
+        if reason == mask::INVALID_HEADER || !self.sent_all {
+            self.act(if self.sent_all || reason == mask::INVALID_HEADER { READING_HEAD } else { SENDING });
+        } else {
+            self.act(READING_HEAD);
+        }
+        self.log(Level::Error, format_args!("{message}"));
+        Failure::Next(reason)
     }
 }
 
-/// What became of a body on its way into frames.
-enum Fed {
-    /// There may be more when this has been sent.
-    Some,
-    /// The client has sent no more.
-    Starved,
-    /// The upstream's windows are closed.
-    Closed,
-}
-
-/// What the head says about the body, and whether there is none in any case.
-fn framing(head: &ResponseHead, text: &[u8], method: Method) -> Result<(Framing, bool), String> {
+fn framing(head: &ResponseHead, text: &[u8], method: Method) -> Result<Framing, String> {
+    if head.status < 200 {
+        return Err(format!("upstream sent unexpected :status \"{}\"", head.status));
+    }
     let framing = response_framing(head, text, method).map_err(|error| error.log_message(text))?;
-    let bodiless = framing.body == ResponseBody::None;
-    Ok((Framing { content_length: framing.content_length, keep_alive: true, ..Framing::default() }, bodiless))
+    Ok(Framing { content_length: framing.content_length, keep_alive: true, ..Framing::default() })
 }
 
 /// What has come of the client's body, and whether that was its end.
@@ -416,3 +426,30 @@ fn more(r: &Request, cx: &mut Context<'_>) -> Result<(Vec<Bytes>, bool), Request
     body::check_size(r, received)?;
     Ok((pieces, ended))
 }
+
+/// What the log says about a failure, and what it means for other servers.
+pub(super) fn describe(error: &h2::Error, io: Option<&Io>, wire: Option<&Wire>) -> (String, u32) {
+    let number = error.reason().map_or(0, u32::from);
+    if wire.is_some_and(Wire::is_flooded) {
+        return ("upstream sent too many control frames".to_owned(), mask::INVALID_HEADER);
+    }
+    if error.is_go_away() && error.is_remote() {
+        return (format!("upstream sent goaway with error {number}"), mask::INVALID_HEADER);
+    }
+    if error.is_reset() && error.is_remote() {
+        return (format!("upstream rejected request with error {number}"), mask::INVALID_HEADER);
+    }
+    if wire.is_some_and(|wire| wire.ended.get()) {
+        return ("upstream prematurely closed connection".to_owned(), mask::ERROR);
+    }
+    if let (Some(error), Some(io)) = (error.get_io(), io) {
+        return (describe_io(io, "recv()", error), mask::ERROR);
+    }
+    if error.is_reset() {
+        return (format!("upstream sent invalid header or http2 frame ({error})"), mask::INVALID_HEADER);
+    }
+    (format!("upstream sent invalid http2 frame ({error})"), mask::INVALID_HEADER)
+}
+
+// The window is what the pipe may have to hold: a test would notice a change that makes it unbounded.
+const _: () = assert!(WINDOW <= 1024 * 1024);
