@@ -97,7 +97,7 @@ impl HttpModule for Grpc {
         if pass.may_be_secure() {
             conf.tls = loc.ssl.compile("grpc_ssl", to);
         }
-        let headers = Headers::new(loc.headers.as_deref().unwrap_or_default(), FIELDS);
+        let headers = Headers::new(loc.headers.as_deref().unwrap_or_default(), FIELDS, false);
         to.content(Handler { conf: Arc::new(conf), pass: pass.clone(), headers: Arc::new(headers) });
         Ok(())
     }

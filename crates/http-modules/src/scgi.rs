@@ -4,7 +4,7 @@
 use crate::cgi::{self, Param, Params, Pass, head::PlainAnswer};
 use moonrest_http::{
     prelude::*,
-    upstream::{self, BodyStep, Conf, HeadStep, Job, Protocol, RequestLength, run},
+    upstream::{self, BodyStep, Conf, HeadStep, Job, Protocol, RequestLength, start},
     upstream_directives,
 };
 use moonrest_proto::http1::ResponseHead;
@@ -78,7 +78,7 @@ impl PhaseHandler for Handler {
             stream_body: !matches!(r.framing.get().body, moonrest_proto::http1::Body::Chunked),
             secure: false,
         };
-        Ok(Step::Wait(Box::pin(run(r.clone(), job))))
+        start(r, job)
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
 };
 use moonrest_http::{
     prelude::*,
-    upstream::{self, BodyStep, Conf, HeadStep, Job, Protocol, RequestLength, run},
+    upstream::{self, BodyStep, Conf, HeadStep, Job, Protocol, RequestLength, start},
 };
 use moonrest_proto::http1::ResponseHead;
 use std::ops::Range;
@@ -113,7 +113,7 @@ impl PhaseHandler for Handler {
             stream_body: true,
             secure,
         };
-        Ok(Step::Wait(Box::pin(run(r.clone(), job))))
+        start(r, job)
     }
 }
 

@@ -4,6 +4,7 @@ pub mod args;
 pub mod basic_auth;
 pub mod body;
 pub mod browser;
+pub mod cache;
 mod children;
 pub mod compile;
 pub mod context;

@@ -101,7 +101,7 @@ fn push_light(stack: &Stack<'_>, address: usize) -> LuaResult<()> {
     }
     // SAFETY: there are spare slots; the helper takes a number, which holds 53 bits (addresses have 47).
     unsafe {
-        ffi::lua_rawgeti(stack.l, ffi::REGISTRY, stack.shared.helpers.get().light);
+        stack.shared.push_reference(stack.l, stack.shared.helpers.get().light);
         ffi::lua_pushnumber(stack.l, address as f64);
     }
     stack.protected(1, 1, 0)
@@ -144,7 +144,7 @@ into_lua! {
             return Err(LuaError::misuse("a value of another VM"));
         }
         // SAFETY: a slot is reserved; the reference is this VM's.
-        unsafe { ffi::lua_rawgeti(stack.l, ffi::REGISTRY, value.0.id) };
+        unsafe { stack.shared.push_reference(stack.l, value.0.id) };
         Ok(())
     };
     Ref: |value, stack| (&value).push(stack);
@@ -153,7 +153,7 @@ into_lua! {
             return Err(LuaError::misuse("a value of another VM"));
         }
         // SAFETY: a slot is reserved; the reference is this VM's.
-        unsafe { ffi::lua_rawgeti(stack.l, ffi::REGISTRY, value.anchor) };
+        unsafe { stack.shared.push_reference(stack.l, value.anchor) };
         Ok(())
     };
     Value<'_>: |value, stack| match value {

@@ -33,6 +33,7 @@
 //! | [`Ref`] | a Lua value that Rust keeps |
 //! | [`LuaError`] | message, traceback, error value |
 //! | [`Interrupter`] | stops a run from another thread |
+//! | [`json`] | JSON text from Lua values and back |
 //! | [`raw`] | what exported FFI entries need |
 //!
 //! # The rules it keeps
@@ -90,6 +91,7 @@ mod chunk;
 mod convert;
 mod coroutine;
 mod coroutines;
+mod direct;
 mod error;
 mod extras;
 mod ffi;
@@ -97,6 +99,7 @@ mod guards;
 mod heap;
 mod host;
 mod interrupt;
+pub mod json;
 mod modules;
 mod panics;
 pub mod raw;
@@ -109,7 +112,7 @@ mod userdata;
 mod vm;
 
 pub use c_stack::THREAD_STACK_SIZE;
-pub use call::{Call, FromArgs, Return};
+pub use call::{Call, FromArgs, Native, Return};
 pub use chunk::{Bytecode, Form};
 pub use convert::{FromLua, IntoLua, IntoLuaMulti, Light, Nil, With};
 pub use coroutine::{Coroutine, Resumed};

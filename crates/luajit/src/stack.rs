@@ -309,6 +309,20 @@ impl<'s> Stack<'s> {
         run(&mut inner)
     }
 
+    /// Runs `make` with slots of its own, `then` if it went well, and removes these slots.
+    pub(crate) fn made_within(
+        &self,
+        make: impl for<'i> FnOnce(&mut Stack<'i>) -> LuaResult<()> + Send,
+        then: impl FnOnce(*mut lua_State, c_int),
+    ) -> LuaResult<()> {
+        let _cut = Cut { l: self.l, top: self.top() };
+        // SAFETY: as for this stack, which the closure cannot hold: it is not `Send`.
+        let mut inner = unsafe { Stack::new(self.l, self.shared, self.room.get()) };
+        make(&mut inner)?;
+        then(self.l, inner.top());
+        Ok(())
+    }
+
     /// Calls a function with these arguments; the results are the slots from the returned index to the top. Lua errors
     /// come back with a traceback. The function cannot yield: this call is a C boundary.
     pub fn call(&self, function: Function<'_>, args: impl IntoLuaMulti) -> LuaResult<Results<'s>> {
@@ -317,7 +331,7 @@ impl<'s> Stack<'s> {
         self.reserve_many(2)?;
         // SAFETY: room for two values; the helper is a function.
         unsafe {
-            ffi::lua_rawgeti(self.l, ffi::REGISTRY, self.shared.helpers.get().handler);
+            self.shared.push_reference(self.l, self.shared.helpers.get().handler);
             ffi::lua_pushvalue(self.l, index);
         }
         let called = args.push_all(self).and_then(|count| self.protected(count, ffi::MULTRET, first));
@@ -406,7 +420,7 @@ impl<'s> Stack<'s> {
         }
         // SAFETY: room for two values; the helper is a function of one argument with one result.
         unsafe {
-            ffi::lua_rawgeti(self.l, ffi::REGISTRY, self.shared.helpers.get().describe);
+            self.shared.push_reference(self.l, self.shared.helpers.get().describe);
             ffi::lua_pushvalue(self.l, index);
         }
         if self.protected(1, 1, 0).is_err() {

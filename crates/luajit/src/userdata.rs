@@ -141,7 +141,7 @@ impl<'s> Stack<'s> {
         let id = self.shared.metatables.borrow().get(&TypeId::of::<T>()).copied();
         if let Some(id) = id {
             // SAFETY: room for one value.
-            unsafe { ffi::lua_rawgeti(self.l, ffi::REGISTRY, id) };
+            unsafe { self.shared.push_reference(self.l, id) };
             return Ok(Table(self.last()));
         }
         let metatable = self.table(0, 4)?;

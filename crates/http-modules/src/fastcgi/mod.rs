@@ -8,7 +8,7 @@ mod talk;
 use crate::cgi::{self, Param, Params, Pass};
 use moonrest_http::{
     prelude::*,
-    upstream::{self, Conf, Job, run},
+    upstream::{self, Conf, Job, start},
     upstream_directives,
 };
 use script::Split;
@@ -111,6 +111,6 @@ impl PhaseHandler for Handler {
             stream_body: true,
             secure: false,
         };
-        Ok(Step::Wait(Box::pin(run(r.clone(), job))))
+        start(r, job)
     }
 }

@@ -159,6 +159,11 @@ impl Protocol for Http1 {
         decoder.trailers().iter().map(|field| (copy(field.name), copy(field.value))).collect()
     }
 
+    fn cache_key(&self, r: &RequestRef, out: &mut Vec<u8>) -> Result<(), RequestError> {
+        request::append_cache_key(&self.settings, &self.target, r, out);
+        Ok(())
+    }
+
     fn rewrite_redirect(&self, r: &RequestRef, url: &[u8]) -> Result<Option<Vec<u8>>, RequestError> {
         match &self.settings.redirects {
             Some(rules) => Rewrite::first(rules, r, url),

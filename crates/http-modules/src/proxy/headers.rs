@@ -1,6 +1,6 @@
 //! `proxy_set_header`: the fields that requests to the upstream have, and those of the client that they do not have.
 
-use moonrest_http::{prelude::*, response::checked};
+use moonrest_http::{prelude::*, response::checked, upstream::States};
 use moonrest_proto::http1::{Known, framing::options};
 
 /// The fields of one location's requests.
@@ -26,6 +26,16 @@ pub(super) const FIELDS: &[(&str, Option<Value>)] = &[
     ("Upgrade", None),
 ];
 
+/// The same for requests whose answers are to be kept.
+const FOR_CACHE: &[(&str, Option<Value>)] = &[
+    ("If-Modified-Since", Some(Value::CachedModified)),
+    ("If-Unmodified-Since", None),
+    ("If-None-Match", Some(Value::CachedEtag)),
+    ("If-Match", None),
+    ("Range", None),
+    ("If-Range", None),
+];
+
 /// What a field says.
 #[derive(Clone)]
 pub(crate) enum Value {
@@ -34,6 +44,9 @@ pub(crate) enum Value {
     Given(fn(&Request, &mut Vec<u8>)),
     BodyLength,
     Coding,
+    /// What the validators of a stale answer in the cache say.
+    CachedModified,
+    CachedEtag,
 }
 
 /// What the body's framing comes to.
@@ -43,8 +56,13 @@ pub(crate) struct BodyFields {
 }
 
 impl Headers {
-    /// The fields that the configuration sets, completed by those that every request has or must not have.
-    pub(crate) fn new(set: &[(Box<[u8]>, Template)], defaults: &[(&str, Option<Value>)]) -> Self {
+    /// The fields that the configuration sets, completed by those that every request has or must not have. What is
+    /// asked for the `cache` is asked for whole, and not under the client's conditions.
+    pub(crate) fn new(
+        set: &[(Box<[u8]>, Template)],
+        defaults: &[(&str, Option<Value>)],
+        cache: bool,
+    ) -> Self {
         let mut headers = Self { host: None, fields: Vec::new(), replaced: 0, replaced_others: Vec::new() };
         for (name, value) in set {
             if name.eq_ignore_ascii_case(b"host") {
@@ -56,7 +74,7 @@ impl Headers {
                 headers.fields.push((name.clone(), Value::Template(value.clone())));
             }
         }
-        for (name, value) in defaults {
+        for (name, value) in defaults.iter().chain(FOR_CACHE.iter().filter(|_| cache)) {
             let name = name.as_bytes();
             if set.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) && name != b"Host" {
                 continue;
@@ -130,6 +148,14 @@ impl Headers {
                 Value::Given(append) => append(r, out),
                 Value::Coding if body.chunked => out.extend_from_slice(b"chunked"),
                 Value::Coding => {}
+                Value::CachedModified | Value::CachedEtag => {
+                    if let Some(states) = r.find_ctx::<States>() {
+                        match value {
+                            Value::CachedModified => states.append_cached_modified(out),
+                            _ => states.append_cached_etag(out),
+                        };
+                    }
+                }
             }
             if out.len() == value_at {
                 out.truncate(start);
@@ -169,6 +195,7 @@ mod tests {
                 (Box::from(&b"X-Own"[..]), Template::literal(b"")),
             ],
             FIELDS,
+            false,
         );
         assert!(headers.host.is_some());
         for (known, name) in [
@@ -183,5 +210,13 @@ mod tests {
         }
         assert!(!headers.replaces(Known::Other, b"x-other") && !headers.replaces(Known::Cookie, b"Cookie"));
         assert_eq!(headers.fields.len(), 3);
+    }
+
+    #[test]
+    fn what_is_kept_for_others_is_asked_for_whole() {
+        let (own, cache) = (Headers::new(&[], FIELDS, false), Headers::new(&[], FIELDS, true));
+        for (known, name) in [(Known::Range, &b"Range"[..]), (Known::IfNoneMatch, b"If-None-Match")] {
+            assert!(cache.replaces(known, name) && !own.replaces(known, name));
+        }
     }
 }

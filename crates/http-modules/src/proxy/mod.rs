@@ -18,7 +18,7 @@ pub(crate) use headers::{BodyFields, Headers, Value, append_checked};
 use http2::Http2;
 use moonrest_http::{
     prelude::*,
-    upstream::{self, Conf, Job, Protocol, directive, run},
+    upstream::{self, Conf, Job, Protocol, directive, start},
 };
 use pass::Pass;
 use redirect::Redirects;
@@ -90,6 +90,7 @@ impl HttpModule for Proxy {
             Arity::exactly(1),
             Set::Enum(&["1.0", "1.1", "2"], |c: &mut ProxyLoc| &mut c.http_version),
         ),
+        D::flag("proxy_cache_convert_head", |c| &mut c.upstream.cache.convert_head),
         D::flag("proxy_pass_trailers", |c| &mut c.upstream.pass_trailers),
         D::new("proxy_headers_hash_max_size", Contexts::HSL, Arity::exactly(1), Set::Accepted(hash_size)),
         D::new("proxy_headers_hash_bucket_size", Contexts::HSL, Arity::exactly(1), Set::Accepted(hash_size)),
@@ -104,16 +105,24 @@ impl HttpModule for Proxy {
         if to.block == pass.block {
             to.auto_redirect();
         }
-        if pass.may_be_secure() {
+        // A balancer may decide that it is.
+        let balancers = |main: &mut moonrest_http::upstream::Main| {
+            main.definitions.iter().any(|definition| definition.balancer.is_some())
+        };
+        if pass.may_be_secure() || to.compiler.with_main(balancers) == Some(true) {
             conf.tls = loc.ssl.compile("proxy_ssl", to);
         }
+        to.proxies(conf.tls.is_some());
         let http10 = loc.http_version == Some(0);
         let redirects = Redirects::in_force(loc.redirects.as_ref(), pass);
         let proxying = Proxying {
-            conf: Arc::new(conf),
             settings: Arc::new(Settings {
                 pass: pass.clone(),
-                headers: Headers::new(loc.headers.as_deref().unwrap_or_default(), headers::FIELDS),
+                headers: Headers::new(loc.headers.as_deref().unwrap_or_default(), headers::FIELDS, false),
+                cache_headers: conf
+                    .cache
+                    .is_some()
+                    .then(|| Headers::new(loc.headers.as_deref().unwrap_or_default(), headers::FIELDS, true)),
                 redirects,
                 cookie_domains: loc.cookie_domains.clone().unwrap_or_default(),
                 cookie_paths: loc.cookie_paths.clone().unwrap_or_default(),
@@ -123,6 +132,7 @@ impl HttpModule for Proxy {
                 http10,
                 http2: loc.http_version == Some(2),
             }),
+            conf: Arc::new(conf),
         };
         to.content(proxying);
         Ok(())
@@ -138,6 +148,8 @@ fn hash_size(args: &Args<'_>) -> ConfResult {
 pub(crate) struct Settings {
     pass: Arc<Pass>,
     headers: Headers,
+    /// Those of requests whose answers may be kept for others.
+    cache_headers: Option<Headers>,
     /// None when redirects are left alone.
     redirects: Option<Vec<Rewrite>>,
     cookie_domains: Vec<Rewrite>,
@@ -147,6 +159,18 @@ pub(crate) struct Settings {
     method: Option<Template>,
     http10: bool,
     http2: bool,
+}
+
+impl Settings {
+    /// The fields of this request.
+    fn headers(&self, r: &Request) -> &Headers {
+        match &self.cache_headers {
+            Some(headers) if r.find_ctx::<upstream::States>().is_some_and(|states| states.is_cacheable()) => {
+                headers
+            }
+            _ => &self.headers,
+        }
+    }
 }
 
 struct Proxying {
@@ -175,6 +199,6 @@ impl PhaseHandler for Proxying {
             stream_body: !chunked || !settings.http10,
             secure,
         };
-        Ok(Step::Wait(Box::pin(run(r.clone(), job))))
+        start(r, job)
     }
 }

@@ -37,6 +37,8 @@ pub(crate) struct Target {
     pub whole: bool,
     /// `https`
     pub secure: bool,
+    /// What cache keys begin with: scheme and host.
+    pub start: Bytes,
 }
 
 /// The port of a URL without one.
@@ -112,7 +114,16 @@ impl Target {
             _ => url.uri.to_vec(),
         };
         let whole = variable && !uri.is_empty();
-        Self { host: host.into(), port: Bytes::copy_from_slice(port), uri: uri.into(), whole, secure }
+        let scheme: &[u8] = if secure { b"https://" } else { b"http://" };
+        let start = [scheme, if url.is_unix() { url.host } else { &host }].concat();
+        Self {
+            host: host.into(),
+            port: Bytes::copy_from_slice(port),
+            uri: uri.into(),
+            whole,
+            secure,
+            start: start.into(),
+        }
     }
 }
 

@@ -5,8 +5,11 @@ use super::{
     headers::{BodyFields, append_checked},
     pass::Target,
 };
-use moonrest_http::{prelude::*, upstream::RequestLength};
-use moonrest_proto::escape;
+use moonrest_http::{
+    prelude::*,
+    upstream::{RequestLength, States},
+};
+use moonrest_proto::{escape, http1::Method};
 use std::ops::Range;
 
 /// What was written.
@@ -48,9 +51,10 @@ pub(super) fn append(
         (None, RequestLength::Known(length)) => BodyFields { length: Some(length), chunked: false },
         (None, RequestLength::Unknown) => BodyFields { length: None, chunked: true },
     };
-    let upgrades = settings.headers.append(r, &body, out);
+    let headers = settings.headers(r);
+    let upgrades = headers.append(r, &body, out);
     if pass_headers {
-        settings.headers.append_clients(r, out);
+        headers.append_clients(r, out);
     }
     out.extend_from_slice(b"\r\n");
     if let Some(body) = &own_body {
@@ -60,7 +64,9 @@ pub(super) fn append(
 }
 
 fn append_method(settings: &Settings, r: &Request, out: &mut Vec<u8>) -> Result<(), RequestError> {
+    let as_get = || r.find_ctx::<States>().is_some_and(|states| states.asks_as_get());
     match &settings.method {
+        _ if r.method.get() == Method::Head && as_get() => out.extend_from_slice(b"GET"),
         Some(method) => method.append(r, out),
         None => {
             let head = r.head.borrow();
@@ -76,6 +82,12 @@ fn append_method(settings: &Settings, r: &Request, out: &mut Vec<u8>) -> Result<
         return Err(RequestError::internal(format!("invalid method \"{shown}\" to proxy")));
     }
     Ok(())
+}
+
+/// Appends the key of a kept answer: scheme, host, and the URI that the upstream is asked for.
+pub(super) fn append_cache_key(settings: &Settings, target: &Target, r: &Request, out: &mut Vec<u8>) {
+    out.extend_from_slice(&target.start);
+    append_uri(settings, target, r, out);
 }
 
 fn append_uri(settings: &Settings, target: &Target, r: &Request, out: &mut Vec<u8>) {

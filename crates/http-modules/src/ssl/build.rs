@@ -44,11 +44,14 @@ pub(super) fn server(loc: &Loc, compiler: &Compiler<'_>) -> Result<Option<Server
     let bare = ServerTls {
         reject,
         configs: None,
+        settings: None,
         verify,
         store: None,
         source: None,
         revocation: None,
         stapling: None,
+        depth: usize::try_from(loc.verify_depth.unwrap_or(1)).unwrap_or(usize::MAX),
+        context: Arc::default(),
     };
     if certificates.is_empty() {
         return Ok((reject || verify != VerifyClient::Off).then_some(bare));
@@ -78,7 +81,7 @@ pub(super) fn server(loc: &Loc, compiler: &Compiler<'_>) -> Result<Option<Server
     let shown = |file: &File| load::Source::path(env, &file.text).display().to_string();
     let named: Vec<_> = stapled.iter().cloned().zip(certificates.iter().map(shown)).collect();
     let stapling = stapling::prepare(loc, &named, &store, env)?;
-    let configs = configs(loc, env, offer, stapled, authorities, &context)?;
+    let (configs, settings) = configs(loc, env, offer, stapled, authorities, &context)?;
     let source = dynamic.then(|| -> Arc<dyn moonrest_http::tls::CertificateSource> {
         Arc::new(Dynamic {
             pairs: certificates.iter().cloned().zip(keys.iter().cloned()).collect(),
@@ -88,8 +91,18 @@ pub(super) fn server(loc: &Loc, compiler: &Compiler<'_>) -> Result<Option<Server
         })
     });
     let store = (verify != VerifyClient::Off).then(|| Arc::new(store));
+    let settings = Some(Arc::new(settings));
     let revocation = ocsp::prepare(loc)?;
-    Ok(Some(ServerTls { configs: Some(configs), store, source, revocation, stapling, ..bare }))
+    Ok(Some(ServerTls {
+        configs: Some(configs),
+        settings,
+        store,
+        source,
+        revocation,
+        stapling,
+        context: context.into(),
+        ..bare
+    }))
 }
 
 fn load_all(pairs: &[(&File, &File)], loc: &Loc, env: &Env<'_>) -> Result<Vec<Arc<CertifiedKey>>, String> {
@@ -172,7 +185,7 @@ fn configs(
     certificates: Vec<Arc<Stapled>>,
     authorities: Option<Vec<Vec<u8>>>,
     context: &[u8],
-) -> Result<[Arc<ServerConfig>; 2], String> {
+) -> Result<([Arc<ServerConfig>; 2], Settings), String> {
     let timeout = loc.session_timeout.unwrap_or(300);
     let lifetime = u32::try_from(timeout).unwrap_or(u32::MAX);
     let tickets = offer.tickets;
@@ -212,7 +225,7 @@ fn configs(
     let config = settings.build().map_err(|error| format!("SSL_CTX_new() failed ({error})"))?;
     let mut http2 = config.clone();
     http2.alpn_protocols.insert(0, b"h2".to_vec());
-    Ok([Arc::new(config), Arc::new(http2)])
+    Ok(([Arc::new(config), Arc::new(http2)], settings))
 }
 
 /// `Certificate` and `PrivateKey` of `ssl_conf_command` take the place of the certificate of the same kind.

@@ -112,7 +112,7 @@ impl Run {
     pub(super) fn poll_read_timeout(&self, cx: &mut Context<'_>) -> Poll<Result<bool, Broken>> {
         let Some(conn) = &self.conn else { return Poll::Pending };
         if !conn.timeout.is_armed() {
-            conn.timeout.set(self.conf.read_timeout);
+            conn.timeout.set(self.timeouts.read);
             return conn.timeout.poll(cx).map(|()| Ok(false));
         }
         conn.timeout.poll(cx).map(|()| {

@@ -80,6 +80,14 @@ pub(super) async fn connect(
     }
 }
 
+/// A connection for a module that speaks a protocol of its own.
+///
+/// # Errors
+/// What to log, and at which level.
+pub async fn dial(addr: &Addr) -> Result<Io, (Level, String)> {
+    connect(&Options::default(), addr, None).await.map_err(|error| (error.level, error.message))
+}
+
 /// The socket options of a location.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Options {

@@ -204,7 +204,7 @@ impl Run {
                 Ok(n) => {
                     self.states.with(|attempt| attempt.bytes_sent += n as u64);
                     if !self.queue.is_empty() {
-                        conn.timeout.set(self.conf.send_timeout);
+                        conn.timeout.set(self.timeouts.send);
                     }
                     return Poll::Ready(Ok(true));
                 }
@@ -212,14 +212,14 @@ impl Run {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => match conn.io.poll_writable(cx) {
                     Poll::Ready(Ok(())) => return Poll::Ready(Ok(true)),
                     Poll::Ready(Err(error)) => self.write_error = Some(error),
-                    Poll::Pending if !conn.timeout.is_armed() => conn.timeout.set(self.conf.send_timeout),
+                    Poll::Pending if !conn.timeout.is_armed() => conn.timeout.set(self.timeouts.send),
                     Poll::Pending => {}
                 },
                 // An answer that was sent before may still be read.
                 Err(error) => self.write_error = Some(error),
             }
             if self.write_error.is_some() {
-                conn.timeout.set(self.conf.read_timeout);
+                conn.timeout.set(self.timeouts.read);
             }
             return Poll::Ready(Ok(false));
         }
@@ -228,12 +228,12 @@ impl Run {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => {
                     self.write_error = Some(error);
-                    conn.timeout.set(self.conf.read_timeout);
+                    conn.timeout.set(self.timeouts.read);
                     return Poll::Ready(Ok(false));
                 }
                 Poll::Pending => {
                     if !conn.timeout.is_armed() {
-                        conn.timeout.set(self.conf.send_timeout);
+                        conn.timeout.set(self.timeouts.send);
                     }
                     return Poll::Ready(Ok(false));
                 }
@@ -244,7 +244,7 @@ impl Run {
             return self.poll_stream(cx);
         }
         self.sent_all = true;
-        conn.timeout.set(self.conf.read_timeout);
+        conn.timeout.set(self.timeouts.read);
         Poll::Ready(Ok(false))
     }
 

@@ -10,8 +10,11 @@
 //! A module makes a [`Job`]: its settings ([`Conf`]), where to ask ([`Destination`]) and how to talk there
 //! ([`Protocol`]). [`run`] does the rest.
 
+mod balancer;
 mod bind;
 mod body;
+mod cached;
+mod choose;
 mod conf;
 mod connect;
 mod define;
@@ -32,14 +35,18 @@ mod unbuffered;
 pub mod variables;
 mod worker;
 
+pub use balancer::{Asked, Balancer, Choice, Choosing, LastFailure, Lasting, Verdict};
 pub use bind::Bind;
+pub use cached::start;
 pub use conf::{Conf, Hidden, Loc, Store, directive, mask};
+pub use connect::dial;
 pub use define::{Definition, GroupId, HashKey, Keepalive, Main, StateZone, block};
 pub use protocol::{BodyStep, Framing, HeadStep, Protocol, RequestLength};
+pub(crate) use recorder::Recorder;
 pub use resolve::start as start_resolving;
 pub use run::{Destination, Job, run};
 pub(crate) use state::append_context;
-pub use state::{Answer, States};
+pub use state::{Answer, CacheStatus, States};
 pub use sticky::{Cookie, Expires, Kind as StickyKind, Learn, Sticky};
-pub use tls::{CertificateFiles, FileNames, HandshakeHook, Tls, Verdict};
+pub use tls::{CertificateFiles, FileNames, HandshakeHook, Shown, Tls};
 pub(crate) use worker::Local;

@@ -8,6 +8,7 @@ use moonrest_net::addr::Addr;
 use std::{
     cell::RefCell,
     collections::VecDeque,
+    net::SocketAddr,
     rc::{Rc, Weak},
     task::{Context, Poll, Waker},
 };
@@ -23,15 +24,31 @@ struct Idle {
     addr: Addr,
     /// The location that it was made for, when they do not share connections.
     tag: usize,
+    lane: Lane,
+}
+
+/// What else connections to one address are kept apart by, when a balancer of its own named the peer.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub(super) struct Lane {
+    /// In lower case.
+    pub host: Box<[u8]>,
+    pub local: Option<SocketAddr>,
 }
 
 impl Pool {
     /// A connection to `addr`, made in that way, that is still good.
-    pub(super) fn take(&self, addr: &Addr, link: &Link, tag: Option<usize>) -> Option<Box<Conn>> {
+    pub(super) fn take(
+        &self,
+        addr: &Addr,
+        link: &Link,
+        tag: Option<usize>,
+        lane: &Lane,
+    ) -> Option<Box<Conn>> {
         let mut idle = self.idle.borrow_mut();
         let mut at = 0;
         while let Some(entry) = idle.get(at) {
-            if entry.addr != *addr || entry.conn.link != *link || tag.is_some_and(|tag| tag != entry.tag) {
+            let alike = entry.addr == *addr && entry.conn.link == *link && entry.lane == *lane;
+            if !alike || tag.is_some_and(|tag| tag != entry.tag) {
                 at += 1;
                 continue;
             }
@@ -47,12 +64,12 @@ impl Pool {
     }
 
     /// Keeps a connection; the one that was not used for the longest time gives way when there are `max`.
-    pub(super) fn put(&self, conn: Box<Conn>, addr: Addr, tag: usize, max: usize) {
+    pub(super) fn put(&self, conn: Box<Conn>, addr: Addr, tag: usize, lane: Lane, max: usize) {
         let mut idle = self.idle.borrow_mut();
         while idle.len() >= max.max(1) {
             idle.pop_back();
         }
-        idle.push_front(Idle { conn, addr, tag });
+        idle.push_front(Idle { conn, addr, tag, lane });
     }
 
     /// Closes what has ended or waited too long.

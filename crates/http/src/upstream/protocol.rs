@@ -89,6 +89,14 @@ pub trait Protocol {
         Vec::new()
     }
 
+    /// Appends the key of a cached answer, where the configuration gives none.
+    ///
+    /// # Errors
+    /// A request that cannot be made.
+    fn cache_key(&self, _r: &RequestRef, _out: &mut Vec<u8>) -> Result<(), RequestError> {
+        Ok(())
+    }
+
     /// Edits a redirect (`Location`, and the URL in `Refresh`); `None` leaves it as it is.
     ///
     /// # Errors

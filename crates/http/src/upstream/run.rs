@@ -2,13 +2,17 @@
 
 use super::{
     Conf, GroupId, Local, Protocol, RequestLength,
+    balancer::{Choosing, LastFailure},
+    cached::{self, Caching, Found},
+    choose::{Chosen, Own},
     conf::mask,
     connect::{self, Conn, Options},
     define::HashKey,
     http2::Exchange,
+    pool::Lane,
     protocol::Framing,
     recorder::Recorder,
-    state::{Attempt, Name, States},
+    state::{Attempt, CacheStatus, States},
     tls::{Link, Secure},
 };
 use crate::{
@@ -67,6 +71,16 @@ pub(super) enum Failure {
     Next(u32),
     /// No other server would do better.
     Fatal(RequestError),
+    /// The balancer has this answer.
+    Finish(u16),
+}
+
+/// Milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timeouts {
+    pub connect: u64,
+    pub send: u64,
+    pub read: u64,
 }
 
 /// Where the request's body comes from.
@@ -87,12 +101,19 @@ pub(super) struct Run {
     pub conf: Arc<Conf>,
     pub protocol: Box<dyn Protocol>,
     pub states: Rc<States>,
-    local: Rc<Local>,
-    group: Option<GroupId>,
-    selection: Option<Selection>,
+    pub(super) local: Rc<Local>,
+    pub(super) group: Option<GroupId>,
+    pub(super) selection: Option<Selection>,
     /// What `sticky` goes by.
-    session: Option<Vec<u8>>,
-    bind: Option<SocketAddr>,
+    pub(super) session: Option<Vec<u8>>,
+    pub(super) bind: Option<SocketAddr>,
+    pub(super) timeouts: Timeouts,
+    /// A balancer of its own that the upstream has, and what it says.
+    pub(super) choosing: Option<Rc<Choosing>>,
+    /// The peer of the present attempt.
+    pub(super) target: Option<Chosen>,
+    /// The client's body belongs to the request.
+    pub(super) pass_body: bool,
     /// In which way its connections are made.
     pub link: Link,
     /// The present request, if HTTP/2 is spoken. It goes before its connection.
@@ -105,6 +126,8 @@ pub(super) struct Run {
     pub rest: Bytes,
     pub source: Source,
     pub recorder: Option<Box<dyn Recorder>>,
+    /// What a cache has to do with it.
+    pub caching: Option<Box<Caching>>,
     /// The client's leaving ends the request.
     pub watch: bool,
     /// When the first and the present attempt began.
@@ -122,6 +145,15 @@ pub(super) struct Run {
 /// # Errors
 /// When the client left, or the answer broke off behind its head.
 pub async fn run(r: RequestRef, job: Job) -> Result<Flow, RequestError> {
+    run_with(r, job, None).await
+}
+
+/// The same for a request whose cache, if it has one, was asked already.
+pub(super) async fn run_with(
+    r: RequestRef,
+    job: Job,
+    asked: Option<Option<Box<Caching>>>,
+) -> Result<Flow, RequestError> {
     let Job { conf, destination, mut protocol, pass_body, stream_body, secure } = job;
     let stream =
         stream_body && pass_body && !conf.request_buffering && r.has_unread_body() && !r.is_subrequest();
@@ -131,6 +163,13 @@ pub async fn run(r: RequestRef, job: Job) -> Result<Flow, RequestError> {
             body::read(&r).await?;
             if pass_body { buffered(&r) } else { Source::None }
         }
+    };
+    let caching = match asked {
+        Some(caching) => caching,
+        None => match cached::find(&r, &conf, &*protocol).await? {
+            Found::Answered(flow) => return Ok(flow),
+            Found::Ask(caching) => caching,
+        },
     };
     let states = r.lasting_ctx::<States>();
     states.begin(protocol.scheme());
@@ -142,8 +181,16 @@ pub async fn run(r: RequestRef, job: Job) -> Result<Flow, RequestError> {
     let local = r.worker.upstreams();
     let http2 = protocol.is_http2();
     let recorder = super::recorder::for_request(&r, &conf);
-    let watch = recorder.is_none() && !conf.ignore_client_abort;
+    let watch = recorder.is_none() && !states.is_cacheable() && !conf.ignore_client_abort;
     let mut run = Run {
+        timeouts: Timeouts {
+            connect: conf.connect_timeout,
+            send: conf.send_timeout,
+            read: conf.read_timeout,
+        },
+        choosing: None,
+        target: None,
+        pass_body,
         bind: conf.bind.as_ref().and_then(|bind| bind.address(&r)),
         queue: local.take_queue(),
         r,
@@ -161,6 +208,7 @@ pub async fn run(r: RequestRef, job: Job) -> Result<Flow, RequestError> {
         rest: Bytes::new(),
         source,
         recorder,
+        caching,
         watch,
         first_started: 0,
         started: 0,
@@ -171,7 +219,7 @@ pub async fn run(r: RequestRef, job: Job) -> Result<Flow, RequestError> {
     };
     let result = match run.find_peers(destination, secure).await {
         Ok(()) => run.attempts().await,
-        Err(status) => Ok(Flow::Finish(status)),
+        Err(status) => Ok(run.fail(status)),
     };
     run.end();
     result
@@ -209,7 +257,7 @@ fn begin_stream(r: &Request) -> Result<Source, RequestError> {
 }
 
 /// The body as it was read.
-fn buffered(r: &Request) -> Source {
+pub(super) fn buffered(r: &Request) -> Source {
     let body = r.body.borrow();
     match &body.file {
         Some(file) => Source::File(file.clone()),
@@ -218,7 +266,7 @@ fn buffered(r: &Request) -> Source {
     }
 }
 
-fn length(r: &Request, source: &Source, pass_body: bool) -> RequestLength {
+pub(super) fn length(r: &Request, source: &Source, pass_body: bool) -> RequestLength {
     let framing = r.framing.get().body;
     match source {
         Source::Stream { .. } => match framing {
@@ -321,6 +369,9 @@ impl Run {
             return Err(500);
         };
         self.group = Some(id);
+        if definition.balancer.is_some() {
+            self.choosing = Some(Rc::new(Choosing::new(self.conf.next_upstream_tries)));
+        }
         if let Some(sticky) = &definition.sticky {
             self.session = sticky.session(&self.r);
         }
@@ -349,16 +400,28 @@ impl Run {
             let failure = match self.attempt().await {
                 Ok(framing) => match self.judge() {
                     None => return self.answer(framing).await,
-                    Some(Verdict::Finish(status)) => return Ok(Flow::Finish(status)),
+                    Some(Verdict::Finish(status)) => {
+                        self.keep_status(status);
+                        return Ok(Flow::Finish(status));
+                    }
                     Some(Verdict::Next(reason)) => Failure::Next(reason),
+                    Some(Verdict::Stale(status)) => {
+                        let exact = framing.empty && self.rest.is_empty();
+                        self.release(exact);
+                        return self.answer_stale(status).await;
+                    }
                 },
                 Err(failure) => failure,
             };
             match failure {
                 Failure::Fatal(error) => return Err(error),
+                Failure::Finish(status) => return Ok(Flow::Finish(status)),
                 Failure::Next(reason) => {
                     if let Some(status) = self.next(reason) {
-                        return Ok(Flow::Finish(status));
+                        if self.may_be_stale(reason) {
+                            return self.answer_stale(CacheStatus::Stale).await;
+                        }
+                        return Ok(self.fail(status));
                     }
                 }
             }
@@ -376,28 +439,15 @@ impl Run {
         }
         self.states.attempts.borrow_mut().push(Attempt::default());
         self.states.talking.set(true);
-        let local = self.local.clone();
-        let definition = self.group.and_then(|id| local.definition(id));
-        let sticky = definition.and_then(|definition| definition.sticky.as_ref());
-        let bound = match (sticky, &self.session) {
-            (Some(sticky), Some(session)) => sticky.bound(session),
-            _ => None,
-        };
-        let Some(selection) = &mut self.selection else { return Err(Failure::Next(mask::NO_LIVE)) };
-        let Some(peer) = selection.next(bound.as_deref()) else {
-            let name = Name::Upstream(selection.name().into());
-            self.states.with(|attempt| attempt.name = Some(name));
-            self.log(Level::Error, format_args!("no live upstreams"));
-            return Err(Failure::Next(mask::NO_LIVE));
-        };
-        self.states.with(|attempt| attempt.name = Some(Name::Peer(peer.clone())));
-        if let Some(sticky) = sticky {
-            sticky.chosen(&self.r, &peer.sid);
+        self.target = None;
+        let chosen = self.choose().await?;
+        self.conn = self.pooled(&chosen);
+        self.target = Some(chosen);
+        if self.conn.is_none()
+            && let Some(target) = &self.target
+        {
+            self.conn = Some(self.connect(target.addr()).await?);
         }
-        self.conn = match self.pooled(&peer.addr) {
-            Some(conn) => Some(conn),
-            None => Some(self.connect(&peer.addr).await?),
-        };
         if let Some(conn) = &mut self.conn {
             conn.requests += 1;
         }
@@ -416,12 +466,19 @@ impl Run {
     }
 
     /// A connection to that peer that is kept from an earlier request.
-    fn pooled(&self, addr: &Addr) -> Option<Box<Conn>> {
+    fn pooled(&self, chosen: &Chosen) -> Option<Box<Conn>> {
         let id = self.group?;
+        let lane = match chosen {
+            Chosen::Own(Own { addr, keepalive: Some(_), lane }) => {
+                return self.local.group(id)?.kept.take(addr, &self.link, None, lane);
+            }
+            Chosen::Own(own) => &own.lane,
+            Chosen::Peer(_) => &Lane::default(),
+        };
         let keepalive = &self.local.definition(id)?.keepalive;
         keepalive.connections.filter(|max| *max > 0)?;
         let tag = keepalive.local.then(|| self.tag());
-        self.local.group(id)?.pool.take(addr, &self.link, tag)
+        self.local.group(id)?.pool.take(chosen.addr(), &self.link, tag, lane)
     }
 
     fn tag(&self) -> usize {
@@ -431,7 +488,7 @@ impl Run {
     async fn connect(&self, addr: &Addr) -> Result<Box<Conn>, Failure> {
         let options = Options::new(&self.conf);
         let timeout = moonrest_net::timer::Timeout::new();
-        timeout.set(self.conf.connect_timeout);
+        timeout.set(self.timeouts.connect);
         let mut connecting = std::pin::pin!(connect::connect(&options, addr, self.bind));
         let connected = poll_fn(|cx| {
             if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
@@ -468,7 +525,7 @@ impl Run {
     }
 
     /// Whether the method must not be repeated without permission, and part of the request was sent.
-    fn is_unsafe(&self) -> bool {
+    pub(super) fn is_unsafe(&self) -> bool {
         self.sent && matches!(self.r.method.get(), Method::Post | Method::Lock | Method::Patch)
     }
 
@@ -487,7 +544,11 @@ impl Run {
         self.conn = None;
         let outcome =
             if reason & (mask::HTTP_403 | mask::HTTP_404) != 0 { Outcome::Next } else { Outcome::Failed };
-        let disabled = self.selection.as_mut().is_some_and(|selection| selection.release(outcome));
+        let own = self.release_own(match outcome {
+            Outcome::Next => LastFailure::Next,
+            _ => LastFailure::Failed,
+        });
+        let disabled = !own && self.selection.as_mut().is_some_and(|selection| selection.release(outcome));
         if disabled {
             self.log(Level::Warn, format_args!("upstream server temporarily disabled"));
         }
@@ -496,6 +557,8 @@ impl Run {
         }
         if reused
             && reason == mask::ERROR
+            // What a balancer keeps alive itself is its own affair.
+            && self.choosing.is_none()
             && let Some(selection) = &mut self.selection
         {
             // The server may just have closed it: that is no attempt.
@@ -527,6 +590,9 @@ impl Run {
             && self.may_go_on(reason)
         {
             return Some(Verdict::Next(reason));
+        }
+        if let Some(status) = self.stale_instead(status) {
+            return Some(Verdict::Stale(status));
         }
         if status == 404 && self.conf.intercept_404 {
             return Some(Verdict::Finish(404));
@@ -581,15 +647,31 @@ impl Run {
         {
             self.keep(conn, self.started.saturating_add(response));
         }
-        if let Some(selection) = &mut self.selection {
+        if !self.release_own(LastFailure::None)
+            && let Some(selection) = &mut self.selection
+        {
             selection.release(Outcome::Done { header, response });
         }
     }
 
     fn keep(&self, conn: Box<Conn>, now: u64) {
-        let Some(id) = self.group else { return };
+        let (Some(id), Some(target)) = (self.group, &self.target) else { return };
         let (Some(group), Some(definition)) = (self.local.group(id), self.local.definition(id)) else {
             return;
+        };
+        let lane = match target {
+            Chosen::Own(Own { addr, keepalive: Some((timeout, requests)), lane }) => {
+                if self.local.is_quitting() || (*requests != 0 && conn.requests >= *requests) {
+                    return;
+                }
+                // nginx: 0 closes it as soon as possible.
+                conn.timeout.set((*timeout).max(1));
+                let max = usize::try_from(definition.balancer_keepalive.unwrap_or(32)).unwrap_or(usize::MAX);
+                group.kept.put(conn, addr.clone(), 0, lane.clone(), max);
+                return self.local.keeper.watch(&self.local, &group.kept);
+            }
+            Chosen::Own(own) => own.lane.clone(),
+            Chosen::Peer(_) => Lane::default(),
         };
         let keepalive = &definition.keepalive;
         let max = keepalive.connections.unwrap_or(0);
@@ -601,10 +683,9 @@ impl Run {
         {
             return;
         }
-        let Some(addr) = self.selection.as_ref().and_then(|selection| selection.current()) else { return };
         conn.timeout.set(keepalive.timeout.unwrap_or(60_000));
         let max = usize::try_from(max).unwrap_or(usize::MAX);
-        group.pool.put(conn, addr.addr.clone(), self.tag(), max);
+        group.pool.put(conn, target.addr().clone(), self.tag(), lane, max);
         self.local.keeper.watch(&self.local, &group.pool);
     }
 
@@ -618,5 +699,7 @@ impl Run {
 /// What a status leads to.
 enum Verdict {
     Next(u32),
+    /// What is in the cache is answered, under this name.
+    Stale(CacheStatus),
     Finish(u16),
 }

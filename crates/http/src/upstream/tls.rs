@@ -20,7 +20,7 @@ use moonrest_net::{
         client::{Client, Connector},
         failure, rustls,
         stream::Broken,
-        verify::Store,
+        verify::{self, Store},
     },
 };
 use std::{future::poll_fn, net::Ipv4Addr, rc::Rc, sync::Arc, task::Poll};
@@ -39,6 +39,8 @@ pub struct Tls {
     pub certificate: Option<Box<dyn CertificateFiles>>,
 }
 
+const HANDSHAKING: &str = "SSL handshaking to upstream";
+
 /// Names of a certificate and of its key.
 pub type FileNames = (Vec<u8>, Vec<u8>);
 
@@ -54,29 +56,31 @@ pub trait CertificateFiles: Send + Sync {
     fn load(&self, names: &FileNames) -> Result<Arc<CertifiedKey>, String>;
 }
 
-/// What a check of a server's certificate came to: nothing, or the text that the log gets.
-pub type Verdict = Result<(), Box<str>>;
-
 /// A program's say in handshakes with upstreams (`proxy_ssl_certificate_by_lua`, `proxy_ssl_verify_by_lua`).
 pub trait HandshakeHook: Send + Sync {
-    /// The certificate to show, in place of the configured one that is given. `None` leaves it at that.
-    fn certificate(
-        &self,
-        _r: &RequestRef,
-    ) -> Option<LocalBoxFuture<Result<Option<Arc<CertifiedKey>>, RequestError>>> {
+    /// What is shown to a server that asks for a certificate, where at most that version is spoken. `None` leaves it at
+    /// what is configured; a result of `None` ends the handshake, and perhaps another server is asked.
+    fn certificate(&self, _r: &RequestRef, _newest: u16) -> Option<LocalBoxFuture<Option<Shown>>> {
         None
     }
 
-    /// What a server has shown, and what was found about it. `None` leaves it at that; an error of the result ends the
-    /// handshake, and perhaps another server is asked.
+    /// Judges what a server has shown. `found` is the number of OpenSSL's error, or 0; the result is such a number too.
+    /// `None` as above.
     fn verify(
         &self,
         _r: &RequestRef,
         _client: &Rc<Client>,
-        _found: &Verdict,
-    ) -> Option<LocalBoxFuture<Result<Verdict, RequestError>>> {
+        _found: u16,
+    ) -> Option<LocalBoxFuture<Option<u16>>> {
         None
     }
+}
+
+/// What a program wants to have shown to a server.
+pub enum Shown {
+    AsConfigured,
+    Nothing,
+    Certificate(Arc<CertifiedKey>),
 }
 
 /// In which way connections are made.
@@ -127,6 +131,14 @@ impl Secure {
         Self { tls: tls.clone(), name, files, host: host.into(), hook }
     }
 
+    /// The same with the name that a balancer gives, unless the configuration has one.
+    pub(super) fn ask_for(mut self, host: &[u8]) -> Self {
+        if self.tls.name.is_none() && (self.tls.server_name || self.tls.trusted.is_some()) {
+            self.name = String::from_utf8_lossy(without_port(host)).into();
+        }
+        self
+    }
+
     /// What the server is asked for: addresses are not said.
     fn server_name(&self) -> Option<&str> {
         let said = self.tls.server_name
@@ -162,14 +174,14 @@ fn without_port(name: &[u8]) -> &[u8] {
 impl Run {
     /// Begins a session on a new connection to `addr`.
     pub(super) async fn secure(&self, io: Io, secure: &Secure, addr: &Addr) -> Result<Io, Failure> {
-        self.act("SSL handshaking to upstream");
+        self.act(HANDSHAKING);
         let connector = self.connector(secure).await?;
         let started = connector.start(io, secure.server_name(), &secure.session(addr));
         let client = started.map_err(|error| {
             Failure::Fatal(RequestError::internal(format!("SSL_new() failed (SSL: {error})")))
         })?;
         let timeout = Timeout::new();
-        timeout.set(self.conf.connect_timeout);
+        timeout.set(self.timeouts.connect);
         let shaken = poll_fn(|cx| {
             if let Poll::Ready(shaken) = client.poll_handshake(cx) {
                 return Poll::Ready(Ok(shaken));
@@ -192,20 +204,24 @@ impl Run {
     async fn connector(&self, secure: &Secure) -> Result<Connector, Failure> {
         let [http1, http2] = &secure.tls.connectors;
         let mut connector = if self.link.http2 { http2 } else { http1 }.clone();
-        let hooked = secure.hook.as_ref().and_then(|hook| hook.certificate(&self.r));
-        let by_hook = match hooked {
-            Some(wait) => wait.await.map_err(Failure::Fatal)?,
-            None => None,
+        self.act("loading proxy ssl certificate by lua");
+        let hooked = secure.hook.as_ref().and_then(|hook| hook.certificate(&self.r, connector.newest()));
+        let wanted = match hooked {
+            Some(running) => self.in_time(running).await?,
+            None => Some(Shown::AsConfigured),
         };
-        let shown = match (by_hook, &secure.tls.certificate, &secure.files) {
-            (Some(key), ..) => Some(key),
-            (None, Some(source), Some(names)) => {
+        self.act(HANDSHAKING);
+        let wanted = wanted.ok_or_else(|| self.refused(Level::Info, failure::REJECTED))?;
+        let shown = match (wanted, &secure.tls.certificate, &secure.files) {
+            (Shown::Certificate(key), ..) => Some(Some(key)),
+            (Shown::Nothing, ..) => Some(None),
+            (Shown::AsConfigured, Some(source), Some(names)) => {
                 let loaded = source.load(names);
-                Some(loaded.map_err(|message| Failure::Fatal(RequestError::internal(message)))?)
+                Some(Some(loaded.map_err(|message| Failure::Fatal(RequestError::internal(message)))?))
             }
-            _ => None,
+            (Shown::AsConfigured, ..) => None,
         };
-        if shown.is_some() {
+        if let Some(shown) = shown {
             connector = connector.with_certificate(shown).map_err(|error| {
                 Failure::Fatal(RequestError::internal(format!("SSL_use_certificate() failed (SSL: {error})")))
             })?;
@@ -213,38 +229,59 @@ impl Run {
         Ok(connector)
     }
 
+    /// Waits for a program as long as for a handshake.
+    async fn in_time<T>(&self, mut running: LocalBoxFuture<T>) -> Result<T, Failure> {
+        let timeout = Timeout::new();
+        timeout.set(self.timeouts.connect);
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = running.as_mut().poll(cx) {
+                return Poll::Ready(Ok(done));
+            }
+            if timeout.poll(cx).is_ready() {
+                return Poll::Ready(Err(Failure::Next(mask::TIMEOUT)));
+            }
+            self.poll_gone(cx).map(|error| Err(Failure::Fatal(error)))
+        })
+        .await
+    }
+
+    /// A program has ended the handshake.
+    fn refused(&self, level: Level, reason: &str) -> Failure {
+        self.log(level, format_args!("SSL_do_handshake() failed (SSL: {reason})"));
+        Failure::Next(mask::ERROR)
+    }
+
     /// Checks whom the connection leads to: nothing is sent before.
     async fn verify(&self, secure: &Secure, client: Client) -> Result<Client, Failure> {
-        let found = self.found(secure, &client);
-        let Some(hook) = &secure.hook else { return self.judge_found(found).map(|()| client) };
-        let client = Rc::new(client);
-        let verdict = match hook.verify(&self.r, &client, &found) {
-            Some(wait) => wait.await.map_err(Failure::Fatal)?,
-            None => found,
+        let found = match &secure.tls.trusted {
+            Some(trusted) => client.verify(trusted, moonrest_sys::time::wall().secs).err(),
+            None => None,
         };
-        self.judge_found(verdict)?;
-        Rc::try_unwrap(client)
-            .map_err(|_| Failure::Fatal(RequestError::internal("the program keeps the upstream's session")))
+        let found = found.map_or(0, |failures| failures.last.code());
+        let Some(hook) = &secure.hook else { return self.accept(secure, found, client) };
+        let client = Rc::new(client);
+        self.act("loading proxy ssl verify by lua");
+        let code = match hook.verify(&self.r, &client, found) {
+            Some(running) => self.in_time(running).await?,
+            None => Some(found),
+        };
+        self.act(HANDSHAKING);
+        let code = code.ok_or_else(|| self.refused(Level::Crit, failure::NOT_VERIFIED))?;
+        let kept = |_| Failure::Fatal(RequestError::internal("the program keeps the upstream's session"));
+        self.accept(secure, code, Rc::try_unwrap(client).map_err(kept)?)
     }
 
-    fn found(&self, secure: &Secure, client: &Client) -> Verdict {
-        let Some(trusted) = &secure.tls.trusted else { return Ok(()) };
-        if let Err(failures) = client.verify(trusted, moonrest_sys::time::wall().secs) {
-            let failure = failures.last;
-            let (code, text) = (failure.code(), failure.text());
-            return Err(format!("upstream SSL certificate verify error: ({code}:{text})").into());
-        }
-        if !client.is_for(&secure.name) {
-            return Err(format!("upstream SSL certificate does not match \"{}\"", secure.name).into());
-        }
-        Ok(())
-    }
-
-    fn judge_found(&self, verdict: Verdict) -> Result<(), Failure> {
-        verdict.map_err(|message| {
-            self.log(Level::Error, format_args!("{message}"));
-            Failure::Next(mask::ERROR)
-        })
+    fn accept(&self, secure: &Secure, code: u16, client: Client) -> Result<Client, Failure> {
+        let problem = if code != 0 {
+            let text = verify::text(code);
+            format!("upstream SSL certificate verify error: ({code}:{text})")
+        } else if secure.tls.trusted.is_some() && !client.is_for(&secure.name) {
+            format!("upstream SSL certificate does not match \"{}\"", secure.name)
+        } else {
+            return Ok(client);
+        };
+        self.log(Level::Error, format_args!("{problem}"));
+        Err(Failure::Next(mask::ERROR))
     }
 
     fn log_broken(&self, broken: &Broken) {

@@ -36,7 +36,7 @@ impl Run {
         self.act("proxying upgraded connection");
         self.queue.clear();
         if let Some(conn) = &self.conn {
-            conn.timeout.set(self.conf.read_timeout);
+            conn.timeout.set(self.timeouts.read);
         }
         let early = std::mem::take(&mut self.rest);
         if !early.is_empty() {
@@ -98,7 +98,7 @@ impl Run {
             match self.queue.write(&conn.io, u64::MAX) {
                 Ok(n) => {
                     self.states.with(|attempt| attempt.bytes_sent += n as u64);
-                    conn.timeout.set(self.conf.read_timeout);
+                    conn.timeout.set(self.timeouts.read);
                     moved = true;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -141,7 +141,7 @@ impl Run {
                         attempt.bytes_received += n as u64;
                         attempt.response_length += n as u64;
                     });
-                    conn.timeout.set(self.conf.read_timeout);
+                    conn.timeout.set(self.timeouts.read);
                     r.body_sent.set(r.body_sent.get() + n as u64);
                     r.exchange.push(&r, Output::Data(Bytes::from(buffer)))?;
                     moved = true;

@@ -1,12 +1,12 @@
 //! `ngx.sleep`.
 //! <https://github.com/openresty/lua-nginx-module#ngxsleep>
 
-use super::define;
+use super::define_native;
 use crate::scheduler::{self, Operation, Values};
-use moonrest_luajit::{Call, LuaError, LuaResult, Return, Stack, Table};
+use moonrest_luajit::{Call, LuaError, LuaResult, Native, Return, Stack, Table};
 
 pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
-    define(stack, ngx, &[("sleep", sleep)])
+    define_native(stack, ngx, &[("sleep", Native::new(sleep))])
 }
 
 /// `ngx.sleep(seconds)`; with 0 everything else that is ready runs first.

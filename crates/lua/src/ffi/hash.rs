@@ -1,4 +1,4 @@
-//! `ngx.md5`, `ngx.md5_bin`, `ngx.sha1_bin`, `ngx.crc32_short`, `ngx.crc32_long`, and nginx's `ngx_hex_dump`.
+//! `ngx.md5`, `ngx.md5_bin`, `ngx.sha1_bin`, `ngx.crc32_short`, `ngx.crc32_long`, and nginx's `ngx_hex_dump` and `ngx_atoi`.
 //! <https://github.com/openresty/lua-nginx-module#ngxmd5>
 
 use md5::Md5;
@@ -48,6 +48,21 @@ ffi_entry! {
         // SAFETY: callers pass a string, and a buffer of twice its length.
         unsafe { dump(raw::bytes(src, size), dst) }
     }
+
+    /// nginx's own: the number that decimal digits are, or -1.
+    fn ngx_atoi(line: *const u8, size: usize) -> isize, on_panic = -1 {
+        // SAFETY: callers pass a string.
+        atoi(unsafe { raw::bytes(line, size) }).unwrap_or(-1)
+    }
+}
+
+fn atoi(digits: &[u8]) -> Option<isize> {
+    let mut value: isize = 0;
+    for byte in digits {
+        let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
+        value = value.checked_mul(10)?.checked_add(digit.into())?;
+    }
+    (!digits.is_empty()).then_some(value)
 }
 
 fn crc32(bytes: &[u8]) -> u32 {
@@ -83,5 +98,13 @@ mod tests {
         ngx_http_lua_ffi_md5(b"hello".as_ptr(), 5, digits.as_mut_ptr());
         assert_eq!(&digits, b"5d41402abc4b2a76b9719d911017c592");
         assert_eq!(ngx_http_lua_ffi_crc32_long(b"hello, world".as_ptr(), 12), 4_289_425_978);
+    }
+
+    #[test]
+    fn numbers_are_digits_alone() {
+        assert_eq!(atoi(b"123"), Some(123));
+        for wrong in [&b""[..], b"-1", b"1x", b"99999999999999999999"] {
+            assert_eq!(atoi(wrong), None);
+        }
     }
 }

@@ -106,6 +106,17 @@ impl Connector {
         Self::new(settings)
     }
 
+    /// The newest version offered, as its number in the protocol.
+    pub fn newest(&self) -> u16 {
+        let settings = &self.settings;
+        let has = |version| settings.ciphers.iter().any(|suite| ciphers::is_of(suite, version));
+        let version = match settings.tls13 && has(ProtocolVersion::TLSv1_3) {
+            true => ProtocolVersion::TLSv1_3,
+            false => ProtocolVersion::TLSv1_2,
+        };
+        version.into()
+    }
+
     /// The same with other protocols offered.
     ///
     /// # Errors
@@ -210,6 +221,11 @@ impl Client {
     /// The protocol agreed on.
     pub fn protocol(&self) -> Option<Vec<u8>> {
         self.stream.with_side(|side| side.alpn_protocol().map(<[u8]>::to_vec)).flatten()
+    }
+
+    /// The version agreed on, as its number in the protocol; 0 before.
+    pub fn version_number(&self) -> u16 {
+        self.stream.with_side(|side| side.protocol_version()).flatten().map_or(0, u16::from)
     }
 
     /// The version agreed on, in OpenSSL's words.

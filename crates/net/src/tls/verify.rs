@@ -68,6 +68,11 @@ failures! {
     WrongHost 62 "hostname mismatch"
 }
 
+/// OpenSSL's words for the error of that number.
+pub fn text(code: u16) -> &'static str {
+    Failure::from_code(code).map_or("unknown certificate verification error", Failure::text)
+}
+
 impl Failure {
     /// Whether nginx's `optional_no_ca` lets it pass.
     pub fn is_about_issuers(self) -> bool {

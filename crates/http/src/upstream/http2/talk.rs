@@ -201,7 +201,7 @@ impl Run {
             conn.http2 = Some(Session::begin(conn.io.clone(), self.conf.buffer_size).await?);
         }
         let Some(session) = &conn.http2 else { return Ok(()) };
-        conn.timeout.set(self.conf.send_timeout);
+        conn.timeout.set(self.timeouts.send);
         poll_fn(|cx| {
             session.drive(cx);
             match session.sender.borrow_mut().poll_ready(cx) {
@@ -301,7 +301,7 @@ impl Run {
             if room == 0 {
                 outgoing.pieces.push_front(piece);
                 if !timeout.is_armed() || self.sent_all {
-                    timeout.set(self.conf.send_timeout);
+                    timeout.set(self.timeouts.send);
                 }
                 return Ok(());
             }
@@ -311,11 +311,11 @@ impl Run {
             let last = outgoing.is_empty();
             let refused = send.send_data(piece, last).is_err();
             outgoing.done = last || refused;
-            timeout.set(self.conf.send_timeout);
+            timeout.set(self.timeouts.send);
         }
         if !self.sent_all {
             self.sent_all = true;
-            timeout.set(self.conf.read_timeout);
+            timeout.set(self.timeouts.read);
         }
         Ok(())
     }

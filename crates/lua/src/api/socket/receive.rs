@@ -140,7 +140,7 @@ impl Iterator {
 }
 
 /// The stream, if it can be read now; otherwise what the call answers.
-fn ready_to_read<'a>(
+pub(super) fn ready_to_read<'a>(
     call: &Call<'_>,
     stream: Option<&'a Rc<Stream>>,
 ) -> LuaResult<Result<&'a Rc<Stream>, Return>> {
@@ -159,7 +159,7 @@ fn ready_to_read<'a>(
 }
 
 /// Answers from what is at hand, or waits.
-fn read(call: &Call<'_>, stream: &Rc<Stream>, wanted: Wanted) -> LuaResult<Return> {
+pub(super) fn read(call: &Call<'_>, stream: &Rc<Stream>, wanted: Wanted) -> LuaResult<Return> {
     let mut reading = Reading::new(wanted);
     match stream.read_now(&mut reading) {
         Some(Ok(taken)) => {
@@ -172,18 +172,25 @@ fn read(call: &Call<'_>, stream: &Rc<Stream>, wanted: Wanted) -> LuaResult<Retur
             Ok(call.ret_from(first))
         }
         None => {
-            stream.reading.set(true);
-            stream.read_timer().set(stream.read_timeout());
-            let received = Some(stream.inbox.borrow().unread().len());
-            let (stream, journal) = (Some(stream.clone()), Some(Journal::of(call)?));
-            let wait = Wait { stream, journal, reading: Some(reading), received };
+            let wait = wait(stream, Journal::of(call)?, reading);
             call.suspend(Operation::Wait(Box::pin(wait)), ())
         }
     }
 }
 
+/// The wait for what could not be answered at once.
+pub(super) fn wait(stream: &Rc<Stream>, journal: Journal, reading: Reading) -> Wait {
+    stream.reading.set(true);
+    stream.read_timer().set(stream.read_timeout());
+    let received = Some(stream.inbox.borrow().unread().len());
+    Wait { stream: Some(stream.clone()), journal: Some(journal), reading: Some(reading), received }
+}
+
 /// Gives Lua what was received.
 fn push(stack: &Stack<'_>, stream: &Stream, reading: &Reading, taken: Taken) -> LuaResult<()> {
+    if let Some(scan) = reading.replies() {
+        return super::redis::push(stack, stream, scan, taken);
+    }
     let mut inbox = stream.inbox.borrow_mut();
     let data = inbox.unread().get(..taken.len).unwrap_or_default();
     // A carriage return is left out wherever it stands in a line, but it only ever stands at the end.
@@ -214,6 +221,12 @@ fn push_failure(
     }
     stack.push(Nil)?;
     stack.push(failure.text())?;
+    if let Some(scan) = reading.replies() {
+        if !(scan.patient && matches!(failure, Failure::Timeout)) {
+            stream.finalize();
+        }
+        return Ok(());
+    }
     let partial = stream.inbox.borrow().partial(reading);
     push(stack, stream, reading, partial)?;
     if !matches!(failure, Failure::Timeout) {
@@ -223,7 +236,7 @@ fn push_failure(
 }
 
 /// Waits until a call can be answered. Given up in the middle, it closes the stream.
-struct Wait {
+pub(super) struct Wait {
     stream: Option<Rc<Stream>>,
     journal: Option<Journal>,
     reading: Option<Reading>,

@@ -1,0 +1,99 @@
+-- resty.openssl: what there is of lua-resty-openssl, over the server's own cryptography.
+local crypto = require "moonrest.crypto"
+local version = require "resty.openssl.version"
+
+local ipairs, pcall, require = ipairs, pcall, require
+
+local M = { _VERSION = "1.8.0" }
+
+local modules = {
+    "bn",
+    "cipher",
+    "digest",
+    "err",
+    "hmac",
+    "kdf",
+    "mac",
+    "objects",
+    "pkey",
+    "rand",
+    "version",
+    "x509",
+    "x509.altname",
+    "x509.chain",
+    "x509.extension",
+    "x509.name",
+    "x509.store",
+}
+
+-- Puts the modules into this one: `openssl.pkey`, `openssl.x509`, `openssl.altname`, …
+function M.load_modules()
+    for _, name in ipairs(modules) do
+        local ok, module = pcall(require, "resty.openssl." .. name)
+        if ok then
+            M[name:match("[^.]+$")] = module
+        end
+    end
+    M.bignum = M.bn
+    M.version = version
+end
+
+function M.load_library()
+    return "crypto"
+end
+
+function M.set_fips_mode(enabled)
+    if enabled then
+        return false, "openssl.set_fips_mode: FIPS mode is not supported"
+    end
+    return true
+end
+
+function M.get_fips_mode()
+    return false
+end
+
+function M.get_fips_version_text()
+    return nil, "openssl.get_fips_version_text: FIPS mode is not supported"
+end
+
+function M.set_default_properties()
+    return true
+end
+
+local function known(names, find)
+    local list = {}
+    for _, name in ipairs(names) do
+        if find(name) then
+            list[#list + 1] = name
+        end
+    end
+    return list
+end
+
+function M.list_digest_algorithms()
+    return known({
+        "MD4", "MD5", "MD5-SHA1", "RIPEMD160", "SHA1", "SHA224", "SHA256", "SHA384", "SHA512", "SHA512-224",
+        "SHA512-256", "SHA3-224", "SHA3-256", "SHA3-384", "SHA3-512",
+    }, crypto.digest_size)
+end
+
+function M.list_cipher_algorithms()
+    local names = { "CHACHA20-POLY1305", "DES-CBC", "DES-ECB", "DES-EDE3-CBC", "RC4" }
+    for _, size in ipairs({ 128, 192, 256 }) do
+        for _, mode in ipairs({ "CBC", "CFB", "CFB1", "CFB8", "CTR", "ECB", "GCM", "OFB" }) do
+            names[#names + 1] = "AES-" .. size .. "-" .. mode
+        end
+    end
+    return known(names, crypto.cipher)
+end
+
+function M.list_mac_algorithms()
+    return { "CMAC", "HMAC" }
+end
+
+function M.list_kdf_algorithms()
+    return { "HKDF", "PBKDF2", "SCRYPT", "TLS1-PRF" }
+end
+
+return M

@@ -1,0 +1,2 @@
+-- resty.sha384: the digest in parts.
+return require "moonrest.digest" "sha384"
