@@ -43,7 +43,21 @@ pub(crate) enum Later {
 pub(crate) fn handle_now(r: &RequestRef) -> Option<Later> {
     r.action.set("");
     let mut walk = Walk::new(Entry::Start);
-    match walk.advance(r, Resumed::Nothing) {
+    let turn = walk.advance(r, Resumed::Nothing);
+    conclude(r, walk, turn)
+}
+
+/// The same for a request whose walk waited for a handler, which has now come to this.
+#[inline(never)]
+pub(crate) fn go_on(r: &RequestRef, walk: Walk, handled: Result<Flow, RequestError>) -> Option<Later> {
+    let mut walk = walk;
+    let turn = handled.and_then(|flow| walk.advance(r, Resumed::Flow(flow)));
+    conclude(r, walk, turn)
+}
+
+#[inline(always)]
+fn conclude(r: &RequestRef, walk: Walk, turn: Result<Turn, RequestError>) -> Option<Later> {
+    match turn {
         Ok(Turn::Done(Flow::Responded)) => {}
         turn => return Some(Later::Walk(walk, turn)),
     }

@@ -67,8 +67,10 @@ fn run(code: &Code, phase: LuaPhase, cached: bool, r: &RequestRef) -> Result<Ste
         Outcome::Waits(running) => {
             let r = r.clone();
             Step::wait(async move {
-                let settled = running.await;
-                finish(&r, &host, settled)?.settled().await
+                match finish(&r, &host, running.await)? {
+                    Step::Now(flow) => Ok(flow),
+                    Step::Wait(wait) => wait.await,
+                }
             })
         }
         settled => finish(r, &host, settled),

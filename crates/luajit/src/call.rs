@@ -119,6 +119,16 @@ impl<'c> Call<'c> {
         Ok(Return { count: count + 2, operation: Some(operation), suspends: true })
     }
 
+    /// As `suspend`, for what the host knows already: whoever resumed finds the coroutine parked.
+    #[inline]
+    pub fn park(&self) -> LuaResult<Return> {
+        if !self.can_suspend() {
+            return Err(LuaError::exactly("attempt to yield across C-call boundary"));
+        }
+        coroutines::push_marks(&self.stack, false)?;
+        Ok(Return { count: 2, operation: None, suspends: true })
+    }
+
     /// Yields these values without an operation, as `coroutine.yield` does.
     pub fn yield_values(&self, values: impl IntoLuaMulti) -> LuaResult<Return> {
         if !self.can_suspend() {

@@ -5,7 +5,7 @@ use std::ffi::c_int;
 use crate::coroutine::Coroutine;
 use crate::error::{LuaError, LuaResult};
 use crate::ffi;
-use crate::reference::Ref;
+use crate::reference::{Ref, Text};
 use crate::stack::{Function, Slot, Stack, Table, Thread, Userdata, Value};
 
 mod sealed {
@@ -83,11 +83,11 @@ fn push_bytes(stack: &Stack<'_>, bytes: &[u8]) -> LuaResult<()> {
 
 #[inline]
 fn push_slot(stack: &Stack<'_>, slot: Slot<'_>) -> LuaResult<()> {
-    // SAFETY: any positive index can be copied (nil beyond the top); the type is the slot's own.
-    unsafe {
-        let index = stack.index_of(slot, ffi::lua_type(stack.l, slot.index))?;
-        ffi::lua_pushvalue(stack.l, index);
+    if slot.l != stack.l {
+        return Err(LuaError::misuse("a value of another stack"));
     }
+    // SAFETY: any positive index can be copied (nil beyond the top).
+    unsafe { ffi::lua_pushvalue(stack.l, slot.index) };
     Ok(())
 }
 
@@ -148,6 +148,7 @@ into_lua! {
         Ok(())
     };
     Ref: |value, stack| (&value).push(stack);
+    &Text: true |value, stack| (&value.0).push(stack);
     &Coroutine: |value, stack| {
         if !std::ptr::eq(std::rc::Rc::as_ptr(&value.shared), stack.shared) {
             return Err(LuaError::misuse("a value of another VM"));

@@ -17,6 +17,9 @@ struct State {
     base: *mut Word,
     top: *mut Word,
     limit: *mut Word,
+    _stack: u64,
+    _upvalues: u64,
+    globals: *const c_void,
 }
 
 /// The first fields of the state that all threads share.
@@ -179,6 +182,20 @@ pub(crate) unsafe fn lua_status(l: *mut lua_State) -> c_int {
     unsafe { c_int::from((*state(l)).status) }
 }
 
+/// How many slots there are between the top and the stack's limit.
+#[inline]
+pub(crate) unsafe fn free_slots(l: *mut lua_State) -> c_int {
+    // SAFETY: both point into one stack.
+    unsafe { (*state(l)).limit.offset_from((*state(l)).top) as c_int }
+}
+
+/// The address of the table of globals, as `lua_topointer` gives it.
+#[inline]
+pub(crate) unsafe fn globals(l: *mut lua_State) -> *const c_void {
+    // SAFETY: a live state.
+    unsafe { (*state(l)).globals }
+}
+
 /// What the allocator was given.
 #[inline]
 pub(crate) unsafe fn allocator_data(l: *mut lua_State) -> *mut c_void {
@@ -266,6 +283,17 @@ pub(crate) unsafe fn lua_touserdata(l: *mut lua_State, index: c_int) -> *mut c_v
             }
             _ => ffi::slow::lua_touserdata(l, index),
         }
+    }
+}
+
+/// The block of the full userdata at an index that counts from the bottom, and its size.
+#[inline]
+pub(crate) unsafe fn full_userdata(l: *mut lua_State, index: c_int) -> Option<(*mut c_void, usize)> {
+    // SAFETY: the caller's promise; the block follows what a userdata begins with.
+    unsafe {
+        let word = word(l, index).filter(|word| word.tag() == tag::USERDATA)?;
+        let head = word.pointer::<Block>();
+        Some((head.wrapping_add(1).cast::<c_void>().cast_mut(), (*head).size as usize))
     }
 }
 

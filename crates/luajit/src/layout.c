@@ -13,6 +13,7 @@ CHECK(offsetof(lua_State, glref) == 16);
 CHECK(offsetof(lua_State, base) == 32);
 CHECK(offsetof(lua_State, top) == 40);
 CHECK(offsetof(lua_State, maxstack) == 48);
+CHECK(offsetof(lua_State, env) == 72);
 CHECK(offsetof(global_State, allocd) == 8);
 CHECK(sizeof(TValue) == 8);
 CHECK(offsetof(GCstr, len) == 20 && sizeof(GCstr) == 24 && sizeof(((GCstr *)0)->len) == 4);

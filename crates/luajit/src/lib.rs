@@ -119,7 +119,7 @@ pub use coroutine::{Coroutine, Resumed};
 pub use error::{ErrorKind, LuaError, LuaResult};
 pub use interrupt::Interrupter;
 pub use panics::is_running_lua;
-pub use reference::Ref;
+pub use reference::{Ref, Text};
 pub use stack::{Function, Results, Slot, Stack, Table, Thread, Userdata, Value};
 pub use table::Origin;
 pub use traceback::{Place, format_coroutines};

@@ -62,7 +62,7 @@ pub(crate) struct Shared {
     pub(crate) globals: Cell<*const c_void>,
     pub(crate) helpers: Cell<Helpers>,
     /// Registry references of the metatables of Rust types.
-    pub(crate) metatables: RefCell<HashMap<TypeId, c_int>>,
+    pub(crate) metatables: RefCell<Vec<(TypeId, c_int)>>,
     pub(crate) panics: Cell<u64>,
     pub(crate) stop: Stop,
     /// Traceback taken by the message handler of the innermost protected call.

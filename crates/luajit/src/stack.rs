@@ -12,7 +12,7 @@ use std::slice;
 use crate::convert::{FromLua, IntoLua, IntoLuaMulti};
 use crate::error::{ErrorKind, LuaError, LuaResult};
 use crate::ffi::{self, lua_State};
-use crate::reference::Ref;
+use crate::reference::{Ref, Text};
 use crate::shared::{Shared, Turn};
 use crate::traceback;
 use crate::vm::Lua;
@@ -21,6 +21,8 @@ use crate::vm::Lua;
 const SPARE: c_int = 8;
 /// Slots asked for at a time.
 const STRIDE: c_int = 32;
+/// Below this a stack is far from the bound that LuaJIT sets to C functions (8000 slots).
+const FEW: c_int = 4000;
 /// Strings and tables from this size on are checked against the memory limit beforehand.
 const LARGE: usize = 64 * 1024;
 
@@ -36,7 +38,7 @@ pub struct Stack<'s> {
 /// A place on a stack.
 #[derive(Clone, Copy)]
 pub struct Slot<'s> {
-    l: *mut lua_State,
+    pub(crate) l: *mut lua_State,
     pub(crate) index: c_int,
     life: PhantomData<&'s ()>,
 }
@@ -130,6 +132,12 @@ impl<'s> Stack<'s> {
     #[cold]
     pub(crate) fn reserve_many(&self, n: c_int) -> LuaResult<()> {
         let wanted = n.saturating_add(STRIDE);
+        // SAFETY: a live state in Rust's turn.
+        let free = unsafe { ffi::free_slots(self.l) };
+        if n < STRIDE && free > wanted + SPARE && self.top() < FEW {
+            self.room.set(STRIDE);
+            return Ok(());
+        }
         // SAFETY: a live state in Rust's turn; errors are answered, not raised.
         if unsafe { ffi::lua_checkstack(self.l, wanted + SPARE) } != 0 {
             self.room.set(STRIDE);
@@ -299,6 +307,11 @@ impl<'s> Stack<'s> {
         // SAFETY: Rust's turn, and the value is on top.
         let id = unsafe { self.shared.refer(self.l) };
         Ok(Ref::new(self.shared.handle(), id))
+    }
+
+    /// Keeps a string beyond this stack.
+    pub fn keep_text(&self, text: &[u8]) -> LuaResult<Text> {
+        self.keep(text).map(Text)
     }
 
     /// Runs `run` on this stack and then removes what it pushed.

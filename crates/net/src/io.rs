@@ -152,7 +152,13 @@ impl Io {
             Self::Client(client) => return client.try_write(slices),
             Self::Tcp(_) | Self::Unix(_) => {}
         }
-        self.try_io(Interest::WRITABLE, |fd| moonrest_sys::socket::send(fd, slices, more))
+        // Not asking the event loop first: most often there is room.
+        match self.with_fd(|fd| moonrest_sys::socket::send(fd, slices, more)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.try_io(Interest::WRITABLE, |_| Err(io::ErrorKind::WouldBlock.into()))
+            }
+            done => done,
+        }
     }
 
     /// Whether files must be read to be sent, as what is encrypted cannot go from file to socket.

@@ -5,6 +5,7 @@
 //! `InvalidInput`. Every descriptor made here is close-on-exec.
 #![allow(unsafe_code)]
 
+pub mod alloc;
 pub mod child;
 pub mod cpu;
 pub mod environment;

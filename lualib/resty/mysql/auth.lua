@@ -1,7 +1,7 @@
 -- How a password is proven to MySQL and MariaDB, by the name of the server's plugin.
 -- https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase_authentication_methods.html
 local bit = require "bit"
-local crypto = require "moonrest.crypto"
+local crypto = require "moonrest.password"
 
 local bxor = bit.bxor
 local byte, char, sub = string.byte, string.char, string.sub

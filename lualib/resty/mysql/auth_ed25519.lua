@@ -1,6 +1,6 @@
 -- `resty.mysql.auth_ed25519`: what MariaDB's plugin "client_ed25519" wants to see.
 -- https://github.com/openresty/lua-resty-mysql
-local crypto = require "moonrest.crypto"
+local crypto = require "moonrest.password"
 
 local type = type
 

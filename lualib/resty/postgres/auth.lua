@@ -1,7 +1,7 @@
 -- How a password is proven to PostgreSQL: in clear, with MD5, by SCRAM-SHA-256.
 -- https://www.postgresql.org/docs/current/sasl-authentication.html
 local bit = require "bit"
-local crypto = require "moonrest.crypto"
+local crypto = require "moonrest.password"
 
 local bxor = bit.bxor
 local byte, char, find, gmatch, match, sub = string.byte, string.char, string.find, string.gmatch, string.match, string.sub

@@ -13,6 +13,7 @@ mod log;
 mod native;
 mod on_abort;
 mod output;
+mod password;
 mod pending;
 mod req;
 mod req_body;
@@ -60,7 +61,7 @@ pub(crate) fn install(stack: &mut Stack<'_>, prefix: &[u8]) -> LuaResult<()> {
     socket::install(stack, ngx)?;
     resp::install(stack, ngx)?;
     digest::install(stack, ngx)?;
-    crypto::install(stack)?;
+    password::install(stack)?;
     pending::install(stack)?;
     native::install(stack)?;
     var::install(stack)?;

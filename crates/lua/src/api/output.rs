@@ -126,6 +126,10 @@ fn send(call: &mut Call<'_>, newline: bool) -> LuaResult<Return> {
     });
     for n in 1..=count {
         let value = call.value(n);
+        if let Value::String(part) = value {
+            text.extend_from_slice(part);
+            continue;
+        }
         if let Err(error) = append(call, u32::try_from(n).unwrap_or(u32::MAX), value, 0, &mut text) {
             text.truncate(before);
             request(call, |_, host| Ok(sending::give_back(host.state(), text)))?;

@@ -4,7 +4,8 @@
 
 use super::request;
 use crate::escape;
-use moonrest_luajit::{Call, Form, LuaError, LuaResult, Nil, Ref, Return, Stack, Table, Value};
+use moonrest_luajit::{Call, Form, LuaError, LuaResult, Nil, Ref, Return, Stack, Table, Text, Value};
+use moonrest_proto::http1::Known;
 
 /// Upstream's default number of fields and of arguments.
 const DEFAULT_MAX: usize = 100;
@@ -25,9 +26,26 @@ pub(super) fn install(stack: &Stack<'_>, req: Table<'_>) -> LuaResult<()> {
     let index = stack.call(chunk, ())?.value(stack, 0);
     let meta = stack.table(0, 1)?;
     meta.raw_set(stack, "__index", index)?;
-    let meta = stack.keep(meta)?;
-    req.set(stack, "get_headers", stack.function_with(meta, |call, meta: &Ref| get_headers(call, meta))?)?;
+    let mut names = Vec::with_capacity(Known::COUNT);
+    names.push(stack.keep_text(b"")?);
+    for known in Known::ALL {
+        names.push(stack.keep_text(known.name().as_bytes())?);
+    }
+    let fields = Fields { meta: stack.keep(meta)?, names };
+    req.set(
+        stack,
+        "get_headers",
+        stack.function_with(fields, |call, fields: &Fields| get_headers(call, fields))?,
+    )?;
     req.set(stack, "get_uri_args", stack.function(get_uri_args)?)
+}
+
+/// What `get_headers` needs in Lua.
+struct Fields {
+    /// The metatable of what it gives.
+    meta: Ref,
+    /// The names in lower case, by `Known as usize`.
+    names: Vec<Text>,
 }
 
 /// How many are wanted; 0 means all.
@@ -56,7 +74,7 @@ impl Met {
 }
 
 /// `ngx.req.get_headers(max?, raw?) -> headers, err`
-fn get_headers(call: &mut Call<'_>, meta: &Ref) -> LuaResult<Return> {
+fn get_headers(call: &mut Call<'_>, fields: &Fields) -> LuaResult<Return> {
     let max = limit(call)?;
     let raw = call.value(2).is_true();
     let (headers, cut) = request(call, |r, _| {
@@ -68,10 +86,15 @@ fn get_headers(call: &mut Call<'_>, meta: &Ref) -> LuaResult<Return> {
         let mut met = Met::default();
         for field in head.fields.iter().take(count) {
             let (name, value) = (field.name.of(&block), field.value.of(&block));
-            let fresh = met.is_fresh(name);
-            if raw || !name.iter().any(u8::is_ascii_uppercase) {
-                headers.raw_collect(call, name, value, fresh)?;
+            if raw {
+                headers.raw_collect(call, name, value, met.is_fresh(name))?;
+            } else if let Some(name) = fields.names.get(field.known as usize)
+                && field.known != Known::Other
+                && !head.fields.is_repeated(field.known)
+            {
+                headers.raw_set(call, name, value)?;
             } else {
+                let fresh = met.is_fresh(name);
                 let mut lowered = smallvec::SmallVec::<[u8; 48]>::from_slice(name);
                 lowered.make_ascii_lowercase();
                 headers.raw_collect(call, &lowered, value, fresh)?;
@@ -79,7 +102,7 @@ fn get_headers(call: &mut Call<'_>, meta: &Ref) -> LuaResult<Return> {
         }
         Ok((headers, cut))
     })?;
-    if !raw && let Value::Table(meta) = call.put(meta)? {
+    if !raw && let Value::Table(meta) = call.put(&fields.meta)? {
         headers.set_metatable(call, Some(meta))?;
     }
     if cut { call.ret((headers, "truncated")) } else { call.ret(headers) }

@@ -60,6 +60,7 @@ fn find(call: &Call<'_>, thread: Thread<'_>, caller: usize) -> LuaResult<Found> 
         Some(match &thread.doing {
             Doing::Zombie | Doing::Over => Found::Zombie,
             Doing::Waits { subrequests, .. } => Found::Alive { subrequests: *subrequests },
+            Doing::Polls(_) | Doing::GivesWay(_) => Found::Alive { subrequests: false },
             Doing::Runs | Doing::Joins(_) => Found::Alive { subrequests: false },
         })
     });

@@ -22,11 +22,11 @@ fn sleep(call: &mut Call<'_>) -> LuaResult<Return> {
     }
     let ms = ms.min(1e12) as u64;
     if ms == 0 {
-        return call.suspend(Operation::Wait(Box::pin(scheduler::give_way())), ());
+        return scheduler::suspend(call, Operation::GiveWay);
     }
     let wait = async move {
         moonrest_net::sleep::sleep(ms).await;
         Values::default()
     };
-    call.suspend(Operation::Wait(Box::pin(wait)), ())
+    scheduler::suspend(call, Operation::Wait(Box::pin(wait)))
 }

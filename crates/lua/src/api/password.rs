@@ -1,4 +1,4 @@
-//! `moonrest.crypto`: what the clients of databases need to prove a password.
+//! `moonrest.password`: what the clients of databases need to prove a password.
 
 use aws_lc_rs::{
     digest,
@@ -18,7 +18,7 @@ const MAX_RANDOM: usize = 4096;
 pub(super) fn install(stack: &Stack<'_>) -> LuaResult<()> {
     super::module(
         stack,
-        "moonrest.crypto",
+        "moonrest.password",
         &[
             ("sha256", Native::new(sha256)),
             ("hmac_sha256", Native::new(hmac_sha256)),
