@@ -23,6 +23,7 @@ fn main() -> io::Result<()> {
     }
     let artifacts = luajit_src::Build::new().lua52compat(true).debug(debug).build();
     artifacts.print_cargo_metadata();
+    check_layout();
 
     // The linker keeps and exports these for `ffi.C` and for C modules; see the crate's documentation.
     println!("cargo:rustc-link-arg-examples=-rdynamic");
@@ -30,6 +31,18 @@ fn main() -> io::Result<()> {
 
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or(io::ErrorKind::NotFound)?);
     fs::write(out.join("jit_modules.rs"), jit_modules(&out.join("luajit-build/src/jit"))?)
+}
+
+/// Has the C compiler compare what the crate reads directly with LuaJIT's own headers.
+fn check_layout() {
+    println!("cargo:rerun-if-changed=src/layout.c");
+    let sources = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join("luajit-build/src");
+    cc::Build::new()
+        .file("src/layout.c")
+        .include(sources)
+        .cargo_metadata(false)
+        .warnings(false)
+        .compile("moonrest_luajit_layout");
 }
 
 /// A Rust expression: a slice of `(module name, source)`.

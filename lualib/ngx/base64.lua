@@ -28,7 +28,8 @@ function M.encode_base64url(s)
     end
     prepare(s, floor((#s + 2) / 3) * 4)
     C.ngx_encode_base64url(dst, src)
-    return ffi_string(dst[0].data, dst[0].len)
+    local text = ffi_string(dst[0].data, dst[0].len)
+    return text
 end
 
 function M.decode_base64url(s)
@@ -39,7 +40,8 @@ function M.decode_base64url(s)
     if C.ngx_decode_base64url(dst, src) ~= 0 then
         return nil, "invalid input"
     end
-    return ffi_string(dst[0].data, dst[0].len)
+    local text = ffi_string(dst[0].data, dst[0].len)
+    return text
 end
 
 return M

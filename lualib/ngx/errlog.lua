@@ -62,7 +62,8 @@ function M.get_logs(max, logs)
 end
 
 function M.get_sys_filter_level()
-    return tonumber(C.ngx_http_lua_ffi_errlog_get_sys_filter_level(get_request()))
+    local number = tonumber(C.ngx_http_lua_ffi_errlog_get_sys_filter_level(get_request()))
+    return number
 end
 
 function M.raw_log(severity, message)

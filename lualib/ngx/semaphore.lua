@@ -49,7 +49,8 @@ function M.new(n)
     if C.ngx_http_lua_ffi_sema_new(place, n, err) == ERROR then
         return nil, ffi_string(err[0])
     end
-    return setmetatable({ sem = ffi_gc(place[0], C.ngx_http_lua_ffi_sema_gc) }, mt)
+    local object = setmetatable({ sem = ffi_gc(place[0], C.ngx_http_lua_ffi_sema_gc) }, mt)
+    return object
 end
 
 function M.wait(self, seconds)
@@ -88,7 +89,8 @@ function M.post(self, n)
 end
 
 function M.count(self)
-    return C.ngx_http_lua_ffi_sema_count(cdata(self))
+    local number = C.ngx_http_lua_ffi_sema_count(cdata(self))
+    return number
 end
 
 return M

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 /// Worker threads contend on the system's allocator.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: moonrest_sys::alloc::Allocator = moonrest_sys::alloc::Allocator;
 
 fn main() -> ExitCode {
     // Where that is forbidden the server is merely larger.

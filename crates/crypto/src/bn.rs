@@ -228,7 +228,8 @@ impl BigNum {
         let (result, scratch) = (Self::new()?, scratch()?);
         let (r, a, b, null) = (result.ptr(), self.ptr(), other.ptr(), std::ptr::null_mut());
         if matches!(operation, Binary::Exp)
-            && (other.is_negative() || u64::from(self.bits()).saturating_mul(other.to_word()) > u64::from(BITS_MAX))
+            && (other.is_negative()
+                || u64::from(self.bits()).saturating_mul(other.to_word()) > u64::from(BITS_MAX))
         {
             return Err(Error::new("the power is too large"));
         }
@@ -320,7 +321,14 @@ impl BigNum {
         let (safe, null) = (c_int::from(is_safe), std::ptr::null());
         // SAFETY: a live number; no constraints, no callback.
         check(unsafe {
-            sys::BN_generate_prime_ex(prime.ptr(), int(bits as usize)?, safe, null, null, std::ptr::null_mut())
+            sys::BN_generate_prime_ex(
+                prime.ptr(),
+                int(bits as usize)?,
+                safe,
+                null,
+                null,
+                std::ptr::null_mut(),
+            )
         })?;
         Ok(prime)
     }

@@ -45,8 +45,16 @@ pub enum HkdfMode {
 ///
 /// # Errors
 /// The library's.
-pub fn hkdf(digest: Algorithm, mode: HkdfMode, key: &[u8], salt: &[u8], info: &[u8], size: usize) -> Outcome<Vec<u8>> {
-    let mut out = if mode == HkdfMode::Extract { vec![0; sys::EVP_MAX_MD_SIZE as usize] } else { buffer(size)? };
+pub fn hkdf(
+    digest: Algorithm,
+    mode: HkdfMode,
+    key: &[u8],
+    salt: &[u8],
+    info: &[u8],
+    size: usize,
+) -> Outcome<Vec<u8>> {
+    let mut out =
+        if mode == HkdfMode::Extract { vec![0; sys::EVP_MAX_MD_SIZE as usize] } else { buffer(size)? };
     let (to, key_data, key_len) = (out.as_mut_ptr(), key.as_ptr(), key.len());
     let (salt, salt_len, info, info_len) = (salt.as_ptr(), salt.len(), info.as_ptr(), info.len());
     let mut extracted = 0;
@@ -72,7 +80,13 @@ pub fn hkdf(digest: Algorithm, mode: HkdfMode, key: &[u8], salt: &[u8], info: &[
 ///
 /// # Errors
 /// Parameters out of bounds, or more memory than `max_memory`.
-pub fn scrypt(password: &[u8], salt: &[u8], costs: (u64, u64, u64), max_memory: usize, size: usize) -> Outcome<Vec<u8>> {
+pub fn scrypt(
+    password: &[u8],
+    salt: &[u8],
+    costs: (u64, u64, u64),
+    max_memory: usize,
+    size: usize,
+) -> Outcome<Vec<u8>> {
     let mut out = buffer(size)?;
     let (n, r, p) = costs;
     // SAFETY: pointers and lengths of slices.

@@ -131,7 +131,8 @@ mod tests {
             assert_eq!(hex(&mac.finish().unwrap()), "750c783e6ab0b503eaa86e310a5db738");
         }
         let aes = cipher::Algorithm::by_name("aes-128-cbc").unwrap();
-        let key = [0x2b, 0x7e, 0x15, 0x16, 0x28, 0xae, 0xd2, 0xa6, 0xab, 0xf7, 0x15, 0x88, 0x09, 0xcf, 0x4f, 0x3c];
+        let key =
+            [0x2b, 0x7e, 0x15, 0x16, 0x28, 0xae, 0xd2, 0xa6, 0xab, 0xf7, 0x15, 0x88, 0x09, 0xcf, 0x4f, 0x3c];
         let mut mac = Mac::cmac(aes, &key).unwrap();
         assert_eq!(hex(&mac.finish().unwrap()), "bb1d6929e95937287fa37d129b756746");
         assert!(Mac::cmac(aes, b"short").is_err());

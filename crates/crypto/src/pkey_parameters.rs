@@ -229,7 +229,8 @@ mod tests {
         assert!(!Key::from_rsa_parameters(&public).unwrap().is_private());
         assert!(Key::from_rsa_parameters(&Rsa::default()).is_err());
 
-        let ec = Key::generate_ec(curve_by_name("P-256").or_else(|| curve_by_name("prime256v1")).unwrap()).unwrap();
+        let ec = Key::generate_ec(curve_by_name("P-256").or_else(|| curve_by_name("prime256v1")).unwrap())
+            .unwrap();
         let numbers = ec.ec_parameters().unwrap();
         let secret = Ec { group: numbers.group, private: numbers.private, ..Ec::default() };
         assert!(Key::from_ec_parameters(&secret).unwrap().same_public(&ec));

@@ -37,7 +37,8 @@ unsafe extern "C" fn password(buffer: *mut c_char, size: c_int, _: c_int, user: 
     }
 }
 
-type Reader<T> = unsafe extern "C" fn(*mut sys::BIO, *mut *mut T, sys::pem_password_cb, *mut c_void) -> *mut T;
+type Reader<T> =
+    unsafe extern "C" fn(*mut sys::BIO, *mut *mut T, sys::pem_password_cb, *mut c_void) -> *mut T;
 
 fn read_pem<T>(text: &[u8], secret: Option<&[u8]>, reader: Reader<T>) -> Outcome<*mut T> {
     let mut secret = secret;

@@ -56,7 +56,8 @@ impl Certificate {
     /// Text without a certificate.
     pub fn from_pem(text: &[u8]) -> Outcome<Self> {
         // SAFETY: a live BIO; no password is asked for.
-        let read = bio::read(text, |bio| unsafe { sys::PEM_read_bio_X509(bio, null_mut(), None, null_mut()) })?;
+        let read =
+            bio::read(text, |bio| unsafe { sys::PEM_read_bio_X509(bio, null_mut(), None, null_mut()) })?;
         Self::own(read)
     }
 
@@ -211,7 +212,8 @@ impl Certificate {
             }
             let object = sys::X509_EXTENSION_get_object(extension);
             let der = string_bytes(sys::X509_EXTENSION_get_data(extension).cast());
-            let text = bio::write(|bio| sys::X509V3_EXT_print(bio, extension, 0, 0)).unwrap_or_else(|_| der.clone());
+            let text =
+                bio::write(|bio| sys::X509V3_EXT_print(bio, extension, 0, 0)).unwrap_or_else(|_| der.clone());
             Some(Extension {
                 nid: sys::OBJ_obj2nid(object),
                 dotted: objects::dotted_of(object),

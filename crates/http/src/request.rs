@@ -14,7 +14,7 @@ use moonrest_core::{Level, Log, Subject, VarId, VarTable, regex::Groups, var::Sl
 use moonrest_net::addr::Addr;
 use moonrest_proto::http1::{Framing, Known, Method, RequestHead, Version};
 use std::{
-    any::Any,
+    any::{Any, TypeId},
     cell::{Cell, Ref, RefCell, RefMut},
     rc::Rc,
     sync::Arc,
@@ -101,6 +101,8 @@ pub struct Request {
     pub own_variables: Cell<bool>,
     /// This subrequest's output is kept for `auth_request`, mirrors and the like, or thrown away.
     pub background: Cell<bool>,
+    /// This subrequest is its parent again: it enters where that one is.
+    pub(crate) again: Cell<bool>,
 }
 
 /// What is done when a request ends, however it ends.
@@ -172,6 +174,7 @@ impl std::ops::Deref for Request {
 
 /// A module's state for one request.
 struct Context {
+    kind: TypeId,
     state: Rc<dyn Any>,
     /// Kept over internal redirects.
     lasting: bool,
@@ -326,7 +329,7 @@ impl Request {
             return known;
         }
         let made = Rc::new(T::default());
-        self.contexts.borrow_mut().push(Context { state: made.clone(), lasting: false });
+        self.keep_ctx(made.clone(), false);
         made
     }
 
@@ -336,14 +339,18 @@ impl Request {
             return known;
         }
         let made = Rc::new(T::default());
-        self.contexts.borrow_mut().push(Context { state: made.clone(), lasting: true });
+        self.keep_ctx(made.clone(), true);
         made
+    }
+
+    fn keep_ctx<T: 'static>(&self, state: Rc<T>, lasting: bool) {
+        self.contexts.borrow_mut().push(Context { kind: TypeId::of::<T>(), state, lasting });
     }
 
     /// This module's state, if it has any yet.
     pub fn find_ctx<T: 'static>(&self) -> Option<Rc<T>> {
         let contexts = self.contexts.borrow();
-        let found = contexts.iter().find(|ctx| ctx.state.is::<T>())?;
+        let found = contexts.iter().find(|ctx| ctx.kind == TypeId::of::<T>())?;
         found.state.clone().downcast().ok()
     }
 
@@ -531,6 +538,7 @@ impl Request {
             limit_rate_after: Cell::new(None),
             own_variables: Cell::new(false),
             background: Cell::new(false),
+            again: Cell::new(false),
         })
     }
 }

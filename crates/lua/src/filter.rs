@@ -75,9 +75,12 @@ struct Refusal {
 
 /// The answer that a header filter gave in place of the response, if it was not given yet.
 pub(crate) fn refused(r: &Request) -> Option<u16> {
+    if r.header_sent.get() {
+        return None;
+    }
     let refusal = r.find_ctx::<Refusal>()?;
     let status = refusal.status.get()?;
-    (!r.header_sent.get() && !refusal.taken.replace(true)).then_some(status)
+    (!refusal.taken.replace(true)).then_some(status)
 }
 
 fn refuse(r: &Request, status: u16) -> RequestError {

@@ -67,8 +67,10 @@ fn run(code: &Code, phase: LuaPhase, cached: bool, r: &RequestRef) -> Result<Ste
         Outcome::Waits(running) => {
             let r = r.clone();
             Step::wait(async move {
-                let settled = running.await;
-                finish(&r, &host, settled)?.settled().await
+                match finish(&r, &host, running.await)? {
+                    Step::Now(flow) => Ok(flow),
+                    Step::Wait(wait) => wait.await,
+                }
             })
         }
         settled => finish(r, &host, settled),
@@ -133,14 +135,14 @@ fn finish(r: &RequestRef, host: &Host, outcome: Outcome) -> Result<Step, Request
         {
             Step::finish(status)
         }
-        Some(Ending::Status(_)) => complete(r),
+        Some(Ending::Status(_)) => complete(r, host),
         // nginx: a content handler that declines leaves the client without an answer.
         Some(Ending::Declined) if !r.header_sent.get() && host.phase == LuaPhase::Content => {
             Step::finish(444)
         }
         Some(Ending::Declined) if !r.header_sent.get() => Step::next(),
-        _ if host.responding.get() || r.header_sent.get() => complete(r),
-        _ if host.phase == LuaPhase::Content => complete(r),
+        _ if host.responding.get() || r.header_sent.get() => complete(r, host),
+        _ if host.phase == LuaPhase::Content => complete(r, host),
         Some(Ending::Ok) | None if host.phase == LuaPhase::Access => Step::done(),
         _ => Step::next(),
     }
@@ -152,8 +154,8 @@ fn needs_page(status: u16) -> bool {
 }
 
 /// Ends the response; an empty one if nothing was sent.
-fn complete(r: &RequestRef) -> Result<Step, RequestError> {
-    let step = match sending::end(r) {
+fn complete(r: &RequestRef, host: &Host) -> Result<Step, RequestError> {
+    let step = match sending::end(r, host.state()) {
         Ok(FilterStep::Now(())) => Step::responded(),
         Ok(FilterStep::Wait(wait)) => Step::wait(async move {
             wait.await?;

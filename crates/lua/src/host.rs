@@ -2,6 +2,7 @@
 
 use crate::{
     ffi::ctx,
+    handshake,
     phase_io::PhaseIo,
     scheduler::{ENTRY, Key, Operation, Parent, Threads},
     settings::Loc,
@@ -39,6 +40,13 @@ pub(crate) enum LuaPhase {
     BodyFilter,
     Log,
     Timer,
+    Balancer,
+    SslClientHello,
+    SslCertificate,
+    SslSessionFetch,
+    SslSessionStore,
+    ProxySslCertificate,
+    ProxySslVerify,
 }
 
 impl LuaPhase {
@@ -58,6 +66,13 @@ impl LuaPhase {
             Self::BodyFilter => "body_filter",
             Self::Log => "log",
             Self::Timer => "timer",
+            Self::Balancer => "balancer",
+            Self::SslClientHello => "ssl_client_hello",
+            Self::SslCertificate => "ssl_cert",
+            Self::SslSessionFetch => "ssl_session_fetch",
+            Self::SslSessionStore => "ssl_session_store",
+            Self::ProxySslCertificate => "proxy_ssl_cert",
+            Self::ProxySslVerify => "proxy_ssl_verify",
         }
     }
 
@@ -77,12 +92,34 @@ impl LuaPhase {
             Self::BodyFilter => "body_filter_by_lua*",
             Self::Log => "log_by_lua*",
             Self::Timer => "ngx.timer",
+            Self::Balancer => "balancer_by_lua*",
+            Self::SslClientHello => "ssl_client_hello_by_lua*",
+            Self::SslCertificate => "ssl_certificate_by_lua*",
+            Self::SslSessionFetch => "ssl_session_fetch_by_lua*",
+            Self::SslSessionStore => "ssl_session_store_by_lua*",
+            Self::ProxySslCertificate => "proxy_ssl_certificate_by_lua*",
+            Self::ProxySslVerify => "proxy_ssl_verify_by_lua*",
         }
     }
 
     /// Whether there is a request.
     pub(crate) const fn has_request(self) -> bool {
         !matches!(self, Self::Init | Self::InitWorker | Self::ExitWorker | Self::Timer)
+            && !self.is_handshake()
+    }
+
+    /// Whether it belongs to the handshake with a client, before there is a request; something stands for one.
+    pub(crate) const fn is_handshake(self) -> bool {
+        matches!(
+            self,
+            Self::SslClientHello | Self::SslCertificate | Self::SslSessionFetch | Self::SslSessionStore
+        )
+    }
+
+    /// Whether `ngx.exit` there gives the server a code, and answers nobody.
+    pub(crate) const fn exits_with_code(self) -> bool {
+        self.is_handshake()
+            || matches!(self, Self::Balancer | Self::ProxySslCertificate | Self::ProxySslVerify)
     }
 
     /// Whether it is one of the phases that make a response, where the request's course may still be changed.
@@ -96,7 +133,7 @@ pub(crate) struct Host {
     pub request: Option<RequestRef>,
     pub phase: LuaPhase,
     /// For log lines where there is no request.
-    pub log: Arc<Log>,
+    own_log: Option<Arc<Log>>,
     /// Lua has sent something, or means to: the response must be ended.
     pub responding: Cell<bool>,
     /// Some of the body was made.
@@ -130,11 +167,21 @@ pub(crate) struct State {
     pub vm: RefCell<Weak<WorkerVm>>,
     /// Lua has set `Content-Type`, to nothing maybe.
     pub type_set: Cell<bool>,
+    /// The head has what it lacked.
+    pub prepared: Cell<bool>,
+    /// The body so far, where it is gathered until the end of the response.
+    pub gathered: RefCell<Option<Vec<u8>>>,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { ctx_ref: Cell::new(ctx::NONE), vm: RefCell::default(), type_set: Cell::new(false) }
+        Self {
+            ctx_ref: Cell::new(ctx::NONE),
+            vm: RefCell::default(),
+            type_set: Cell::new(false),
+            prepared: Cell::new(false),
+            gathered: RefCell::new(None),
+        }
     }
 }
 
@@ -183,14 +230,19 @@ pub(crate) struct Origin {
 
 impl Host {
     pub(crate) fn of(request: &RequestRef, phase: LuaPhase) -> Self {
-        Self { request: Some(request.clone()), ..Self::without_request(phase, request.log().clone()) }
+        Self::new(Some(request.clone()), phase, None)
     }
 
     pub(crate) fn without_request(phase: LuaPhase, log: Arc<Log>) -> Self {
+        Self::new(None, phase, Some(log))
+    }
+
+    #[inline]
+    fn new(request: Option<RequestRef>, phase: LuaPhase, own_log: Option<Arc<Log>>) -> Self {
         Self {
-            request: None,
+            request,
             phase,
-            log,
+            own_log,
             responding: Cell::new(false),
             has_data: Cell::new(false),
             sockets: OnceCell::new(),
@@ -262,13 +314,27 @@ impl Host {
         match &self.request {
             Some(r) => r.log_lines_at(level, message),
             None => match &self.detached {
-                Some(detached) if self.log.enabled(level) => {
+                Some(detached) if self.listens(level) => {
                     let context = detached.context(self.phase);
-                    self.log.write_lines(level, Some(detached.number), format_args!("{message}{context}"));
+                    self.log_file().write_lines(
+                        level,
+                        Some(detached.number),
+                        format_args!("{message}{context}"),
+                    );
                 }
                 Some(_) => {}
-                None => self.log.write_lines(level, None, message),
+                None => self.log_file().write_lines(level, None, message),
             },
+        }
+    }
+
+    /// The error log.
+    pub(crate) fn log_file(&self) -> &Arc<Log> {
+        match (&self.own_log, &self.request) {
+            (Some(log), _) => log,
+            (None, Some(r)) => r.log(),
+            // One of both is always there.
+            (None, None) => unreachable!("code runs for a request, or has a log of its own"),
         }
     }
 
@@ -276,7 +342,7 @@ impl Host {
     pub(crate) fn listens(&self, level: Level) -> bool {
         match &self.request {
             Some(r) => r.log().enabled(level),
-            None => self.log.enabled(level),
+            None => self.log_file().enabled(level),
         }
     }
 
@@ -310,10 +376,16 @@ impl Host {
     }
 
     /// What Lua code knows of the request from phase to phase.
+    #[inline]
     pub(crate) fn state(&self) -> &State {
         self.state.get_or_init(|| match &self.request {
             Some(r) => r.ctx::<State>(),
-            None => Rc::default(),
+            None => match &*self.io.borrow() {
+                PhaseIo::Handshake { handshake, .. } => {
+                    handshake::kept(handshake).map(|kept| kept.state.clone()).unwrap_or_default()
+                }
+                _ => Rc::default(),
+            },
         })
     }
 

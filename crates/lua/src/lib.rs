@@ -9,6 +9,7 @@
 //!                              waits?    → the operation's future is awaited, the coroutine resumed with its results
 //! ```
 mod api;
+mod balancer;
 mod clock;
 mod code;
 mod directives;
@@ -16,10 +17,12 @@ mod escape;
 mod ffi;
 mod filter;
 mod handler;
+mod handshake;
 mod host;
 mod library;
 mod phase_io;
 mod pipe;
+mod proxy_ssl;
 mod regex;
 mod response_fields;
 mod scheduler;
@@ -30,6 +33,7 @@ mod settings;
 mod shdict;
 mod timers;
 mod vm;
+mod websocket;
 mod worker_threads;
 
 pub use directives::HttpLua;

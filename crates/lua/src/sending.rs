@@ -2,23 +2,14 @@
 //! <https://github.com/openresty/lua-nginx-module#lua_http10_buffering>
 
 use crate::{host::State, settings::Loc};
-use bytes::Bytes;
 use moonrest_http::{
     RequestError, RequestRef,
     filter::{FilterStep, Piece},
     phase::LocalBoxFuture,
 };
 use moonrest_proto::http1::Version;
-use std::{cell::RefCell, rc::Rc};
 
 type Wait = LocalBoxFuture<Result<(), RequestError>>;
-
-/// What a response has come to. Kept in the request's context.
-#[derive(Default)]
-struct Sending {
-    /// Gathered until the end of the response.
-    gathered: RefCell<Option<Vec<Bytes>>>,
-}
 
 /// Why nothing more can be sent, as Lua is told.
 pub(crate) fn refused(r: &RequestRef) -> Option<&'static str> {
@@ -32,66 +23,83 @@ pub(crate) fn refused(r: &RequestRef) -> Option<&'static str> {
 }
 
 /// Gives the head what it lacks before it is sent.
-fn prepare(r: &RequestRef) {
-    if !r.header_sent.get() {
-        if r.out().status == 0 {
-            r.out_mut().status = 200;
+fn prepare(r: &RequestRef, state: &State) {
+    if r.header_sent.get() || state.prepared.replace(true) {
+        return;
+    }
+    let status = {
+        let mut out = r.out_mut();
+        if out.status == 0 {
+            out.status = 200;
         }
-        let type_set = r.find_ctx::<State>().is_some_and(|state| state.type_set.get());
-        let has_type = r.out().status != 304;
-        if has_type && !type_set && Loc::of(r).is_none_or(Loc::use_default_type) {
-            r.set_content_type();
-        }
+        out.status
+    };
+    if status != 304 && !state.type_set.get() && Loc::of(r).is_none_or(Loc::use_default_type) {
+        r.set_content_type();
     }
 }
 
 /// Sends the head.
-pub(crate) fn head(r: &RequestRef) -> Result<FilterStep<()>, RequestError> {
-    prepare(r);
+pub(crate) fn head(r: &RequestRef, state: &State) -> Result<FilterStep<()>, RequestError> {
+    prepare(r, state);
     r.send_header()
 }
 
-/// Sends a part of the body, and the head before it.
-pub(crate) fn data(r: &RequestRef, data: Bytes) -> Result<FilterStep<()>, RequestError> {
-    if let Some(sending) = gathers(r) {
-        prepare(r);
-        if let Some(gathered) = sending.gathered.borrow_mut().as_mut() {
-            gathered.push(data);
-        }
+/// Where the next part of the body is to be written: behind what is gathered, or into an empty buffer.
+pub(crate) fn buffer(r: &RequestRef, state: &State) -> Vec<u8> {
+    if gathers(r, state)
+        && let Some(gathered) = state.gathered.borrow_mut().as_mut()
+    {
+        return std::mem::take(gathered);
+    }
+    Vec::new()
+}
+
+/// Takes back what [`buffer`] gave, with a part of the body written to it, and sends it if it is not gathered.
+pub(crate) fn data(r: &RequestRef, state: &State, data: Vec<u8>) -> Result<FilterStep<()>, RequestError> {
+    if let Some(gathered) = state.gathered.borrow_mut().as_mut() {
+        prepare(r, state);
+        *gathered = data;
         return Ok(FilterStep::Now(()));
     }
+    let data = Piece::Data(data.into());
     if r.header_sent.get() {
-        return r.output(Piece::Data(data));
+        return r.output(data);
     }
-    match head(r)? {
-        FilterStep::Now(()) => r.output(Piece::Data(data)),
-        FilterStep::Wait(wait) => Ok(later(r, wait, vec![Piece::Data(data)])),
+    match head(r, state)? {
+        FilterStep::Now(()) => r.output(data),
+        FilterStep::Wait(wait) => Ok(later(r, wait, vec![data])),
+    }
+}
+
+/// Takes back what [`buffer`] gave when nothing is to be added to it.
+pub(crate) fn give_back(state: &State, data: Vec<u8>) {
+    if let Some(gathered) = state.gathered.borrow_mut().as_mut() {
+        *gathered = data;
     }
 }
 
 /// Whether a part of the body was made and is kept back.
 pub(crate) fn keeps_back(r: &RequestRef) -> bool {
-    r.find_ctx::<Sending>().is_some_and(|sending| sending.gathered.borrow().is_some())
+    r.find_ctx::<State>().is_some_and(|state| state.gathered.borrow().is_some())
 }
 
-/// What is gathered of this response, if it is: decided when its first piece comes.
-fn gathers(r: &RequestRef) -> Option<Rc<Sending>> {
+/// Whether this response is gathered: decided when its first piece comes.
+fn gathers(r: &RequestRef, state: &State) -> bool {
     if r.version.get() >= Version::Http11 {
-        return None;
+        return false;
     }
-    let sending = r.ctx::<Sending>();
-    if sending.gathered.borrow().is_some() {
-        return Some(sending);
+    if state.gathered.borrow().is_some() {
+        return true;
     }
     let wanted = !r.header_sent.get()
         && r.out().content_length.is_none()
         && r.method.get() != moonrest_proto::http1::Method::Head
         && Loc::of(r).is_none_or(Loc::http10_buffering);
-    if !wanted {
-        return None;
+    if wanted {
+        *state.gathered.borrow_mut() = Some(Vec::new());
     }
-    *sending.gathered.borrow_mut() = Some(Vec::new());
-    Some(sending)
+    wanted
 }
 
 /// Asks for what was made so far to be sent; the reason if that makes no sense.
@@ -113,38 +121,29 @@ pub(crate) fn flush(
 }
 
 /// Ends the response.
-pub(crate) fn end(r: &RequestRef) -> Result<FilterStep<()>, RequestError> {
-    let gathered = gathers(r).and_then(|sending| sending.gathered.take());
-    let mut pieces: Vec<Piece> = Vec::new();
-    if let Some(gathered) = gathered {
-        if !r.header_sent.get() && r.out().content_length.is_none() {
-            let length = gathered.iter().map(|data| data.len() as u64).sum();
-            r.out_mut().content_length = Some(length);
-        }
-        pieces.extend(gathered.into_iter().map(Piece::Data));
+pub(crate) fn end(r: &RequestRef, state: &State) -> Result<FilterStep<()>, RequestError> {
+    // What ends without a body has a length all the same.
+    let gathered = if gathers(r, state) { state.gathered.take() } else { None };
+    if let Some(data) = &gathered
+        && !r.header_sent.get()
+    {
+        r.out_mut().content_length.get_or_insert(data.len() as u64);
     }
-    pieces.push(Piece::Last);
     // Nobody reads the body any more.
     r.ignore_body()?;
-    all(r, pieces)
-}
-
-/// Sends the head, then the pieces.
-fn all(r: &RequestRef, pieces: Vec<Piece>) -> Result<FilterStep<()>, RequestError> {
-    let mut wait = match head(r)? {
-        FilterStep::Now(()) => None,
-        FilterStep::Wait(wait) => Some(wait),
-    };
-    let mut pieces = pieces.into_iter();
-    while wait.is_none()
-        && let Some(piece) = pieces.next()
-    {
-        if let FilterStep::Wait(step) = r.output(piece)? {
-            wait = Some(step);
+    let data = gathered.filter(|data| !data.is_empty()).map(|data| Piece::Data(data.into()));
+    match head(r, state)? {
+        FilterStep::Now(()) => {}
+        FilterStep::Wait(wait) => {
+            return Ok(later(r, wait, data.into_iter().chain([Piece::Last]).collect()));
         }
     }
-    let Some(wait) = wait else { return Ok(FilterStep::Now(())) };
-    Ok(later(r, wait, pieces.collect()))
+    if let Some(data) = data
+        && let FilterStep::Wait(wait) = r.output(data)?
+    {
+        return Ok(later(r, wait, vec![Piece::Last]));
+    }
+    r.output(Piece::Last)
 }
 
 /// Sends the rest when what comes before has gone.

@@ -21,6 +21,7 @@ use moonrest_luajit::{Form, LuaError, LuaResult, Options, Ref, Vm};
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
     os::unix::ffi::OsStrExt,
     path::PathBuf,
     rc::Rc,
@@ -34,8 +35,27 @@ pub(crate) struct WorkerVm {
     pub ctx_tables: Option<Ref>,
     main: Arc<Main>,
     prefix: PathBuf,
-    inline: RefCell<HashMap<usize, Ref>>,
+    inline: RefCell<HashMap<usize, Ref, BuildHasherDefault<ById>>>,
     files: RefCell<HashMap<Vec<u8>, Ref>>,
+}
+
+/// Numbers that are given out one by one need no better hash than themselves.
+#[derive(Default)]
+struct ById(u64);
+
+impl Hasher for ById {
+    fn finish(&self) -> u64 {
+        // The table looks at the upper bits first.
+        self.0.rotate_right(7) ^ self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.0 = number as u64;
+    }
 }
 
 thread_local! {

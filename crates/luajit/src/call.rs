@@ -119,6 +119,16 @@ impl<'c> Call<'c> {
         Ok(Return { count: count + 2, operation: Some(operation), suspends: true })
     }
 
+    /// As `suspend`, for what the host knows already: whoever resumed finds the coroutine parked.
+    #[inline]
+    pub fn park(&self) -> LuaResult<Return> {
+        if !self.can_suspend() {
+            return Err(LuaError::exactly("attempt to yield across C-call boundary"));
+        }
+        coroutines::push_marks(&self.stack, false)?;
+        Ok(Return { count: 2, operation: None, suspends: true })
+    }
+
     /// Yields these values without an operation, as `coroutine.yield` does.
     pub fn yield_values(&self, values: impl IntoLuaMulti) -> LuaResult<Return> {
         if !self.can_suspend() {
@@ -153,7 +163,32 @@ from_args! {
     (A 1) (A 1 B 2) (A 1 B 2 C 3) (A 1 B 2 C 3 D 4) (A 1 B 2 C 3 D 4 E 5) (A 1 B 2 C 3 D 4 E 5 F 6)
 }
 
+/// A Rust function without data of its own, to be kept in tables of functions. Called faster than one with data.
+#[derive(Clone, Copy)]
+pub struct Native(ffi::CFunction);
+
+impl Native {
+    /// Wraps a function item, or a closure that captures nothing.
+    pub const fn new<F>(f: F) -> Self
+    where
+        F: Fn(&mut Call<'_>) -> LuaResult<Return> + Copy + 'static,
+    {
+        const { assert!(size_of::<F>() == 0, "captures something, or is a pointer: use function_with") };
+        let _ = f;
+        Self(plain::<F>)
+    }
+}
+
 impl<'s> Stack<'s> {
+    /// A Lua function that calls what was wrapped.
+    pub fn native(&self, native: Native) -> LuaResult<Function<'s>> {
+        self.reserve()?;
+        self.check_memory()?;
+        // SAFETY: lenient, room for one value.
+        unsafe { ffi::lua_pushcclosure(self.l, native.0, 0) };
+        Ok(Function(self.last()))
+    }
+
     /// A Lua function that calls `f`: a function item or a closure that captures nothing.
     pub fn function<F>(&self, f: F) -> LuaResult<Function<'s>>
     where

@@ -5,7 +5,7 @@ use std::ffi::c_int;
 use crate::coroutine::Coroutine;
 use crate::error::{LuaError, LuaResult};
 use crate::ffi;
-use crate::reference::Ref;
+use crate::reference::{Ref, Text};
 use crate::stack::{Function, Slot, Stack, Table, Thread, Userdata, Value};
 
 mod sealed {
@@ -83,11 +83,11 @@ fn push_bytes(stack: &Stack<'_>, bytes: &[u8]) -> LuaResult<()> {
 
 #[inline]
 fn push_slot(stack: &Stack<'_>, slot: Slot<'_>) -> LuaResult<()> {
-    // SAFETY: any positive index can be copied (nil beyond the top); the type is the slot's own.
-    unsafe {
-        let index = stack.index_of(slot, ffi::lua_type(stack.l, slot.index))?;
-        ffi::lua_pushvalue(stack.l, index);
+    if slot.l != stack.l {
+        return Err(LuaError::misuse("a value of another stack"));
     }
+    // SAFETY: any positive index can be copied (nil beyond the top).
+    unsafe { ffi::lua_pushvalue(stack.l, slot.index) };
     Ok(())
 }
 
@@ -101,7 +101,7 @@ fn push_light(stack: &Stack<'_>, address: usize) -> LuaResult<()> {
     }
     // SAFETY: there are spare slots; the helper takes a number, which holds 53 bits (addresses have 47).
     unsafe {
-        ffi::lua_rawgeti(stack.l, ffi::REGISTRY, stack.shared.helpers.get().light);
+        stack.shared.push_reference(stack.l, stack.shared.helpers.get().light);
         ffi::lua_pushnumber(stack.l, address as f64);
     }
     stack.protected(1, 1, 0)
@@ -144,16 +144,17 @@ into_lua! {
             return Err(LuaError::misuse("a value of another VM"));
         }
         // SAFETY: a slot is reserved; the reference is this VM's.
-        unsafe { ffi::lua_rawgeti(stack.l, ffi::REGISTRY, value.0.id) };
+        unsafe { stack.shared.push_reference(stack.l, value.0.id) };
         Ok(())
     };
     Ref: |value, stack| (&value).push(stack);
+    &Text: true |value, stack| (&value.0).push(stack);
     &Coroutine: |value, stack| {
         if !std::ptr::eq(std::rc::Rc::as_ptr(&value.shared), stack.shared) {
             return Err(LuaError::misuse("a value of another VM"));
         }
         // SAFETY: a slot is reserved; the reference is this VM's.
-        unsafe { ffi::lua_rawgeti(stack.l, ffi::REGISTRY, value.anchor) };
+        unsafe { stack.shared.push_reference(stack.l, value.anchor) };
         Ok(())
     };
     Value<'_>: |value, stack| match value {

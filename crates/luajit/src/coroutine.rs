@@ -424,12 +424,8 @@ impl Drop for Coroutine {
         // SAFETY: Rust's turn; it is idle and nobody uses its stack. Globals that the last run set do not stay.
         unsafe {
             ffi::lua_settop(self.l, 0);
-            ffi::lua_pushvalue(self.l, ffi::GLOBALS);
-            if ffi::lua_topointer(self.l, -1) == shared.globals.get() {
-                ffi::lua_settop(self.l, 0);
-            } else {
+            if ffi::globals(self.l) != shared.globals.get() {
                 let main = shared.main.get();
-                ffi::lua_settop(self.l, 0);
                 if ffi::lua_checkstack(main, 1) == 0 {
                     shared.bury(self.anchor);
                     return;

@@ -72,37 +72,22 @@ pub(crate) struct lua_Debug {
 unsafe extern "C-unwind" {
     pub(crate) fn lua_newstate(allocate: Alloc, ud: *mut c_void) -> *mut lua_State;
     pub(crate) fn lua_close(l: *mut lua_State);
-    pub(crate) fn lua_gettop(l: *mut lua_State) -> c_int;
-    pub(crate) fn lua_settop(l: *mut lua_State, index: c_int);
-    pub(crate) fn lua_pushvalue(l: *mut lua_State, index: c_int);
     pub(crate) fn lua_insert(l: *mut lua_State, index: c_int);
     pub(crate) fn lua_remove(l: *mut lua_State, index: c_int);
     pub(crate) fn lua_replace(l: *mut lua_State, index: c_int);
     pub(crate) fn lua_checkstack(l: *mut lua_State, size: c_int) -> c_int;
     pub(crate) fn lua_xmove(from: *mut lua_State, to: *mut lua_State, n: c_int);
-    pub(crate) fn lua_type(l: *mut lua_State, index: c_int) -> c_int;
-    pub(crate) fn lua_tonumber(l: *mut lua_State, index: c_int) -> f64;
-    pub(crate) fn lua_isnumber(l: *mut lua_State, index: c_int) -> c_int;
-    pub(crate) fn lua_toboolean(l: *mut lua_State, index: c_int) -> c_int;
-    pub(crate) fn lua_objlen(l: *mut lua_State, index: c_int) -> usize;
     pub(crate) fn lua_tocfunction(l: *mut lua_State, index: c_int) -> Option<CFunction>;
-    pub(crate) fn lua_touserdata(l: *mut lua_State, index: c_int) -> *mut c_void;
     pub(crate) fn lua_tothread(l: *mut lua_State, index: c_int) -> *mut lua_State;
     pub(crate) fn lua_topointer(l: *mut lua_State, index: c_int) -> *const c_void;
-    pub(crate) fn lua_pushnil(l: *mut lua_State);
-    pub(crate) fn lua_pushnumber(l: *mut lua_State, n: f64);
-    pub(crate) fn lua_pushboolean(l: *mut lua_State, b: c_int);
     pub(crate) fn lua_pushthread(l: *mut lua_State) -> c_int;
     pub(crate) fn lua_rawget(l: *mut lua_State, index: c_int);
-    pub(crate) fn lua_rawgeti(l: *mut lua_State, index: c_int, n: c_int);
     pub(crate) fn lua_getmetatable(l: *mut lua_State, index: c_int) -> c_int;
     pub(crate) fn lua_setmetatable(l: *mut lua_State, index: c_int) -> c_int;
     pub(crate) fn lua_getfenv(l: *mut lua_State, index: c_int);
     pub(crate) fn lua_setfenv(l: *mut lua_State, index: c_int) -> c_int;
-    pub(crate) fn lua_status(l: *mut lua_State) -> c_int;
     pub(crate) fn lua_isyieldable(l: *mut lua_State) -> c_int;
     pub(crate) fn lua_gc(l: *mut lua_State, what: c_int, data: c_int) -> c_int;
-    pub(crate) fn lua_getallocf(l: *mut lua_State, ud: *mut *mut c_void) -> Alloc;
     pub(crate) fn lua_sethook(l: *mut lua_State, hook: Option<Hook>, mask: c_int, count: c_int) -> c_int;
     pub(crate) fn lua_getstack(l: *mut lua_State, level: c_int, ar: *mut lua_Debug) -> c_int;
     pub(crate) fn lua_getinfo(l: *mut lua_State, what: *const c_char, ar: *mut lua_Debug) -> c_int;
@@ -128,8 +113,6 @@ unsafe extern "C-unwind" {
     pub(crate) fn lua_newuserdata(l: *mut lua_State, size: usize) -> *mut c_void;
     pub(crate) fn lua_newthread(l: *mut lua_State) -> *mut lua_State;
     pub(crate) fn lua_rawseti(l: *mut lua_State, index: c_int, n: c_int);
-    /// Converts a number in place.
-    pub(crate) fn lua_tolstring(l: *mut lua_State, index: c_int, size: *mut usize) -> *const c_char;
     pub(crate) fn luaL_ref(l: *mut lua_State, table: c_int) -> c_int;
     pub(crate) fn luaL_unref(l: *mut lua_State, table: c_int, reference: c_int);
     /// Also raises for a key that is nil or NaN.
@@ -147,6 +130,37 @@ unsafe extern "C-unwind" {
     pub(crate) fn lua_next(l: *mut lua_State, index: c_int) -> c_int;
     pub(crate) fn luaL_openlibs(l: *mut lua_State);
     pub(crate) fn luaL_callmeta(l: *mut lua_State, index: c_int, name: *const c_char) -> c_int;
+}
+
+pub(crate) use crate::direct::{
+    allocator_data, free_slots, full_userdata, globals, lua_gettop, lua_isnumber, lua_objlen,
+    lua_pushboolean, lua_pushnil, lua_pushnumber, lua_pushvalue, lua_rawgeti, lua_settop, lua_status,
+    lua_toboolean, lua_tolstring, lua_tonumber, lua_touserdata, lua_type, raw_element,
+};
+
+/// The library's own, where `direct` does not know the answer. Never raising but as said.
+pub(crate) mod slow {
+    use super::{c_char, c_int, c_void, lua_State};
+
+    unsafe extern "C-unwind" {
+        #[cfg(test)]
+        pub(crate) fn lua_gettop(l: *mut lua_State) -> c_int;
+        pub(crate) fn lua_settop(l: *mut lua_State, index: c_int);
+        pub(crate) fn lua_pushvalue(l: *mut lua_State, index: c_int);
+        pub(crate) fn lua_type(l: *mut lua_State, index: c_int) -> c_int;
+        pub(crate) fn lua_tonumber(l: *mut lua_State, index: c_int) -> f64;
+        pub(crate) fn lua_isnumber(l: *mut lua_State, index: c_int) -> c_int;
+        #[cfg(test)]
+        pub(crate) fn lua_toboolean(l: *mut lua_State, index: c_int) -> c_int;
+        pub(crate) fn lua_objlen(l: *mut lua_State, index: c_int) -> usize;
+        pub(crate) fn lua_touserdata(l: *mut lua_State, index: c_int) -> *mut c_void;
+        pub(crate) fn lua_pushnil(l: *mut lua_State);
+        pub(crate) fn lua_pushnumber(l: *mut lua_State, n: f64);
+        pub(crate) fn lua_pushboolean(l: *mut lua_State, b: c_int);
+        pub(crate) fn lua_rawgeti(l: *mut lua_State, index: c_int, n: c_int);
+        /// Converts a number in place.
+        pub(crate) fn lua_tolstring(l: *mut lua_State, index: c_int, size: *mut usize) -> *const c_char;
+    }
 }
 
 /// Takes `n` values from the top.

@@ -16,7 +16,7 @@ use std::cell::Cell;
 use std::ffi::c_void;
 use std::ptr;
 
-use libmimalloc_sys::{mi_free, mi_realloc};
+use libmimalloc_sys::{mi_free, mi_malloc, mi_realloc};
 
 use crate::ffi::{self, lua_State};
 
@@ -178,7 +178,7 @@ pub(crate) unsafe extern "C" fn allocate(
         return ptr::null_mut();
     }
     // SAFETY: null or from here.
-    let answer = unsafe { mi_realloc(pointer, new) };
+    let answer = unsafe { if pointer.is_null() { mi_malloc(new) } else { mi_realloc(pointer, new) } };
     if answer.is_null() {
         heap.used.set(heap.used.get().wrapping_sub(new).wrapping_add(old));
     }

@@ -26,6 +26,10 @@ impl Ref {
     }
 }
 
+/// A Lua string kept alive by Rust: pushed without looking it up again.
+#[derive(Clone)]
+pub struct Text(pub(crate) Ref);
+
 impl std::fmt::Debug for Ref {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Ref({})", self.0.id)

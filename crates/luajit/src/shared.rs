@@ -56,11 +56,13 @@ pub(crate) struct Shared {
     pub(crate) lent: RefCell<Vec<*mut lua_State>>,
     pub(crate) pool: RefCell<Vec<Idle>>,
     pub(crate) pool_size: Cell<usize>,
+    /// The registry, which stays where it is.
+    pub(crate) registry: Cell<*const c_void>,
     /// The table of globals the VM was made with.
     pub(crate) globals: Cell<*const c_void>,
     pub(crate) helpers: Cell<Helpers>,
     /// Registry references of the metatables of Rust types.
-    pub(crate) metatables: RefCell<HashMap<TypeId, c_int>>,
+    pub(crate) metatables: RefCell<Vec<(TypeId, c_int)>>,
     pub(crate) panics: Cell<u64>,
     pub(crate) stop: Stop,
     /// Traceback taken by the message handler of the innermost protected call.
@@ -101,6 +103,7 @@ impl Shared {
             lent: RefCell::default(),
             pool: RefCell::default(),
             pool_size: Cell::new(128),
+            registry: Cell::new(ptr::null()),
             globals: Cell::new(ptr::null()),
             helpers: Cell::default(),
             metatables: RefCell::default(),
@@ -122,6 +125,8 @@ impl Shared {
         }
         self.main.set(main);
         self.heap.main.set(main);
+        // SAFETY: a live state; the registry is a table from the start.
+        self.registry.set(unsafe { ffi::lua_topointer(main, ffi::REGISTRY) });
         self.heap.strict.set(false);
         Some(main)
     }
@@ -132,12 +137,8 @@ impl Shared {
     /// `l` is a live state made by `open`, and the reference is not used beyond the call from Lua it serves.
     #[inline]
     pub(crate) unsafe fn of<'a>(l: *mut lua_State) -> &'a Self {
-        let mut heap = ptr::null_mut();
         // SAFETY: `open` gave the allocator this struct's address; the caller vouches for the rest.
-        unsafe {
-            ffi::lua_getallocf(l, &raw mut heap);
-            &*heap.cast::<Self>()
-        }
+        unsafe { &*ffi::allocator_data(l).cast::<Self>() }
     }
 
     /// Another handle, from within a call that the VM's owner outlives.
@@ -206,6 +207,16 @@ impl Shared {
     pub(crate) unsafe fn refer(&self, l: *mut lua_State) -> c_int {
         // SAFETY: the caller's promise; while lenient it raises nothing.
         unsafe { ffi::luaL_ref(l, ffi::REGISTRY) }
+    }
+
+    /// Pushes the value of a reference.
+    ///
+    /// # Safety
+    /// Rust's turn, room for a value on `l`, and a reference that was not released.
+    #[inline]
+    pub(crate) unsafe fn push_reference(&self, l: *mut lua_State, reference: c_int) {
+        // SAFETY: the caller's promise; `open` found the registry.
+        unsafe { ffi::raw_element(l, self.registry.get(), ffi::REGISTRY, reference) }
     }
 
     /// An error leaves a wrapped coroutine, whose call stack is this.

@@ -12,7 +12,7 @@ use std::slice;
 use crate::convert::{FromLua, IntoLua, IntoLuaMulti};
 use crate::error::{ErrorKind, LuaError, LuaResult};
 use crate::ffi::{self, lua_State};
-use crate::reference::Ref;
+use crate::reference::{Ref, Text};
 use crate::shared::{Shared, Turn};
 use crate::traceback;
 use crate::vm::Lua;
@@ -21,6 +21,8 @@ use crate::vm::Lua;
 const SPARE: c_int = 8;
 /// Slots asked for at a time.
 const STRIDE: c_int = 32;
+/// Below this a stack is far from the bound that LuaJIT sets to C functions (8000 slots).
+const FEW: c_int = 4000;
 /// Strings and tables from this size on are checked against the memory limit beforehand.
 const LARGE: usize = 64 * 1024;
 
@@ -36,7 +38,7 @@ pub struct Stack<'s> {
 /// A place on a stack.
 #[derive(Clone, Copy)]
 pub struct Slot<'s> {
-    l: *mut lua_State,
+    pub(crate) l: *mut lua_State,
     pub(crate) index: c_int,
     life: PhantomData<&'s ()>,
 }
@@ -130,6 +132,12 @@ impl<'s> Stack<'s> {
     #[cold]
     pub(crate) fn reserve_many(&self, n: c_int) -> LuaResult<()> {
         let wanted = n.saturating_add(STRIDE);
+        // SAFETY: a live state in Rust's turn.
+        let free = unsafe { ffi::free_slots(self.l) };
+        if n < STRIDE && free > wanted + SPARE && self.top() < FEW {
+            self.room.set(STRIDE);
+            return Ok(());
+        }
         // SAFETY: a live state in Rust's turn; errors are answered, not raised.
         if unsafe { ffi::lua_checkstack(self.l, wanted + SPARE) } != 0 {
             self.room.set(STRIDE);
@@ -301,12 +309,31 @@ impl<'s> Stack<'s> {
         Ok(Ref::new(self.shared.handle(), id))
     }
 
+    /// Keeps a string beyond this stack.
+    pub fn keep_text(&self, text: &[u8]) -> LuaResult<Text> {
+        self.keep(text).map(Text)
+    }
+
     /// Runs `run` on this stack and then removes what it pushed.
     pub fn scope<R>(&mut self, run: impl for<'i> FnOnce(&mut Stack<'i>) -> R) -> R {
         let _cut = Cut { l: self.l, top: self.top() };
         // SAFETY: as for this stack, which cannot be used meanwhile: it is mutably borrowed.
         let mut inner = unsafe { Stack::new(self.l, self.shared, self.room.get()) };
         run(&mut inner)
+    }
+
+    /// Runs `make` with slots of its own, `then` if it went well, and removes these slots.
+    pub(crate) fn made_within(
+        &self,
+        make: impl for<'i> FnOnce(&mut Stack<'i>) -> LuaResult<()> + Send,
+        then: impl FnOnce(*mut lua_State, c_int),
+    ) -> LuaResult<()> {
+        let _cut = Cut { l: self.l, top: self.top() };
+        // SAFETY: as for this stack, which the closure cannot hold: it is not `Send`.
+        let mut inner = unsafe { Stack::new(self.l, self.shared, self.room.get()) };
+        make(&mut inner)?;
+        then(self.l, inner.top());
+        Ok(())
     }
 
     /// Calls a function with these arguments; the results are the slots from the returned index to the top. Lua errors
@@ -317,7 +344,7 @@ impl<'s> Stack<'s> {
         self.reserve_many(2)?;
         // SAFETY: room for two values; the helper is a function.
         unsafe {
-            ffi::lua_rawgeti(self.l, ffi::REGISTRY, self.shared.helpers.get().handler);
+            self.shared.push_reference(self.l, self.shared.helpers.get().handler);
             ffi::lua_pushvalue(self.l, index);
         }
         let called = args.push_all(self).and_then(|count| self.protected(count, ffi::MULTRET, first));
@@ -406,7 +433,7 @@ impl<'s> Stack<'s> {
         }
         // SAFETY: room for two values; the helper is a function of one argument with one result.
         unsafe {
-            ffi::lua_rawgeti(self.l, ffi::REGISTRY, self.shared.helpers.get().describe);
+            self.shared.push_reference(self.l, self.shared.helpers.get().describe);
             ffi::lua_pushvalue(self.l, index);
         }
         if self.protected(1, 1, 0).is_err() {

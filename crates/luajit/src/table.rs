@@ -57,6 +57,91 @@ impl<'t> Table<'t> {
         Ok(())
     }
 
+    /// Sets the element at `n` to the last value that `make` pushes, and removes what else it pushed. So elements that are
+    /// tables need no slots beyond their making.
+    ///
+    /// The closure is `Send` so that it cannot hold handles of this stack, whose new slots would not outlive it.
+    pub fn set_made(
+        self,
+        stack: &Stack<'_>,
+        n: usize,
+        make: impl for<'i> FnOnce(&mut Stack<'i>) -> LuaResult<()> + Send,
+    ) -> LuaResult<()> {
+        let index = stack.index_of(self.0, ffi::TTABLE)?;
+        let n = element(n)?;
+        let top = stack.top();
+        stack.made_within(make, |l, now| {
+            if now > top {
+                // SAFETY: a table at `index`, a value of the closure's on top.
+                unsafe { ffi::lua_rawseti(l, index, n) };
+            }
+        })
+    }
+
+    /// Sets a field whose name may be there already, without metamethods: what has several values becomes a list of them.
+    /// `fresh` says that the name is known to be new.
+    pub fn raw_collect(
+        self,
+        stack: &Stack<'_>,
+        name: &[u8],
+        value: impl IntoLua,
+        fresh: bool,
+    ) -> LuaResult<()> {
+        if fresh {
+            return self.raw_set(stack, name, value);
+        }
+        let index = stack.index_of(self.0, ffi::TTABLE)?;
+        stack.reserve_many(4)?;
+        stack.check_memory()?;
+        let top = stack.top();
+        name.push(stack)?;
+        // SAFETY: a table at `index`; room was made for name, present value, list and elements. The name is a string.
+        let pushed = unsafe {
+            ffi::lua_pushvalue(stack.l, -1);
+            ffi::lua_rawget(stack.l, index);
+            match ffi::lua_type(stack.l, -1) {
+                ffi::TNIL => {
+                    ffi::pop(stack.l, 1);
+                    value.push(stack).map(|()| ffi::lua_rawset(stack.l, index))
+                }
+                ffi::TTABLE => {
+                    let n = c_int::try_from(ffi::lua_objlen(stack.l, -1)).unwrap_or(c_int::MAX - 1);
+                    value.push(stack).map(|()| ffi::lua_rawseti(stack.l, -2, n + 1))
+                }
+                _ => {
+                    ffi::lua_createtable(stack.l, 4, 0);
+                    ffi::lua_insert(stack.l, -2);
+                    ffi::lua_rawseti(stack.l, -2, 1);
+                    value.push(stack).map(|()| {
+                        ffi::lua_rawseti(stack.l, -2, 2);
+                        ffi::lua_rawset(stack.l, index);
+                    })
+                }
+            }
+        };
+        // SAFETY: back to what was there before the name.
+        unsafe { ffi::lua_settop(stack.l, top) };
+        pushed
+    }
+
+    /// Takes all fields away, without metamethods.
+    pub fn clear(self, stack: &Stack<'_>) -> LuaResult<()> {
+        let index = stack.index_of(self.0, ffi::TTABLE)?;
+        stack.reserve_many(4)?;
+        // SAFETY: a table at `index`, room for two keys and a value. Each key came from the table, and setting a field to
+        // nil disturbs no walk. What was pushed is popped.
+        unsafe {
+            ffi::lua_pushnil(stack.l);
+            while ffi::lua_next(stack.l, index) != 0 {
+                ffi::pop(stack.l, 1);
+                ffi::lua_pushvalue(stack.l, -1);
+                ffi::lua_pushnil(stack.l);
+                ffi::lua_rawset(stack.l, index);
+            }
+        }
+        Ok(())
+    }
+
     /// Adds an element behind the last.
     pub fn append(self, stack: &Stack<'_>, value: impl IntoLua) -> LuaResult<()> {
         self.set_index(stack, self.raw_len(stack) + 1, value)
@@ -98,7 +183,7 @@ impl<'t> Table<'t> {
         stack.reserve()?;
         // SAFETY: spare slots for the function and the table.
         unsafe {
-            ffi::lua_rawgeti(stack.l, ffi::REGISTRY, stack.shared.helpers.get().get);
+            stack.shared.push_reference(stack.l, stack.shared.helpers.get().get);
             ffi::lua_pushvalue(stack.l, index);
         }
         push_or_pop(stack, key, 2)?;
@@ -111,7 +196,7 @@ impl<'t> Table<'t> {
         let index = stack.index_of(self.0, ffi::TTABLE)?;
         // SAFETY: spare slots for the function and the table.
         unsafe {
-            ffi::lua_rawgeti(stack.l, ffi::REGISTRY, stack.shared.helpers.get().set);
+            stack.shared.push_reference(stack.l, stack.shared.helpers.get().set);
             ffi::lua_pushvalue(stack.l, index);
         }
         push_or_pop(stack, key, 2)?;
@@ -154,7 +239,7 @@ impl<'t> Table<'t> {
             loop {
                 // SAFETY: room was made for function, table and key; the helper gives nil at the end of the table.
                 unsafe {
-                    ffi::lua_rawgeti(stack.l, ffi::REGISTRY, stack.shared.helpers.get().next);
+                    stack.shared.push_reference(stack.l, stack.shared.helpers.get().next);
                     ffi::lua_pushvalue(stack.l, index);
                     ffi::lua_pushvalue(stack.l, key);
                 }

@@ -62,10 +62,19 @@ impl<T> Drop for Borrowed<'_, T> {
 pub(crate) unsafe fn borrow<'s, T: 'static>(l: *mut lua_State, index: c_int) -> Option<Borrowed<'s, T>> {
     // SAFETY: the caller's promise. Identity and size are read only from a full userdata of exactly our size.
     unsafe {
-        if ffi::lua_type(l, index) != ffi::TUSERDATA || ffi::lua_objlen(l, index) != size_of::<Block<T>>() {
+        let upvalue = index < ffi::REGISTRY;
+        let (block, size) = if upvalue {
+            if ffi::lua_type(l, index) != ffi::TUSERDATA {
+                return None;
+            }
+            (ffi::lua_touserdata(l, index), ffi::lua_objlen(l, index))
+        } else {
+            ffi::full_userdata(l, index)?
+        };
+        if size != size_of::<Block<T>>() {
             return None;
         }
-        let block = NonNull::new(ffi::lua_touserdata(l, index).cast::<Block<T>>())?;
+        let block = NonNull::new(block.cast::<Block<T>>())?;
         let found = (&raw const (*block.as_ptr()).identity).cast::<Identity>().read();
         if found != identity::<T>() {
             return None;
@@ -138,10 +147,11 @@ impl<'s> Stack<'s> {
     /// Pushes the metatable of `T`, making it when first asked.
     fn metatable_of<T: 'static>(&self) -> LuaResult<Table<'s>> {
         self.reserve()?;
-        let id = self.shared.metatables.borrow().get(&TypeId::of::<T>()).copied();
+        let kind = TypeId::of::<T>();
+        let id = self.shared.metatables.borrow().iter().find(|known| known.0 == kind).map(|known| known.1);
         if let Some(id) = id {
             // SAFETY: room for one value.
-            unsafe { ffi::lua_rawgeti(self.l, ffi::REGISTRY, id) };
+            unsafe { self.shared.push_reference(self.l, id) };
             return Ok(Table(self.last()));
         }
         let metatable = self.table(0, 4)?;
@@ -158,7 +168,7 @@ impl<'s> Stack<'s> {
             ffi::lua_pushvalue(self.l, metatable.0.index);
             self.shared.refer(self.l)
         };
-        self.shared.metatables.borrow_mut().insert(TypeId::of::<T>(), id);
+        self.shared.metatables.borrow_mut().push((kind, id));
         Ok(metatable)
     }
 }
@@ -184,6 +194,18 @@ unsafe extern "C-unwind" fn collect<T: 'static>(l: *mut lua_State) -> c_int {
 
 /// Reads `self` of a method.
 impl<'c> crate::call::Call<'c> {
+    /// The Rust value in element `element` of the n-th argument, which must be a table; none if there is something else.
+    #[inline]
+    pub fn arg_element<T: 'static>(&self, n: u32, element: usize) -> LuaResult<Option<Borrowed<'c, T>>> {
+        let table: Table<'c> = self.arg(n)?;
+        self.reserve()?;
+        // SAFETY: a table at its index, room for one value, which stays on the stack; `arg` has no larger index.
+        unsafe {
+            ffi::lua_rawgeti(self.l, table.0.index, c_int::try_from(element).unwrap_or(0));
+            Ok(borrow(self.l, self.top()))
+        }
+    }
+
     /// The Rust value in the n-th argument, or `bad argument #n to 'f' (name expected, got …)`.
     pub fn arg_userdata<T: 'static>(&self, n: u32, name: &str) -> LuaResult<Borrowed<'c, T>> {
         let value: Option<Value<'c>> = self.arg(n)?;

@@ -131,8 +131,15 @@ impl Io {
 
     /// The same, asked of the kernel although the event loop knows of nothing.
     pub fn is_silent(&self) -> bool {
+        self.peek_now().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// As [`Io::try_peek`], asked of the kernel although the event loop knows of nothing.
+    ///
+    /// # Errors
+    /// `WouldBlock`, or the system's.
+    pub fn peek_now(&self) -> io::Result<usize> {
         self.with_fd(|fd| moonrest_sys::socket::peek(fd, &mut [0]))
-            .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Writes what the socket takes at once; `more` says that more follows immediately.
@@ -145,7 +152,13 @@ impl Io {
             Self::Client(client) => return client.try_write(slices),
             Self::Tcp(_) | Self::Unix(_) => {}
         }
-        self.try_io(Interest::WRITABLE, |fd| moonrest_sys::socket::send(fd, slices, more))
+        // Not asking the event loop first: most often there is room.
+        match self.with_fd(|fd| moonrest_sys::socket::send(fd, slices, more)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.try_io(Interest::WRITABLE, |_| Err(io::ErrorKind::WouldBlock.into()))
+            }
+            done => done,
+        }
     }
 
     /// Whether files must be read to be sent, as what is encrypted cannot go from file to socket.

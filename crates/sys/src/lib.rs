@@ -5,6 +5,7 @@
 //! `InvalidInput`. Every descriptor made here is close-on-exec.
 #![allow(unsafe_code)]
 
+pub mod alloc;
 pub mod child;
 pub mod cpu;
 pub mod environment;
@@ -13,6 +14,7 @@ pub mod exec;
 pub mod fdpass;
 pub mod file;
 pub mod host;
+pub mod iconv;
 pub mod inherit;
 pub mod limits;
 pub mod listen;

@@ -1,4 +1,7 @@
 -- What all of resty.core shares: the current request, buffers for FFI calls, and the codes that FFI entries answer.
+--
+-- No function of resty.core ends in a tail call of a builtin or an FFI function, as in `return ffi_string(…)`: LuaJIT
+-- compiles no such function on its own, and code that is not compiled pays thousands of instructions for an FFI call.
 local ffi = require "ffi"
 local exdata = require "thread.exdata"
 local new_tab = require "table.new"
@@ -62,7 +65,8 @@ local buffer
 
 function M.get_string_buf(size, always)
     if always or size > buffer_size then
-        return ffi_new(char_array, size)
+        local own = ffi_new(char_array, size)
+        return own
     end
     if not buffer then
         buffer = ffi_new(char_array, buffer_size)

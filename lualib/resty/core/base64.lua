@@ -23,7 +23,8 @@ function ngx.encode_base64(s, no_padding)
         error("bad no_padding: boolean expected, got " .. type(no_padding), 2)
     end
     local dst = get_string_buf(floor((#s + 2) / 3) * 4)
-    return ffi_string(dst, C.ngx_http_lua_ffi_encode_base64(s, #s, dst, no_padding and 1 or 0))
+    local text = ffi_string(dst, C.ngx_http_lua_ffi_encode_base64(s, #s, dst, no_padding and 1 or 0))
+    return text
 end
 
 local function decoder(decode)
@@ -35,7 +36,8 @@ local function decoder(decode)
         if decode(s, #s, dst, size) == 0 then
             return nil
         end
-        return ffi_string(dst, size[0])
+        local text = ffi_string(dst, size[0])
+        return text
     end
 end
 

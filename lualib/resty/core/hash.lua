@@ -27,29 +27,34 @@ local digest = ffi.new("unsigned char[32]")
 function ngx.md5_bin(s)
     s = text(s)
     C.ngx_http_lua_ffi_md5_bin(s, #s, digest)
-    return ffi_string(digest, 16)
+    local text = ffi_string(digest, 16)
+    return text
 end
 
 function ngx.md5(s)
     s = text(s)
     C.ngx_http_lua_ffi_md5(s, #s, digest)
-    return ffi_string(digest, 32)
+    local text = ffi_string(digest, 32)
+    return text
 end
 
 function ngx.sha1_bin(s)
     s = text(s)
     C.ngx_http_lua_ffi_sha1_bin(s, #s, digest)
-    return ffi_string(digest, 20)
+    local text = ffi_string(digest, 20)
+    return text
 end
 
 function ngx.crc32_short(s)
     s = text(s)
-    return C.ngx_http_lua_ffi_crc32_short(s, #s)
+    local number = C.ngx_http_lua_ffi_crc32_short(s, #s)
+    return number
 end
 
 function ngx.crc32_long(s)
     s = text(s)
-    return C.ngx_http_lua_ffi_crc32_long(s, #s)
+    local number = C.ngx_http_lua_ffi_crc32_long(s, #s)
+    return number
 end
 
 return { version = base.version }

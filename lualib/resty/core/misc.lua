@@ -35,7 +35,8 @@ setmetatable(ngx, {
         if f then
             return f()
         end
-        return rawget(t, key)
+        local value = rawget(t, key)
+        return value
     end,
 
     __newindex = function(t, key, value)
@@ -43,7 +44,8 @@ setmetatable(ngx, {
         if f then
             return f(value)
         end
-        return rawset(t, key, value)
+        local done = rawset(t, key, value)
+        return done
     end,
 })
 

@@ -36,7 +36,8 @@ function functions.__index(_, name)
         if rc ~= 0 then
             error("calling directive " .. name .. " failed with code " .. rc, 2)
         end
-        return ffi_string(value[0].data, value[0].len)
+        local text = ffi_string(value[0].data, value[0].len)
+        return text
     end
 end
 

@@ -339,7 +339,8 @@ function re.gmatch(subject, regex, opts)
     if not compiled then
         return nil, keep
     end
-    return setmetatable({ compiled = compiled, keep = keep, subject = subject, flags = flags, pos = 0 }, iterator)
+    local object = setmetatable({ compiled = compiled, keep = keep, subject = subject, flags = flags, pos = 0 }, iterator)
+    return object
 end
 
 local growth = 2

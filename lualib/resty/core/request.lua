@@ -1,28 +1,17 @@
--- `ngx.req`: fields, arguments, method and time of the request.
+-- `ngx.req`: fields, method and time of the request. `get_headers` and `get_uri_args` need no FFI.
 local ffi = require "ffi"
 local base = require "resty.core.base"
-local replace_char = require("resty.core.utils").str_replace_char
 
 local C = ffi.C
 local ffi_cast, ffi_string = ffi.cast, ffi.string
-local error, rawget, setmetatable, tonumber, tostring, type = error, rawget, setmetatable, tonumber, tostring, type
-local find, lower = string.find, string.lower
-local clear_tab, new_tab = base.clear_tab, base.new_tab
+local error, tonumber, tostring, type = error, tonumber, tostring, type
 local get_request, get_size_ptr, get_string_buf = base.get_request, base.get_size_ptr, base.get_string_buf
 local OK, DECLINED, BAD_CONTEXT = base.FFI_OK, base.FFI_DECLINED, base.FFI_BAD_CONTEXT
 local errmsg = base.get_errmsg_ptr()
 local req = ngx.req
 
 ffi.cdef [[
-typedef struct { ngx_http_lua_ffi_str_t key; ngx_http_lua_ffi_str_t value; } ngx_http_lua_ffi_table_elt_t;
-
 double ngx_http_lua_ffi_req_start_time(ngx_http_request_t *r);
-int ngx_http_lua_ffi_req_get_headers_count(ngx_http_request_t *r, int max, int *truncated);
-int ngx_http_lua_ffi_req_get_headers(ngx_http_request_t *r, ngx_http_lua_ffi_table_elt_t *out, int count, int raw);
-int ngx_http_lua_ffi_req_get_uri_args_count(ngx_http_request_t *r, int max, int *truncated);
-size_t ngx_http_lua_ffi_req_get_querystring_len(ngx_http_request_t *r);
-int ngx_http_lua_ffi_req_get_uri_args(ngx_http_request_t *r, unsigned char *buf, ngx_http_lua_ffi_table_elt_t *out,
-    int count);
 int ngx_http_lua_ffi_req_get_method(ngx_http_request_t *r);
 int ngx_http_lua_ffi_req_get_method_name(ngx_http_request_t *r, unsigned char **name, size_t *len);
 int ngx_http_lua_ffi_req_set_method(ngx_http_request_t *r, int method);
@@ -34,105 +23,16 @@ int ngx_http_lua_ffi_req_set_header(ngx_http_request_t *r, const unsigned char *
 local M = { version = base.version }
 
 local DISABLED = "API disabled in the current context"
-local pair_ptr = ffi.typeof("ngx_http_lua_ffi_table_elt_t *")
-local pair_size = ffi.sizeof("ngx_http_lua_ffi_table_elt_t")
 local str_ptr = ffi.typeof("ngx_http_lua_ffi_str_t *")
 local str_size = ffi.sizeof("ngx_http_lua_ffi_str_t")
-local truncated = ffi.new("int[1]")
 
 function req.start_time()
     local r = get_request()
     if not r then
         error("no request found")
     end
-    return tonumber(C.ngx_http_lua_ffi_req_start_time(r))
-end
-
--- A name that comes again makes a list.
-local function put(t, key, value)
-    local known = t[key]
-    if known == nil then
-        t[key] = value
-    elseif type(known) == "table" then
-        known[#known + 1] = value
-    else
-        t[key] = { known, value }
-    end
-end
-
--- `headers.User_Agent` finds "user-agent".
-local any_case = {
-    __index = function(t, key)
-        key = lower(key)
-        local value = rawget(t, key)
-        if value == nil and find(key, "_", 1, true) then
-            value = rawget(t, replace_char(key, "_", "-"))
-        end
-        return value
-    end,
-}
-
-function req.get_headers(max, raw)
-    local r = get_request()
-    if not r then
-        error("no request found")
-    end
-    local count = C.ngx_http_lua_ffi_req_get_headers_count(r, max or -1, truncated)
-    if count == BAD_CONTEXT then
-        error(DISABLED, 2)
-    end
-    local headers = new_tab(0, count)
-    if count > 0 then
-        local pairs = ffi_cast(pair_ptr, get_string_buf(count * pair_size))
-        if C.ngx_http_lua_ffi_req_get_headers(r, pairs, count, raw and 1 or 0) ~= OK then
-            return nil
-        end
-        for i = 0, count - 1 do
-            local key, value = pairs[i].key, pairs[i].value
-            put(headers, ffi_string(key.data, key.len), ffi_string(value.data, value.len))
-        end
-    end
-    if not raw then
-        setmetatable(headers, any_case)
-    end
-    if truncated[0] ~= 0 then
-        return headers, "truncated"
-    end
-    return headers
-end
-
-function req.get_uri_args(max, t)
-    local r = get_request()
-    if not r then
-        error("no request found")
-    end
-    if t then
-        clear_tab(t)
-    end
-    local count = C.ngx_http_lua_ffi_req_get_uri_args_count(r, max or -1, truncated)
-    if count == BAD_CONTEXT then
-        error(DISABLED, 2)
-    end
-    if count == 0 then
-        return t or {}
-    end
-    -- The pairs first: they are aligned then.
-    local buffer = get_string_buf(count * pair_size + tonumber(C.ngx_http_lua_ffi_req_get_querystring_len(r)))
-    local pairs = ffi_cast(pair_ptr, buffer)
-    count = C.ngx_http_lua_ffi_req_get_uri_args(r, buffer + count * pair_size, pairs, count)
-    local args = t or new_tab(0, count)
-    for i = 0, count - 1 do
-        local key, value = pairs[i].key, pairs[i].value
-        local text = true
-        if value.len ~= -1 then
-            text = ffi_string(value.data, value.len)
-        end
-        put(args, ffi_string(key.data, key.len), text)
-    end
-    if truncated[0] ~= 0 then
-        return args, "truncated"
-    end
-    return args
+    local number = tonumber(C.ngx_http_lua_ffi_req_start_time(r))
+    return number
 end
 
 local methods = {
@@ -171,7 +71,8 @@ function req.get_method()
     if C.ngx_http_lua_ffi_req_get_method_name(r, name_ptr, size) ~= OK then
         return nil
     end
-    return ffi_string(name_ptr[0], size[0])
+    local text = ffi_string(name_ptr[0], size[0])
+    return text
 end
 
 function req.set_method(method)

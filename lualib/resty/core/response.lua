@@ -86,7 +86,8 @@ local function get(_, key)
     local count = C.ngx_http_lua_ffi_get_resp_header(r, key, #key, buffer + str_size * MAX_VALUES, values, MAX_VALUES,
         errmsg)
     if count == 1 then
-        return ffi_string(values[0].data, values[0].len)
+        local text = ffi_string(values[0].data, values[0].len)
+        return text
     end
     if count == 0 then
         return nil

@@ -262,11 +262,13 @@ function methods.expire(dict, key, exptime)
 end
 
 function methods.capacity(dict)
-    return tonumber(C.ngx_http_lua_ffi_shdict_capacity(zone_of(dict)))
+    local number = tonumber(C.ngx_http_lua_ffi_shdict_capacity(zone_of(dict)))
+    return number
 end
 
 function methods.free_space(dict)
-    return tonumber(C.ngx_http_lua_ffi_shdict_free_space(zone_of(dict)))
+    local number = tonumber(C.ngx_http_lua_ffi_shdict_free_space(zone_of(dict)))
+    return number
 end
 
 return M

@@ -67,7 +67,8 @@ local function getoption(sock, option)
     if C.ngx_http_lua_ffi_socket_tcp_getoption(context, number, value_ptr, err, size) ~= FFI_OK then
         return nil, ffi.string(err, size[0])
     end
-    return tonumber(value_ptr[0])
+    local number = tonumber(value_ptr[0])
+    return number
 end
 
 local function setoption(sock, option, value)

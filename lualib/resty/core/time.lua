@@ -24,11 +24,13 @@ void ngx_http_lua_ffi_parse_http_time(const unsigned char *str, size_t len, long
 local M = { version = base.version }
 
 function ngx.now()
-    return tonumber(C.ngx_http_lua_ffi_now())
+    local number = tonumber(C.ngx_http_lua_ffi_now())
+    return number
 end
 
 function ngx.time()
-    return tonumber(C.ngx_http_lua_ffi_time())
+    local number = tonumber(C.ngx_http_lua_ffi_time())
+    return number
 end
 
 function ngx.update_time()
@@ -36,7 +38,8 @@ function ngx.update_time()
 end
 
 function M.monotonic_msec()
-    return tonumber(C.ngx_http_lua_ffi_monotonic_msec())
+    local number = tonumber(C.ngx_http_lua_ffi_monotonic_msec())
+    return number
 end
 
 function M.monotonic_time()
@@ -47,20 +50,23 @@ end
 function ngx.today()
     local buffer = get_string_buf(10)
     C.ngx_http_lua_ffi_today(buffer)
-    return ffi_string(buffer, 10)
+    local text = ffi_string(buffer, 10)
+    return text
 end
 
 -- 2010-11-19 20:56:31
 function ngx.localtime()
     local buffer = get_string_buf(19)
     C.ngx_http_lua_ffi_localtime(buffer)
-    return ffi_string(buffer, 19)
+    local text = ffi_string(buffer, 19)
+    return text
 end
 
 function ngx.utctime()
     local buffer = get_string_buf(19)
     C.ngx_http_lua_ffi_utctime(buffer)
-    return ffi_string(buffer, 19)
+    local text = ffi_string(buffer, 19)
+    return text
 end
 
 -- Mon, 28-Sep-38 06:00:00 GMT
@@ -69,7 +75,8 @@ function ngx.cookie_time(seconds)
         error("number argument only", 2)
     end
     local buffer = get_string_buf(29)
-    return ffi_string(buffer, C.ngx_http_lua_ffi_cookie_time(buffer, seconds))
+    local text = ffi_string(buffer, C.ngx_http_lua_ffi_cookie_time(buffer, seconds))
+    return text
 end
 
 -- Mon, 28 Sep 1970 06:00:00 GMT
@@ -79,7 +86,8 @@ function ngx.http_time(seconds)
     end
     local buffer = get_string_buf(29)
     C.ngx_http_lua_ffi_http_time(buffer, seconds)
-    return ffi_string(buffer, 29)
+    local text = ffi_string(buffer, 29)
+    return text
 end
 
 local time = ffi.new("long[1]")

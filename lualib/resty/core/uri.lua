@@ -38,13 +38,15 @@ function ngx.escape_uri(s, kind)
     end
     local buffer = get_string_buf(size)
     C.ngx_http_lua_ffi_escape_uri(s, #s, buffer, kind)
-    return ffi_string(buffer, size)
+    local text = ffi_string(buffer, size)
+    return text
 end
 
 function ngx.unescape_uri(s)
     s = text(s)
     local buffer = get_string_buf(#s)
-    return ffi_string(buffer, C.ngx_http_lua_ffi_unescape_uri(s, #s, buffer))
+    local text = ffi_string(buffer, C.ngx_http_lua_ffi_unescape_uri(s, #s, buffer))
+    return text
 end
 
 return { version = base.version }

@@ -23,11 +23,13 @@ function worker.exiting()
 end
 
 function worker.pid()
-    return C.ngx_http_lua_ffi_worker_pid()
+    local number = C.ngx_http_lua_ffi_worker_pid()
+    return number
 end
 
 function worker.count()
-    return C.ngx_http_lua_ffi_worker_count()
+    local number = C.ngx_http_lua_ffi_worker_count()
+    return number
 end
 
 function worker.id()

@@ -5,7 +5,13 @@ use super::{
     h1::{After, BATCH, BodyReader, Doing, H1, Handling, Rest, Work, begin},
     intake::take_head,
 };
-use crate::{engine, exchange::Exchange as _};
+use crate::{
+    engine::{self, Later},
+    exchange::Exchange as _,
+    phase::{Flow, LocalBoxFuture, RequestError},
+    request::RequestRef,
+    walk::{Turn, Walk},
+};
 use moonrest_proto::http1::Parse;
 use std::rc::Rc;
 
@@ -15,6 +21,45 @@ pub(super) fn batch(h1: &Rc<H1>) -> Result<After, Rest> {
         return Err(Rest::Head(None));
     }
     h1.pipelined.set(false);
+    next(h1)
+}
+
+/// A handler has answered that a request waited for.
+#[inline(never)]
+pub(super) fn go_on(
+    h1: &Rc<H1>,
+    waiting: Waiting,
+    handled: Result<Flow, RequestError>,
+) -> Result<After, Rest> {
+    let Waiting { r, walk, .. } = waiting;
+    match engine::go_on(&r, walk, handled) {
+        Some(later) => Err(Rest::Request(r, Handling::Later(later))),
+        None => follow(h1, r).unwrap_or_else(|| next(h1)),
+    }
+}
+
+/// A request that waits for nothing but the answer of a handler.
+pub(super) struct Waiting {
+    pub r: RequestRef,
+    pub walk: Walk,
+    pub handler: LocalBoxFuture<Result<Flow, RequestError>>,
+}
+
+impl Rest {
+    /// What waits for a handler alone, which needs no larger future.
+    pub(super) fn waiting(self) -> Result<Box<Waiting>, Self> {
+        match self {
+            Self::Request(r, Handling::Later(Later::Walk(walk, Ok(Turn::Wait(handler))))) => {
+                Ok(Box::new(Waiting { r, walk, handler }))
+            }
+            rest => Err(rest),
+        }
+    }
+}
+
+/// Handles the requests whose heads are in the buffer.
+#[inline(always)]
+fn next(h1: &Rc<H1>) -> Result<After, Rest> {
     loop {
         h1.begin();
         let mut memory = h1.worker.take_memory();
@@ -37,23 +82,30 @@ pub(super) fn batch(h1: &Rc<H1>) -> Result<After, Rest> {
         if let Some(later) = engine::handle_now(&r) {
             return Err(Rest::Request(r, Handling::Later(later)));
         }
-        let body_read = matches!(*work.body.borrow(), BodyReader::Done);
-        if !r.keepalive.get() || !body_read || h1.worker.is_quitting() || h1.broken.get() || h1.is_paced() {
-            return Err(Rest::Request(r, Handling::Finished));
-        }
-        h1.count_as(Doing::Nothing);
-        let keepalive = r.loc().core.keepalive_timeout;
-        drop(r);
-        let more = h1.unread() > 0;
-        work.pipelined.set(more);
-        if more && work.queue.borrow().len() <= BATCH {
-            continue;
-        }
-        if !h1.flush_now() {
-            return Err(if more { Rest::Head(None) } else { Rest::Flush(keepalive) });
-        }
-        if !more {
-            return Ok(After::Idle(keepalive));
+        if let Some(after) = follow(h1, r) {
+            return after;
         }
     }
+}
+
+/// What follows a request that was answered; none when that is the next request.
+#[inline(always)]
+fn follow(h1: &Rc<H1>, r: RequestRef) -> Option<Result<After, Rest>> {
+    let work: &Work = h1;
+    let body_read = matches!(*work.body.borrow(), BodyReader::Done);
+    if !r.keepalive.get() || !body_read || h1.worker.is_quitting() || h1.broken.get() || h1.is_paced() {
+        return Some(Err(Rest::Request(r, Handling::Finished)));
+    }
+    h1.count_as(Doing::Nothing);
+    let keepalive = r.loc().core.keepalive_timeout;
+    drop(r);
+    let more = h1.unread() > 0;
+    work.pipelined.set(more);
+    if more && work.queue.borrow().len() <= BATCH {
+        return None;
+    }
+    if !h1.flush_now() {
+        return Some(Err(if more { Rest::Head(None) } else { Rest::Flush(keepalive) }));
+    }
+    (!more).then_some(Ok(After::Idle(keepalive)))
 }

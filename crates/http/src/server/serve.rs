@@ -3,10 +3,11 @@
 
 use super::{
     accept::End,
-    h1::{After, Doing, Fill, H1, batch, linger},
+    h1::{After, Doing, Fill, H1, Rest, batch, linger},
     handshake::handshake,
-    now,
+    now::{self, Waiting},
 };
+use crate::phase::{Flow, RequestError};
 use moonrest_core::Level;
 use moonrest_sys::time::monotonic_coarse_ms;
 use std::{
@@ -37,6 +38,8 @@ enum State {
     Fresh,
     /// Waiting, and counted as such.
     Idle,
+    /// A handler has something to wait for.
+    Handling(Box<Waiting>),
     Active(Pin<Box<dyn Future<Output = After>>>),
 }
 
@@ -157,6 +160,13 @@ impl Serve {
                     this.h1.count_as(Doing::Nothing);
                     if go_on { this.begin() } else { Some(After::Close) }
                 }
+                State::Handling(waiting) => match waiting.handler.as_mut().poll(cx) {
+                    Poll::Ready(handled) => this.go_on(handled),
+                    Poll::Pending => {
+                        this.h1.flush_while_waiting(cx);
+                        return Poll::Pending;
+                    }
+                },
                 State::Active(future) => match future.as_mut().poll(cx) {
                     Poll::Ready(after) => Some(after),
                     Poll::Pending => {
@@ -183,12 +193,28 @@ impl Drop for Serve {
 impl Serve {
     /// Handles what has come. `None` when something of it has to wait.
     fn begin(&mut self) -> Option<After> {
-        match now::batch(&self.h1) {
-            Ok(after) => Some(after),
+        let done = now::batch(&self.h1);
+        self.settle(done)
+    }
+
+    /// The handler that was waited for has answered. As [`Self::begin`].
+    fn go_on(&mut self, handled: Result<Flow, RequestError>) -> Option<After> {
+        let State::Handling(waiting) = std::mem::replace(&mut self.state, State::Fresh) else { return None };
+        let done = now::go_on(&self.h1, *waiting, handled);
+        self.settle(done)
+    }
+
+    #[inline(always)]
+    fn settle(&mut self, done: Result<After, Rest>) -> Option<After> {
+        match done {
+            Ok(after) => return Some(after),
             Err(rest) => {
-                self.state = State::Active(Box::pin(batch(self.h1.clone(), rest)));
-                None
+                self.state = match rest.waiting() {
+                    Ok(waiting) => State::Handling(waiting),
+                    Err(rest) => State::Active(Box::pin(batch(self.h1.clone(), rest))),
+                }
             }
         }
+        None
     }
 }

@@ -3,12 +3,12 @@
 
 use super::{number_text, output};
 use crate::{host::Host, phase_io::PhaseIo};
-use moonrest_luajit::{Call, LuaError, LuaResult, Nil, Return, Stack, Table, Value};
+use moonrest_luajit::{Call, LuaError, LuaResult, Native, Nil, Return, Stack, Table, Value};
 
 pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
     let arg = super::subtable(stack, ngx, "arg")?;
     let meta = stack.table(0, 2)?;
-    super::define(stack, meta, &[("__index", get), ("__newindex", set)])?;
+    super::define_native(stack, meta, &[("__index", Native::new(get)), ("__newindex", Native::new(set))])?;
     arg.set_metatable(stack, Some(meta))
 }
 
@@ -28,7 +28,7 @@ fn get(call: &mut Call<'_>) -> LuaResult<Return> {
         PhaseIo::Body(arg) if index == 1 => call.ret(&*arg.data),
         PhaseIo::Body(arg) if index == 2 => call.ret(arg.eof),
         PhaseIo::Body(_) => call.ret(Nil),
-        PhaseIo::None | PhaseIo::Head { .. } => Err(LuaError::new("API disabled in the current context")),
+        _ => Err(LuaError::new("API disabled in the current context")),
     })
     .unwrap_or_else(|| Err(LuaError::new("no request found")))
 }

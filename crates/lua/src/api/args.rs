@@ -1,11 +1,15 @@
 //! Arguments of URIs and form bodies: made of Lua tables, and made into them.
 
-use super::{define, number_text};
+use super::{define_native, number_text};
 use crate::escape;
-use moonrest_luajit::{Call, LuaError, LuaResult, Return, Stack, Table, Value};
+use moonrest_luajit::{Call, LuaError, LuaResult, Native, Return, Stack, Table, Value};
 
 pub(super) fn install(stack: &Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
-    define(stack, ngx, &[("encode_args", encode_args), ("decode_args", decode_args)])
+    define_native(
+        stack,
+        ngx,
+        &[("encode_args", Native::new(encode_args)), ("decode_args", Native::new(decode_args))],
+    )
 }
 
 /// Upstream's default number of arguments.

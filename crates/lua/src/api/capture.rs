@@ -1,7 +1,7 @@
 //! `ngx.location.capture`, `ngx.location.capture_multi`: subrequests whose answers Lua gets.
 //! <https://github.com/openresty/lua-nginx-module#ngxlocationcapture>
 
-use super::{args, define, request, subtable};
+use super::{args, define_native, request, subtable};
 use crate::{
     host::Host,
     scheduler::{Item, Operation, Values},
@@ -11,13 +11,17 @@ use moonrest_http::{
     Request, RequestRef,
     subrequest::{self, Answer, Variables, Wanted},
 };
-use moonrest_luajit::{Call, LuaError, LuaResult, Return, Stack, Table, Value};
+use moonrest_luajit::{Call, LuaError, LuaResult, Native, Return, Stack, Table, Value};
 use moonrest_proto::{date, http1::Method, uri::split_internal};
 use std::{future::Future, pin::Pin, rc::Rc, task::Poll};
 
 pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
     let location = subtable(stack, ngx, "location")?;
-    define(stack, location, &[("capture", capture), ("capture_multi", capture_multi)])
+    define_native(
+        stack,
+        location,
+        &[("capture", Native::new(capture)), ("capture_multi", Native::new(capture_multi))],
+    )
 }
 
 /// `ngx.location.capture(uri, options?)`
@@ -68,7 +72,7 @@ fn capture_multi(call: &mut Call<'_>) -> LuaResult<Return> {
 }
 
 fn parent(call: &Call<'_>) -> LuaResult<RequestRef> {
-    super::only_in(call, crate::host::LuaPhase::has_request)?;
+    super::only_in(call, |phase| phase.has_request() && !phase.exits_with_code())?;
     request(call, |r, _| Ok(r.clone()))
 }
 

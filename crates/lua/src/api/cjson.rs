@@ -56,7 +56,8 @@ fn instance<'s>(stack: &Stack<'s>, is_safe: bool) -> LuaResult<Table<'s>> {
     let cjson = stack.table(0, 24)?;
     let settings = Rc::new(Settings::new(stack)?);
     for (name, body) in FUNCTIONS {
-        let function = stack.function_with((settings.clone(), *body), |call, (settings, body)| body(call, settings))?;
+        let function =
+            stack.function_with((settings.clone(), *body), |call, (settings, body)| body(call, settings))?;
         cjson.raw_set(stack, *name, function)?;
     }
     let (new, encode, decode): (Function<'_>, _, _) = if is_safe {
@@ -109,7 +110,8 @@ fn safely(call: &mut Call<'_>, settings: &Instance, convert: Body) -> LuaResult<
         Err(error) => match error.kind() {
             // Upstream calls the function from C, which knows no name.
             ErrorKind::Argument(n) => {
-                let message = [format!("bad argument #{n} to '?' (").as_bytes(), error.message(), b")"].concat();
+                let message =
+                    [format!("bad argument #{n} to '?' (").as_bytes(), error.message(), b")"].concat();
                 call.ret((Nil, message))
             }
             _ => call.ret((Nil, error.message())),

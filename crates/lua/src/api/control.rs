@@ -1,18 +1,27 @@
 //! `ngx.exit`, `ngx.redirect`, `ngx.exec`, `ngx.get_phase` and the constants they take.
 //! <https://github.com/openresty/lua-nginx-module#ngxexit>
 
-use super::{define, number_text, only_in, request};
+use super::{define_native, number_text, only_in, request};
 use crate::{
     host::{Host, LuaPhase},
     phase_io::PhaseIo,
     scheduler::{Ending, Operation},
 };
 use moonrest_http::Request;
-use moonrest_luajit::{Call, Light, LuaError, LuaResult, Return, Stack, Table, Value};
+use moonrest_luajit::{Call, Light, LuaError, LuaResult, Native, Return, Stack, Table, Value};
 use moonrest_proto::escape::{Unescape, unescape};
 
 pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
-    define(stack, ngx, &[("exit", exit), ("redirect", redirect), ("exec", exec), ("get_phase", get_phase)])?;
+    define_native(
+        stack,
+        ngx,
+        &[
+            ("exit", Native::new(exit)),
+            ("redirect", Native::new(redirect)),
+            ("exec", Native::new(exec)),
+            ("get_phase", Native::new(get_phase)),
+        ],
+    )?;
     for (name, value) in [("OK", 0), ("ERROR", -1), ("AGAIN", -2), ("DONE", -4), ("DECLINED", -5)] {
         ngx.set(stack, name, value)?;
     }
@@ -107,6 +116,11 @@ pub(crate) fn exit_status(host: &Host, status: i64) -> Result<Option<Ending>, St
         return Err("bad argument to 'ngx.exit': does not accept NGX_AGAIN or NGX_DONE".to_owned());
     }
     let phase = host.phase;
+    if phase.exits_with_code() {
+        check_abortable(host)?;
+        host.io.borrow_mut().exit_with(status);
+        return Ok(Some(Ending::Ok));
+    }
     if !phase.makes_response() && !matches!(phase, LuaPhase::HeaderFilter) && host.request.is_some() {
         return Err(format!("API disabled in the context of {}", phase.directive()));
     }

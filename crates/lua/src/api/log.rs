@@ -1,10 +1,10 @@
 //! `ngx.log`, `print` and the levels.
 //! <https://github.com/openresty/lua-nginx-module#ngxlog>
 
-use super::{define, output::number_text};
+use super::{define_native, output::number_text};
 use crate::host::Host;
 use moonrest_core::Level;
-use moonrest_luajit::{Call, LuaError, LuaResult, Place, Return, Stack, Table, Value};
+use moonrest_luajit::{Call, LuaError, LuaResult, Native, Place, Return, Stack, Table, Value};
 
 const LEVELS: [(&str, Level); 8] = [
     ("EMERG", Level::Emerg),
@@ -18,13 +18,13 @@ const LEVELS: [(&str, Level); 8] = [
 ];
 
 pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
-    define(stack, ngx, &[("log", log)])?;
+    define_native(stack, ngx, &[("log", Native::new(log))])?;
     for (name, level) in LEVELS {
         ngx.set(stack, name, level as i32)?;
     }
     ngx.set(stack, "STDERR", 0)?;
     let globals = stack.globals()?;
-    define(stack, globals, &[("print", print)])
+    define_native(stack, globals, &[("print", Native::new(print))])
 }
 
 fn log(call: &mut Call<'_>) -> LuaResult<Return> {
@@ -60,7 +60,7 @@ fn write(call: &mut Call<'_>, level: Option<Level>, first: usize) -> LuaResult<R
     call.host(|host: &Host| match (&host.request, level) {
         (_, Some(level)) => host.log(level, format_args!("{text}")),
         (Some(r), None) => r.log_nameless(format_args!("{text}")),
-        (None, None) => host.log.write_nameless(None, format_args!("{text}")),
+        (None, None) => host.log_file().write_nameless(None, format_args!("{text}")),
     });
     call.ret(())
 }

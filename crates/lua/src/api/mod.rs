@@ -13,11 +13,14 @@ mod log;
 mod native;
 mod on_abort;
 mod output;
+mod password;
 mod pending;
 mod req;
 mod req_body;
+mod req_fields;
 mod resp;
 pub(crate) mod socket;
+mod sqlite;
 mod thread;
 mod time;
 mod timer;
@@ -29,7 +32,7 @@ pub(crate) use output::number_text;
 
 use crate::host::{Host, LuaPhase};
 use moonrest_http::RequestRef;
-use moonrest_luajit::{Call, LuaError, LuaResult, Return, Stack, Table};
+use moonrest_luajit::{Call, LuaError, LuaResult, Native, Return, Stack, Table};
 
 /// A function of the API.
 pub(crate) type Function = fn(&mut Call<'_>) -> LuaResult<Return>;
@@ -58,12 +61,14 @@ pub(crate) fn install(stack: &mut Stack<'_>, prefix: &[u8]) -> LuaResult<()> {
     socket::install(stack, ngx)?;
     resp::install(stack, ngx)?;
     digest::install(stack, ngx)?;
+    password::install(stack)?;
     pending::install(stack)?;
     native::install(stack)?;
     var::install(stack)?;
     capture::install(stack, ngx)?;
     thread::install(stack, ngx)?;
     worker_thread::install(stack, ngx)?;
+    sqlite::install(stack)?;
     on_abort::install(stack, ngx)?;
     time::install(stack, ngx)?;
     timer::install(stack, ngx)?;
@@ -107,6 +112,26 @@ pub(crate) fn only_in(call: &Call<'_>, makes_sense: fn(LuaPhase) -> bool) -> Lua
         Some(phase) if makes_sense(phase) => Ok(()),
         Some(phase) => Err(LuaError::new(format!("API disabled in the context of {}", phase.directive()))),
     }
+}
+
+/// Defines functions given by name, for what is called often.
+pub(crate) fn define_native(stack: &Stack<'_>, table: Table<'_>, rows: &[(&str, Native)]) -> LuaResult<()> {
+    for &(name, function) in rows {
+        table.set(stack, name, stack.native(function)?)?;
+    }
+    Ok(())
+}
+
+/// Makes `require(name)` give a table of functions.
+pub(crate) fn module(stack: &Stack<'_>, name: &str, rows: &[(&str, Native)]) -> LuaResult<()> {
+    let module = stack.table(0, rows.len())?;
+    define_native(stack, module, rows)?;
+    if let Some(package) = stack.globals()?.get(stack, "package")?.as_table()
+        && let Some(loaded) = package.get(stack, "loaded")?.as_table()
+    {
+        loaded.set(stack, name, module)?;
+    }
+    Ok(())
 }
 
 /// Defines functions given by name.

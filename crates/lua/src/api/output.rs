@@ -1,20 +1,28 @@
 //! `ngx.say`, `ngx.print`, `ngx.flush`, `ngx.eof`, `ngx.send_headers`.
 //! <https://github.com/openresty/lua-nginx-module#ngxsay>
 
-use super::{define, request};
+use super::{define_native, request};
 use crate::{
-    host::LuaPhase,
+    host::{Host, LuaPhase},
     scheduler::{Item, Operation, Values},
     sending,
 };
 use moonrest_http::{RequestError, filter::FilterStep};
-use moonrest_luajit::{Call, LuaError, LuaResult, Nil, Return, Stack, Table, Value};
+use moonrest_luajit::{Call, LuaError, LuaResult, Native, Nil, Return, Stack, Table, Value};
 
 pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
     // The most used of all: without a userdata that names the function.
     ngx.set(stack, "say", stack.function(|call| send(call, true))?)?;
     ngx.set(stack, "print", stack.function(|call| send(call, false))?)?;
-    define(stack, ngx, &[("flush", flush), ("eof", eof), ("send_headers", send_headers)])
+    define_native(
+        stack,
+        ngx,
+        &[
+            ("flush", Native::new(flush)),
+            ("eof", Native::new(eof)),
+            ("send_headers", Native::new(send_headers)),
+        ],
+    )
 }
 
 /// Nesting of tables given to `ngx.say`.
@@ -95,18 +103,38 @@ fn trim(digits: &str) -> &str {
 }
 
 fn send(call: &mut Call<'_>, newline: bool) -> LuaResult<Return> {
-    super::only_in(call, LuaPhase::makes_response)?;
-    if let Some(reason) = request(call, |r, _| Ok(sending::refused(r)))? {
-        return call.ret((Nil, reason));
-    }
+    let begun = call.host(|host: &Host| {
+        let r = host.request.as_ref().filter(|_| host.phase.makes_response())?;
+        Some(match sending::refused(r) {
+            Some(reason) => Err(reason),
+            None => Ok(sending::buffer(r, host.state())),
+        })
+    });
+    let mut text = match begun.flatten() {
+        Some(Ok(text)) => text,
+        Some(Err(reason)) => return call.ret((Nil, reason)),
+        None => {
+            super::only_in(call, LuaPhase::makes_response)?;
+            return Err(super::no_request(call));
+        }
+    };
+    let before = text.len();
     let count = call.args_len();
-    let mut text = Vec::with_capacity(match call.value(1) {
+    text.reserve(match call.value(1) {
         Value::String(first) if count == 1 => first.len() + 1,
         _ => 64,
     });
     for n in 1..=count {
         let value = call.value(n);
-        append(call, u32::try_from(n).unwrap_or(u32::MAX), value, 0, &mut text)?;
+        if let Value::String(part) = value {
+            text.extend_from_slice(part);
+            continue;
+        }
+        if let Err(error) = append(call, u32::try_from(n).unwrap_or(u32::MAX), value, 0, &mut text) {
+            text.truncate(before);
+            request(call, |_, host| Ok(sending::give_back(host.state(), text)))?;
+            return Err(error);
+        }
     }
     if newline {
         text.push(b'\n');
@@ -114,7 +142,7 @@ fn send(call: &mut Call<'_>, newline: bool) -> LuaResult<Return> {
     let step = request(call, |r, host| {
         host.responding.set(true);
         host.has_data.set(true);
-        Ok(sending::data(r, text.into()))
+        Ok(sending::data(r, host.state(), text))
     })?;
     answer(call, step)
 }
@@ -188,7 +216,7 @@ fn eof(call: &mut Call<'_>) -> LuaResult<Return> {
     }
     let step = request(call, |r, host| {
         host.responding.set(true);
-        Ok(sending::end(r))
+        Ok(sending::end(r, host.state()))
     })?;
     answer(call, step)
 }
@@ -198,7 +226,7 @@ fn send_headers(call: &mut Call<'_>) -> LuaResult<Return> {
     super::only_in(call, LuaPhase::makes_response)?;
     let step = request(call, |r, host| {
         host.responding.set(true);
-        Ok(sending::head(r))
+        Ok(sending::head(r, host.state()))
     })?;
     answer(call, step)
 }

@@ -1,12 +1,12 @@
 //! `ngx.req`: the client's request as Lua sees it.
 //! <https://github.com/openresty/lua-nginx-module#ngxreqget_headers>
 
-use super::{args, define, request, subtable};
+use super::{args, define_native, request, subtable};
 use crate::{
     host::LuaPhase,
     scheduler::{Ending, Operation},
 };
-use moonrest_luajit::{Call, LuaError, LuaResult, Return, Stack, Table, Value};
+use moonrest_luajit::{Call, LuaError, LuaResult, Native, Return, Stack, Table, Value};
 use moonrest_proto::http1::{Method, Version};
 
 pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
@@ -14,17 +14,18 @@ pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
         ngx.set(stack, format!("HTTP_{}", method.name()), method.bit())?;
     }
     let req = subtable(stack, ngx, "req")?;
-    define(
+    define_native(
         stack,
         req,
         &[
-            ("http_version", http_version),
-            ("set_uri_args", set_uri_args),
-            ("socket", super::socket::req_socket),
-            ("set_uri", set_uri),
-            ("raw_header", raw_header),
+            ("http_version", Native::new(http_version)),
+            ("set_uri_args", Native::new(set_uri_args)),
+            ("socket", Native::new(super::socket::req_socket)),
+            ("set_uri", Native::new(set_uri)),
+            ("raw_header", Native::new(raw_header)),
         ],
     )?;
+    super::req_fields::install(stack, req)?;
     super::req_body::install(stack, req)
 }
 

@@ -2,7 +2,7 @@
 //! <https://github.com/openresty/lua-nginx-module#ngxreqread_body>
 
 use super::{
-    args, define,
+    args, define_native,
     req::{count, flag},
     request,
 };
@@ -14,7 +14,7 @@ use moonrest_http::{
     Request,
     body::{self, BodyFile, BodyState},
 };
-use moonrest_luajit::{Call, LuaError, LuaResult, Nil, Return, Stack, Table};
+use moonrest_luajit::{Call, LuaError, LuaResult, Native, Nil, Return, Stack, Table};
 use std::{
     cell::RefCell,
     ffi::OsStr,
@@ -25,20 +25,20 @@ use std::{
 };
 
 pub(super) fn install(stack: &Stack<'_>, req: Table<'_>) -> LuaResult<()> {
-    define(
+    define_native(
         stack,
         req,
         &[
-            ("read_body", read_body),
-            ("discard_body", discard_body),
-            ("get_body_data", get_body_data),
-            ("get_body_file", get_body_file),
-            ("get_post_args", get_post_args),
-            ("set_body_data", set_body_data),
-            ("set_body_file", set_body_file),
-            ("init_body", init_body),
-            ("append_body", append_body),
-            ("finish_body", finish_body),
+            ("read_body", Native::new(read_body)),
+            ("discard_body", Native::new(discard_body)),
+            ("get_body_data", Native::new(get_body_data)),
+            ("get_body_file", Native::new(get_body_file)),
+            ("get_post_args", Native::new(get_post_args)),
+            ("set_body_data", Native::new(set_body_data)),
+            ("set_body_file", Native::new(set_body_file)),
+            ("init_body", Native::new(init_body)),
+            ("append_body", Native::new(append_body)),
+            ("finish_body", Native::new(finish_body)),
         ],
     )
 }

@@ -41,24 +41,10 @@ fn get_headers(call: &mut Call<'_>, meta: &Ref) -> LuaResult<Return> {
     }
     let headers = call.table(0, fields.len())?;
     for (name, value) in &fields {
-        put(call, headers, name, value)?;
+        headers.raw_collect(call, name, value.as_slice(), false)?;
     }
     if !raw && let Value::Table(meta) = call.put(meta)? {
         headers.set_metatable(call, Some(meta))?;
     }
     if cut { call.ret((headers, "truncated")) } else { call.ret(headers) }
-}
-
-/// A repeated name makes a list.
-fn put(call: &Call<'_>, table: Table<'_>, name: &[u8], value: &[u8]) -> LuaResult<()> {
-    match table.raw_get(call, name)? {
-        Value::Nil => table.raw_set(call, name, value),
-        Value::Table(list) => list.append(call, value),
-        first => {
-            let list = call.table(4, 0)?;
-            list.append(call, first)?;
-            list.append(call, value)?;
-            table.raw_set(call, name, list)
-        }
-    }
 }

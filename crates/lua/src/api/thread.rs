@@ -1,16 +1,20 @@
 //! `ngx.thread`: light threads, coroutines that the scheduler runs side by side.
 //! <https://github.com/openresty/lua-nginx-module#ngxthreadspawn>
 
-use super::{define, subtable};
+use super::{define_native, subtable};
 use crate::{
     host::Host,
     scheduler::{Doing, Operation, Parent, Spawned, Thread as LightThread, Threads},
 };
-use moonrest_luajit::{Call, Function, LuaError, LuaResult, Nil, Return, Stack, Table, Thread};
+use moonrest_luajit::{Call, Function, LuaError, LuaResult, Native, Nil, Return, Stack, Table, Thread};
 
 pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
     let thread = subtable(stack, ngx, "thread")?;
-    define(stack, thread, &[("spawn", spawn), ("wait", wait), ("kill", kill)])
+    define_native(
+        stack,
+        thread,
+        &[("spawn", Native::new(spawn)), ("wait", Native::new(wait)), ("kill", Native::new(kill))],
+    )
 }
 
 /// `ngx.thread.spawn(f, ...)`: runs `f(...)` until it waits, then goes on here.
@@ -56,6 +60,7 @@ fn find(call: &Call<'_>, thread: Thread<'_>, caller: usize) -> LuaResult<Found> 
         Some(match &thread.doing {
             Doing::Zombie | Doing::Over => Found::Zombie,
             Doing::Waits { subrequests, .. } => Found::Alive { subrequests: *subrequests },
+            Doing::Polls(_) | Doing::GivesWay(_) => Found::Alive { subrequests: false },
             Doing::Runs | Doing::Joins(_) => Found::Alive { subrequests: false },
         })
     });

@@ -1,12 +1,12 @@
 //! `ngx.sleep`.
 //! <https://github.com/openresty/lua-nginx-module#ngxsleep>
 
-use super::define;
+use super::define_native;
 use crate::scheduler::{self, Operation, Values};
-use moonrest_luajit::{Call, LuaError, LuaResult, Return, Stack, Table};
+use moonrest_luajit::{Call, LuaError, LuaResult, Native, Return, Stack, Table};
 
 pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
-    define(stack, ngx, &[("sleep", sleep)])
+    define_native(stack, ngx, &[("sleep", Native::new(sleep))])
 }
 
 /// `ngx.sleep(seconds)`; with 0 everything else that is ready runs first.
@@ -22,11 +22,11 @@ fn sleep(call: &mut Call<'_>) -> LuaResult<Return> {
     }
     let ms = ms.min(1e12) as u64;
     if ms == 0 {
-        return call.suspend(Operation::Wait(Box::pin(scheduler::give_way())), ());
+        return scheduler::suspend(call, Operation::GiveWay);
     }
     let wait = async move {
         moonrest_net::sleep::sleep(ms).await;
         Values::default()
     };
-    call.suspend(Operation::Wait(Box::pin(wait)), ())
+    scheduler::suspend(call, Operation::Wait(Box::pin(wait)))
 }

@@ -2,12 +2,11 @@
 //! times as much.
 //! <https://github.com/openresty/lua-nginx-module#ngxvarvariable>
 
-use super::request;
 use crate::{ffi::lend, host::Host};
-use moonrest_core::Subject;
+use moonrest_core::{Subject, VarId};
 use moonrest_http::Request;
 use moonrest_luajit::{Call, LuaError, LuaResult, Nil, Return, Stack, Value};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 /// Where `resty.core.var` finds the function.
 const MODULE: &str = "moonrest.var_get";
@@ -20,30 +19,75 @@ pub(super) fn install(stack: &Stack<'_>) -> LuaResult<()> {
 
 /// `ngx.var[name]`; a number is a capture's.
 fn get(call: &mut Call<'_>) -> LuaResult<Return> {
-    if call.host(|host: &Host| host.request.is_none() && host.detached.is_some()) == Some(true) {
-        return Err(LuaError::new("API disabled in the current context"));
-    }
-    match call.value(2) {
-        Value::Number(n) if n >= 1.0 => answer(call, |r, out| r.capture(n as usize, out)),
+    let name = call.value(2);
+    let answer = call.host(|host: &Host| Some(read(call, host.request()?, name)));
+    answer.flatten().unwrap_or_else(|| Err(super::no_request(call)))
+}
+
+fn read(call: &Call<'_>, r: &Request, name: Value<'_>) -> LuaResult<Return> {
+    match name {
+        Value::Number(n) if n >= 1.0 => answer(call, |out| r.capture(n as usize, out)),
         Value::Number(_) => call.ret(Nil),
-        Value::String(name) => {
-            let mut lowered = smallvec::SmallVec::<[u8; 48]>::from_slice(name);
-            lowered.make_ascii_lowercase();
-            match std::str::from_utf8(&lowered) {
-                Ok(name) => answer(call, |r, out| r.vars().append_by_name(r, name, out)),
-                Err(_) => call.ret(Nil),
+        Value::String(name) => match known(r, name) {
+            Some(id) => answer(call, |out| r.vars().append(r, id, out)),
+            None => {
+                let mut lowered = smallvec::SmallVec::<[u8; 48]>::from_slice(name);
+                lowered.make_ascii_lowercase();
+                let Ok(lowered) = std::str::from_utf8(&lowered) else { return call.ret(Nil) };
+                match r.vars().find(lowered) {
+                    Some(id) => {
+                        remember(r, name, id);
+                        answer(call, |out| r.vars().append(r, id, out))
+                    }
+                    None => answer(call, |out| r.vars().append_by_name(r, lowered, out)),
+                }
             }
-        }
+        },
         _ => Err(LuaError::new("bad variable name")),
     }
 }
 
-fn answer(call: &Call<'_>, value_of: impl FnOnce(&Request, &mut Vec<u8>) -> bool) -> LuaResult<Return> {
-    request(call, |r, _| {
-        let found = Cell::new(false);
-        lend(
-            |out| found.set(value_of(r, out)),
-            |bytes| if found.get() { call.ret(bytes) } else { call.ret(Nil) },
-        )
+#[inline]
+fn answer(call: &Call<'_>, value_of: impl FnOnce(&mut Vec<u8>) -> bool) -> LuaResult<Return> {
+    let found = Cell::new(false);
+    lend(|out| found.set(value_of(out)), |bytes| if found.get() { call.ret(bytes) } else { call.ret(Nil) })
+}
+
+/// A name that was looked up, as Lua wrote it.
+struct Known {
+    /// The table it was found in, by its address.
+    table: usize,
+    name: Box<[u8]>,
+    id: VarId,
+}
+
+/// How many names are remembered. The place of one is told by the address of its text, which Lua has once.
+const KNOWN: usize = 128;
+
+thread_local! {
+    static NAMES: RefCell<[Option<Known>; KNOWN]> = const { RefCell::new([const { None }; KNOWN]) };
+}
+
+#[inline]
+fn place(name: &[u8]) -> usize {
+    (name.as_ptr().addr() >> 4) % KNOWN
+}
+
+/// The number of a variable that was read before.
+#[inline]
+fn known(r: &Request, name: &[u8]) -> Option<VarId> {
+    let table = std::ptr::from_ref(r.vars()).addr();
+    NAMES.with_borrow(|names| {
+        let known = names.get(place(name))?.as_ref()?;
+        (known.table == table && *known.name == *name).then_some(known.id)
     })
+}
+
+fn remember(r: &Request, name: &[u8], id: VarId) {
+    let table = std::ptr::from_ref(r.vars()).addr();
+    NAMES.with_borrow_mut(|names| {
+        if let Some(place) = names.get_mut(place(name)) {
+            *place = Some(Known { table, name: name.into(), id });
+        }
+    });
 }

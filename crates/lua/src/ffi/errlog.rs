@@ -61,7 +61,7 @@ ffi_entry! {
     fn ngx_http_lua_ffi_errlog_get_sys_filter_level(_r: Token) -> c_int, on_panic = -1 {
         let level = raw::any_host(|host: &Host| match &host.request {
             Some(r) => r.log().max_level(),
-            None => host.log.max_level(),
+            None => host.log_file().max_level(),
         });
         level.map_or(ERROR, |level| c_int::from(level as u8))
     }
@@ -74,7 +74,7 @@ ffi_entry! {
         let text = String::from_utf8_lossy(unsafe { raw::bytes(text, size) });
         raw::any_host(|host: &Host| match &host.request {
             Some(r) => r.log_at(level, format_args!("{text}")),
-            None => host.log.write(level, None, format_args!("{text}")),
+            None => host.log_file().write(level, None, format_args!("{text}")),
         });
         OK
     }

@@ -252,7 +252,7 @@ fn info<T: Info>(code: *const pcre2_code_8, what: u32) -> T {
 }
 
 fn note(level: Level, message: &str) {
-    raw::any_host(|host: &Host| host.log.write(level, None, format_args!("{message}")));
+    raw::any_host(|host: &Host| host.log_file().write(level, None, format_args!("{message}")));
 }
 
 /// Matches, and answers PCRE2's code.

@@ -16,7 +16,8 @@ mod threads;
 mod values;
 
 pub(crate) use threads::{Doing, Parent, Thread, Threads};
-pub(crate) use values::{Item, Values};
+use values::Given;
+pub(crate) use values::{Item, Values, Wait};
 
 use crate::{
     clock,
@@ -28,7 +29,9 @@ use moonrest_http::{
     RequestRef,
     phase::{LocalBoxFuture, RequestError},
 };
-use moonrest_luajit::{Coroutine, LuaError, LuaResult, Ref, Resumed, Stack, With, format_coroutines};
+use moonrest_luajit::{
+    Call, Coroutine, LuaError, LuaResult, Ref, Resumed, Return, Stack, With, format_coroutines,
+};
 use std::{
     cell::Cell,
     future::Future,
@@ -44,6 +47,10 @@ use std::{
 pub(crate) enum Operation {
     /// Wait for this; its values are what the function returns in Lua. See [`Item`] for what values there are.
     Wait(LocalBoxFuture<Values>),
+    /// The same for what is polled often.
+    Poll(Box<dyn Wait>),
+    /// Everything else that is ready runs first.
+    GiveWay,
     /// As `Wait`, for subrequests: their thread cannot be killed meanwhile, nor may `ngx.exit` and the like end the handler.
     Subrequests(LocalBoxFuture<Values>),
     /// The handler ends (`ngx.exit`, `ngx.redirect`, `ngx.exec`): nothing of it runs any more.
@@ -146,8 +153,8 @@ fn finished(host: &Host, coroutine: &Coroutine) -> Outcome {
 
 /// How the run loop goes on.
 enum Next {
-    /// With this thread, which gets these values; none when it starts.
-    Run(Key, Option<Values>),
+    /// With this thread.
+    Run(Key, Given),
     /// With a posted thread, if there is one.
     Posted,
     /// Not at all.
@@ -164,10 +171,10 @@ impl Future for Running {
                 Poll::Ready(next) => next,
                 Poll::Pending => {
                     let ready = self.threads(|threads| threads.poll_ready(cx)).unwrap_or(Poll::Pending);
-                    let (key, values) = ready!(ready);
-                    match values.ending() {
+                    let (key, given) = ready!(ready);
+                    match given.ending() {
                         Some(ending) => Next::End(Outcome::Ended(ending)),
-                        None => Next::Run(key, Some(values)),
+                        None => Next::Run(key, given),
                     }
                 }
             };
@@ -214,7 +221,7 @@ impl Running {
             Ok(coroutine) => {
                 let key = coroutine.id();
                 self.threads(|threads| threads.add(key, Thread::new(coroutine, Some(parent))));
-                Next::Run(key, None)
+                Next::Run(key, Given::Start)
             }
             Err(error) => Next::End(Outcome::Failed(error)),
         })
@@ -225,10 +232,10 @@ impl Running {
         let mut next = first;
         loop {
             next = match next {
-                Next::Run(key, values) => self.resume(key, values),
+                Next::Run(key, given) => self.resume(key, given),
                 Next::End(outcome) => return Some(outcome),
                 Next::Posted => match self.threads(|threads| threads.posted.pop_front())? {
-                    Some((key, values)) => Next::Run(key, Some(values)),
+                    Some((key, values)) => Next::Run(key, Given::Values(values)),
                     None if self.threads(|threads| threads.any_alive())? => return None,
                     None => Next::End(Outcome::Finished),
                 },
@@ -237,16 +244,16 @@ impl Running {
     }
 
     /// Runs a thread until it waits or ends.
-    fn resume(&self, key: Key, values: Option<Values>) -> Next {
+    fn resume(&self, key: Key, given: Given) -> Next {
         let Some(coroutine) = self.threads(|threads| threads.get(key)?.coroutine.take()).flatten() else {
             return Next::Posted;
         };
         self.host.running.set((key, coroutine.id()));
         let Self { vm, host, .. } = self;
         clock::forget();
-        let resumed = vm.vm.lend(&**host, host.token(), || match values {
-            None => coroutine.run(),
-            Some(values) => coroutine.resume(With(|stack: &Stack<'_>| values.push(stack))),
+        let resumed = vm.vm.lend(&**host, host.token(), || match given {
+            Given::Start => coroutine.run(),
+            given => coroutine.resume(With(|stack: &Stack<'_>| given.push(stack))),
         });
         let back = self.threads(|threads| threads.get(key).map(|thread| thread.coroutine = Some(coroutine)));
         match (back.flatten(), resumed) {
@@ -278,8 +285,10 @@ impl Running {
     fn begin(&self, key: Key, operation: Operation) -> Next {
         self.host.turns.set(0);
         match operation {
-            Operation::Wait(future) => self.wait(key, future, false),
-            Operation::Subrequests(future) => self.wait(key, future, true),
+            Operation::Wait(future) => self.wait(key, Doing::Waits { future, subrequests: false }),
+            Operation::Poll(wait) => self.wait(key, Doing::Polls(wait)),
+            Operation::GiveWay => self.wait(key, Doing::GivesWay(false)),
+            Operation::Subrequests(future) => self.wait(key, Doing::Waits { future, subrequests: true }),
             Operation::End(ending) => Next::End(Outcome::Ended(ending)),
             Operation::Spawn(spawned) => {
                 let Spawned { coroutine, value, parent } = *spawned;
@@ -288,7 +297,7 @@ impl Running {
                     threads.add(child, Thread::new(coroutine, Some(parent)));
                     threads.posted.push_back((key, Values::one(Item::Kept(value))));
                 });
-                Next::Run(child, None)
+                Next::Run(child, Given::Start)
             }
             Operation::Join(children) => {
                 self.threads(|threads| threads.get(key).map(|thread| thread.doing = Doing::Joins(children)));
@@ -297,8 +306,8 @@ impl Running {
         }
     }
 
-    fn wait(&self, key: Key, future: LocalBoxFuture<Values>, subrequests: bool) -> Next {
-        self.threads(|threads| threads.wait(key, future, subrequests));
+    fn wait(&self, key: Key, doing: Doing) -> Next {
+        self.threads(|threads| threads.wait(key, doing));
         Next::Posted
     }
 
@@ -311,7 +320,7 @@ impl Running {
         let turns = self.host.turns.replace(self.host.turns.get() + 1);
         if turns == TURNS {
             self.host.turns.set(0);
-            return self.wait(key, Box::pin(give_way()), false);
+            return self.wait(key, Doing::GivesWay(false));
         }
         self.threads(|threads| threads.posted.push_back((key, Values::default())));
         Next::Posted
@@ -345,7 +354,7 @@ impl Running {
         let Some((joiner, child)) = joined.flatten() else { return Next::Posted };
         Next::Run(
             joiner,
-            Some(Values::made(move |stack| {
+            Given::Values(Values::made(move |stack| {
                 stack.push_results(&child)?;
                 child.end()
             })),
@@ -389,17 +398,13 @@ impl Running {
     }
 }
 
-/// Lets everything else that is ready run first.
-pub(crate) async fn give_way() -> Values {
-    let mut given = false;
-    std::future::poll_fn(|cx| {
-        if std::mem::replace(&mut given, true) {
-            return Poll::Ready(Values::default());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await
+/// Has the function that was called wait for this. It costs less than `Call::suspend`.
+pub(crate) fn suspend(call: &Call<'_>, operation: Operation) -> LuaResult<Return> {
+    let parked = call.park()?;
+    match call.host(|host: &Host| *host.pending.borrow_mut() = Some(operation)) {
+        Some(()) => Ok(parked),
+        None => Err(LuaError::exactly("no request found")),
+    }
 }
 
 /// Runs code to its end; what would have to wait is an error.

@@ -1,6 +1,9 @@
 //! The light threads of one handler: what each is doing, and which go on next.
 
-use super::{ENTRY, Key, Values};
+use super::{
+    ENTRY, Key, Values,
+    values::{Given, Wait},
+};
 use moonrest_http::phase::LocalBoxFuture;
 use moonrest_luajit::Coroutine;
 use std::{
@@ -21,7 +24,8 @@ pub(crate) struct Threads {
     alive: usize,
     /// Those that go on as soon as the present one waits.
     pub posted: VecDeque<(Key, Values)>,
-    wakers: Arc<Wakers>,
+    /// Made with the first light thread.
+    wakers: Option<Arc<Wakers>>,
 }
 
 /// A light thread, or the entry thread.
@@ -51,6 +55,9 @@ pub(crate) enum Doing {
         future: LocalBoxFuture<Values>,
         subrequests: bool,
     },
+    Polls(Box<dyn Wait>),
+    /// It lets everything else that is ready run first; whether it has.
+    GivesWay(bool),
     /// In `ngx.thread.wait` for any of these.
     Joins(Vec<Key>),
     /// It has ended; nobody has asked for its results yet.
@@ -69,17 +76,36 @@ impl Thread {
         !matches!(self.doing, Doing::Zombie | Doing::Over)
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Values> {
+    /// Whether it is to be polled.
+    fn waits(&self) -> bool {
+        matches!(self.doing, Doing::Waits { .. } | Doing::Polls(_) | Doing::GivesWay(_))
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Given> {
         match &mut self.doing {
-            Doing::Waits { future, .. } => future.as_mut().poll(cx),
-            _ => Poll::Pending,
+            Doing::Waits { future, .. } => future.as_mut().poll(cx).map(Given::Values),
+            Doing::Polls(wait) => match wait.poll(cx) {
+                Poll::Ready(()) => match std::mem::replace(&mut self.doing, Doing::Runs) {
+                    Doing::Polls(wait) => Poll::Ready(Given::Waited(wait)),
+                    _ => Poll::Pending,
+                },
+                Poll::Pending => Poll::Pending,
+            },
+            Doing::GivesWay(given) => {
+                if std::mem::replace(given, true) {
+                    return Poll::Ready(Given::Nothing);
+                }
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Doing::Runs | Doing::Joins(_) | Doing::Zombie | Doing::Over => Poll::Pending,
         }
     }
 }
 
 impl Threads {
     pub(crate) fn new(entry: Thread) -> Self {
-        Self { entry, light: HashMap::new(), alive: 1, posted: VecDeque::new(), wakers: Arc::default() }
+        Self { entry, light: HashMap::new(), alive: 1, posted: VecDeque::new(), wakers: None }
     }
 
     pub(crate) fn get(&mut self, key: Key) -> Option<&mut Thread> {
@@ -93,7 +119,7 @@ impl Threads {
 
     pub(crate) fn add(&mut self, key: Key, thread: Thread) {
         self.alive += 1;
-        if self.light.insert(key, thread).is_none() && matches!(self.entry.doing, Doing::Waits { .. }) {
+        if self.light.insert(key, thread).is_none() && self.entry.waits() {
             // It may have been alone until now.
             self.arm(ENTRY);
         }
@@ -101,7 +127,7 @@ impl Threads {
 
     /// Has a thread that waits polled, and woken on its own from then on.
     fn arm(&mut self, key: Key) {
-        let wakers = self.wakers.clone();
+        let wakers = self.wakers.get_or_insert_default().clone();
         if let Some(thread) = self.get(key) {
             let waker = thread
                 .waker
@@ -156,9 +182,9 @@ impl Threads {
     }
 
     /// Lets a thread wait.
-    pub(crate) fn wait(&mut self, key: Key, future: LocalBoxFuture<Values>, subrequests: bool) {
+    pub(crate) fn wait(&mut self, key: Key, doing: Doing) {
         if let Some(thread) = self.get(key) {
-            thread.doing = Doing::Waits { future, subrequests };
+            thread.doing = doing;
         }
         if !self.light.is_empty() {
             self.arm(key);
@@ -166,31 +192,32 @@ impl Threads {
     }
 
     /// The next thread whose wait is over. A thread on its own is woken with the handler, several are told apart.
-    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<(Key, Values)> {
+    pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<(Key, Given)> {
         if self.light.is_empty() {
             return match self.entry.poll(cx) {
-                Poll::Ready(values) => Poll::Ready(self.ready(ENTRY, values)),
+                Poll::Ready(given) => Poll::Ready(self.ready(ENTRY, given)),
                 Poll::Pending => Poll::Pending,
             };
         }
-        self.wakers.listen(cx.waker());
-        while let Some(key) = self.wakers.next() {
+        let wakers = self.wakers.get_or_insert_default().clone();
+        wakers.listen(cx.waker());
+        while let Some(key) = wakers.next() {
             let Some(thread) = self.get(key) else { continue };
             let Some(signal) = &thread.waker else { continue };
             signal.queued.store(false, std::sync::atomic::Ordering::Release);
             let waker = Waker::from(signal.clone());
-            if let Poll::Ready(values) = thread.poll(&mut Context::from_waker(&waker)) {
-                return Poll::Ready(self.ready(key, values));
+            if let Poll::Ready(given) = thread.poll(&mut Context::from_waker(&waker)) {
+                return Poll::Ready(self.ready(key, given));
             }
         }
         Poll::Pending
     }
 
-    fn ready(&mut self, key: Key, values: Values) -> (Key, Values) {
+    fn ready(&mut self, key: Key, given: Given) -> (Key, Given) {
         if let Some(thread) = self.get(key) {
             thread.doing = Doing::Runs;
         }
-        (key, values)
+        (key, given)
     }
 
     /// The thread that waits for the end of this one.
@@ -262,17 +289,14 @@ mod tests {
     use std::{cell::Cell, rc::Rc};
 
     /// A wait that is over once the flag is set, and counts how often it was asked.
-    fn wait(
-        over: &Rc<Cell<bool>>,
-        polls: &Rc<Cell<u32>>,
-        wakers: &Rc<Cell<Option<Waker>>>,
-    ) -> LocalBoxFuture<Values> {
+    fn wait(over: &Rc<Cell<bool>>, polls: &Rc<Cell<u32>>, wakers: &Rc<Cell<Option<Waker>>>) -> Doing {
         let (over, polls, wakers) = (over.clone(), polls.clone(), wakers.clone());
-        Box::pin(std::future::poll_fn(move |cx| {
+        let future = Box::pin(std::future::poll_fn(move |cx| {
             polls.set(polls.get() + 1);
             wakers.set(Some(cx.waker().clone()));
             if over.get() { Poll::Ready(Values::one(Item::Bool(true))) } else { Poll::Pending }
-        }))
+        }));
+        Doing::Waits { future, subrequests: false }
     }
 
     fn thread(vm: &Vm, parent: Option<Key>) -> Thread {
@@ -295,11 +319,11 @@ mod tests {
         let polls: Vec<_> = (0..3).map(|_| Rc::new(Cell::new(0))).collect();
         let wakers: Vec<_> = (0..3).map(|_| Rc::new(Cell::new(None))).collect();
         // The entry thread waits alone at first.
-        threads.wait(ENTRY, wait(&flags[0], &polls[0], &wakers[0]), false);
+        threads.wait(ENTRY, wait(&flags[0], &polls[0], &wakers[0]));
         assert_eq!(poll(&mut threads), None);
         for key in 1..3 {
             threads.add(key, thread(&vm, Some(ENTRY)));
-            threads.wait(key, wait(&flags[key], &polls[key], &wakers[key]), false);
+            threads.wait(key, wait(&flags[key], &polls[key], &wakers[key]));
         }
         assert_eq!(poll(&mut threads), None);
         flags[2].set(true);
@@ -336,7 +360,7 @@ mod tests {
         assert_eq!(threads.joiner(1), None);
         threads.get(ENTRY).unwrap().doing = Doing::Joins(vec![1]);
         assert_eq!(threads.joiner(1), Some(ENTRY));
-        threads.wait(1, Box::pin(std::future::pending()), true);
+        threads.wait(1, Doing::Waits { future: Box::pin(std::future::pending()), subrequests: true });
         assert!(threads.has_subrequests());
         threads.remove(1);
         assert!(!threads.has_subrequests());

@@ -2,10 +2,47 @@
 
 use super::Ending;
 use moonrest_luajit::{LuaResult, Ref, Stack};
+use std::task::{Context, Poll};
 
 /// Values for Lua that outlive the place where they were made.
 #[derive(Default)]
 pub(crate) struct Values(pub Vec<Item>);
+
+/// A wait that is polled where it is and knows itself what to give to Lua: it costs one allocation.
+pub(crate) trait Wait {
+    /// Ready when Lua can go on.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+    /// Pushes what the waiting function returns, after `poll` was ready.
+    fn push(self: Box<Self>, stack: &Stack<'_>) -> LuaResult<()>;
+}
+
+/// What a thread goes on with.
+pub(super) enum Given {
+    /// It starts.
+    Start,
+    /// Its wait has come to nothing that Lua is told.
+    Nothing,
+    Values(Values),
+    Waited(Box<dyn Wait>),
+}
+
+impl Given {
+    /// How the handler ends, if it does.
+    pub(super) fn ending(&self) -> Option<Ending> {
+        match self {
+            Self::Values(values) => values.ending(),
+            Self::Start | Self::Nothing | Self::Waited(_) => None,
+        }
+    }
+
+    pub(super) fn push(self, stack: &Stack<'_>) -> LuaResult<()> {
+        match self {
+            Self::Start | Self::Nothing => Ok(()),
+            Self::Values(values) => values.push(stack),
+            Self::Waited(wait) => wait.push(stack),
+        }
+    }
+}
 
 /// Pushes values.
 pub(crate) type Maker = Box<dyn FnOnce(&Stack<'_>) -> LuaResult<()>>;

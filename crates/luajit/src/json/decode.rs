@@ -376,7 +376,9 @@ impl Decoder<'_, '_> {
         let mut end = first;
         let mut mantissa = 0u64;
         let digits = |mut end: usize, mantissa: &mut u64| {
-            while let Some(digit) = text.get(end).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10) {
+            while let Some(digit) =
+                text.get(end).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10)
+            {
                 *mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
                 end += 1;
             }

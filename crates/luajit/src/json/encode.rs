@@ -219,7 +219,9 @@ impl Encoder<'_, '_> {
             expected += 1.0;
             // SAFETY: the key is above the table.
             unsafe {
-                if ffi::lua_type(self.l, t + 1) != ffi::TNUMBER || ffi::lua_tonumber(self.l, t + 1) != expected {
+                if ffi::lua_type(self.l, t + 1) != ffi::TNUMBER
+                    || ffi::lua_tonumber(self.l, t + 1) != expected
+                {
                     ffi::pop(self.l, 2);
                     return Ok(false);
                 }

@@ -1,9 +1,8 @@
 //! Numbers as text: what `%.14g` writes, faster.
 use std::io::Write as _;
 
-const POWERS: [f64; 18] = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17,
-];
+const POWERS: [f64; 18] =
+    [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17];
 
 /// Appends a finite number with up to `precision` (1 to 16) significant digits.
 pub(super) fn write(out: &mut Vec<u8>, number: f64, precision: usize) {
@@ -47,7 +46,8 @@ fn write_general(out: &mut Vec<u8>, number: f64, precision: usize) {
     let used = text.len() - left;
     let text = &text[..used];
     let Some(mark) = text.iter().rposition(|byte| *byte == b'e') else { return };
-    let exponent: i32 = std::str::from_utf8(&text[mark + 1..]).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    let exponent: i32 =
+        std::str::from_utf8(&text[mark + 1..]).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
     let mut digits = [0u8; 40];
     let mut count = 0;
     for byte in text[..mark].iter().filter(|byte| **byte != b'.') {
@@ -110,9 +110,33 @@ mod tests {
     #[test]
     fn numbers_read_as_those_of_printf() {
         for number in [
-            0.0, -0.0, 1.0, -1.0, 0.5, 0.1, 1.5, 2.5, 0.25, 1e14, 1e15, 123_456_789_012_345.0, 100_000_000_000_005.0,
-            100_000_000_000_015.0, 1e-5, 1e-4, 0.000_123_45, 5e-324, f64::MAX, f64::MIN_POSITIVE, 9.999_999_999_999_999,
-            99_999_999_999_999.9, 1e100, 3.141_592_653_589_793, 1e16, 1e17, 9_007_199_254_740_993.0,
+            0.0,
+            -0.0,
+            1.0,
+            -1.0,
+            0.5,
+            0.1,
+            1.5,
+            2.5,
+            0.25,
+            1e14,
+            1e15,
+            123_456_789_012_345.0,
+            100_000_000_000_005.0,
+            100_000_000_000_015.0,
+            1e-5,
+            1e-4,
+            0.000_123_45,
+            5e-324,
+            f64::MAX,
+            f64::MIN_POSITIVE,
+            9.999_999_999_999_999,
+            99_999_999_999_999.9,
+            1e100,
+            3.141_592_653_589_793,
+            1e16,
+            1e17,
+            9_007_199_254_740_993.0,
         ] {
             check(number);
             check(-number);

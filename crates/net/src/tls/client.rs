@@ -15,8 +15,8 @@ use super::{
 use crate::io::Io;
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, HandshakeKind, NamedGroup, ProtocolVersion, SignatureScheme,
-    SupportedCipherSuite,
+    ClientConfig, DigitallySignedStruct, Error, HandshakeKind, KeyLog, NamedGroup, ProtocolVersion,
+    SignatureScheme, SupportedCipherSuite,
     client::{
         ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue,
         Tls13ClientSessionValue, UnbufferedClientConnection,
@@ -52,6 +52,8 @@ pub struct Settings {
     pub certificate: Option<Arc<CertifiedKey>>,
     /// Where sessions are kept to be gone on with; `None` for nowhere.
     pub sessions: Option<Arc<dyn ClientSessionStore>>,
+    /// Who is told the secrets of sessions, for those who look at what is sent.
+    pub key_log: Option<Arc<dyn KeyLog>>,
 }
 
 impl Default for Settings {
@@ -67,6 +69,7 @@ impl Default for Settings {
             protocols: Vec::new(),
             certificate: None,
             sessions: None,
+            key_log: None,
         }
     }
 }
@@ -101,6 +104,17 @@ impl Connector {
         let mut settings = (*self.settings).clone();
         settings.certificate = certificate;
         Self::new(settings)
+    }
+
+    /// The newest version offered, as its number in the protocol.
+    pub fn newest(&self) -> u16 {
+        let settings = &self.settings;
+        let has = |version| settings.ciphers.iter().any(|suite| ciphers::is_of(suite, version));
+        let version = match settings.tls13 && has(ProtocolVersion::TLSv1_3) {
+            true => ProtocolVersion::TLSv1_3,
+            false => ProtocolVersion::TLSv1_2,
+        };
+        version.into()
     }
 
     /// The same with other protocols offered.
@@ -160,6 +174,9 @@ fn build(settings: &Settings) -> Result<ClientConfig, Error> {
     };
     config.alpn_protocols = settings.protocols.clone();
     config.resumption = Resumption::disabled();
+    if let Some(log) = &settings.key_log {
+        config.key_log = log.clone();
+    }
     Ok(config)
 }
 
@@ -204,6 +221,11 @@ impl Client {
     /// The protocol agreed on.
     pub fn protocol(&self) -> Option<Vec<u8>> {
         self.stream.with_side(|side| side.alpn_protocol().map(<[u8]>::to_vec)).flatten()
+    }
+
+    /// The version agreed on, as its number in the protocol; 0 before.
+    pub fn version_number(&self) -> u16 {
+        self.stream.with_side(|side| side.protocol_version()).flatten().map_or(0, u16::from)
     }
 
     /// The version agreed on, in OpenSSL's words.

@@ -68,6 +68,11 @@ failures! {
     WrongHost 62 "hostname mismatch"
 }
 
+/// OpenSSL's words for the error of that number.
+pub fn text(code: u16) -> &'static str {
+    Failure::from_code(code).map_or("unknown certificate verification error", Failure::text)
+}
+
 impl Failure {
     /// Whether nginx's `optional_no_ca` lets it pass.
     pub fn is_about_issuers(self) -> bool {
@@ -526,9 +531,9 @@ pub fn is_for_host(certificate: &Certificate, host: &str) -> bool {
             std::net::IpAddr::V4(ip) => ip.octets().to_vec(),
             std::net::IpAddr::V6(ip) => ip.octets().to_vec(),
         };
-        return names
-            .iter()
-            .any(|name| matches!(name, GeneralName::IpAddress(ip) if ip.as_bytes() == octets));
+        if names.iter().any(|name| matches!(name, GeneralName::IpAddress(ip) if ip.as_bytes() == octets)) {
+            return true;
+        }
     }
     let mut has_hosts = false;
     for name in &names {

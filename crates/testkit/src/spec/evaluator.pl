@@ -237,6 +237,8 @@ package main;
 binmode STDIN;
 $Spec::server_root = $ENV{TEST_NGINX_SERVROOT};
 $Spec::html_dir = $ENV{TEST_NGINX_HTML_DIR};
+# Modules beside the file. Under Test::Nginx: prove -I DIRECTORY.
+unshift @INC, $ARGV[0] =~ m{^(.*)/} ? $1 : '.';
 my $loaded = eval { Spec::load($ARGV[0]) };
 Spec::answer($loaded ? $loaded : { error => "$@" });
 Spec::serve();

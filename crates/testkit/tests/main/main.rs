@@ -1,4 +1,5 @@
 //! The test kit against a real server: the default binary, or what `MOONREST_BINARY` names.
+mod cache;
 mod tidy;
 
 use std::time::Duration;

@@ -96,7 +96,7 @@ fn write_head(parts: &Parts, out: &mut Vec<u8>) -> bool {
     }
     let mut cookies = 0;
     for (name, value) in &parts.headers {
-        if (name == header::HOST && authority.is_some()) || name == header::TE {
+        if name == header::HOST && authority.is_some() {
             continue;
         }
         if name == header::COOKIE {

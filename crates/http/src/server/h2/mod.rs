@@ -7,16 +7,14 @@
 //!      └──────────────── answers written together ←──────────────────────────────────────────┘
 //! ```
 
-mod guard;
 mod head;
 mod intake;
 mod stream;
 mod transport;
 
 use super::h1::{After, Doing, H1, Handling};
-use crate::{engine, http2, phase::RequestError, request::RequestRef, worker::bump};
+use crate::{engine, frame_guard::Guard, http2, phase::RequestError, request::RequestRef, worker::bump};
 use bytes::Bytes;
-use guard::Guard;
 use h2::{Reason, server};
 use moonrest_core::Level;
 use std::{
@@ -76,7 +74,7 @@ pub(super) async fn serve(h1: Rc<H1>) -> After {
     let shared = Rc::new(Shared {
         active: Cell::new(0),
         waker: RefCell::default(),
-        guard: Guard::new(h1.conn.started),
+        guard: Guard::new(24, h1.conn.started),
     });
     let transport = Transport::new(h1.clone(), shared.clone());
     let limits = h1.default_settings().head_limits;
@@ -86,6 +84,7 @@ pub(super) async fn serve(h1: Rc<H1>) -> After {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(limits.large.saturating_mul(limits.large_count))
         .max_send_buffer_size(SEND_BUFFER)
+        .max_frame_size(MAX_FRAME)
         .handshake::<_, Bytes>(transport);
     let patience = h1.default_settings().client_header_timeout;
     let connection = match moonrest_net::timer::within(patience, handshake).await {
@@ -127,6 +126,8 @@ async fn stopping(h1: Rc<H1>) {
 
 /// Bytes of request bodies that may be under way on a connection; each stream has a window of its own.
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+/// The longest frame that clients may send. It is held until it is complete.
+const MAX_FRAME: u32 = 128 * 1024;
 /// Bytes of a response that the framing holds, beyond which its stream waits.
 const SEND_BUFFER: usize = 64 * 1024;
 

@@ -307,6 +307,11 @@ impl Exchange for Stream {
             response.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         r.header_size.set(size as u64);
         self.sent.set(self.sent.get() + size as u64);
+        let nothing = {
+            let out = r.out.borrow();
+            out.content_length == Some(0) && !out.expect_trailers
+        };
+        let end = end || nothing;
         let send =
             self.respond.borrow_mut().send_response(response, end).map_err(|error| self.broke(&error))?;
         *self.send.borrow_mut() = Some(send);

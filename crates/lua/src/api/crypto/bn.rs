@@ -136,8 +136,7 @@ fn apply_modulo(call: &mut Call<'_>) -> LuaResult<Return> {
         b"exp" => Modular::Exp,
         _ => return Err(LuaError::argument(4, "no such operation")),
     };
-    let result =
-        pair(call, |a, b| with(call, 3, |modulus: &BigNum| a.apply_modulo(operation, b, modulus)))??;
+    let result = pair(call, |a, b| with(call, 3, |modulus: &BigNum| a.apply_modulo(operation, b, modulus)))??;
     object(call, result)
 }
 

@@ -103,7 +103,11 @@ fn text(call: &Call<'_>, n: u32) -> LuaResult<String> {
 /// The n-th argument as a number of this range.
 fn integer(call: &Call<'_>, n: u32, min: f64, max: f64) -> LuaResult<f64> {
     let number: f64 = call.arg(n)?;
-    if (min..=max).contains(&number) { Ok(number.trunc()) } else { Err(LuaError::argument(n, "out of range")) }
+    if (min..=max).contains(&number) {
+        Ok(number.trunc())
+    } else {
+        Err(LuaError::argument(n, "out of range"))
+    }
 }
 
 /// Says what objects of a type can do: each is a method, and `is_NAME` in the module tells them.

@@ -9,8 +9,8 @@ use moonrest_crypto::{
     cipher,
     digest::Algorithm,
     pkey::{Key, Kind, Operation, Options, Padding, curve_by_name},
-    pkey_text::Half,
     pkey_parameters::{Ec, Rsa},
+    pkey_text::Half,
 };
 use moonrest_luajit::{Call, LuaError, LuaResult, Nil, Return, Table, Value};
 
@@ -237,9 +237,7 @@ fn options(call: &Call<'_>, n: u32) -> LuaResult<Result<Options, String>> {
     };
     let (padding, pss_salt_len) = (number("padding")?.map(Padding), number("pss_saltlen")?);
     let (md, oaep, mgf1) = (digest("digest")?, digest("oaep_md")?, digest("mgf1_md")?);
-    Ok((|| {
-        Ok(Options { padding, digest: md?, oaep_digest: oaep?, mgf1_digest: mgf1?, pss_salt_len })
-    })())
+    Ok((|| Ok(Options { padding, digest: md?, oaep_digest: oaep?, mgf1_digest: mgf1?, pss_salt_len }))())
 }
 
 /// `key:operate(operation, bytes, options) -> bytes or nil, error`.

@@ -20,11 +20,13 @@ pub(super) fn install(call: &mut Call<'_>, module: Table<'_>) -> LuaResult<()> {
                 object(call, key)
             }),
             ("check_private_key", |call| {
-                let fits = with(call, 1, |it: &Certificate| with(call, 2, |key: &Key| it.check_private_key(key)))??;
+                let fits =
+                    with(call, 1, |it: &Certificate| with(call, 2, |key: &Key| it.check_private_key(key)))??;
                 done(call, fits)
             }),
             ("is_signed_by", |call| {
-                let signed = with(call, 1, |it: &Certificate| with(call, 2, |key: &Key| it.is_signed_by(key)))??;
+                let signed =
+                    with(call, 1, |it: &Certificate| with(call, 2, |key: &Key| it.is_signed_by(key)))??;
                 answer(call, signed.as_ref().map(|signed| *signed))
             }),
             ("version", |call| {

@@ -67,20 +67,19 @@ pub(super) fn connect(call: &mut Call<'_>) -> LuaResult<Return> {
     }
     stream.renew(settings);
     stream.adopt(call)?;
+    let pool = pool::find(&args.key, args.pool_size.map(|size| (size, args.backlog)));
     if stream.key.borrow().as_deref() != Some(&args.key[..]) {
-        *stream.key.borrow_mut() = Some(args.key[..].into());
+        let known = pool.as_ref().map(|pool| pool.key.clone());
+        *stream.key.borrow_mut() = Some(known.unwrap_or_else(|| args.key[..].into()));
     }
     // Only from now on the FFI's functions of resty.core find the stream, as in upstream.
     let cell = object.raw_index(call, super::CELL)?;
     object.set_index(call, super::CONTEXT, cell)?;
-    let transparent = object.raw_index(call, TRANSPARENT)?.is_true();
     if let Some(mut bound) = stream.bound.get() {
-        bound.transparent = transparent;
+        bound.transparent = object.raw_index(call, TRANSPARENT)?.is_true();
         stream.bound.set(Some(bound));
     }
-
-    let size = args.pool_size.map(|size| (size, args.backlog));
-    let Some(pool) = pool::find(&args.key, size) else { return dial(call, stream, &args, None) };
+    let Some(pool) = pool else { return dial(call, stream, &args, None) };
     begin(call, stream, &args, &pool)
 }
 

@@ -3,13 +3,21 @@
 use super::pool::Seat;
 use moonrest_net::{addr::Addr, io::Io, timer::Timer};
 use std::{
+    cell::Cell,
     io::{self, IoSlice},
     rc::Rc,
     task::{Context, Poll, Waker},
 };
 
+thread_local! {
+    /// How many there have been.
+    static CONNECTIONS: Cell<u64> = const { Cell::new(0) };
+}
+
 /// A stream over a socket, encrypted once a handshake has been made.
 pub(super) struct Connection {
+    /// Told from all others of the worker, past and to come.
+    pub id: u64,
     pub io: Io,
     /// Whom it leads to, for log lines.
     pub peer: Rc<Peer>,
@@ -36,7 +44,9 @@ pub(super) struct Timers {
 
 impl Connection {
     pub(super) fn new(io: Io, peer: Rc<Peer>, seat: Option<Seat>) -> Self {
-        Self { io, peer, reused: 0, seat, timers: Timers::default(), nodelay: false }
+        let id = CONNECTIONS.get() + 1;
+        CONNECTIONS.set(id);
+        Self { id, io, peer, reused: 0, seat, timers: Timers::default(), nodelay: false }
     }
 
     /// Writes what the socket takes at once.

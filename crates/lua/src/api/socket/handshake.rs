@@ -12,7 +12,7 @@ use crate::{
     scheduler::{Operation, Values},
     settings::{Loc, SSL_PROTOCOLS, Ssl},
 };
-use moonrest_core::env::os_error;
+use moonrest_core::{Level, env::os_error};
 use moonrest_net::{
     io::Io,
     timer::Timer,
@@ -184,9 +184,12 @@ impl Attempt {
         session: &str,
         verify: bool,
     ) -> Result<Box<Connection>, (String, i32)> {
-        let Connection { io, peer, reused, seat, timers, nodelay } = *connection;
+        let Connection { io, peer, reused, seat, timers, nodelay, id } = *connection;
         let name = Some(self.name.as_str()).filter(|name| !name.is_empty());
         let upstream = peer.describe();
+        if let Some(name) = name {
+            self.journal.write(Level::Debug, format_args!("lua ssl server name: \"{name}\"{upstream}"));
+        }
         let client = self
             .kit
             .connector
@@ -210,7 +213,7 @@ impl Attempt {
             self.check(&client, &upstream)?;
         }
         let io = Io::from(client);
-        Ok(Box::new(Connection { io, peer, reused, seat, timers, nodelay }))
+        Ok(Box::new(Connection { io, peer, reused, seat, timers, nodelay, id }))
     }
 
     /// Checks whom the connection leads to.

@@ -17,6 +17,7 @@ mod options;
 mod pattern;
 mod pool;
 mod receive;
+mod redis;
 mod req;
 mod send;
 mod setup;
@@ -27,11 +28,11 @@ pub(crate) use pool::{start, stop};
 pub(crate) use req::{is_raw, req_socket};
 pub(crate) use stream::Handle;
 
-use super::define;
+use super::define_native;
 use crate::host::Host;
 use moonrest_core::{Level, Log};
 use moonrest_http::{Request, RequestRef};
-use moonrest_luajit::{Call, Form, LuaError, LuaResult, Return, Stack, Table};
+use moonrest_luajit::{Call, Form, LuaError, LuaResult, Native, Return, Stack, Table};
 use std::{
     cell::RefCell,
     fmt,
@@ -55,28 +56,28 @@ pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
     let socket = stack.table(0, 4)?;
     ngx.set(stack, "socket", socket)?;
 
-    let reading: [(&str, super::Function); 5] = [
-        ("receive", receive::receive),
-        ("receiveany", receive::receive_any),
-        ("receiveuntil", receive::receive_until),
-        ("settimeout", setup::set_timeout),
-        ("settimeouts", setup::set_timeouts),
+    let reading: [(&str, Native); 5] = [
+        ("receive", Native::new(receive::receive)),
+        ("receiveany", Native::new(receive::receive_any)),
+        ("receiveuntil", Native::new(receive::receive_until)),
+        ("settimeout", Native::new(setup::set_timeout)),
+        ("settimeouts", Native::new(setup::set_timeouts)),
     ];
     metatable(stack, REQ, &reading)?;
     let raw = metatable(stack, RAW_REQ, &reading)?;
-    define(stack, raw, &[("send", send::send)])?;
+    define_native(stack, raw, &[("send", Native::new(send::send))])?;
     let tcp = metatable(stack, TCP, &reading)?;
-    define(
+    define_native(
         stack,
         tcp,
         &[
-            ("send", send::send),
-            ("bind", setup::bind),
-            ("connect", connect::connect),
-            ("close", setup::close),
-            ("shutdown", setup::shutdown),
-            ("getreusedtimes", setup::get_reused_times),
-            ("setkeepalive", pool::set_keepalive),
+            ("send", Native::new(send::send)),
+            ("bind", Native::new(setup::bind)),
+            ("connect", Native::new(connect::connect)),
+            ("close", Native::new(setup::close)),
+            ("shutdown", Native::new(setup::shutdown)),
+            ("getreusedtimes", Native::new(setup::get_reused_times)),
+            ("setkeepalive", Native::new(pool::set_keepalive)),
         ],
     )?;
 
@@ -85,6 +86,8 @@ pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
     socket.set(stack, "tcp", make)?;
     socket.set(stack, "stream", make)?;
     udp::install(stack, socket)?;
+    redis::install(stack)?;
+    super::module(stack, "moonrest.socket", &[("connection_id", Native::new(setup::connection_id))])?;
     // Through `ngx.socket.tcp` as it is then: programs replace it.
     let chunk = stack.load(CONNECT, "=ngx.socket.connect", Form::Text)?;
     socket.set(stack, "connect", chunk)
@@ -96,13 +99,9 @@ if ok then return sock end
 return nil, err";
 
 /// A table of methods that is its own `__index`, in the registry under `name`.
-fn metatable<'s>(
-    stack: &mut Stack<'s>,
-    name: &str,
-    methods: &[(&str, super::Function)],
-) -> LuaResult<Table<'s>> {
+fn metatable<'s>(stack: &mut Stack<'s>, name: &str, methods: &[(&str, Native)]) -> LuaResult<Table<'s>> {
     let table = stack.table(0, 24)?;
-    define(stack, table, methods)?;
+    define_native(stack, table, methods)?;
     table.raw_set(stack, "__index", table)?;
     stack.registry()?.raw_set(stack, name, table)?;
     Ok(table)
@@ -159,7 +158,7 @@ impl Journal {
         let detached = host.detached.as_ref();
         Self {
             r: host.request.clone(),
-            log: host.log.clone(),
+            log: host.log_file().clone(),
             detached: detached.map(|detached| (detached.number, detached.context(host.phase))),
         }
     }

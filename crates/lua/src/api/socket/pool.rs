@@ -13,12 +13,13 @@ use super::{
     options::Settings,
     stream::{self, Side, Stream},
 };
+use hashbrown::HashMap;
 use moonrest_luajit::{Call, LuaError, LuaResult, Return};
 use moonrest_net::timer::Timeout;
 use moonrest_sys::time::monotonic_coarse_ms;
 use std::{
     cell::{Cell, RefCell},
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     future::poll_fn,
     io,
     rc::Rc,
@@ -31,7 +32,7 @@ use std::{
 
 /// The pool of one key.
 pub(super) struct Pool {
-    key: Rc<[u8]>,
+    pub key: Rc<[u8]>,
     /// How many connections are kept, and with a backlog how many there may be.
     size: usize,
     /// How many may wait for a place.

@@ -7,10 +7,9 @@ use super::{
     pattern::Pattern,
     stream::{self, Failure, Stream},
 };
-use crate::scheduler::{Operation, Values};
+use crate::scheduler::{self, Operation, Wait};
 use moonrest_luajit::{Call, LuaError, LuaResult, Nil, Ref, Return, Stack, Value};
 use std::{
-    pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
 };
@@ -140,7 +139,7 @@ impl Iterator {
 }
 
 /// The stream, if it can be read now; otherwise what the call answers.
-fn ready_to_read<'a>(
+pub(super) fn ready_to_read<'a>(
     call: &Call<'_>,
     stream: Option<&'a Rc<Stream>>,
 ) -> LuaResult<Result<&'a Rc<Stream>, Return>> {
@@ -159,7 +158,7 @@ fn ready_to_read<'a>(
 }
 
 /// Answers from what is at hand, or waits.
-fn read(call: &Call<'_>, stream: &Rc<Stream>, wanted: Wanted) -> LuaResult<Return> {
+pub(super) fn read(call: &Call<'_>, stream: &Rc<Stream>, wanted: Wanted) -> LuaResult<Return> {
     let mut reading = Reading::new(wanted);
     match stream.read_now(&mut reading) {
         Some(Ok(taken)) => {
@@ -172,18 +171,25 @@ fn read(call: &Call<'_>, stream: &Rc<Stream>, wanted: Wanted) -> LuaResult<Retur
             Ok(call.ret_from(first))
         }
         None => {
-            stream.reading.set(true);
-            stream.read_timer().set(stream.read_timeout());
-            let received = Some(stream.inbox.borrow().unread().len());
-            let (stream, journal) = (Some(stream.clone()), Some(Journal::of(call)?));
-            let wait = Wait { stream, journal, reading: Some(reading), received };
-            call.suspend(Operation::Wait(Box::pin(wait)), ())
+            let wait = wait(stream, Journal::of(call)?, reading);
+            scheduler::suspend(call, Operation::Poll(Box::new(wait)))
         }
     }
 }
 
+/// The wait for what could not be answered at once.
+pub(super) fn wait(stream: &Rc<Stream>, journal: Journal, reading: Reading) -> Waiting {
+    stream.reading.set(true);
+    stream.read_timer().set(stream.read_timeout());
+    let received = Some(stream.inbox.borrow().unread().len());
+    Waiting { stream: stream.clone(), journal, reading, received, result: None, over: false }
+}
+
 /// Gives Lua what was received.
 fn push(stack: &Stack<'_>, stream: &Stream, reading: &Reading, taken: Taken) -> LuaResult<()> {
+    if let Some(scan) = reading.replies() {
+        return super::redis::push(stack, stream, scan, taken);
+    }
     let mut inbox = stream.inbox.borrow_mut();
     let data = inbox.unread().get(..taken.len).unwrap_or_default();
     // A carriage return is left out wherever it stands in a line, but it only ever stands at the end.
@@ -214,6 +220,12 @@ fn push_failure(
     }
     stack.push(Nil)?;
     stack.push(failure.text())?;
+    if let Some(scan) = reading.replies() {
+        if !(scan.patient && matches!(failure, Failure::Timeout)) {
+            stream.finalize();
+        }
+        return Ok(());
+    }
     let partial = stream.inbox.borrow().partial(reading);
     push(stack, stream, reading, partial)?;
     if !matches!(failure, Failure::Timeout) {
@@ -222,76 +234,55 @@ fn push_failure(
     Ok(())
 }
 
-/// Waits until a call can be answered. Given up in the middle, it closes the stream.
-struct Wait {
-    stream: Option<Rc<Stream>>,
-    journal: Option<Journal>,
-    reading: Option<Reading>,
+/// Waits until a call can be answered. Given up in the middle, it closes the stream. What was received stays there until
+/// Lua goes on, and so long the stream is busy.
+pub(super) struct Waiting {
+    stream: Rc<Stream>,
+    journal: Journal,
+    reading: Reading,
     /// How much was at hand when the wait last began.
     received: Option<usize>,
+    result: Option<Result<Taken, Failure>>,
+    /// There was a result.
+    over: bool,
 }
 
-impl Future for Wait {
-    type Output = Values;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Values> {
-        let this = &mut *self;
-        let (Some(stream), Some(reading)) = (&this.stream, &mut this.reading) else {
-            return Poll::Ready(Values::error("closed"));
-        };
-        let result = match stream.poll_read(reading, cx) {
+impl Wait for Waiting {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let result = match self.stream.poll_read(&mut self.reading, cx) {
             Poll::Ready(result) => result,
             Poll::Pending => {
-                let timer = stream.read_timer();
-                let received = stream.inbox.borrow().unread().len();
+                let timer = self.stream.read_timer();
+                let received = self.stream.inbox.borrow().unread().len();
                 // It measures silence: whatever comes begins it anew.
-                if this.received.replace(received) != Some(received) {
-                    timer.set(stream.read_timeout());
+                if self.received.replace(received) != Some(received) {
+                    timer.set(self.stream.read_timeout());
                 }
                 ready!(timer.poll(cx));
                 Err(Failure::Timeout)
             }
         };
-        stream.read_timer().clear();
-        let (stream, journal, reading) = (this.stream.take(), this.journal.take(), this.reading.take());
-        let (Some(stream), Some(journal), Some(reading)) = (stream, journal, reading) else {
-            return Poll::Ready(Values::error("closed"));
-        };
-        let answer = Answer(stream);
-        Poll::Ready(Values::made(move |stack| answer.give(stack, &reading, result, &journal)))
+        self.stream.read_timer().clear();
+        self.result = Some(result);
+        self.over = true;
+        Poll::Ready(())
     }
-}
 
-impl Drop for Wait {
-    fn drop(&mut self) {
-        if let Some(stream) = self.stream.take() {
-            stream.reading.set(false);
-            stream.read_timer().clear();
-            stream.finalize();
+    fn push(mut self: Box<Self>, stack: &Stack<'_>) -> LuaResult<()> {
+        match self.result.take() {
+            Some(Ok(taken)) => push(stack, &self.stream, &self.reading, taken),
+            Some(Err(failure)) => push_failure(stack, &self.stream, &self.reading, &failure, &self.journal),
+            None => stack.push(Nil).and_then(|()| stack.push("closed")),
         }
     }
 }
 
-/// What was received stays in the stream until Lua goes on, and so long the stream is busy.
-struct Answer(Rc<Stream>);
-
-impl Answer {
-    fn give(
-        self,
-        stack: &Stack<'_>,
-        reading: &Reading,
-        result: Result<Taken, Failure>,
-        journal: &Journal,
-    ) -> LuaResult<()> {
-        match result {
-            Ok(taken) => push(stack, &self.0, reading, taken),
-            Err(failure) => push_failure(stack, &self.0, reading, &failure, journal),
-        }
-    }
-}
-
-impl Drop for Answer {
+impl Drop for Waiting {
     fn drop(&mut self) {
-        self.0.reading.set(false);
+        self.stream.reading.set(false);
+        if !self.over {
+            self.stream.read_timer().clear();
+            self.stream.finalize();
+        }
     }
 }

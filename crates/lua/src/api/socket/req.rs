@@ -97,8 +97,7 @@ fn take_over(r: &RequestRef) -> Option<&'static str> {
 
 /// Whether the request's connection was taken away from HTTP.
 pub(crate) fn is_raw(r: &RequestRef) -> bool {
-    // Few requests have a state that lasts.
-    r.find_ctx::<TakenOver>().is_some()
+    r.header_sent.get() && r.find_ctx::<TakenOver>().is_some()
 }
 
 /// The request's connection is a raw socket now.

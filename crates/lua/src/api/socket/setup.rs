@@ -128,6 +128,15 @@ pub(super) fn shutdown(call: &mut Call<'_>) -> LuaResult<Return> {
     call.ret(1)
 }
 
+/// `connection_id(sock)`: a number that no other connection of this worker has, also in later requests.
+pub(super) fn connection_id(call: &mut Call<'_>) -> LuaResult<Return> {
+    let handle = stream::of(call)?;
+    match handle.as_ref().map(|handle| handle.0.side.borrow()).as_deref() {
+        Some(stream::Side::Peer(connection)) => call.ret(connection.id as f64),
+        _ => call.ret(moonrest_luajit::Nil),
+    }
+}
+
 /// `sock:getreusedtimes()`.
 pub(super) fn get_reused_times(call: &mut Call<'_>) -> LuaResult<Return> {
     let given = call.args_len();

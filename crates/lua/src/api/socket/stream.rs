@@ -8,7 +8,7 @@ use super::{
     options::{Settings, Timeouts},
 };
 use moonrest_http::{Request, exchange::BodyRead};
-use moonrest_luajit::{Borrowed, Call, LuaResult, Nil, Ref, Return, Table, Value};
+use moonrest_luajit::{Borrowed, Call, LuaResult, Nil, Ref, Return, Table};
 use moonrest_net::{connect::Local, timer::Timer};
 use moonrest_sys::socket::{self, SocketOption};
 use std::{
@@ -111,11 +111,7 @@ const TABLE_SIZE: usize = 10;
 
 /// The stream of the socket that is the first argument.
 pub(super) fn of<'c>(call: &Call<'c>) -> LuaResult<Option<Borrowed<'c, Handle>>> {
-    let object: Table<'c> = call.arg(1)?;
-    match object.raw_index(call, CELL)? {
-        Value::Userdata(userdata) => Ok(userdata.get::<Handle>(call)),
-        _ => Ok(None),
-    }
+    call.arg_element(1, CELL)
 }
 
 impl Close for Stream {

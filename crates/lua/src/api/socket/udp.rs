@@ -50,16 +50,16 @@ struct Open {
 }
 
 pub(super) fn install(stack: &mut Stack<'_>, socket: Table<'_>) -> LuaResult<()> {
-    let methods: [(&str, crate::api::Function); 6] = [
-        ("setpeername", set_peer_name),
-        ("send", send),
-        ("receive", receive),
-        ("settimeout", set_timeout),
-        ("close", close),
-        ("bind", bind),
+    let methods: [(&str, moonrest_luajit::Native); 6] = [
+        ("setpeername", moonrest_luajit::Native::new(set_peer_name)),
+        ("send", moonrest_luajit::Native::new(send)),
+        ("receive", moonrest_luajit::Native::new(receive)),
+        ("settimeout", moonrest_luajit::Native::new(set_timeout)),
+        ("close", moonrest_luajit::Native::new(close)),
+        ("bind", moonrest_luajit::Native::new(bind)),
     ];
     let metatable = stack.table(0, 8)?;
-    super::define(stack, metatable, &methods)?;
+    super::define_native(stack, metatable, &methods)?;
     metatable.raw_set(stack, "__index", metatable)?;
     let kept = stack.keep(metatable)?;
     let make = stack.function_with(kept, new_socket)?;
