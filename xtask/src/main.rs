@@ -6,9 +6,7 @@
 //! - `bench`: compares with nginx on this machine, see `cargo xtask bench --help`
 
 mod bench;
-mod callgrind;
 mod docs;
-mod load;
 mod run;
 mod test;
 

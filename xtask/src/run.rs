@@ -26,12 +26,6 @@ pub(crate) fn release_binary() -> Result<PathBuf, String> {
     Ok(default_binary())
 }
 
-/// Whether a program of this name can be found.
-pub(crate) fn is_installed(program: &str) -> bool {
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&paths).any(|dir| dir.join(program).is_file())
-}
-
 /// What a program writes to its standard output; an error if it fails.
 pub(crate) fn output(command: &mut Command) -> Result<String, String> {
     let shown = format!("{}", command.get_program().to_string_lossy());

@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod addition;
+pub mod array_var;
 pub mod auth_basic;
 pub mod auth_request;
 pub mod autoindex;
@@ -13,17 +14,22 @@ pub mod browser;
 mod cgi;
 pub mod charset;
 mod compression;
+pub mod coolkit;
 pub mod dav;
 pub mod degradation;
 pub mod echo;
 pub mod empty_gif;
+pub mod encrypted_session;
 pub mod fastcgi;
+pub mod form_input;
 pub mod geo;
+pub mod grpc;
 pub mod gunzip;
 pub mod gzip;
 pub mod gzip_static;
 pub mod headers;
 pub mod headers_more;
+pub mod iconv;
 pub mod index;
 mod lenient_base64;
 mod limit;
@@ -34,17 +40,24 @@ pub mod map;
 pub mod memc;
 pub mod memcached;
 pub mod mirror;
+pub mod ndk;
 pub mod not_modified;
 pub mod proxy;
 pub mod random_index;
 pub mod range;
+pub mod rds_csv;
+pub mod rds_json;
 pub mod realip;
+pub mod redis;
+pub mod redis2;
 pub mod referer;
 pub mod rewrite;
 pub mod scgi;
 pub mod secure_link;
 pub mod set_misc;
+pub mod slice;
 pub mod split_clients;
+pub mod srcache;
 pub mod ssi;
 pub mod ssl;
 pub mod static_files;
@@ -54,6 +67,7 @@ pub mod try_files;
 pub mod upstream;
 pub mod userid;
 pub mod uwsgi;
+pub mod xss;
 pub mod zstd;
 pub mod zstd_static;
 
@@ -78,9 +92,10 @@ pub static MODULES: Registry = &[
     &Module::<access::Access>::NEW,
     &Module::<auth_basic::AuthBasic>::NEW,
     &Module::<auth_request::AuthRequest>::NEW,
-    // precontent: try_files, mirror
+    // precontent: try_files, mirror; before them what is cached
     &Module::<try_files::TryFiles>::NEW,
     &Module::<mirror::Mirror>::NEW,
+    &Module::<srcache::SrCache>::NEW,
     // content
     &Module::<random_index::RandomIndex>::NEW,
     &Module::<index::Index>::NEW,
@@ -98,19 +113,32 @@ pub static MODULES: Registry = &[
     &Module::<fastcgi::FastCgi>::NEW,
     &Module::<uwsgi::Uwsgi>::NEW,
     &Module::<scgi::Scgi>::NEW,
+    &Module::<grpc::Grpc>::NEW,
     &Module::<memcached::Memcached>::NEW,
     &Module::<memc::Memc>::NEW,
+    &Module::<redis::Redis>::NEW,
+    &Module::<redis2::Redis2>::NEW,
     // variables only
     &Module::<map::Map>::NEW,
     &Module::<geo::Geo>::NEW,
     &Module::<split_clients::SplitClients>::NEW,
+    &Module::<ndk::Ndk>::NEW,
     &Module::<set_misc::SetMisc>::NEW,
+    &Module::<array_var::ArrayVar>::NEW,
+    &Module::<form_input::FormInput>::NEW,
+    &Module::<encrypted_session::EncryptedSession>::NEW,
+    &Module::<coolkit::Coolkit>::NEW,
     &Module::<browser::Browser>::NEW,
     &Module::<referer::Referer>::NEW,
     &Module::<secure_link::SecureLink>::NEW,
     // filters
+    &Module::<slice::Slice>::NEW,
     &Module::<not_modified::NotModified>::NEW,
+    &Module::<rds_csv::RdsCsv>::NEW,
+    &Module::<rds_json::RdsJson>::NEW,
     &Module::<headers::Headers>::NEW,
+    &Module::<xss::Xss>::NEW,
+    &Module::<iconv::Iconv>::NEW,
     &Module::<userid::UserId>::NEW,
     &Module::<gunzip::Gunzip>::NEW,
     &Module::<sub_filter::Sub>::NEW,

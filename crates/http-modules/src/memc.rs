@@ -254,6 +254,7 @@ impl PhaseHandler for Handler {
             protocol: Box::new(talk),
             pass_body: false,
             stream_body: false,
+            secure: false,
         };
         Ok(Step::Wait(Box::pin(run(r.clone(), job))))
     }

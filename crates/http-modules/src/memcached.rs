@@ -41,7 +41,7 @@ impl HttpModule for Memcached {
     const NAME: &'static str = "ngx_http_memcached_module";
     const DIRECTIVES: &'static [D] = upstream_directives!("memcached", MemcachedLoc, upstream;
         D::loc("memcached_pass", Arity::exactly(1), |c, args| {
-            cgi::pass::set(&mut c.pass, args, b"memcached://")?;
+            cgi::pass::set(&mut c.pass, args, &[(b"memcached://", false)])?;
             c.key = Some(args.vars.reference("memcached_key", Some(args.span())));
             Ok(())
         })
@@ -93,10 +93,11 @@ impl PhaseHandler for Handler {
         };
         let job = Job {
             conf: self.conf.clone(),
-            destination: self.pass.destination(r)?,
+            destination: self.pass.destination(r)?.0,
             protocol: Box::new(protocol),
             pass_body: false,
             stream_body: false,
+            secure: false,
         };
         Ok(Step::Wait(Box::pin(run(r.clone(), job))))
     }

@@ -4,7 +4,7 @@
 use crate::cgi::{self, Param, Params, Pass, head::PlainAnswer};
 use moonrest_http::{
     prelude::*,
-    upstream::{self, BodyStep, Conf, HeadStep, Job, Protocol, RequestLength, run},
+    upstream::{self, BodyStep, Conf, HeadStep, Job, Protocol, RequestLength, start},
     upstream_directives,
 };
 use moonrest_proto::http1::ResponseHead;
@@ -37,7 +37,7 @@ impl Inherit for ScgiLoc {
 impl HttpModule for Scgi {
     const NAME: &'static str = "ngx_http_scgi_module";
     const DIRECTIVES: &'static [D] = upstream_directives!(buffered "scgi", ScgiLoc, upstream;
-        D::loc("scgi_pass", Arity::exactly(1), |c, args| cgi::pass::set(&mut c.pass, args, b"scgi://"))
+        D::loc("scgi_pass", Arity::exactly(1), |c, args| cgi::pass::set(&mut c.pass, args, &[(b"scgi://", false)]))
             .within(Contexts::LOCATION.or(Contexts::IF)),
         D::loc("scgi_param", Arity::between(2, 3), |c, args| cgi::params::add(&mut c.params, args)),
     );
@@ -71,13 +71,14 @@ impl PhaseHandler for Handler {
         };
         let job = Job {
             conf: self.conf.clone(),
-            destination: self.pass.destination(r)?,
+            destination: self.pass.destination(r)?.0,
             protocol: Box::new(protocol),
             pass_body: self.conf.pass_request_body,
             // The length goes first.
             stream_body: !matches!(r.framing.get().body, moonrest_proto::http1::Body::Chunked),
+            secure: false,
         };
-        Ok(Step::Wait(Box::pin(run(r.clone(), job))))
+        start(r, job)
     }
 }
 

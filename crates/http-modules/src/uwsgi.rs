@@ -1,11 +1,13 @@
 //! `uwsgi`: requests answered by uwsgi servers.
 //! <https://nginx.org/en/docs/http/ngx_http_uwsgi_module.html>
 
-use crate::cgi::{self, Param, Params, Pass, head::PlainAnswer};
+use crate::{
+    cgi::{self, Param, Params, Pass, head::PlainAnswer},
+    ssl::{self, upstream::encrypted_upstream_directives},
+};
 use moonrest_http::{
     prelude::*,
-    upstream::{self, BodyStep, Conf, HeadStep, Job, Protocol, RequestLength, run},
-    upstream_directives,
+    upstream::{self, BodyStep, Conf, HeadStep, Job, Protocol, RequestLength, start},
 };
 use moonrest_proto::http1::ResponseHead;
 use std::ops::Range;
@@ -18,6 +20,7 @@ type D = Directive<Uwsgi>;
 #[derive(Clone, Default)]
 pub struct UwsgiLoc {
     upstream: upstream::Loc,
+    ssl: ssl::upstream::Loc,
     pass: Option<Arc<Pass>>,
     params: Option<Vec<Param>>,
     text: Option<Template>,
@@ -28,6 +31,7 @@ pub struct UwsgiLoc {
 impl Inherit for UwsgiLoc {
     fn inherit(&mut self, outer: &Self) {
         self.upstream.inherit(&outer.upstream);
+        self.ssl.inherit(&outer.ssl);
         macro_rules! pass_down {
             ($($field:ident)*) => { $( if self.$field.is_none() { self.$field.clone_from(&outer.$field); } )* };
         }
@@ -45,12 +49,9 @@ fn modifier(slot: &mut Option<u8>, args: &Args<'_>) -> ConfResult {
 
 impl HttpModule for Uwsgi {
     const NAME: &'static str = "ngx_http_uwsgi_module";
-    const DIRECTIVES: &'static [D] = upstream_directives!(buffered "uwsgi", UwsgiLoc, upstream;
+    const DIRECTIVES: &'static [D] = encrypted_upstream_directives!([buffered] "uwsgi", UwsgiLoc, upstream, ssl;
         D::loc("uwsgi_pass", Arity::exactly(1), |c, args| {
-            if args.bytes(0)?.starts_with(b"suwsgi://") {
-                return Err(Fault::message("suwsgi protocol is not supported yet"));
-            }
-            cgi::pass::set(&mut c.pass, args, b"uwsgi://")
+            cgi::pass::set(&mut c.pass, args, &[(b"uwsgi://", false), (b"suwsgi://", true)])
         })
         .within(Contexts::LOCATION.or(Contexts::IF)),
         D::loc("uwsgi_param", Arity::between(2, 3), |c, args| cgi::params::add(&mut c.params, args)),
@@ -62,10 +63,13 @@ impl HttpModule for Uwsgi {
     type Loc = UwsgiLoc;
 
     fn attach((): &(), loc: &Arc<UwsgiLoc>, to: &mut LocationBuilder<'_>) -> ConfResult {
-        let conf = loc.upstream.resolve("uwsgi", cgi::HIDDEN, to)?;
+        let mut conf = loc.upstream.resolve("uwsgi", cgi::HIDDEN, to)?;
         let Some(pass) = loc.pass.as_ref().filter(|pass| to.belongs(pass.block)) else { return Ok(()) };
         if to.block == pass.block {
             to.auto_redirect();
+        }
+        if pass.may_be_secure() {
+            conf.tls = loc.ssl.compile("uwsgi_ssl", to);
         }
         let settings = Settings {
             params: Params::new(loc.params.as_ref()),
@@ -94,24 +98,28 @@ struct Handler {
 
 impl PhaseHandler for Handler {
     fn handle(&self, r: &RequestRef) -> Result<Step, RequestError> {
+        let (destination, secure) = self.pass.destination(r)?;
         let protocol = Talk {
+            secure,
             settings: self.settings.clone(),
             fields: self.conf.pass_request_headers,
             answer: PlainAnswer::default(),
         };
         let job = Job {
             conf: self.conf.clone(),
-            destination: self.pass.destination(r)?,
+            destination,
             protocol: Box::new(protocol),
             pass_body: self.conf.pass_request_body,
             stream_body: true,
+            secure,
         };
-        Ok(Step::Wait(Box::pin(run(r.clone(), job))))
+        start(r, job)
     }
 }
 
 /// One request to a uwsgi server.
 struct Talk {
+    secure: bool,
     settings: Arc<Settings>,
     fields: bool,
     answer: PlainAnswer,
@@ -119,7 +127,7 @@ struct Talk {
 
 impl Protocol for Talk {
     fn scheme(&self) -> &'static [u8] {
-        b"uwsgi://"
+        if self.secure { b"suwsgi://" } else { b"uwsgi://" }
     }
 
     fn request(

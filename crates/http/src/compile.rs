@@ -11,7 +11,7 @@ use crate::{
     request::Request,
     script::ScriptOp,
 };
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use moonrest_core::{
     Arity, ConfResult, ConfigError, Contexts, Env, Fault, Log, Span, VarTable, Variables,
     conf::{Body, Directive, did_you_mean},
@@ -69,6 +69,9 @@ pub(crate) struct Block {
     script: Vec<Box<dyn ScriptOp>>,
     /// Locations directly inside.
     pub children: Vec<BlockId>,
+    /// The names of those that match exactly, and of those that match the beginning: each may be there once.
+    pub exact: HashSet<Box<[u8]>>,
+    pub prefixes: HashSet<Box<[u8]>>,
     pub limit_except: Option<(u32, BlockId)>,
 }
 
@@ -170,6 +173,8 @@ impl<'a> Compiler<'a> {
             confs,
             script: Vec::new(),
             children: Vec::new(),
+            exact: HashSet::new(),
+            prefixes: HashSet::new(),
             limit_except: None,
         });
         id

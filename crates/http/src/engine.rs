@@ -20,6 +20,8 @@ pub(crate) enum Entry {
     ServerRewrite,
     /// In a named location: its own rewrite phase is next.
     Location,
+    /// In a location that another request has been led to: its content handler is next.
+    Content,
 }
 
 /// Internal redirects and rewrites a request may make, and subrequests that may be nested.
@@ -213,7 +215,11 @@ pub(crate) fn report(r: &Request, error: &RequestError) {
 
 /// Runs a subrequest; its output goes where its exchange puts it.
 pub(crate) async fn run_subrequest(r: &RequestRef) -> Result<(), RequestError> {
-    let entry = if r.pending_redirect.borrow().is_some() { redirect(r)? } else { Entry::ServerRewrite };
+    let entry = match r.pending_redirect.borrow().is_some() {
+        true => redirect(r)?,
+        false if r.again.get() => Entry::Content,
+        false => Entry::ServerRewrite,
+    };
     let result = match process(r, entry).await {
         Ok(()) => stub(r).await,
         error => error,
@@ -276,7 +282,10 @@ async fn process_from(
     loop {
         let flow = match walk_on(r, &mut walk, turn).await {
             Ok(flow) => flow,
-            Err(error) if r.header_sent.get() || matches!(error, RequestError::Gone { .. }) => {
+            Err(error)
+                if r.header_sent.get()
+                    || matches!(error, RequestError::Gone { .. } | RequestError::Cut(_)) =>
+            {
                 return Err(error);
             }
             Err(error) => {

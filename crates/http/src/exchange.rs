@@ -1,7 +1,9 @@
 //! The boundary between the engine and what carries a request: an HTTP/1 connection, an HTTP/2 stream, a parent
 //! request, a buffer.
 
-use crate::{filter::FileRange, location::ServerId, phase::RequestError, request::Request};
+use crate::{
+    filter::FileRange, location::ServerId, phase::RequestError, request::Request, tls::hook::Handshake,
+};
 use bytes::Bytes;
 use moonrest_net::{addr::Addr, tls::Info};
 use std::{
@@ -173,6 +175,8 @@ pub struct Connection {
     pub server: Cell<ServerId>,
     /// What is known of the TLS session, if there is one.
     pub tls: OnceCell<Rc<Info>>,
+    /// The handshake, if code took part in it.
+    pub handshake: OnceCell<Rc<Handshake>>,
     /// The connection's socket, for `$tcpinfo_*`, options and peeking.
     pub socket: Cell<Option<std::os::fd::RawFd>>,
 }

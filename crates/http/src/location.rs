@@ -9,7 +9,8 @@ use crate::{
     regex::CapturingRegex,
     request::Request,
     script::ScriptOp,
-    tls::ServerTls,
+    tls::{ServerTls, hook::Hook},
+    upstream::HandshakeHook,
     walk::Phases,
 };
 use moonrest_sys::temp::TempDir;
@@ -69,6 +70,10 @@ pub struct Location {
     pub auto_redirect: bool,
     /// How TLS is spoken for the server, if this is its implicit location.
     pub tls: Option<Arc<ServerTls>>,
+    /// Code that takes part in handshakes, of a server's location.
+    pub handshake: Option<Arc<dyn Hook>>,
+    /// A program's say in handshakes with upstreams.
+    pub handshake_hook: Option<Arc<dyn HandshakeHook>>,
     /// Merged settings of every module, in the registry's order.
     pub confs: Box<[SharedConf]>,
 }
@@ -243,6 +248,8 @@ pub struct LocationBuilder<'a> {
     before_script: Vec<Box<dyn ScriptOp>>,
     pub(crate) auto_redirect: bool,
     tls: Option<Arc<ServerTls>>,
+    handshake: Option<Arc<dyn Hook>>,
+    handshake_hook: Option<Arc<dyn HandshakeHook>>,
 }
 
 impl<'a> LocationBuilder<'a> {
@@ -266,12 +273,29 @@ impl<'a> LocationBuilder<'a> {
             before_script: Vec::new(),
             auto_redirect: false,
             tls: None,
+            handshake: None,
+            handshake_hook: None,
         }
     }
 
     /// Says how TLS is spoken here, if this is a server's location.
     pub fn tls(&mut self, tls: ServerTls) {
         self.tls = Some(Arc::new(tls));
+    }
+
+    /// Whether TLS is spoken here; known to modules behind `ssl`.
+    pub fn speaks_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Code that takes part in the handshakes of this server.
+    pub fn handshake(&mut self, hook: impl Hook + 'static) {
+        self.handshake = Some(Arc::new(hook));
+    }
+
+    /// Gives a program a say in handshakes with upstreams.
+    pub fn handshake_hook(&mut self, hook: impl HandshakeHook + 'static) {
+        self.handshake_hook = Some(Arc::new(hook));
     }
 
     /// Adds a handler; modules attach in the registry's order, which is the order of execution.
@@ -375,6 +399,8 @@ impl<'a> LocationBuilder<'a> {
             limit_except,
             auto_redirect: self.auto_redirect,
             tls: self.tls,
+            handshake: self.handshake,
+            handshake_hook: self.handshake_hook,
             confs: confs.into(),
         }
     }

@@ -101,6 +101,8 @@ pub struct Request {
     pub own_variables: Cell<bool>,
     /// This subrequest's output is kept for `auth_request`, mirrors and the like, or thrown away.
     pub background: Cell<bool>,
+    /// This subrequest is its parent again: it enters where that one is.
+    pub(crate) again: Cell<bool>,
 }
 
 /// What is done when a request ends, however it ends.
@@ -536,6 +538,7 @@ impl Request {
             limit_rate_after: Cell::new(None),
             own_variables: Cell::new(false),
             background: Cell::new(false),
+            again: Cell::new(false),
         })
     }
 }

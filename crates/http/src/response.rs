@@ -63,6 +63,11 @@ pub fn checked(mut value: Vec<u8>) -> Bytes {
     value.into()
 }
 
+/// A status with its reason, as status lines have it; `None` for one without a name.
+pub fn status_text(status: u16) -> Option<&'static str> {
+    crate::server::reason(status)
+}
+
 /// The fields that have a place of their own.
 const SPECIAL: [&[u8]; 9] = [
     b"content-type",

@@ -120,6 +120,62 @@ pub fn start(child: RequestRef) {
     }
 }
 
+/// A child that is its parent again, in the same location: it enters at the content handler. Its output goes into its
+/// main request's body as that of [`inline`] does.
+///
+/// # Errors
+/// As [`inline`].
+pub fn inline_again(parent: &RequestRef) -> Result<RequestRef, RequestError> {
+    let child = inline(parent, &parent.uri())?;
+    make_again(parent, &child);
+    Ok(child)
+}
+
+/// The same for one that goes its own way, whatever becomes of the client.
+pub(crate) fn detached_again(parent: &RequestRef) -> Result<RequestRef, RequestError> {
+    let child = detached(parent, &parent.uri())?;
+    make_again(parent, &child);
+    child.header_only.set(true);
+    Ok(child)
+}
+
+fn make_again(parent: &Request, child: &Request) {
+    child.uri.borrow_mut().clone_from(&parent.uri.borrow());
+    child.args.borrow_mut().clone_from(&parent.args.borrow());
+    child.method.set(parent.method.get());
+    child.location.set(parent.location.get());
+    child.valid_location.set(parent.valid_location.get());
+    child.valid_unparsed_uri.set(parent.valid_unparsed_uri.get());
+    child.complex_uri.set(parent.complex_uri.get());
+    child.add_uri_to_alias.set(parent.add_uri_to_alias.get());
+    child.again.set(true);
+    let (from, mut to) = (parent.captures.borrow(), child.captures.borrow_mut());
+    to.text.clone_from(&from.text);
+    to.groups.clone_from(&from.groups);
+}
+
+/// Runs a subrequest that outlives the request it was made for. A connection that would close then stays open for as
+/// long, so that whoever waits for its end finds the subrequest's work done.
+pub(crate) fn start_alone(child: RequestRef) {
+    let main = child.main.clone();
+    let task = crate::worker::Task::new(&child.worker);
+    let (finished, wait) = tokio::sync::oneshot::channel::<()>();
+    tokio::task::spawn_local(async move {
+        // What it answers, or why it cannot, is in its own log lines.
+        let _ = run(child).await;
+        drop((task, finished));
+    });
+    if let Some(main) = main
+        && !main.keepalive.get()
+    {
+        let wait = async move {
+            // It is never sent anything; that the other side is gone is enough.
+            let _ = wait.await;
+        };
+        main.companions.borrow_mut().push(tokio::task::spawn_local(wait));
+    }
+}
+
 /// A child whose body is kept in memory, and where to find it.
 ///
 /// # Errors

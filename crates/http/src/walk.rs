@@ -127,6 +127,7 @@ impl Walk {
             Entry::Start => At::EarlyBody,
             Entry::ServerRewrite => At::ServerScript,
             Entry::Location => At::Script,
+            Entry::Content => At::Content,
         };
         Self { at, next: 0, block: LocId(u32::MAX), step: 0, outer: Vec::new(), refused: 0 }
     }

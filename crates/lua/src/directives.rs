@@ -2,9 +2,11 @@
 //! <https://github.com/openresty/lua-nginx-module#directives>
 
 use crate::{
+    balancer,
     code::{Code, FileName, Source},
     filter::LuaFilters,
     handler::{BeforeScript, LuaHandler, LuaLog},
+    handshake::LuaHandshake,
     host::LuaPhase,
     set,
     settings::{Loc, Main, OwnContent, SSL_PROTOCOLS, place},
@@ -20,6 +22,7 @@ pub(crate) type D = Directive<HttpLua>;
 
 const HS: Contexts = Contexts::HTTP.or(Contexts::SERVER);
 const HSLI: Contexts = Contexts::HSL.or(Contexts::IF);
+const HTTP: Contexts = Contexts::HTTP;
 const LI: Contexts = Contexts::LOCATION.or(Contexts::IF);
 const SCRIPT: Contexts = Contexts::SERVER.or(Contexts::SERVER_IF).or(Contexts::LOCATION).or(Contexts::IF);
 const LUA: Arity = Arity::Lua { min: 0, max: 0 };
@@ -67,6 +70,9 @@ macro_rules! rows {
             main("rewrite_by_lua_no_postpone", |m, a| set_once(&mut m.rewrite_no_postpone, a.flag(0)?)),
             main("access_by_lua_no_postpone", |m, a| set_once(&mut m.access_no_postpone, a.flag(0)?)),
             main("precontent_by_lua_no_postpone", |m, a| set_once(&mut m.precontent_no_postpone, a.flag(0)?)),
+            D::new("balancer_by_lua_block", Contexts::UPSTREAM, LUA, Set::Main(balancer::balancer_by_lua)),
+            D::new("balancer_by_lua_file", Contexts::UPSTREAM, ONE, Set::Main(balancer::balancer_by_lua)),
+            D::new("balancer_keepalive", Contexts::UPSTREAM, ONE, Set::Main(balancer::balancer_keepalive)),
             D::main("lua_shared_dict", Arity::exactly(2), shdict::lua_shared_dict),
             main("lua_load_resty_core", load_resty_core),
             main("lua_max_pending_timers", |m, a| set_once(&mut m.max_pending_timers, a.uint(0)?)),
@@ -131,6 +137,10 @@ impl HttpModule for HttpLua {
             "header_filter_by_lua_file" ONE;
         body_filter HSLI "body_filter_by_lua" ONE, "body_filter_by_lua_block" LUA,
             "body_filter_by_lua_file" ONE;
+        ssl_client_hello HS "ssl_client_hello_by_lua_block" LUA, "ssl_client_hello_by_lua_file" ONE;
+        ssl_certificate HS "ssl_certificate_by_lua_block" LUA, "ssl_certificate_by_lua_file" ONE;
+        ssl_session_fetch HTTP "ssl_session_fetch_by_lua_block" LUA, "ssl_session_fetch_by_lua_file" ONE;
+        ssl_session_store HTTP "ssl_session_store_by_lua_block" LUA, "ssl_session_store_by_lua_file" ONE;
         log HSLI "log_by_lua" ONE, "log_by_lua_block" LUA, "log_by_lua_file" ONE;
     ];
     type Main = Main;
@@ -155,6 +165,14 @@ impl HttpModule for HttpLua {
             } else if !matches!(to.kind, LocationKind::Server | LocationKind::Unnamed) {
                 to.before_script(BeforeScript(handler));
             }
+        }
+        if to.kind == LocationKind::Server
+            && let Some(handshake) = LuaHandshake::new(loc)
+        {
+            if handshake.needs_tls() && !to.speaks_tls() {
+                return Err(Fault::message("no ssl configured for the server"));
+            }
+            to.handshake(handshake);
         }
         let phases = [
             (Phase::Access, &loc.access, LuaPhase::Access, main.access_no_postpone),
@@ -230,7 +248,7 @@ impl Main {
 }
 
 /// The code a directive names: its block, its text or its file.
-fn code(args: &Args<'_>) -> ConfResult<Arc<Code>> {
+pub(crate) fn code(args: &Args<'_>) -> ConfResult<Arc<Code>> {
     let text = match args.lua() {
         Some(word) => word,
         None => args.word(0)?,

@@ -2,6 +2,7 @@
 
 use crate::{
     ffi::ctx,
+    handshake,
     phase_io::PhaseIo,
     scheduler::{ENTRY, Key, Operation, Parent, Threads},
     settings::Loc,
@@ -39,6 +40,13 @@ pub(crate) enum LuaPhase {
     BodyFilter,
     Log,
     Timer,
+    Balancer,
+    SslClientHello,
+    SslCertificate,
+    SslSessionFetch,
+    SslSessionStore,
+    ProxySslCertificate,
+    ProxySslVerify,
 }
 
 impl LuaPhase {
@@ -58,6 +66,13 @@ impl LuaPhase {
             Self::BodyFilter => "body_filter",
             Self::Log => "log",
             Self::Timer => "timer",
+            Self::Balancer => "balancer",
+            Self::SslClientHello => "ssl_client_hello",
+            Self::SslCertificate => "ssl_cert",
+            Self::SslSessionFetch => "ssl_session_fetch",
+            Self::SslSessionStore => "ssl_session_store",
+            Self::ProxySslCertificate => "proxy_ssl_cert",
+            Self::ProxySslVerify => "proxy_ssl_verify",
         }
     }
 
@@ -77,12 +92,34 @@ impl LuaPhase {
             Self::BodyFilter => "body_filter_by_lua*",
             Self::Log => "log_by_lua*",
             Self::Timer => "ngx.timer",
+            Self::Balancer => "balancer_by_lua*",
+            Self::SslClientHello => "ssl_client_hello_by_lua*",
+            Self::SslCertificate => "ssl_certificate_by_lua*",
+            Self::SslSessionFetch => "ssl_session_fetch_by_lua*",
+            Self::SslSessionStore => "ssl_session_store_by_lua*",
+            Self::ProxySslCertificate => "proxy_ssl_certificate_by_lua*",
+            Self::ProxySslVerify => "proxy_ssl_verify_by_lua*",
         }
     }
 
     /// Whether there is a request.
     pub(crate) const fn has_request(self) -> bool {
         !matches!(self, Self::Init | Self::InitWorker | Self::ExitWorker | Self::Timer)
+            && !self.is_handshake()
+    }
+
+    /// Whether it belongs to the handshake with a client, before there is a request; something stands for one.
+    pub(crate) const fn is_handshake(self) -> bool {
+        matches!(
+            self,
+            Self::SslClientHello | Self::SslCertificate | Self::SslSessionFetch | Self::SslSessionStore
+        )
+    }
+
+    /// Whether `ngx.exit` there gives the server a code, and answers nobody.
+    pub(crate) const fn exits_with_code(self) -> bool {
+        self.is_handshake()
+            || matches!(self, Self::Balancer | Self::ProxySslCertificate | Self::ProxySslVerify)
     }
 
     /// Whether it is one of the phases that make a response, where the request's course may still be changed.
@@ -343,7 +380,12 @@ impl Host {
     pub(crate) fn state(&self) -> &State {
         self.state.get_or_init(|| match &self.request {
             Some(r) => r.ctx::<State>(),
-            None => Rc::default(),
+            None => match &*self.io.borrow() {
+                PhaseIo::Handshake { handshake, .. } => {
+                    handshake::kept(handshake).map(|kept| kept.state.clone()).unwrap_or_default()
+                }
+                _ => Rc::default(),
+            },
         })
     }
 

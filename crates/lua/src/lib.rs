@@ -9,6 +9,7 @@
 //!                              waits?    → the operation's future is awaited, the coroutine resumed with its results
 //! ```
 mod api;
+mod balancer;
 mod clock;
 mod code;
 mod directives;
@@ -16,6 +17,7 @@ mod escape;
 mod ffi;
 mod filter;
 mod handler;
+mod handshake;
 mod host;
 mod library;
 mod phase_io;
@@ -30,6 +32,7 @@ mod settings;
 mod shdict;
 mod timers;
 mod vm;
+mod websocket;
 mod worker_threads;
 
 pub use directives::HttpLua;

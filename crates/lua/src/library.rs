@@ -2,7 +2,7 @@
 //! <https://github.com/openresty/lua-nginx-module#lua_load_resty_core>
 
 use crate::host::{Host, LuaPhase};
-use moonrest_core::Log;
+use moonrest_core::{Level, Log};
 use moonrest_luajit::{LuaError, LuaResult, Stack, Table, Value, Vm};
 use std::sync::Arc;
 
@@ -30,6 +30,16 @@ const OLDEST: u32 = 10_030;
 /// # Errors
 /// Upstream's words when it cannot be loaded.
 pub(crate) fn start(vm: &Vm, log: &Arc<Log>) -> LuaResult<()> {
+    let wanted = vm.with(|stack| wanted_version(stack))?;
+    if let Some(version) = wanted.filter(|version| !(OLDEST..=VERSION).contains(version)) {
+        log.write(Level::Warn, None, format_args!(
+            "the lua-resty-core on package.path is for version {version} of the Lua module, not for {VERSION}; \
+             the built-in one is used"
+        ));
+        for module in MODULES.iter().filter(|(name, _)| is_core(name)) {
+            vm.embed(&[*module]);
+        }
+    }
     let host = Host::without_request(LuaPhase::Init, log.clone());
     let loaded = vm.lend(&host, host.token(), || vm.with(load));
     loaded.map_err(|error| {
@@ -39,6 +49,11 @@ pub(crate) fn start(vm: &Vm, log: &Arc<Log>) -> LuaResult<()> {
             String::from_utf8_lossy(error.message())
         ))
     })
+}
+
+/// Whether a module is one that lua-resty-core brings.
+fn is_core(name: &str) -> bool {
+    name == "resty.core" || name.starts_with("resty.core.") || name.starts_with("ngx.")
 }
 
 fn load(stack: &mut Stack<'_>) -> LuaResult<()> {

@@ -1,7 +1,9 @@
 //! What a phase hands to its code and gets back, besides the request.
 
 use crate::{api::number_text, scheduler::Ending};
+use moonrest_http::{RequestRef, tls::hook::Handshake, upstream::Choosing};
 use moonrest_luajit::{Coroutine, LuaResult, Stack, Value};
+use std::rc::Rc;
 
 /// What goes in and out.
 #[derive(Default)]
@@ -14,6 +16,10 @@ pub(crate) enum PhaseIo {
     Head { exit: Option<Ending> },
     /// `body_filter_by_lua*`: `ngx.arg`.
     Body(BodyArg),
+    /// `balancer_by_lua*`: what is chosen, and what `ngx.exit` said.
+    Balancer { choosing: Rc<Choosing>, exit: Option<i64> },
+    /// `ssl_*_by_lua*`: the handshake, what stands for a request, and what `ngx.exit` said.
+    Handshake { r: RequestRef, handshake: Rc<Handshake>, exit: Option<i64> },
 }
 
 /// A part of a response body as `ngx.arg` shows it.
@@ -35,11 +41,18 @@ impl BodyArg {
 }
 
 impl PhaseIo {
+    /// Keeps what `ngx.exit` said, in phases that end with a code.
+    pub(crate) fn exit_with(&mut self, code: i64) {
+        if let Self::Balancer { exit, .. } | Self::Handshake { exit, .. } = self {
+            *exit = Some(code);
+        }
+    }
+
     /// Pushes what the code is called with.
     pub(crate) fn push_args(&self, stack: &Stack<'_>) -> LuaResult<()> {
         match self {
             Self::Set { args, .. } => args.iter().try_for_each(|arg| stack.push(arg.as_slice())),
-            Self::None | Self::Head { .. } | Self::Body(_) => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -47,7 +60,7 @@ impl PhaseIo {
     /// nothing; for `body_filter_by_lua*` a number.
     pub(crate) fn keep_answer(&mut self, coroutine: &Coroutine) -> LuaResult<()> {
         match self {
-            Self::None | Self::Head { .. } => {}
+            Self::None | Self::Head { .. } | Self::Balancer { .. } | Self::Handshake { .. } => {}
             Self::Set { answer, .. } => {
                 *answer = coroutine.stack(|stack| match stack.value(1) {
                     Value::String(text) => Some(text.to_vec()),

@@ -68,6 +68,10 @@ pub struct Loc {
     pub(crate) header_filter: Option<Arc<Code>>,
     pub(crate) body_filter: Option<Arc<Code>>,
     pub(crate) log: Option<Arc<Code>>,
+    pub(crate) ssl_client_hello: Option<Arc<Code>>,
+    pub(crate) ssl_certificate: Option<Arc<Code>>,
+    pub(crate) ssl_session_fetch: Option<Arc<Code>>,
+    pub(crate) ssl_session_store: Option<Arc<Code>>,
     /// With the block it stands in: it answers there, and in an `if` inside.
     pub(crate) content: OwnContent,
     code_cache: Option<bool>,
@@ -154,6 +158,7 @@ impl Inherit for Loc {
             ($($field:ident)*) => { $( if self.$field.is_none() { self.$field.clone_from(&outer.$field); } )* };
         }
         pass_down!(server_rewrite rewrite access precontent header_filter body_filter log);
+        pass_down!(ssl_client_hello ssl_certificate ssl_session_fetch ssl_session_store);
         pass_down!(code_cache need_request_body transform_underscores http10_buffering);
         pass_down!(check_client_abort use_default_type);
         if self.content.0.is_none() {

@@ -33,6 +33,7 @@
 //! | [`Ref`] | a Lua value that Rust keeps |
 //! | [`LuaError`] | message, traceback, error value |
 //! | [`Interrupter`] | stops a run from another thread |
+//! | [`json`] | JSON text from Lua values and back |
 //! | [`raw`] | what exported FFI entries need |
 //!
 //! # The rules it keeps
@@ -98,6 +99,7 @@ mod guards;
 mod heap;
 mod host;
 mod interrupt;
+pub mod json;
 mod modules;
 mod panics;
 pub mod raw;

@@ -322,6 +322,20 @@ impl<'s> Stack<'s> {
         run(&mut inner)
     }
 
+    /// Runs `make` with slots of its own, `then` if it went well, and removes these slots.
+    pub(crate) fn made_within(
+        &self,
+        make: impl for<'i> FnOnce(&mut Stack<'i>) -> LuaResult<()> + Send,
+        then: impl FnOnce(*mut lua_State, c_int),
+    ) -> LuaResult<()> {
+        let _cut = Cut { l: self.l, top: self.top() };
+        // SAFETY: as for this stack, which the closure cannot hold: it is not `Send`.
+        let mut inner = unsafe { Stack::new(self.l, self.shared, self.room.get()) };
+        make(&mut inner)?;
+        then(self.l, inner.top());
+        Ok(())
+    }
+
     /// Calls a function with these arguments; the results are the slots from the returned index to the top. Lua errors
     /// come back with a traceback. The function cannot yield: this call is a C boundary.
     pub fn call(&self, function: Function<'_>, args: impl IntoLuaMulti) -> LuaResult<Results<'s>> {

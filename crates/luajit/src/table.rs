@@ -57,6 +57,27 @@ impl<'t> Table<'t> {
         Ok(())
     }
 
+    /// Sets the element at `n` to the last value that `make` pushes, and removes what else it pushed. So elements that are
+    /// tables need no slots beyond their making.
+    ///
+    /// The closure is `Send` so that it cannot hold handles of this stack, whose new slots would not outlive it.
+    pub fn set_made(
+        self,
+        stack: &Stack<'_>,
+        n: usize,
+        make: impl for<'i> FnOnce(&mut Stack<'i>) -> LuaResult<()> + Send,
+    ) -> LuaResult<()> {
+        let index = stack.index_of(self.0, ffi::TTABLE)?;
+        let n = element(n)?;
+        let top = stack.top();
+        stack.made_within(make, |l, now| {
+            if now > top {
+                // SAFETY: a table at `index`, a value of the closure's on top.
+                unsafe { ffi::lua_rawseti(l, index, n) };
+            }
+        })
+    }
+
     /// Sets a field whose name may be there already, without metamethods: what has several values becomes a list of them.
     /// `fresh` says that the name is known to be new.
     pub fn raw_collect(

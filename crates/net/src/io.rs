@@ -131,8 +131,15 @@ impl Io {
 
     /// The same, asked of the kernel although the event loop knows of nothing.
     pub fn is_silent(&self) -> bool {
+        self.peek_now().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// As [`Io::try_peek`], asked of the kernel although the event loop knows of nothing.
+    ///
+    /// # Errors
+    /// `WouldBlock`, or the system's.
+    pub fn peek_now(&self) -> io::Result<usize> {
         self.with_fd(|fd| moonrest_sys::socket::peek(fd, &mut [0]))
-            .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Writes what the socket takes at once; `more` says that more follows immediately.

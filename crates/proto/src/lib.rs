@@ -12,6 +12,8 @@ pub mod http1;
 pub mod proxy_protocol;
 pub mod query;
 pub mod range;
+pub mod rds;
+pub mod redis;
 mod span;
 pub mod tls;
 pub mod uri;

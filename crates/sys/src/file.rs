@@ -105,6 +105,15 @@ pub fn open_write(name: &[u8], how: WriteMode, mode: u32) -> io::Result<OwnedFd>
     retry(|| rustix::fs::open(name, flags, Mode::from_raw_mode(mode)))
 }
 
+/// Opens a file that exists for reading and writing.
+///
+/// # Errors
+/// Those of `open`.
+pub fn open_update(name: &[u8]) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    retry(|| rustix::fs::open(name, flags, Mode::empty()))
+}
+
 pub(crate) fn write_flags(how: WriteMode) -> OFlags {
     let common = OFlags::CREATE | OFlags::CLOEXEC;
     match how {
@@ -373,6 +382,15 @@ pub fn chmod(name: &[u8], mode: u32) -> io::Result<()> {
 /// Those of `chown`.
 pub fn chown(name: &[u8], uid: u32, gid: Option<u32>) -> io::Result<()> {
     std::os::unix::fs::chown(path::from_bytes(name)?, Some(uid), gid)
+}
+
+/// Bytes that anybody may still write to the file system of `name`.
+///
+/// # Errors
+/// Those of `statvfs`.
+pub fn free_space(name: &[u8]) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(name)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 /// Removes a file's name.

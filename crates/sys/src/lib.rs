@@ -14,6 +14,7 @@ pub mod exec;
 pub mod fdpass;
 pub mod file;
 pub mod host;
+pub mod iconv;
 pub mod inherit;
 pub mod limits;
 pub mod listen;

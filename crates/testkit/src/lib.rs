@@ -9,6 +9,7 @@ pub mod port;
 pub mod process;
 pub mod response;
 pub mod server;
+pub mod services;
 pub mod spec;
 pub mod tls;
 pub mod upstream;

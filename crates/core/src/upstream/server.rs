@@ -5,6 +5,8 @@ use crate::{ConfResult, ConfigError, Fault, Subject, args::Args};
 use moonrest_conf::{Span, value};
 use moonrest_net::addr::Addr;
 
+const PLACEHOLDER: &[u8] = b"0.0.0.1";
+
 /// One `server` line.
 #[derive(Clone, Debug)]
 pub struct Server {
@@ -74,6 +76,17 @@ impl Server {
             route: None,
             span,
         }
+    }
+
+    /// Stands where a balancer names all servers: nobody answers there.
+    pub fn placeholder() -> Self {
+        let addr = Addr::Inet(([0, 0, 0, 1], 80).into());
+        Self::implicit(PLACEHOLDER, Target::Addrs(vec![addr]), None)
+    }
+
+    /// Whether it is [`Server::placeholder`]: a server in the configuration, whatever its name, has a place there.
+    pub fn is_placeholder(&self) -> bool {
+        self.span.is_none() && *self.name == *PLACEHOLDER
     }
 
     /// Reads the arguments of `server`.

@@ -1,6 +1,6 @@
 //! Parameters of a request: those of the configuration, and the client's header fields as `HTTP_*`.
 
-use moonrest_http::prelude::*;
+use moonrest_http::{prelude::*, upstream::States};
 use moonrest_proto::http1::Known;
 
 /// One `*_param`.
@@ -52,17 +52,38 @@ impl Params {
         if !has_host {
             put(b"HTTP_HOST", &host(r));
         }
+        let states = r.find_ctx::<States>().filter(|states| states.is_cacheable());
+        if let Some(states) = &states {
+            self.validators(states, &mut put);
+        }
         if fields {
-            self.fields(r, put);
+            self.fields(r, states.is_some(), put);
         }
     }
 
-    fn fields(&self, r: &Request, mut put: impl FnMut(&[u8], &[u8])) {
+    /// The conditions under which a stale answer in the cache is confirmed.
+    fn validators(&self, states: &States, put: &mut impl FnMut(&[u8], &[u8])) {
+        let mut value = Vec::new();
+        let names = [&b"HTTP_IF_MODIFIED_SINCE"[..], b"HTTP_IF_NONE_MATCH"];
+        for (n, name) in names.into_iter().enumerate() {
+            value.clear();
+            let known = match n {
+                0 => states.append_cached_modified(&mut value),
+                _ => states.append_cached_etag(&mut value),
+            };
+            if known && !self.list.iter().any(|param| *param.name == *name) {
+                put(name, &value);
+            }
+        }
+    }
+
+    /// The client's fields. What is asked for the cache is asked for whole, and not under the client's conditions.
+    fn fields(&self, r: &Request, cache: bool, mut put: impl FnMut(&[u8], &[u8])) {
         let head = r.head.borrow();
         let block = r.block.borrow();
         let mut seen: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
         for field in &head.fields {
-            if field.known == Known::Host {
+            if field.known == Known::Host || (cache && is_condition(field.known)) {
                 continue;
             }
             let name = field_name(field.name.of(&block));
@@ -83,6 +104,19 @@ impl Params {
             put(&[b"HTTP_", &*parameter_name(&name)].concat(), &value);
         }
     }
+}
+
+/// Whether a field makes the answer depend on what the client has.
+fn is_condition(known: Known) -> bool {
+    matches!(
+        known,
+        Known::IfModifiedSince
+            | Known::IfUnmodifiedSince
+            | Known::IfNoneMatch
+            | Known::IfMatch
+            | Known::Range
+            | Known::IfRange
+    )
 }
 
 /// A field's name in lower case; dashes and underscores are the same to programs behind.

@@ -8,7 +8,7 @@ mod talk;
 use crate::cgi::{self, Param, Params, Pass};
 use moonrest_http::{
     prelude::*,
-    upstream::{self, Conf, Job, run},
+    upstream::{self, Conf, Job, start},
     upstream_directives,
 };
 use script::Split;
@@ -50,7 +50,7 @@ impl FastCgiLoc {
 impl HttpModule for FastCgi {
     const NAME: &'static str = "ngx_http_fastcgi_module";
     const DIRECTIVES: &'static [D] = upstream_directives!(buffered "fastcgi", FastCgiLoc, upstream;
-        D::loc("fastcgi_pass", Arity::exactly(1), |c, args| cgi::pass::set(&mut c.pass, args, b"fastcgi://"))
+        D::loc("fastcgi_pass", Arity::exactly(1), |c, args| cgi::pass::set(&mut c.pass, args, &[(b"fastcgi://", false)]))
             .within(Contexts::LOCATION.or(Contexts::IF)),
         D::loc("fastcgi_param", Arity::between(2, 3), |c, args| cgi::params::add(&mut c.params, args)),
         D::new("fastcgi_index", Contexts::HSL, Arity::exactly(1), Set::Text(|c: &mut FastCgiLoc| &mut c.index)),
@@ -105,11 +105,12 @@ impl PhaseHandler for Handler {
         let talk = Talk::new(r.clone(), self.settings.clone(), self.conf.pass_request_headers);
         let job = Job {
             conf: self.conf.clone(),
-            destination: self.pass.destination(r)?,
+            destination: self.pass.destination(r)?.0,
             protocol: Box::new(talk),
             pass_body: self.conf.pass_request_body,
             stream_body: true,
+            secure: false,
         };
-        Ok(Step::Wait(Box::pin(run(r.clone(), job))))
+        start(r, job)
     }
 }

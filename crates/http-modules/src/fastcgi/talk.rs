@@ -21,6 +21,8 @@ pub(super) struct Talk {
     left: Option<u64>,
     /// The program has said that its output is over.
     output_ended: bool,
+    /// It has put out more than it announced.
+    too_much: bool,
     /// Complaints of the head that were logged.
     complained: usize,
 }
@@ -28,7 +30,7 @@ pub(super) struct Talk {
 impl Talk {
     pub(super) fn new(r: RequestRef, settings: Arc<Settings>, fields: bool) -> Self {
         let reader = Reader::default();
-        Self { r, settings, fields, reader, left: None, output_ended: false, complained: 0 }
+        Self { r, settings, fields, reader, left: None, output_ended: false, too_much: false, complained: 0 }
     }
 
     /// Logs what the program complains of.
@@ -72,7 +74,7 @@ impl Protocol for Talk {
 
     fn reset(&mut self) {
         self.reader = Reader::default();
-        (self.left, self.output_ended, self.complained) = (None, false, 0);
+        (self.left, self.output_ended, self.too_much, self.complained) = (None, false, false, 0);
     }
 
     fn max_piece(&self) -> u64 {
@@ -157,13 +159,21 @@ impl Protocol for Talk {
                     at = next;
                 }
                 Event::Output(start, end) => {
-                    if let Some(left) = &mut self.left {
-                        let Some(rest) = left.checked_sub((end - start) as u64) else {
-                            return Err(self.excess().to_owned());
-                        };
-                        *left = rest;
+                    let Some(left) = &mut self.left else { return Ok(BodyStep::Data(start..end)) };
+                    let take = usize::try_from(*left).unwrap_or(usize::MAX).min(end - start);
+                    *left -= take as u64;
+                    if take == end - start {
+                        return Ok(BodyStep::Data(start..end));
                     }
-                    return Ok(BodyStep::Data(start..end));
+                    if !std::mem::replace(&mut self.too_much, true) {
+                        moonrest_http::warn!(self.r, "{}", self.excess());
+                    }
+                    if take > 0 {
+                        self.reader = self.reader.clone().give_back(end - start - take);
+                        return Ok(BodyStep::Data(start..start + take));
+                    }
+                    // What is more than announced is dropped.
+                    at = end;
                 }
                 Event::End(_) if self.left.is_some_and(|left| left > 0) => {
                     return Err("upstream prematurely closed FastCGI stdout".to_owned());

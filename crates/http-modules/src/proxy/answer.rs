@@ -70,7 +70,7 @@ impl Http1 {
 
 impl Protocol for Http1 {
     fn scheme(&self) -> &'static [u8] {
-        b"http://"
+        self.target.scheme()
     }
 
     fn request(
@@ -157,6 +157,12 @@ impl Protocol for Http1 {
         let text = decoder.trailer_bytes();
         let copy = |span: moonrest_proto::Span| Bytes::copy_from_slice(span.of(text));
         decoder.trailers().iter().map(|field| (copy(field.name), copy(field.value))).collect()
+    }
+
+    fn cache_key(&self, r: &RequestRef, out: &mut Vec<u8>) -> Result<(), RequestError> {
+        out.extend_from_slice(&self.target.start);
+        request::append_uri(&self.settings, &self.target, r, out);
+        Ok(())
     }
 
     fn rewrite_redirect(&self, r: &RequestRef, url: &[u8]) -> Result<Option<Vec<u8>>, RequestError> {

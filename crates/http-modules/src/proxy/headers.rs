@@ -1,10 +1,10 @@
 //! `proxy_set_header`: the fields that requests to the upstream have, and those of the client that they do not have.
 
-use moonrest_http::{prelude::*, response::checked};
-use moonrest_proto::http1::Known;
+use moonrest_http::{prelude::*, response::checked, upstream::States};
+use moonrest_proto::http1::{Known, framing::options};
 
 /// The fields of one location's requests.
-pub(super) struct Headers {
+pub(crate) struct Headers {
     pub host: Option<Template>,
     fields: Vec<(Box<[u8]>, Value)>,
     /// The client's own fields of these names are not passed on.
@@ -12,21 +12,57 @@ pub(super) struct Headers {
     replaced_others: Vec<Box<[u8]>>,
 }
 
-enum Value {
+/// The fields that requests have where the configuration says nothing else; with no value, none, not even the
+/// client's.
+pub(super) const FIELDS: &[(&str, Option<Value>)] = &[
+    ("Host", None),
+    ("Connection", None),
+    ("Proxy-Connection", None),
+    ("Content-Length", Some(Value::BodyLength)),
+    ("Transfer-Encoding", Some(Value::Coding)),
+    ("TE", None),
+    ("Keep-Alive", None),
+    ("Expect", None),
+    ("Upgrade", None),
+];
+
+/// The same for requests whose answers are to be kept.
+const FOR_CACHE: &[(&str, Option<Value>)] = &[
+    ("If-Modified-Since", Some(Value::CachedModified)),
+    ("If-Unmodified-Since", None),
+    ("If-None-Match", Some(Value::CachedEtag)),
+    ("If-Match", None),
+    ("Range", None),
+    ("If-Range", None),
+];
+
+/// What a field says.
+#[derive(Clone)]
+pub(crate) enum Value {
     Template(Template),
+    /// What this function appends.
+    Given(fn(&Request, &mut Vec<u8>)),
     BodyLength,
     Coding,
+    /// What the validators of a stale answer in the cache say.
+    CachedModified,
+    CachedEtag,
 }
 
 /// What the body's framing comes to.
-pub(super) struct BodyFields {
+pub(crate) struct BodyFields {
     pub length: Option<u64>,
     pub chunked: bool,
 }
 
 impl Headers {
-    /// The fields that the configuration sets, completed by those that every request has or must not have.
-    pub(super) fn new(set: &[(Box<[u8]>, Template)]) -> Self {
+    /// The fields that the configuration sets, completed by those that every request has or must not have. What is
+    /// asked for the `cache` is asked for whole, and not under the client's conditions.
+    pub(crate) fn new(
+        set: &[(Box<[u8]>, Template)],
+        defaults: &[(&str, Option<Value>)],
+        cache: bool,
+    ) -> Self {
         let mut headers = Self { host: None, fields: Vec::new(), replaced: 0, replaced_others: Vec::new() };
         for (name, value) in set {
             if name.eq_ignore_ascii_case(b"host") {
@@ -38,25 +74,14 @@ impl Headers {
                 headers.fields.push((name.clone(), Value::Template(value.clone())));
             }
         }
-        let defaults = [
-            ("Host", None),
-            ("Connection", None),
-            ("Proxy-Connection", None),
-            ("Content-Length", Some(Value::BodyLength)),
-            ("Transfer-Encoding", Some(Value::Coding)),
-            ("TE", None),
-            ("Keep-Alive", None),
-            ("Expect", None),
-            ("Upgrade", None),
-        ];
-        for (name, value) in defaults {
+        for (name, value) in defaults.iter().chain(FOR_CACHE.iter().filter(|_| cache)) {
             let name = name.as_bytes();
             if set.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) && name != b"Host" {
                 continue;
             }
             headers.replace(name);
             if let Some(value) = value {
-                headers.fields.push((name.into(), value));
+                headers.fields.push((name.into(), value.clone()));
             }
         }
         headers
@@ -77,8 +102,36 @@ impl Headers {
         }
     }
 
+    /// Appends the client's fields, but for those that the configuration replaces and those that end here.
+    pub(crate) fn append_clients(&self, r: &Request, out: &mut Vec<u8>) {
+        let head = r.head.borrow();
+        let block = r.block.borrow();
+        let named: Vec<&[u8]> = head
+            .fields
+            .all(Known::Connection)
+            .flat_map(|field| options(field.value.of(&block)))
+            .filter(|name| {
+                !name.eq_ignore_ascii_case(b"close")
+                    && !name.eq_ignore_ascii_case(b"keep-alive")
+                    && !name.eq_ignore_ascii_case(b"upgrade")
+            })
+            .collect();
+        for field in &head.fields {
+            let name = field.name.of(&block);
+            if self.replaces(field.known, name)
+                || (!named.is_empty() && named.iter().any(|named| named.eq_ignore_ascii_case(name)))
+            {
+                continue;
+            }
+            out.extend_from_slice(name);
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(field.value.of(&block));
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+
     /// Appends the fields; tells whether an upgrade is asked for.
-    pub(super) fn append(&self, r: &Request, body: &BodyFields, out: &mut Vec<u8>) -> bool {
+    pub(crate) fn append(&self, r: &Request, body: &BodyFields, out: &mut Vec<u8>) -> bool {
         let mut upgrades = false;
         for (name, value) in &self.fields {
             let start = out.len();
@@ -92,8 +145,17 @@ impl Headers {
                         moonrest_http::decimal::append(out, length);
                     }
                 }
+                Value::Given(append) => append(r, out),
                 Value::Coding if body.chunked => out.extend_from_slice(b"chunked"),
                 Value::Coding => {}
+                Value::CachedModified | Value::CachedEtag => {
+                    if let Some(states) = r.find_ctx::<States>() {
+                        match value {
+                            Value::CachedModified => states.append_cached_modified(out),
+                            _ => states.append_cached_etag(out),
+                        };
+                    }
+                }
             }
             if out.len() == value_at {
                 out.truncate(start);
@@ -107,7 +169,7 @@ impl Headers {
 }
 
 /// Appends a value that cannot end its line.
-pub(super) fn append_checked(template: &Template, r: &Request, out: &mut Vec<u8>) {
+pub(crate) fn append_checked(template: &Template, r: &Request, out: &mut Vec<u8>) {
     if let Some(text) = template.as_static() {
         out.extend_from_slice(text);
         return;
@@ -126,11 +188,15 @@ mod tests {
 
     #[test]
     fn hop_by_hop_fields_are_never_the_clients() {
-        let headers = Headers::new(&[
-            (Box::from(&b"Host"[..]), Template::literal(b"a")),
-            (Box::from(&b"connection"[..]), Template::literal(b"upgrade")),
-            (Box::from(&b"X-Own"[..]), Template::literal(b"")),
-        ]);
+        let headers = Headers::new(
+            &[
+                (Box::from(&b"Host"[..]), Template::literal(b"a")),
+                (Box::from(&b"connection"[..]), Template::literal(b"upgrade")),
+                (Box::from(&b"X-Own"[..]), Template::literal(b"")),
+            ],
+            FIELDS,
+            false,
+        );
         assert!(headers.host.is_some());
         for (known, name) in [
             (Known::Host, &b"Host"[..]),
@@ -144,5 +210,13 @@ mod tests {
         }
         assert!(!headers.replaces(Known::Other, b"x-other") && !headers.replaces(Known::Cookie, b"Cookie"));
         assert_eq!(headers.fields.len(), 3);
+    }
+
+    #[test]
+    fn what_is_kept_for_others_is_asked_for_whole() {
+        let (own, cache) = (Headers::new(&[], FIELDS, false), Headers::new(&[], FIELDS, true));
+        for (known, name) in [(Known::Range, &b"Range"[..]), (Known::IfNoneMatch, b"If-None-Match")] {
+            assert!(cache.replaces(known, name) && !own.replaces(known, name));
+        }
     }
 }

@@ -4,19 +4,21 @@
 mod answer;
 mod cookie;
 mod headers;
+mod http2;
 mod pass;
 mod redirect;
 mod request;
 mod rewrite;
 mod variables;
 
+use crate::ssl::{self, upstream::encrypted_upstream_directives};
 use answer::Http1;
 use cookie::CookieFlags;
-use headers::Headers;
-use moonrest_http::{prelude::*, upstream};
+pub(crate) use headers::{BodyFields, Headers, Value, append_checked};
+use http2::Http2;
 use moonrest_http::{
-    upstream::{Conf, Job, directive, run},
-    upstream_directives,
+    prelude::*,
+    upstream::{self, Conf, Job, Protocol, directive, start},
 };
 use pass::Pass;
 use redirect::Redirects;
@@ -42,6 +44,7 @@ const HIDDEN: &[&str] = &[
 #[derive(Clone, Default)]
 pub struct ProxyLoc {
     upstream: upstream::Loc,
+    ssl: ssl::upstream::Loc,
     /// Not inherited by locations inside.
     pass: Option<Arc<Pass>>,
     redirects: Option<Redirects>,
@@ -57,6 +60,7 @@ pub struct ProxyLoc {
 impl Inherit for ProxyLoc {
     fn inherit(&mut self, outer: &Self) {
         self.upstream.inherit(&outer.upstream);
+        self.ssl.inherit(&outer.ssl);
         macro_rules! pass_down {
             ($($field:ident)*) => { $( if self.$field.is_none() { self.$field.clone_from(&outer.$field); } )* };
         }
@@ -66,7 +70,7 @@ impl Inherit for ProxyLoc {
 
 impl HttpModule for Proxy {
     const NAME: &'static str = "ngx_http_proxy_module";
-    const DIRECTIVES: &'static [D] = upstream_directives!(buffered "proxy", ProxyLoc, upstream;
+    const DIRECTIVES: &'static [D] = encrypted_upstream_directives!([buffered] "proxy", ProxyLoc, upstream, ssl;
         D::loc("proxy_pass", Arity::exactly(1), pass::set)
             .within(Contexts::LOCATION.or(Contexts::IF).or(Contexts::LIMIT_EXCEPT)),
         D::loc("proxy_redirect", Arity::between(1, 2), redirect::set),
@@ -84,8 +88,9 @@ impl HttpModule for Proxy {
             "proxy_http_version",
             Contexts::HSL,
             Arity::exactly(1),
-            Set::Enum(&["1.0", "1.1"], |c: &mut ProxyLoc| &mut c.http_version),
+            Set::Enum(&["1.0", "1.1", "2"], |c: &mut ProxyLoc| &mut c.http_version),
         ),
+        D::flag("proxy_cache_convert_head", |c| &mut c.upstream.cache.convert_head),
         D::flag("proxy_pass_trailers", |c| &mut c.upstream.pass_trailers),
         D::new("proxy_headers_hash_max_size", Contexts::HSL, Arity::exactly(1), Set::Accepted(hash_size)),
         D::new("proxy_headers_hash_bucket_size", Contexts::HSL, Arity::exactly(1), Set::Accepted(hash_size)),
@@ -95,18 +100,28 @@ impl HttpModule for Proxy {
     type Loc = ProxyLoc;
 
     fn attach((): &(), loc: &Arc<ProxyLoc>, to: &mut LocationBuilder<'_>) -> ConfResult {
-        let conf = loc.upstream.resolve("proxy", HIDDEN, to)?;
+        let mut conf = loc.upstream.resolve("proxy", HIDDEN, to)?;
         let Some(pass) = loc.pass.as_ref().filter(|pass| to.belongs(pass.block)) else { return Ok(()) };
         if to.block == pass.block {
             to.auto_redirect();
         }
+        // A balancer may decide that it is.
+        let balancers = |main: &mut moonrest_http::upstream::Main| {
+            main.definitions.iter().any(|definition| definition.balancer.is_some())
+        };
+        if pass.may_be_secure() || to.compiler.with_main(balancers) == Some(true) {
+            conf.tls = loc.ssl.compile("proxy_ssl", to);
+        }
         let http10 = loc.http_version == Some(0);
         let redirects = Redirects::in_force(loc.redirects.as_ref(), pass);
         let proxying = Proxying {
-            conf: Arc::new(conf),
             settings: Arc::new(Settings {
                 pass: pass.clone(),
-                headers: Headers::new(loc.headers.as_deref().unwrap_or_default()),
+                headers: Headers::new(loc.headers.as_deref().unwrap_or_default(), headers::FIELDS, false),
+                cache_headers: conf
+                    .cache
+                    .is_some()
+                    .then(|| Headers::new(loc.headers.as_deref().unwrap_or_default(), headers::FIELDS, true)),
                 redirects,
                 cookie_domains: loc.cookie_domains.clone().unwrap_or_default(),
                 cookie_paths: loc.cookie_paths.clone().unwrap_or_default(),
@@ -114,7 +129,9 @@ impl HttpModule for Proxy {
                 body: loc.body.clone(),
                 method: loc.method.clone(),
                 http10,
+                http2: loc.http_version == Some(2),
             }),
+            conf: Arc::new(conf),
         };
         to.content(proxying);
         Ok(())
@@ -130,6 +147,8 @@ fn hash_size(args: &Args<'_>) -> ConfResult {
 pub(crate) struct Settings {
     pass: Arc<Pass>,
     headers: Headers,
+    /// Those of requests whose answers may be kept for others.
+    cache_headers: Option<Headers>,
     /// None when redirects are left alone.
     redirects: Option<Vec<Rewrite>>,
     cookie_domains: Vec<Rewrite>,
@@ -138,6 +157,19 @@ pub(crate) struct Settings {
     body: Option<Template>,
     method: Option<Template>,
     http10: bool,
+    http2: bool,
+}
+
+impl Settings {
+    /// The fields of this request.
+    fn headers(&self, r: &Request) -> &Headers {
+        match &self.cache_headers {
+            Some(headers) if r.find_ctx::<upstream::States>().is_some_and(|states| states.is_cacheable()) => {
+                headers
+            }
+            _ => &self.headers,
+        }
+    }
 }
 
 struct Proxying {
@@ -150,15 +182,22 @@ impl PhaseHandler for Proxying {
         let settings = &self.settings;
         let (destination, target) = settings.pass.target(r)?;
         r.ctx::<variables::Context>().set(target.clone());
+        let secure = target.secure;
         // A body in chunks can be passed on while it comes only in chunks.
         let chunked = r.framing.get().body == moonrest_proto::http1::Body::Chunked;
+        let passed = self.conf.pass_request_headers;
+        let protocol: Box<dyn Protocol> = match settings.http2 {
+            true => Box::new(Http2::new(settings.clone(), target, passed)),
+            false => Box::new(Http1::new(settings.clone(), target, passed)),
+        };
         let job = Job {
             conf: self.conf.clone(),
             destination,
-            protocol: Box::new(Http1::new(settings.clone(), target, self.conf.pass_request_headers)),
+            protocol,
             pass_body: settings.body.is_none() && self.conf.pass_request_body,
             stream_body: !chunked || !settings.http10,
+            secure,
         };
-        Ok(Step::Wait(Box::pin(run(r.clone(), job))))
+        start(r, job)
     }
 }

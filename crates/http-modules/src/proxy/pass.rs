@@ -35,9 +35,16 @@ pub(crate) struct Target {
     pub uri: Bytes,
     /// The URI is complete, whatever was asked for.
     pub whole: bool,
+    /// `https`
+    pub secure: bool,
+    /// What cache keys begin with: scheme and host.
+    pub start: Bytes,
 }
 
-const HTTP: &[u8] = b"http://";
+/// The port of a URL without one.
+const fn usual_port(secure: bool) -> u16 {
+    if secure { 443 } else { 80 }
+}
 
 /// `proxy_pass URL`.
 pub(super) fn set(loc: &mut ProxyLoc, args: &Args<'_>) -> ConfResult {
@@ -51,12 +58,10 @@ pub(super) fn set(loc: &mut ProxyLoc, args: &Args<'_>) -> ConfResult {
         loc.pass = Some(Arc::new(pass));
         return Ok(());
     };
-    let Some(rest) = strip_scheme(url) else {
-        let https = url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https://"));
-        let text = if https { "https protocol requires SSL support" } else { "invalid URL prefix" };
-        return Err(Fault::message(text));
+    let Some((rest, secure)) = strip_scheme(url) else {
+        return Err(Fault::message("invalid URL prefix"));
     };
-    let parsed = Url::parse(rest, 80, true).map_err(|error| {
+    let parsed = Url::parse(rest, usual_port(secure), true).map_err(|error| {
         Fault::message(format!("{error} in upstream \"{}\"", String::from_utf8_lossy(rest)))
     })?;
     let group = args.compiler.with_main(|main: &mut Main| main.reference(&parsed, args.span()));
@@ -69,24 +74,37 @@ pub(super) fn set(loc: &mut ProxyLoc, args: &Args<'_>) -> ConfResult {
     }
     loc.pass = Some(Arc::new(Pass {
         block: args.block,
-        to: To::Fixed(group, Target::new(&parsed, false)),
+        to: To::Fixed(group, Target::new(&parsed, secure, false)),
         location: if plain { name } else { Box::default() },
         url: Some(url.into()),
     }));
     Ok(())
 }
 
-fn strip_scheme(url: &[u8]) -> Option<&[u8]> {
-    let (scheme, rest) = url.split_at_checked(HTTP.len())?;
-    scheme.eq_ignore_ascii_case(HTTP).then_some(rest)
+/// What stands behind the scheme, and whether that is `https`.
+fn strip_scheme(url: &[u8]) -> Option<(&[u8], bool)> {
+    for (scheme, secure) in [(&b"http://"[..], false), (b"https://", true)] {
+        if let Some((start, rest)) = url.split_at_checked(scheme.len())
+            && start.eq_ignore_ascii_case(scheme)
+        {
+            return Some((rest, secure));
+        }
+    }
+    None
 }
 
 impl Target {
-    fn new(url: &Url<'_>, variable: bool) -> Self {
+    /// As log lines show it.
+    pub(super) fn scheme(&self) -> &'static [u8] {
+        if self.secure { b"https://" } else { b"http://" }
+    }
+
+    fn new(url: &Url<'_>, secure: bool, variable: bool) -> Self {
+        let usual = usual_port(secure);
         let (host, port) = if url.is_unix() {
             (b"localhost".to_vec(), &b""[..])
-        } else if url.no_port || url.port == 80 {
-            (url.host.to_vec(), &b"80"[..])
+        } else if url.no_port || url.port == usual {
+            (url.host.to_vec(), if secure { &b"443"[..] } else { b"80" })
         } else {
             (url.authority(), url.port_text)
         };
@@ -96,7 +114,16 @@ impl Target {
             _ => url.uri.to_vec(),
         };
         let whole = variable && !uri.is_empty();
-        Self { host: host.into(), port: Bytes::copy_from_slice(port), uri: uri.into(), whole }
+        let scheme: &[u8] = if secure { b"https://" } else { b"http://" };
+        let start = [scheme, if url.is_unix() { url.host } else { &host }].concat();
+        Self {
+            host: host.into(),
+            port: Bytes::copy_from_slice(port),
+            uri: uri.into(),
+            whole,
+            secure,
+            start: start.into(),
+        }
     }
 }
 
@@ -104,6 +131,14 @@ impl Pass {
     /// Whether the URI of the URL takes the place of the location's name.
     pub(super) fn has_uri(&self) -> bool {
         matches!(&self.to, To::Fixed(_, target) if !target.uri.is_empty())
+    }
+
+    /// Whether connections may have to be encrypted.
+    pub(super) fn may_be_secure(&self) -> bool {
+        match &self.to {
+            To::Fixed(_, target) => target.secure,
+            To::Template(_) => true,
+        }
     }
 
     /// Where this request goes.
@@ -114,10 +149,10 @@ impl Pass {
         };
         let url = template.eval(r);
         let shown = || String::from_utf8_lossy(&url).into_owned();
-        let Some(rest) = strip_scheme(&url).filter(|rest| !rest.is_empty()) else {
+        let Some((rest, secure)) = strip_scheme(&url).filter(|(rest, _)| !rest.is_empty()) else {
             return Err(RequestError::internal(format!("invalid URL prefix in \"{}\"", shown())));
         };
-        let parsed = Url::parse(rest, 80, true).map_err(|error| {
+        let parsed = Url::parse(rest, usual_port(secure), true).map_err(|error| {
             RequestError::internal(format!("{error} in upstream \"{}\"", String::from_utf8_lossy(rest)))
         })?;
         let destination = Destination::Dynamic {
@@ -126,6 +161,6 @@ impl Pass {
             no_port: parsed.no_port,
             addr: parsed.addr.clone(),
         };
-        Ok((destination, Target::new(&parsed, true)))
+        Ok((destination, Target::new(&parsed, secure, true)))
     }
 }

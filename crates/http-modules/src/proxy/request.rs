@@ -5,11 +5,11 @@ use super::{
     headers::{BodyFields, append_checked},
     pass::Target,
 };
-use moonrest_http::{prelude::*, upstream::RequestLength};
-use moonrest_proto::{
-    escape,
-    http1::{Known, framing::options},
+use moonrest_http::{
+    prelude::*,
+    upstream::{RequestLength, States},
 };
+use moonrest_proto::{escape, http1::Method};
 use std::ops::Range;
 
 /// What was written.
@@ -51,9 +51,10 @@ pub(super) fn append(
         (None, RequestLength::Known(length)) => BodyFields { length: Some(length), chunked: false },
         (None, RequestLength::Unknown) => BodyFields { length: None, chunked: true },
     };
-    let upgrades = settings.headers.append(r, &body, out);
+    let headers = settings.headers(r);
+    let upgrades = headers.append(r, &body, out);
     if pass_headers {
-        append_clients(settings, r, out);
+        headers.append_clients(r, out);
     }
     out.extend_from_slice(b"\r\n");
     if let Some(body) = &own_body {
@@ -63,7 +64,9 @@ pub(super) fn append(
 }
 
 fn append_method(settings: &Settings, r: &Request, out: &mut Vec<u8>) -> Result<(), RequestError> {
+    let as_get = || r.find_ctx::<States>().is_some_and(|states| states.asks_as_get());
     match &settings.method {
+        _ if r.method.get() == Method::Head && as_get() => out.extend_from_slice(b"GET"),
         Some(method) => method.append(r, out),
         None => {
             let head = r.head.borrow();
@@ -81,7 +84,7 @@ fn append_method(settings: &Settings, r: &Request, out: &mut Vec<u8>) -> Result<
     Ok(())
 }
 
-fn append_uri(settings: &Settings, target: &Target, r: &Request, out: &mut Vec<u8>) {
+pub(super) fn append_uri(settings: &Settings, target: &Target, r: &Request, out: &mut Vec<u8>) {
     if target.whole {
         append_safe(&target.uri, out);
         return;
@@ -142,34 +145,6 @@ fn append_host(settings: &Settings, target: &Target, r: &Request, out: &mut Vec<
     if out.len() == value_at {
         out.truncate(start);
     } else {
-        out.extend_from_slice(b"\r\n");
-    }
-}
-
-/// Appends the client's fields, but for those that the configuration replaces and those that end here.
-fn append_clients(settings: &Settings, r: &Request, out: &mut Vec<u8>) {
-    let head = r.head.borrow();
-    let block = r.block.borrow();
-    let named: Vec<&[u8]> = head
-        .fields
-        .all(Known::Connection)
-        .flat_map(|field| options(field.value.of(&block)))
-        .filter(|name| {
-            !name.eq_ignore_ascii_case(b"close")
-                && !name.eq_ignore_ascii_case(b"keep-alive")
-                && !name.eq_ignore_ascii_case(b"upgrade")
-        })
-        .collect();
-    for field in &head.fields {
-        let name = field.name.of(&block);
-        if settings.headers.replaces(field.known, name)
-            || (!named.is_empty() && named.iter().any(|named| named.eq_ignore_ascii_case(name)))
-        {
-            continue;
-        }
-        out.extend_from_slice(name);
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(field.value.of(&block));
         out.extend_from_slice(b"\r\n");
     }
 }

@@ -44,11 +44,14 @@ pub(super) fn server(loc: &Loc, compiler: &Compiler<'_>) -> Result<Option<Server
     let bare = ServerTls {
         reject,
         configs: None,
+        settings: None,
         verify,
         store: None,
         source: None,
         revocation: None,
         stapling: None,
+        depth: usize::try_from(loc.verify_depth.unwrap_or(1)).unwrap_or(usize::MAX),
+        context: Arc::default(),
     };
     if certificates.is_empty() {
         return Ok((reject || verify != VerifyClient::Off).then_some(bare));
@@ -63,16 +66,22 @@ pub(super) fn server(loc: &Loc, compiler: &Compiler<'_>) -> Result<Option<Server
     }
     let (store, authorities) = trust(loc, verify, env)?;
     let context = context(certificates, &loaded, authorities.as_deref().unwrap_or_default());
-    let mut offer = Offer::new(loc, env)?;
-    for (name, value) in loc.commands.as_deref().unwrap_or_default() {
-        offer.command(name, value, env)?;
-    }
+    let wanted = Wanted {
+        prefix: "ssl",
+        protocols: loc.protocols,
+        ciphers: loc.ciphers.as_deref().unwrap_or(CIPHERS),
+        curves: loc.curves.as_deref().unwrap_or(b"auto"),
+        prefer_server_ciphers: loc.prefer_server_ciphers.unwrap_or(false),
+        tickets: loc.tickets.unwrap_or(true),
+        commands: loc.commands.as_deref().unwrap_or_default(),
+    };
+    let offer = Offer::new(&wanted, env)?;
     let loaded = overridden(loaded, &offer, loc, env)?;
     let stapled: Vec<_> = loaded.into_iter().map(Stapled::new).collect();
     let shown = |file: &File| load::Source::path(env, &file.text).display().to_string();
     let named: Vec<_> = stapled.iter().cloned().zip(certificates.iter().map(shown)).collect();
     let stapling = stapling::prepare(loc, &named, &store, env)?;
-    let configs = configs(loc, env, offer, stapled, authorities, &context)?;
+    let (configs, settings) = configs(loc, env, offer, stapled, authorities, &context)?;
     let source = dynamic.then(|| -> Arc<dyn moonrest_http::tls::CertificateSource> {
         Arc::new(Dynamic {
             pairs: certificates.iter().cloned().zip(keys.iter().cloned()).collect(),
@@ -82,8 +91,18 @@ pub(super) fn server(loc: &Loc, compiler: &Compiler<'_>) -> Result<Option<Server
         })
     });
     let store = (verify != VerifyClient::Off).then(|| Arc::new(store));
+    let settings = Some(Arc::new(settings));
     let revocation = ocsp::prepare(loc)?;
-    Ok(Some(ServerTls { configs: Some(configs), store, source, revocation, stapling, ..bare }))
+    Ok(Some(ServerTls {
+        configs: Some(configs),
+        settings,
+        store,
+        source,
+        revocation,
+        stapling,
+        context: context.into(),
+        ..bare
+    }))
 }
 
 fn load_all(pairs: &[(&File, &File)], loc: &Loc, env: &Env<'_>) -> Result<Vec<Arc<CertifiedKey>>, String> {
@@ -126,7 +145,7 @@ fn trust(loc: &Loc, verify: VerifyClient, env: &Env<'_>) -> Result<(Store, Optio
     Ok((store, asks.then_some(names)))
 }
 
-fn add_certificates(store: &mut Store, name: &[u8], env: &Env<'_>) -> Result<(), String> {
+pub(super) fn add_certificates(store: &mut Store, name: &[u8], env: &Env<'_>) -> Result<(), String> {
     let (text, shown) = read(name, "certificate", env)?;
     match store.add_pem(&text) {
         Ok(_) => Ok(()),
@@ -136,7 +155,7 @@ fn add_certificates(store: &mut Store, name: &[u8], env: &Env<'_>) -> Result<(),
     }
 }
 
-fn read(name: &[u8], what: &str, env: &Env<'_>) -> Result<(Vec<u8>, String), String> {
+pub(super) fn read(name: &[u8], what: &str, env: &Env<'_>) -> Result<(Vec<u8>, String), String> {
     load::text(name, env)
         .map_err(|(shown, why)| format!("cannot load {what} \"{shown}\": {} (SSL: {})", why.call, why.reason))
 }
@@ -166,7 +185,7 @@ fn configs(
     certificates: Vec<Arc<Stapled>>,
     authorities: Option<Vec<Vec<u8>>>,
     context: &[u8],
-) -> Result<[Arc<ServerConfig>; 2], String> {
+) -> Result<([Arc<ServerConfig>; 2], Settings), String> {
     let timeout = loc.session_timeout.unwrap_or(300);
     let lifetime = u32::try_from(timeout).unwrap_or(u32::MAX);
     let tickets = offer.tickets;
@@ -206,7 +225,7 @@ fn configs(
     let config = settings.build().map_err(|error| format!("SSL_CTX_new() failed ({error})"))?;
     let mut http2 = config.clone();
     http2.alpn_protocols.insert(0, b"h2".to_vec());
-    Ok([Arc::new(config), Arc::new(http2)])
+    Ok(([Arc::new(config), Arc::new(http2)], settings))
 }
 
 /// `Certificate` and `PrivateKey` of `ssl_conf_command` take the place of the certificate of the same kind.
@@ -239,40 +258,57 @@ fn ticket_keys(loc: &Loc, env: &Env<'_>) -> Result<Vec<Arc<TicketKey>>, String> 
     Ok(keys)
 }
 
-/// What is offered to clients, after every directive that speaks about it.
-struct Offer {
-    protocols: Protocols,
-    tls12_suites: Vec<SupportedCipherSuite>,
-    tls13_suites: Vec<SupportedCipherSuite>,
-    groups: Vec<&'static dyn SupportedKxGroup>,
+/// What the directives say, under some prefix.
+pub(super) struct Wanted<'a> {
+    pub prefix: &'static str,
+    pub protocols: Option<Protocols>,
+    pub ciphers: &'a [u8],
+    pub curves: &'a [u8],
+    pub prefer_server_ciphers: bool,
+    pub tickets: bool,
+    pub commands: &'a [(Box<str>, Box<str>)],
+}
+
+/// What is offered to the other side, after every directive that speaks about it.
+pub(super) struct Offer {
+    /// Of the directives' names.
+    prefix: &'static str,
+    pub protocols: Protocols,
+    pub tls12_suites: Vec<SupportedCipherSuite>,
+    pub tls13_suites: Vec<SupportedCipherSuite>,
+    pub groups: Vec<&'static dyn SupportedKxGroup>,
     prefer_server_ciphers: bool,
     tickets: bool,
     /// Files that `ssl_conf_command` names.
-    certificate: Option<String>,
-    key: Option<String>,
+    pub certificate: Option<String>,
+    pub key: Option<String>,
 }
 
 impl Offer {
-    fn new(loc: &Loc, env: &Env<'_>) -> Result<Self, String> {
-        let list = loc.ciphers.as_deref().unwrap_or(CIPHERS);
+    pub(super) fn new(wanted: &Wanted<'_>, env: &Env<'_>) -> Result<Self, String> {
+        let prefix = wanted.prefix;
         let mut offer = Self {
-            protocols: loc.protocols.unwrap_or(Protocols { tls12: true, tls13: true }),
+            prefix,
+            protocols: wanted.protocols.unwrap_or(Protocols { tls12: true, tls13: true }),
             tls12_suites: Vec::new(),
             tls13_suites: ciphers::tls13_default(),
             groups: Vec::new(),
-            prefer_server_ciphers: loc.prefer_server_ciphers.unwrap_or(false),
-            tickets: loc.tickets.unwrap_or(true),
+            prefer_server_ciphers: wanted.prefer_server_ciphers,
+            tickets: wanted.tickets,
             certificate: None,
             key: None,
         };
-        let list = String::from_utf8_lossy(list);
-        offer.ciphers(&list, "ssl_ciphers", env).map_err(|()| {
+        let list = String::from_utf8_lossy(wanted.ciphers);
+        offer.ciphers(&list, &format!("{prefix}_ciphers"), env).map_err(|()| {
             format!("SSL_CTX_set_cipher_list(\"{list}\") failed (SSL: error:0A0000B9:SSL routines::no cipher match)")
         })?;
-        let curves = String::from_utf8_lossy(loc.curves.as_deref().unwrap_or(b"auto"));
+        let curves = String::from_utf8_lossy(wanted.curves);
         offer
-            .curves(&curves, "ssl_ecdh_curve", env)
+            .curves(&curves, &format!("{prefix}_ecdh_curve"), env)
             .map_err(|()| format!("SSL_CTX_set1_curves_list(\"{curves}\") failed (SSL:)"))?;
+        for (name, value) in wanted.commands {
+            offer.command(name, value, env)?;
+        }
         Ok(offer)
     }
 
@@ -311,6 +347,7 @@ impl Offer {
     fn command(&mut self, name: &str, value: &str, env: &Env<'_>) -> Result<(), String> {
         let failed = |reason: &str| format!("SSL_CONF_cmd(\"{name}\", \"{value}\") failed (SSL: {reason})");
         let bad_value = || failed("error:0A000180:SSL routines::bad value");
+        let directive = format!("{}_conf_command", self.prefix);
         match &*name.to_ascii_lowercase() {
             "ciphersuites" => {
                 let chosen = ciphers::tls13(value);
@@ -320,10 +357,10 @@ impl Offer {
                 self.tls13_suites = chosen.list;
             }
             "cipherstring" => {
-                self.ciphers(value, "ssl_conf_command", env).map_err(|()| bad_value())?;
+                self.ciphers(value, &directive, env).map_err(|()| bad_value())?;
             }
             "curves" | "groups" => {
-                self.curves(value, "ssl_conf_command", env).map_err(|()| bad_value())?;
+                self.curves(value, &directive, env).map_err(|()| bad_value())?;
             }
             "minprotocol" | "maxprotocol" => {
                 let at = |value: &str| match value {
@@ -370,9 +407,7 @@ impl Offer {
             | "clientcafile"
             | "numtickets"
             | "requestcafile"
-            | "chaincafile" => {
-                load::warn(env, format!("\"ssl_conf_command\": {name} is not supported, ignored"))
-            }
+            | "chaincafile" => load::warn(env, format!("\"{directive}\": {name} is not supported, ignored")),
             _ => return Err(failed("error:0A000182:SSL routines::unknown cmd name")),
         }
         Ok(())
@@ -403,7 +438,10 @@ impl Offer {
             | "PrioritizeChaCha"
             | "CANames" => {}
             "KTLS" | "KTLSTxZerocopySendfile" | "TxCertificateCompression" | "RxCertificateCompression" => {
-                load::warn(env, format!("\"ssl_conf_command\": {name} is not supported, ignored"));
+                load::warn(
+                    env,
+                    format!("\"{}_conf_command\": {name} is not supported, ignored", self.prefix),
+                );
             }
             _ => return Err(()),
         }

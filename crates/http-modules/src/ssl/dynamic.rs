@@ -75,7 +75,7 @@ impl CertificateSource for Dynamic {
 }
 
 impl Dynamic {
-    fn pair(&self, certificate: &[u8], key: &[u8]) -> Result<Arc<CertifiedKey>, String> {
+    pub(super) fn pair(&self, certificate: &[u8], key: &[u8]) -> Result<Arc<CertifiedKey>, String> {
         let Some(cache) = &self.cache else {
             return load::pair(certificate, key, &self.passwords, self).map(Arc::new);
         };
@@ -94,6 +94,10 @@ impl Dynamic {
         }
         let modified = self.modified(&name);
         let loaded = Arc::new(load::pair(certificate, key, &self.passwords, self)?);
+        if load::is_protected(key, self) {
+            // Whoever has no password for it must not get it.
+            return Ok(loaded);
+        }
         let mut entries = cache.entries.lock();
         entries.retain(|_, entry| seconds(now - entry.used.min(now)) < cache.limits.inactive);
         // A certificate and its key count as two.

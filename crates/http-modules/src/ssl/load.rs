@@ -4,6 +4,7 @@ use super::File;
 use moonrest_core::Env;
 use moonrest_net::tls::{
     certificate::{self, CertifiedKey, Unusable},
+    pem,
     x509::Certificate,
 };
 use parking_lot::Mutex;
@@ -111,6 +112,15 @@ pub(super) fn pair(
         .map_err(|why| cannot_load("certificate key", &shown, &why))?;
     certificate::join(chain, key)
         .map_err(|why| format!("{}(\"{shown}\") failed (SSL: {})", why.call, why.reason))
+}
+
+/// Whether a key is of no use without a password.
+pub(super) fn is_protected(key: &[u8], source: &dyn Source) -> bool {
+    let Ok((text, _)) = text(key, source) else { return false };
+    pem::blocks(&text).iter().any(|block| {
+        block.label == "ENCRYPTED PRIVATE KEY"
+            || block.field("Proc-Type").is_some_and(|value| value.contains("ENCRYPTED"))
+    })
 }
 
 impl Loaded {

@@ -8,6 +8,7 @@ mod ocsp;
 mod responder;
 mod session;
 mod stapling;
+pub(crate) mod upstream;
 mod variables;
 
 use moonrest_core::conf::value::{parse_sec, parse_uint};
@@ -27,13 +28,28 @@ impl HttpModule for Ssl {
     const DIRECTIVES: &'static [D] = &[
         D::new("ssl_certificate", HS, ONE, Set::Loc(|loc: &mut Loc, args| add(&mut loc.certificates, args))),
         D::new("ssl_certificate_key", HS, ONE, Set::Loc(|loc: &mut Loc, args| add(&mut loc.keys, args))),
-        D::new("ssl_certificate_cache", HS, Arity::between(1, 3), Set::Loc(set_certificate_cache)),
+        D::new(
+            "ssl_certificate_cache",
+            HS,
+            Arity::between(1, 3),
+            Set::Loc(|loc: &mut Loc, args| set_certificate_cache(&mut loc.certificate_cache, args)),
+        ),
         D::new("ssl_ech_file", HS, ONE, Set::Accepted(unsupported)),
-        D::new("ssl_password_file", HS, ONE, Set::Loc(set_passwords)),
+        D::new(
+            "ssl_password_file",
+            HS,
+            ONE,
+            Set::Loc(|loc: &mut Loc, args| set_passwords(&mut loc.passwords, args)),
+        ),
         D::flag("ssl_certificate_compression", |loc| &mut loc.compression).within(HS),
         D::new("ssl_dhparam", HS, ONE, Set::Loc(set_dhparam)),
         D::new("ssl_ecdh_curve", HS, ONE, Set::Text(|loc: &mut Loc| &mut loc.curves)),
-        D::new("ssl_protocols", HS, Arity::at_least(1), Set::Loc(set_protocols)),
+        D::new(
+            "ssl_protocols",
+            HS,
+            Arity::at_least(1),
+            Set::Loc(|loc: &mut Loc, args| set_protocols(&mut loc.protocols, args)),
+        ),
         D::new("ssl_ciphers", HS, ONE, Set::Text(|loc: &mut Loc| &mut loc.ciphers)),
         D::size("ssl_buffer_size", |loc| &mut loc.buffer_size).within(HS),
         D::new("ssl_verify_client", HS, ONE, Set::Enum(VERIFY, |loc: &mut Loc| &mut loc.verify)),
@@ -59,7 +75,12 @@ impl HttpModule for Ssl {
         D::new("ssl_stapling_responder", HS, ONE, Set::Text(|loc: &mut Loc| &mut loc.stapling_responder)),
         D::flag("ssl_stapling_verify", |loc| &mut loc.stapling_verify).within(HS),
         D::flag("ssl_early_data", |loc| &mut loc.early_data).within(HS),
-        D::new("ssl_conf_command", HS, Arity::exactly(2), Set::Loc(add_command)),
+        D::new(
+            "ssl_conf_command",
+            HS,
+            Arity::exactly(2),
+            Set::Loc(|loc: &mut Loc, args| add_command(&mut loc.commands, args)),
+        ),
         D::flag("ssl_reject_handshake", |loc| &mut loc.reject).within(HS),
     ];
     const VARIABLES: &'static [VarDef<Request>] = variables::ALL;
@@ -160,21 +181,21 @@ impl Loc {
 const VERIFY: &[&str] = &["off", "on", "optional", "optional_no_ca"];
 
 /// A file as written, which may have variables.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct File {
     pub(crate) text: Box<[u8]>,
     pub(crate) template: Template,
 }
 
-#[derive(Clone, Copy)]
-struct Protocols {
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Protocols {
     tls12: bool,
     tls13: bool,
 }
 
 /// `ssl_certificate_cache`; times in seconds.
-#[derive(Clone, Copy)]
-struct CertificateCache {
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CertificateCache {
     max: u64,
     inactive: u64,
     valid: u64,
@@ -204,7 +225,7 @@ fn set_dhparam(_loc: &mut Loc, args: &Args<'_>) -> ConfResult {
     Ok(())
 }
 
-fn set_protocols(loc: &mut Loc, args: &Args<'_>) -> ConfResult {
+fn set_protocols(slot: &mut Option<Protocols>, args: &Args<'_>) -> ConfResult {
     let mut protocols = Protocols { tls12: false, tls13: false };
     let mut seen: Vec<String> = Vec::new();
     for n in 0..args.len() {
@@ -214,7 +235,7 @@ fn set_protocols(loc: &mut Loc, args: &Args<'_>) -> ConfResult {
             "tlsv1.3" => protocols.tls13 = true,
             "sslv2" | "sslv3" | "tlsv1" | "tlsv1.1" => args
                 .env
-                .warn(format!("\"ssl_protocols\": {word} is not supported, ignored"), Some(args.span())),
+                .warn(format!("\"{}\": {word} is not supported, ignored", args.name()), Some(args.span())),
             _ => return Err(args.invalid_value(n)),
         }
         if seen.contains(&word) {
@@ -222,11 +243,11 @@ fn set_protocols(loc: &mut Loc, args: &Args<'_>) -> ConfResult {
         }
         seen.push(word);
     }
-    set_once(&mut loc.protocols, protocols)
+    set_once(slot, protocols)
 }
 
-fn set_passwords(loc: &mut Loc, args: &Args<'_>) -> ConfResult {
-    if loc.passwords.is_some() {
+fn set_passwords(slot: &mut Option<Arc<Vec<Vec<u8>>>>, args: &Args<'_>) -> ConfResult {
+    if slot.is_some() {
         return Err(Fault::DUPLICATE);
     }
     let text = args.env.read_file(args.word(0)?)?;
@@ -235,12 +256,12 @@ fn set_passwords(loc: &mut Loc, args: &Args<'_>) -> ConfResult {
     if passwords.is_empty() {
         passwords.push(Vec::new());
     }
-    loc.passwords = Some(Arc::new(passwords));
+    *slot = Some(Arc::new(passwords));
     Ok(())
 }
 
-fn set_certificate_cache(loc: &mut Loc, args: &Args<'_>) -> ConfResult {
-    if loc.certificate_cache.is_some() {
+fn set_certificate_cache(slot: &mut Option<Option<CertificateCache>>, args: &Args<'_>) -> ConfResult {
+    if slot.is_some() {
         return Err(Fault::DUPLICATE);
     }
     let mut cache = CertificateCache { max: 0, inactive: 10, valid: 60 };
@@ -254,23 +275,26 @@ fn set_certificate_cache(loc: &mut Loc, args: &Args<'_>) -> ConfResult {
         } else if let Some(time) = text.strip_prefix(b"valid=") {
             cache.valid = parse_sec(time).ok_or_else(invalid)?;
         } else if text == b"off" {
-            loc.certificate_cache = Some(None);
+            *slot = Some(None);
         } else {
             return Err(invalid());
         }
     }
-    if loc.certificate_cache.is_some() {
+    if slot.is_some() {
         return Ok(());
     }
     if cache.max == 0 {
-        return Err(Fault::message("\"ssl_certificate_cache\" must have the \"max\" parameter"));
+        return Err(Fault::message(format!("\"{}\" must have the \"max\" parameter", args.name())));
     }
-    loc.certificate_cache = Some(Some(cache));
+    *slot = Some(Some(cache));
     Ok(())
 }
 
-fn add_command(loc: &mut Loc, args: &Args<'_>) -> ConfResult {
+/// Names and values of commands.
+type Commands = Vec<(Box<str>, Box<str>)>;
+
+fn add_command(list: &mut Option<Commands>, args: &Args<'_>) -> ConfResult {
     let command = (args.str(0)?.into(), args.str(1)?.into());
-    loc.commands.get_or_insert_default().push(command);
+    list.get_or_insert_default().push(command);
     Ok(())
 }

@@ -73,7 +73,7 @@ impl HttpModule for Upstream {
 
     fn start_worker(main: &Arc<Main>, worker: &std::rc::Rc<Worker>) -> Result<(), String> {
         upstream::start_resolving(main, worker);
-        Ok(())
+        moonrest_http::cache::start(&main.caches, worker)
     }
 }
 

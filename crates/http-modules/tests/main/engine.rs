@@ -310,6 +310,7 @@ impl Ask {
                 server: Cell::new(ServerId(0)),
                 tls: Default::default(),
                 socket: Default::default(),
+                handshake: Default::default(),
             });
             let server = ServerId(0);
             let location = worker.http.server(server).location;

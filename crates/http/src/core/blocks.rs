@@ -23,6 +23,11 @@ pub(super) fn location(args: &Args<'_>) -> ConfResult {
     let kind = parse_location(args)?;
     let cx = args.compiler;
     check_nesting(cx, args, &kind)?;
+    cx.with_block(args.block, |block| match &kind {
+        BlockKind::Exact(name) => block.exact.insert(name.clone()),
+        BlockKind::Prefix(name) | BlockKind::PrefixFinal(name) => block.prefixes.insert(name.clone()),
+        _ => false,
+    });
     let id = cx.new_block(kind, Some(args.block), args.directive.span);
     cx.with_block(args.block, |block| block.children.push(id));
     cx.directives(id, Contexts::LOCATION, args.block());
@@ -94,17 +99,12 @@ fn check_nesting(cx: &Compiler<'_>, args: &Args<'_>, kind: &BlockKind) -> ConfRe
             _ => {}
         }
     }
-    let twin = parent.children.iter().any(|&child| {
-        blocks.get(child.0 as usize).is_some_and(|block| match (&block.kind, kind) {
-            // nginx: the same named location twice passes; the first counts.
-            (BlockKind::Exact(a), BlockKind::Exact(b)) => a == b,
-            (
-                BlockKind::Prefix(a) | BlockKind::PrefixFinal(a),
-                BlockKind::Prefix(b) | BlockKind::PrefixFinal(b),
-            ) => a == b,
-            _ => false,
-        })
-    });
+    // nginx: the same named location twice passes; the first counts.
+    let twin = match kind {
+        BlockKind::Exact(own) => parent.exact.contains(own),
+        BlockKind::Prefix(own) | BlockKind::PrefixFinal(own) => parent.prefixes.contains(own),
+        _ => false,
+    };
     if twin {
         return Err(Fault::message(format!("duplicate location \"{name}\"")));
     }

@@ -107,6 +107,7 @@ fn start(worker: &Rc<Worker>, io: Io, remote: Addr, listener: usize) {
         proxy_protocol: OnceCell::new(),
         server: Cell::new(addr_conf.default_server),
         tls: OnceCell::new(),
+        handshake: OnceCell::new(),
         socket: Cell::new(Some(io.raw_fd())),
     });
     let server = worker.http.server(addr_conf.default_server);

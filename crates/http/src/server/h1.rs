@@ -404,6 +404,11 @@ impl H1 {
         self.say(Level::Info, message);
     }
 
+    /// Whether anybody listens to lines of this level about the connection.
+    pub(super) fn is_heard(&self, level: Level) -> bool {
+        self.default_core().error_log.enabled(level)
+    }
+
     /// A line about the connection: with its client and the address it arrived at.
     #[cold]
     pub(super) fn say(&self, level: Level, message: std::fmt::Arguments<'_>) {

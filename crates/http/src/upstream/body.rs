@@ -24,6 +24,9 @@ impl Run {
     /// Decodes what was read. At the end of the body the connection goes back to the pool, unless there is more in it.
     pub(super) fn decode(&mut self) -> Result<Decoded, Broken> {
         use super::BodyStep as Step;
+        if self.http2.is_some() {
+            return self.decode_http2();
+        }
         loop {
             match self.protocol.read_body(&self.rest) {
                 Err(message) => return Err(Broken::Log(Level::Error, message)),
@@ -57,7 +60,7 @@ impl Run {
         }
     }
 
-    fn finished(&mut self) {
+    pub(super) fn finished(&mut self) {
         if let Some(recorder) = self.recorder.take() {
             recorder.complete(&self.r, &self.states.answer.borrow());
         }
@@ -65,6 +68,9 @@ impl Run {
 
     /// Reads more of the body; `true` at its end, which was the connection's.
     pub(super) fn poll_more(&mut self, room: usize, cx: &mut Context<'_>) -> Poll<Result<bool, Broken>> {
+        if self.http2.is_some() {
+            return self.poll_more_http2(cx);
+        }
         let Some(conn) = &mut self.conn else { return Poll::Ready(Ok(true)) };
         let mut buffer = Vec::with_capacity(room);
         match conn.io.poll_read(&mut buffer, cx) {
@@ -94,20 +100,25 @@ impl Run {
                 Poll::Ready(Ok(false))
             }
             Poll::Ready(Err(error)) => {
-                let reason = moonrest_core::env::os_error(&error);
-                Poll::Ready(Err(Broken::Log(Level::Error, format!("recv() failed ({reason})"))))
+                let message = super::tls::describe_io(&conn.io, "recv()", &error);
+                Poll::Ready(Err(Broken::Log(Level::Error, message)))
             }
-            // Only the time counts in which we wait for the upstream, not that in which the client lets it wait.
-            Poll::Pending if !conn.timeout.is_armed() => {
-                conn.timeout.set(self.conf.read_timeout);
-                conn.timeout.poll(cx).map(|()| Ok(false))
-            }
-            Poll::Pending if conn.timeout.poll(cx).is_ready() => Poll::Ready(Err(Broken::Log(
-                Level::Error,
-                "upstream timed out (110: Connection timed out)".to_owned(),
-            ))),
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => self.poll_read_timeout(cx),
         }
+    }
+
+    /// Ready when the upstream has been silent for too long. Only the time counts in which we wait for it, not that in
+    /// which the client lets it wait.
+    pub(super) fn poll_read_timeout(&self, cx: &mut Context<'_>) -> Poll<Result<bool, Broken>> {
+        let Some(conn) = &self.conn else { return Poll::Pending };
+        if !conn.timeout.is_armed() {
+            conn.timeout.set(self.timeouts.read);
+            return conn.timeout.poll(cx).map(|()| Ok(false));
+        }
+        conn.timeout.poll(cx).map(|()| {
+            let message = "upstream timed out (110: Connection timed out)";
+            Err(Broken::Log(Level::Error, message.to_owned()))
+        })
     }
 
     /// Nothing is read for a while, for reasons of our own.
@@ -121,6 +132,7 @@ impl Run {
     pub(super) fn give_up(&mut self, broken: Broken) {
         let Broken::Log(level, message) = broken;
         self.log(level, format_args!("{message}"));
+        self.http2 = None;
         self.conn = None;
         self.recorder = None;
         self.release(false);

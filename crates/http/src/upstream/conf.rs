@@ -1,10 +1,11 @@
 //! The settings that every module with upstreams has, under its own prefix: `proxy_read_timeout`, `fastcgi_buffers` ….
 
-use super::Bind;
-use crate::{args::Args, location::LocationBuilder};
-use moonrest_core::{ConfResult, Fault, Template, inherit, set_once};
+use super::{Bind, Tls};
+use crate::{args::Args, cache, location::LocationBuilder};
+use moonrest_core::{ConfResult, Fault, Inherit, Template, set_once};
 use moonrest_proto::http1::Known;
 use moonrest_sys::temp::TempDir;
+use std::sync::Arc;
 
 /// Bits of `proxy_next_upstream` and the like.
 pub mod mask {
@@ -113,40 +114,56 @@ pub struct Loc {
     pub socket_sndbuf: Option<u64>,
     pub store: Option<Store>,
     pub store_access: Option<u32>,
+    pub cache: cache::Loc,
 }
-inherit!(Loc {
-    connect_timeout,
-    send_timeout,
-    read_timeout,
-    next_upstream,
-    next_upstream_timeout,
-    next_upstream_tries,
-    send_lowat,
-    buffer_size,
-    buffers,
-    busy_buffers_size,
-    max_temp_file_size,
-    temp_file_write_size,
-    temp_path,
-    limit_rate,
-    ignore_headers,
-    hide_headers,
-    pass_headers,
-    buffering,
-    request_buffering,
-    pass_request_headers,
-    pass_request_body,
-    pass_trailers,
-    ignore_client_abort,
-    intercept_errors,
-    force_ranges,
-    bind,
-    socket_keepalive,
-    socket_rcvbuf,
-    socket_sndbuf,
-    store,
-    store_access,
-});
+
+impl Inherit for Loc {
+    fn inherit(&mut self, outer: &Self) {
+        // An answer is kept in one way only: the inner block's.
+        if matches!(self.store, Some(Store::On | Store::Path(_))) {
+            self.cache.zone = Some(cache::Choice::Off);
+        } else if self.cache.is_on() {
+            self.store = Some(Store::Off);
+        }
+        self.cache.inherit(&outer.cache);
+        macro_rules! pass_down {
+            ($($field:ident,)*) => { $( if self.$field.is_none() { self.$field.clone_from(&outer.$field); } )* };
+        }
+        pass_down!(
+            connect_timeout,
+            send_timeout,
+            read_timeout,
+            next_upstream,
+            next_upstream_timeout,
+            next_upstream_tries,
+            send_lowat,
+            buffer_size,
+            buffers,
+            busy_buffers_size,
+            max_temp_file_size,
+            temp_file_write_size,
+            temp_path,
+            limit_rate,
+            ignore_headers,
+            hide_headers,
+            pass_headers,
+            buffering,
+            request_buffering,
+            pass_request_headers,
+            pass_request_body,
+            pass_trailers,
+            ignore_client_abort,
+            intercept_errors,
+            force_ranges,
+            bind,
+            socket_keepalive,
+            socket_rcvbuf,
+            socket_sndbuf,
+            store,
+            store_access,
+        );
+    }
+}
 
 /// `store`: answers are kept as files.
 #[derive(Clone, Debug)]
@@ -195,6 +212,9 @@ pub struct Conf {
     pub store: Store,
     /// Permissions of stored files.
     pub store_access: u32,
+    /// How encrypted connections are made, if there are any.
+    pub tls: Option<Arc<Tls>>,
+    pub cache: Option<std::sync::Arc<cache::Conf>>,
 }
 
 /// Header fields of answers that are not passed on.
@@ -208,9 +228,9 @@ impl Hidden {
     fn new(names: impl Iterator<Item = Box<[u8]>>) -> Self {
         let mut hidden = Self::default();
         for name in names {
-            match Known::ALL.iter().find(|known| known.name().as_bytes().eq_ignore_ascii_case(&name)) {
-                Some(known) => hidden.known |= 1 << *known as u32,
-                None => hidden.others.push(name),
+            match Known::lookup(&name) {
+                Known::Other => hidden.others.push(name),
+                known => hidden.known |= 1 << known as u32,
             }
         }
         hidden
@@ -248,12 +268,15 @@ impl Loc {
         }
         let largest = buffer_size.max(size);
         let busy = self.busy_buffers_size.unwrap_or(2 * largest);
-        let of_both = format!(
-            "the maximum of the value of \"{module}_buffer_size\" and one of the \"{module}_buffers\""
-        );
+        let of_both = || {
+            format!(
+                "the maximum of the value of \"{module}_buffer_size\" and one of the \"{module}_buffers\""
+            )
+        };
         if busy < largest {
             return Err(Fault::message(format!(
-                "\"{module}_busy_buffers_size\" must be equal to or greater than {of_both}"
+                "\"{module}_busy_buffers_size\" must be equal to or greater than {}",
+                of_both()
             )));
         }
         if busy > (count - 1).saturating_mul(size) {
@@ -264,14 +287,16 @@ impl Loc {
         }
         if self.temp_file_write_size.is_some_and(|size| size < largest) {
             return Err(Fault::message(format!(
-                "\"{module}_temp_file_write_size\" must be equal to or greater than {of_both}"
+                "\"{module}_temp_file_write_size\" must be equal to or greater than {}",
+                of_both()
             )));
         }
         let max_temp_file_size = self.max_temp_file_size.unwrap_or(1 << 30);
         if max_temp_file_size != 0 && max_temp_file_size < largest {
             return Err(Fault::message(format!(
                 "\"{module}_max_temp_file_size\" must be equal to zero to disable temporary files usage or must be \
-                 equal to or greater than {of_both}"
+                 equal to or greater than {}",
+                of_both()
             )));
         }
         let next = self.next_upstream.unwrap_or(mask::ERROR | mask::TIMEOUT);
@@ -306,6 +331,8 @@ impl Loc {
             socket_sndbuf: self.socket_sndbuf.and_then(|size| usize::try_from(size).ok()),
             store: self.store.clone().unwrap_or(Store::Off),
             store_access: self.store_access.unwrap_or(0o600),
+            tls: None,
+            cache: self.cache.resolve(module, to)?,
         })
     }
 
@@ -349,10 +376,14 @@ pub fn set_buffers(slot: &mut Option<(u64, u64)>, args: &Args<'_>) -> ConfResult
 /// `store`.
 ///
 /// # Errors
-/// nginx's `empty path`.
-pub fn set_store(slot: &mut Option<Store>, args: &Args<'_>) -> ConfResult {
+/// nginx's `empty path`, `is incompatible with "proxy_cache"`.
+pub fn set_store(loc: &mut Loc, args: &Args<'_>) -> ConfResult {
+    if loc.store.is_none() && loc.cache.is_on() && args.bytes(0)? != b"off" {
+        let other = args.name().replace("_store", "_cache");
+        return Err(Fault::directive(format!("is incompatible with \"{other}\"")));
+    }
     set_once(
-        slot,
+        &mut loc.store,
         match args.bytes(0)? {
             b"off" => Store::Off,
             b"on" => Store::On,
@@ -360,6 +391,19 @@ pub fn set_store(slot: &mut Option<Store>, args: &Args<'_>) -> ConfResult {
             _ => Store::Path(args.template(0)?),
         },
     )
+}
+
+/// `cache`.
+///
+/// # Errors
+/// nginx's `is incompatible with "proxy_store"`.
+pub fn set_cache(loc: &mut Loc, args: &Args<'_>) -> ConfResult {
+    let stores = matches!(loc.store, Some(Store::On | Store::Path(_)));
+    if loc.cache.zone.is_none() && stores && args.bytes(0)? != b"off" {
+        let other = args.name().replace("_cache", "_store");
+        return Err(Fault::directive(format!("is incompatible with \"{other}\"")));
+    }
+    cache::set_cache(&mut loc.cache.zone, args)
 }
 
 /// `store_access`: `user:rw group:r all:r`.
@@ -397,6 +441,26 @@ pub fn set_store_access(slot: &mut Option<u32>, args: &Args<'_>) -> ConfResult {
 /// module's settings to its [`Loc`]. Further rows follow.
 #[macro_export]
 macro_rules! upstream_directives {
+    (streamed $prefix:literal, $settings:ty, $loc:ident; $($row:expr),* $(,)?) => {
+        &[
+            $crate::module::Directive::msec(concat!($prefix, "_connect_timeout"), |c: &mut $settings| &mut c.$loc.connect_timeout),
+            $crate::module::Directive::msec(concat!($prefix, "_send_timeout"), |c: &mut $settings| &mut c.$loc.send_timeout),
+            $crate::module::Directive::msec(concat!($prefix, "_read_timeout"), |c: &mut $settings| &mut c.$loc.read_timeout),
+            $crate::module::Directive::loc(concat!($prefix, "_next_upstream"), $crate::upstream::directive::AT_LEAST_ONE, |c: &mut $settings, args| $crate::upstream::directive::set_mask(&mut c.$loc.next_upstream, args, $crate::upstream::mask::WORDS)),
+            $crate::module::Directive::msec(concat!($prefix, "_next_upstream_timeout"), |c: &mut $settings| &mut c.$loc.next_upstream_timeout),
+            $crate::upstream::directive::uint(concat!($prefix, "_next_upstream_tries"), |c: &mut $settings| &mut c.$loc.next_upstream_tries),
+            $crate::module::Directive::size(concat!($prefix, "_buffer_size"), |c: &mut $settings| &mut c.$loc.buffer_size),
+            $crate::module::Directive::flag(concat!($prefix, "_socket_keepalive"), |c: &mut $settings| &mut c.$loc.socket_keepalive),
+            $crate::module::Directive::size(concat!($prefix, "_socket_rcvbuf"), |c: &mut $settings| &mut c.$loc.socket_rcvbuf),
+            $crate::module::Directive::size(concat!($prefix, "_socket_sndbuf"), |c: &mut $settings| &mut c.$loc.socket_sndbuf),
+            $crate::module::Directive::loc(concat!($prefix, "_bind"), $crate::upstream::directive::ONE_OR_TWO, |c: &mut $settings, args| $crate::upstream::Bind::set(&mut c.$loc.bind, args)),
+            $crate::module::Directive::flag(concat!($prefix, "_intercept_errors"), |c: &mut $settings| &mut c.$loc.intercept_errors),
+            $crate::module::Directive::loc(concat!($prefix, "_ignore_headers"), $crate::upstream::directive::AT_LEAST_ONE, |c: &mut $settings, args| $crate::upstream::directive::set_mask(&mut c.$loc.ignore_headers, args, $crate::upstream::mask::IGNORED)),
+            $crate::module::Directive::loc(concat!($prefix, "_hide_header"), $crate::upstream::directive::ONE, |c: &mut $settings, args| $crate::upstream::directive::add_name(&mut c.$loc.hide_headers, args)),
+            $crate::module::Directive::loc(concat!($prefix, "_pass_header"), $crate::upstream::directive::ONE, |c: &mut $settings, args| $crate::upstream::directive::add_name(&mut c.$loc.pass_headers, args)),
+            $($row),*
+        ]
+    };
     ($prefix:literal, $settings:ty, $loc:ident; $($row:expr),* $(,)?) => {
         &[
             $crate::module::Directive::msec(concat!($prefix, "_connect_timeout"), |c: &mut $settings| &mut c.$loc.connect_timeout),
@@ -432,8 +496,24 @@ macro_rules! upstream_directives {
             $crate::module::Directive::flag(concat!($prefix, "_pass_request_headers"), |c: &mut $settings| &mut c.$loc.pass_request_headers),
             $crate::module::Directive::flag(concat!($prefix, "_pass_request_body"), |c: &mut $settings| &mut c.$loc.pass_request_body),
             $crate::module::Directive::flag(concat!($prefix, "_force_ranges"), |c: &mut $settings| &mut c.$loc.force_ranges),
-            $crate::module::Directive::loc(concat!($prefix, "_store"), $crate::upstream::directive::ONE, |c: &mut $settings, args| $crate::upstream::directive::set_store(&mut c.$loc.store, args)),
+            $crate::module::Directive::loc(concat!($prefix, "_store"), $crate::upstream::directive::ONE, |c: &mut $settings, args| $crate::upstream::directive::set_store(&mut c.$loc, args)),
             $crate::module::Directive::loc(concat!($prefix, "_store_access"), $crate::upstream::directive::ONE_TO_THREE, |c: &mut $settings, args| $crate::upstream::directive::set_store_access(&mut c.$loc.store_access, args)),
+            $crate::module::Directive::loc(concat!($prefix, "_cache"), $crate::upstream::directive::ONE, |c: &mut $settings, args| $crate::upstream::directive::set_cache(&mut c.$loc, args)),
+            $crate::upstream::directive::template(concat!($prefix, "_cache_key"), |c: &mut $settings| &mut c.$loc.cache.key),
+            $crate::module::Directive::main(concat!($prefix, "_cache_path"), $crate::upstream::directive::AT_LEAST_TWO, |_, args| $crate::cache::add_path($prefix, args)),
+            $crate::module::Directive::loc(concat!($prefix, "_cache_bypass"), $crate::upstream::directive::AT_LEAST_ONE, |c: &mut $settings, args| $crate::cache::add_predicates(&mut c.$loc.cache.bypass, args)),
+            $crate::module::Directive::loc(concat!($prefix, "_no_cache"), $crate::upstream::directive::AT_LEAST_ONE, |c: &mut $settings, args| $crate::cache::add_predicates(&mut c.$loc.cache.no_cache, args)),
+            $crate::module::Directive::loc(concat!($prefix, "_cache_purge"), $crate::upstream::directive::AT_LEAST_ONE, |c: &mut $settings, args| $crate::cache::add_predicates(&mut c.$loc.cache.purge, args)),
+            $crate::module::Directive::loc(concat!($prefix, "_cache_valid"), $crate::upstream::directive::AT_LEAST_ONE, |c: &mut $settings, args| $crate::cache::add_valid(&mut c.$loc.cache.valid, args)),
+            $crate::upstream::directive::uint(concat!($prefix, "_cache_min_uses"), |c: &mut $settings| &mut c.$loc.cache.min_uses),
+            $crate::upstream::directive::offset(concat!($prefix, "_cache_max_range_offset"), |c: &mut $settings| &mut c.$loc.cache.max_range_offset),
+            $crate::module::Directive::loc(concat!($prefix, "_cache_use_stale"), $crate::upstream::directive::AT_LEAST_ONE, |c: &mut $settings, args| $crate::upstream::directive::set_mask(&mut c.$loc.cache.use_stale, args, $crate::upstream::mask::WORDS)),
+            $crate::module::Directive::loc(concat!($prefix, "_cache_methods"), $crate::upstream::directive::AT_LEAST_ONE, |c: &mut $settings, args| $crate::cache::set_methods(&mut c.$loc.cache.methods, args)),
+            $crate::module::Directive::flag(concat!($prefix, "_cache_lock"), |c: &mut $settings| &mut c.$loc.cache.lock),
+            $crate::module::Directive::msec(concat!($prefix, "_cache_lock_timeout"), |c: &mut $settings| &mut c.$loc.cache.lock_timeout),
+            $crate::module::Directive::msec(concat!($prefix, "_cache_lock_age"), |c: &mut $settings| &mut c.$loc.cache.lock_age),
+            $crate::module::Directive::flag(concat!($prefix, "_cache_revalidate"), |c: &mut $settings| &mut c.$loc.cache.revalidate),
+            $crate::module::Directive::flag(concat!($prefix, "_cache_background_update"), |c: &mut $settings| &mut c.$loc.cache.background_update),
             $($row),*
         )
     };
@@ -441,7 +521,7 @@ macro_rules! upstream_directives {
 
 /// What the rows of [`crate::upstream_directives`] use.
 pub mod directive {
-    pub use super::{set_buffers, set_mask, set_store, set_store_access};
+    pub use super::{set_buffers, set_cache, set_mask, set_store, set_store_access};
     pub use moonrest_core::set_once as once;
 
     use crate::{
@@ -456,6 +536,7 @@ pub mod directive {
     pub const ONE_TO_THREE: Arity = Arity::between(1, 3);
     pub const ONE_TO_FOUR: Arity = Arity::between(1, 4);
     pub const AT_LEAST_ONE: Arity = Arity::at_least(1);
+    pub const AT_LEAST_TWO: Arity = Arity::at_least(2);
 
     /// A number in `http`, `server` and `location`.
     pub const fn uint<M: HttpModule>(
@@ -463,6 +544,14 @@ pub mod directive {
         field: fn(&mut M::Loc) -> &mut Option<u64>,
     ) -> Directive<M> {
         Directive::new(name, Contexts::HSL, ONE, Set::Uint(field))
+    }
+
+    /// An offset in `http`, `server` and `location`.
+    pub const fn offset<M: HttpModule>(
+        name: &'static str,
+        field: fn(&mut M::Loc) -> &mut Option<u64>,
+    ) -> Directive<M> {
+        Directive::new(name, Contexts::HSL, ONE, Set::Offset(field))
     }
 
     /// A text with variables in `http`, `server` and `location`.

@@ -1,15 +1,19 @@
 //! Connections to upstreams: made, with the options that the location wants.
 
-use super::Conf;
+use super::{Conf, http2::Session, tls::Link};
 use moonrest_core::Level;
 use moonrest_net::{addr::Addr, io::Io, timer::Timeout};
 use moonrest_sys::{socket, time::monotonic_coarse_ms};
-use std::{io, net::SocketAddr, os::unix::ffi::OsStrExt, path::Path};
+use std::{io, net::SocketAddr, os::unix::ffi::OsStrExt, path::Path, rc::Rc};
 use tokio::net::{TcpSocket, UnixStream};
 
 /// A connection to a peer, new or used before.
 pub(super) struct Conn {
-    pub io: Io,
+    pub io: Rc<Io>,
+    /// In which way it was made.
+    pub link: Link,
+    /// What HTTP/2 has of it, once it was begun.
+    pub http2: Option<Box<Session>>,
     pub timeout: Timeout,
     /// Requests sent over it.
     pub requests: u64,
@@ -35,9 +39,11 @@ impl ConnectError {
 }
 
 impl Conn {
-    fn new(io: Io) -> Box<Self> {
+    pub(super) fn new(io: Io, link: Link) -> Box<Self> {
         Box::new(Self {
-            io,
+            io: Rc::new(io),
+            link,
+            http2: None,
             timeout: Timeout::new(),
             requests: 0,
             started: monotonic_coarse_ms(),
@@ -46,24 +52,30 @@ impl Conn {
     }
 }
 
+impl Drop for Conn {
+    fn drop(&mut self) {
+        self.io.close();
+    }
+}
+
 /// Connects to `addr`, from `local` if given.
 pub(super) async fn connect(
     options: &Options,
     addr: &Addr,
     local: Option<SocketAddr>,
-) -> Result<Box<Conn>, ConnectError> {
+) -> Result<Io, ConnectError> {
     match addr {
         Addr::Inet(addr) => {
             let socket = open(options, *addr, local)?;
             let stream = socket.connect(*addr).await.map_err(|error| refused(&Addr::Inet(*addr), &error))?;
             // What is written is complete: nothing is gained by holding back the end of a request.
             let _ = stream.set_nodelay(true);
-            Ok(Conn::new(stream.into()))
+            Ok(stream.into())
         }
         Addr::Unix(path) => {
             let path = Path::new(std::ffi::OsStr::from_bytes(path));
             let stream = UnixStream::connect(path).await.map_err(|error| refused(addr, &error))?;
-            Ok(Conn::new(stream.into()))
+            Ok(stream.into())
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `upstream` blocks, and the upstreams that `proxy_pass` and the like name without a block.
 
-use super::Sticky;
+use super::{Balancer, Sticky};
 use crate::{args::Args, compile::Compiler};
 use moonrest_core::{
     ConfResult, ConfigError, Contexts, Fault, Span, Template,
@@ -17,6 +17,8 @@ pub struct GroupId(pub u32);
 #[derive(Default)]
 pub struct Main {
     pub definitions: Vec<Definition>,
+    /// Where answers are kept.
+    pub caches: Arc<crate::cache::Declared>,
     /// The block being read.
     current: usize,
 }
@@ -36,6 +38,10 @@ pub struct Definition {
     /// What `hash` hashes.
     pub key: Option<HashKey>,
     pub keepalive: Keepalive,
+    /// Code that is asked before each attempt.
+    pub balancer: Option<Arc<dyn Balancer>>,
+    /// Connections that it keeps at most.
+    pub balancer_keepalive: Option<u64>,
     /// The zone that holds the state, which all workers share then.
     pub zone: Option<String>,
     pub sticky: Option<Sticky>,
@@ -81,6 +87,8 @@ impl Definition {
             supports: Supports { weight: true, backup: true },
             key: None,
             keepalive: Keepalive::default(),
+            balancer: None,
+            balancer_keepalive: None,
             zone: None,
             sticky: None,
             resolver: None,
@@ -92,12 +100,33 @@ impl Definition {
 
     /// Sets the balancing method; `backup` says whether it takes servers that stand by.
     pub fn balance(&mut self, method: Method, key: Option<HashKey>, backup: bool, args: &Args<'_>) {
-        if self.method.is_some() {
+        if self.method.is_some() || self.balancer.is_some() {
             args.env.warn("load balancing method redefined".to_owned(), Some(args.span()));
         }
+        // nginx: the last one counts.
+        self.balancer = None;
         self.method = Some(method);
         self.key = key;
         self.supports = Supports { weight: true, backup };
+    }
+
+    /// Sets code that balances; without it saying anything the method that was set before chooses.
+    ///
+    /// # Errors
+    /// nginx's `is duplicate`.
+    pub fn balance_by(&mut self, balancer: Arc<dyn Balancer>, args: &Args<'_>) -> ConfResult {
+        if self.balancer.is_some() {
+            return Err(Fault::DUPLICATE);
+        }
+        if self.method.is_some() {
+            args.env.warn("load balancing method redefined".to_owned(), Some(args.span()));
+        }
+        if self.servers.is_empty() {
+            self.servers.push(Server::placeholder());
+        }
+        self.balancer = Some(balancer);
+        self.supports = Supports { weight: true, backup: false };
+        Ok(())
     }
 
     /// The generation has taken over.
@@ -212,6 +241,7 @@ impl Main {
     /// # Errors
     /// nginx's `host not found in upstream "x"`, `no servers in upstream "x"` and those of zones.
     pub fn finish(&mut self, cx: &Compiler<'_>) -> ConfResult {
+        self.caches = cx.env.shared();
         for index in 0..self.definitions.len() {
             let Some(definition) = self.definitions.get_mut(index) else { break };
             definition.finish(cx)?;

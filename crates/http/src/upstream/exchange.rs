@@ -5,6 +5,7 @@ use super::{
     conf::mask,
     protocol::{Framing, HeadStep, Protocol},
     run::{Failure, Run, Source},
+    tls::describe_io,
 };
 use crate::{
     body::BodyState,
@@ -26,7 +27,7 @@ use std::{
 const STREAM_STEP: usize = 64 * 1024;
 
 /// Interim answers that may come before the real one.
-const MAX_INTERIM: u32 = 100;
+pub(super) const MAX_INTERIM: u32 = 100;
 
 pub(super) const SENDING: &str = "sending request to upstream";
 pub(super) const READING_HEAD: &str = "reading response header from upstream";
@@ -34,6 +35,9 @@ pub(super) const READING_HEAD: &str = "reading response header from upstream";
 impl Run {
     /// Sends the request over the present connection and reads the answer's head.
     pub(super) async fn talk(&mut self) -> Result<Framing, Failure> {
+        if self.link.http2 {
+            return self.talk_http2().await;
+        }
         self.act(SENDING);
         self.protocol.reset();
         self.sent = true;
@@ -157,9 +161,9 @@ impl Run {
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => {
+                let message = describe_io(&conn.io, "recv()", &error);
                 self.act(READING_HEAD);
-                let reason = moonrest_core::env::os_error(&error);
-                self.log(Level::Error, format_args!("recv() failed ({reason})"));
+                self.log(Level::Error, format_args!("{message}"));
                 Poll::Ready(Err(Failure::Next(mask::ERROR)))
             }
             Poll::Pending if conn.timeout.poll(cx).is_ready() => {
@@ -175,8 +179,11 @@ impl Run {
         match self.write_error.take() {
             Some(error) => {
                 self.act(SENDING);
-                let reason = moonrest_core::env::os_error(&error);
-                self.log(Level::Error, format_args!("writev() failed ({reason})"));
+                let message = match &self.conn {
+                    Some(conn) => describe_io(&conn.io, "writev()", &error),
+                    None => error.to_string(),
+                };
+                self.log(Level::Error, format_args!("{message}"));
             }
             None => {
                 self.act(READING_HEAD);
@@ -197,7 +204,7 @@ impl Run {
                 Ok(n) => {
                     self.states.with(|attempt| attempt.bytes_sent += n as u64);
                     if !self.queue.is_empty() {
-                        conn.timeout.set(self.conf.send_timeout);
+                        conn.timeout.set(self.timeouts.send);
                     }
                     return Poll::Ready(Ok(true));
                 }
@@ -205,23 +212,39 @@ impl Run {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => match conn.io.poll_writable(cx) {
                     Poll::Ready(Ok(())) => return Poll::Ready(Ok(true)),
                     Poll::Ready(Err(error)) => self.write_error = Some(error),
-                    Poll::Pending if !conn.timeout.is_armed() => conn.timeout.set(self.conf.send_timeout),
+                    Poll::Pending if !conn.timeout.is_armed() => conn.timeout.set(self.timeouts.send),
                     Poll::Pending => {}
                 },
                 // An answer that was sent before may still be read.
                 Err(error) => self.write_error = Some(error),
             }
             if self.write_error.is_some() {
-                conn.timeout.set(self.conf.read_timeout);
+                conn.timeout.set(self.timeouts.read);
             }
             return Poll::Ready(Ok(false));
+        }
+        if conn.io.has_pending() {
+            match conn.io.poll_flush(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => {
+                    self.write_error = Some(error);
+                    conn.timeout.set(self.timeouts.read);
+                    return Poll::Ready(Ok(false));
+                }
+                Poll::Pending => {
+                    if !conn.timeout.is_armed() {
+                        conn.timeout.set(self.timeouts.send);
+                    }
+                    return Poll::Ready(Ok(false));
+                }
+            }
         }
         if let Source::Stream { ended: false, .. } = self.source {
             conn.timeout.clear();
             return self.poll_stream(cx);
         }
         self.sent_all = true;
-        conn.timeout.set(self.conf.read_timeout);
+        conn.timeout.set(self.timeouts.read);
         Poll::Ready(Ok(false))
     }
 

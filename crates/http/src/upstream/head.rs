@@ -1,14 +1,16 @@
 //! The head of an answer becomes the head of our response: what is hidden, edited, or meant for us.
 
 use super::{
+    Conf, Protocol,
     conf::mask,
     protocol::Framing,
     run::{Failure, Run},
+    state::States,
 };
 use crate::{
     filter::{FilterStep, Piece},
     phase::{Flow, RequestError},
-    request::Request,
+    request::{Request, RequestRef},
 };
 use bytes::Bytes;
 use moonrest_core::{Level, conf::value};
@@ -61,18 +63,36 @@ impl Run {
     /// Answers the client with what the upstream answered.
     pub(super) async fn answer(&mut self, framing: Framing) -> Result<Flow, RequestError> {
         self.accepted();
-        self.warn_of_duplicates();
-        let buffering = self.obey();
-        if let Some(flow) = self.redirect(&framing)? {
+        self.judge_freshness();
+        let states = self.states.clone();
+        let kept = if states.is_cacheable() { Kept::Perhaps } else { Kept::No };
+        let buffering = {
+            let head = self.head(kept);
+            head.warn_of_duplicates();
+            head.obey()
+        };
+        if let Some(flow) = self.head(kept).redirect()? {
+            let exact = framing.empty && self.rest.is_empty();
+            self.release(exact);
             return Ok(flow);
         }
-        self.fill(&framing)?;
+        self.head(kept).fill(&framing)?;
         if framing.tunnel {
+            self.let_go();
             return self.tunnel().await;
         }
         let r = self.r.clone();
-        r.send_head().await?;
-        if r.header_only.get() && self.recorder.is_none() {
+        let sent = r.send_head().await;
+        self.keep_answer(buffering);
+        let deaf = match sent {
+            // Who else asks for it gets it.
+            Err(RequestError::Gone { .. }) if self.recorder.is_some() => true,
+            sent => {
+                sent?;
+                r.header_only.get()
+            }
+        };
+        if deaf && self.recorder.is_none() {
             let exact = framing.empty && self.rest.is_empty();
             if framing.empty && !exact {
                 self.log(Level::Warn, format_args!("{}", self.protocol.excess()));
@@ -84,7 +104,7 @@ impl Run {
         let received = self.rest.len() as u64;
         self.states.with(|attempt| attempt.response_length = received);
         self.pause();
-        let result = if buffering { self.pipe().await } else { self.pass().await };
+        let result = if buffering { self.pipe(deaf).await } else { self.pass().await };
         if let Err(error) = result {
             if !matches!(error, RequestError::Gone { .. }) {
                 // What came before is the client's; that it is not all of it shows in the connection's end.
@@ -92,7 +112,7 @@ impl Run {
             }
             return Err(error);
         }
-        self.pass_trailers();
+        self.head(kept).pass_trailers();
         self.states.talking.set(false);
         match r.output(Piece::Last)? {
             FilterStep::Now(()) => {}
@@ -101,8 +121,58 @@ impl Run {
         Ok(Flow::Responded)
     }
 
+    fn head(&self, kept: Kept) -> Head<'_> {
+        Head { r: &self.r, conf: &self.conf, protocol: &*self.protocol, states: &self.states, kept }
+    }
+
+    /// The challenges of a 401 that a page of our own answers.
+    pub(super) fn copy_challenges(&self) {
+        self.head(Kept::No).copy_challenges();
+    }
+}
+
+/// Whether an answer is an upstream's alone, may be kept for others, or was kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kept {
+    No,
+    Perhaps,
+    Found,
+}
+
+/// An answer's head that becomes ours.
+pub(super) struct Head<'a> {
+    pub r: &'a RequestRef,
+    pub conf: &'a Conf,
+    pub protocol: &'a dyn Protocol,
+    pub states: &'a States,
+    pub kept: Kept,
+}
+
+impl Head<'_> {
+    fn log(&self, level: Level, message: std::fmt::Arguments<'_>) {
+        if self.r.log().enabled(level) {
+            self.r.log_at(level, message);
+        }
+    }
+
+    /// The same for an answer that was kept, whose body takes another way.
+    pub(super) fn obey_kept(&self) {
+        const TOLD: u128 = bits(&[Known::XAccelLimitRate, Known::XAccelCharset]);
+        let told = {
+            let answer = self.states.answer.borrow();
+            answer.head.fields.iter().any(|field| is_one_of(field.known, TOLD))
+        };
+        if told {
+            let rate = self.r.limit_rate.get();
+            self.obey();
+            if !self.conf.buffering && self.r.limit_rate.get() == Some(0) {
+                self.r.limit_rate.set(rate);
+            }
+        }
+    }
+
     /// What the upstream tells us; gives whether the body is buffered.
-    fn obey(&self) -> bool {
+    pub(super) fn obey(&self) -> bool {
         let answer = self.states.answer.borrow();
         let ignored = self.conf.ignore_headers;
         let mut buffering = self.conf.buffering;
@@ -155,7 +225,7 @@ impl Run {
     }
 
     /// `X-Accel-Redirect`: another location answers, with some fields of this answer.
-    fn redirect(&mut self, framing: &Framing) -> Result<Option<Flow>, RequestError> {
+    pub(super) fn redirect(&self) -> Result<Option<Flow>, RequestError> {
         if self.conf.ignore_headers & mask::IGNORE_ACCEL_REDIRECT != 0 {
             return Ok(None);
         }
@@ -177,8 +247,6 @@ impl Run {
                     | Known::AcceptRanges
             )
         })?;
-        let exact = framing.empty && self.rest.is_empty();
-        self.release(exact);
         if target.first() == Some(&b'@') {
             self.r.redirect_to_named(&target);
             return Ok(Some(Flow::Redirected));
@@ -196,9 +264,9 @@ impl Run {
     }
 
     /// Makes the response's head.
-    fn fill(&mut self, framing: &Framing) -> Result<(), RequestError> {
+    pub(super) fn fill(&self, framing: &Framing) -> Result<(), RequestError> {
         self.copy_fields(|_| true)?;
-        let r = &self.r;
+        let r = self.r;
         let answer = self.states.answer.borrow();
         let mut out = r.out.borrow_mut();
         out.status = answer.head.status;
@@ -216,9 +284,9 @@ impl Run {
         }
         if self.conf.force_ranges {
             out.allow_ranges = true;
-            r.single_range.set(true);
+            r.single_range.set(self.kept != Kept::Found);
         }
-        r.disable_not_modified.set(true);
+        r.disable_not_modified.set(self.kept == Kept::No);
         Ok(())
     }
 
@@ -246,7 +314,7 @@ impl Run {
     }
 
     fn copy_field(&self, known: Known, name: Bytes, value: Bytes) -> Result<(), RequestError> {
-        let r = &self.r;
+        let r = self.r;
         match known {
             Known::ContentType => set_content_type(&mut r.out.borrow_mut(), value),
             Known::Date => r.out.borrow_mut().date = Some(value),
@@ -259,6 +327,12 @@ impl Run {
                 out.last_modified_text = Some(value);
             }
             Known::AcceptRanges if self.conf.force_ranges => {}
+            Known::AcceptRanges if self.kept != Kept::No => {
+                r.out.borrow_mut().allow_ranges = true;
+                if self.kept == Kept::Perhaps {
+                    r.single_range.set(true);
+                }
+            }
             Known::Upgrade if r.version.get() > Version::Http11 => {}
             Known::Location => {
                 let edited = self.protocol.rewrite_redirect(r, &value)?;
@@ -290,12 +364,11 @@ impl Run {
             return Ok(None);
         };
         let (start, url) = value.split_at(at + 4);
-        let edited = self.protocol.rewrite_redirect(&self.r, url)?;
+        let edited = self.protocol.rewrite_redirect(self.r, url)?;
         Ok(edited.map(|edited| crate::response::checked([start, &edited].concat())))
     }
 
-    /// The challenges of a 401 that a page of our own answers.
-    pub(super) fn copy_challenges(&self) {
+    fn copy_challenges(&self) {
         let answer = self.states.answer.borrow();
         for field in answer.head.fields.all(Known::WwwAuthenticate) {
             let bytes = |slice: &[u8]| answer.block.slice_ref(slice);
@@ -317,7 +390,9 @@ impl Run {
             }
         }
     }
+}
 
+impl Run {
     /// An interim answer of `len` bytes: hints are passed on if the location wants them. `total` counts those of all.
     pub(super) fn pass_hints(&self, len: usize, total: usize) -> Result<(), Failure> {
         let r = &self.r;

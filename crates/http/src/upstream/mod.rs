@@ -10,13 +10,17 @@
 //! A module makes a [`Job`]: its settings ([`Conf`]), where to ask ([`Destination`]) and how to talk there
 //! ([`Protocol`]). [`run`] does the rest.
 
+mod balancer;
 mod bind;
 mod body;
+mod cached;
+mod choose;
 mod conf;
 mod connect;
 mod define;
 mod exchange;
 mod head;
+mod http2;
 mod pipe;
 mod pool;
 mod protocol;
@@ -25,18 +29,23 @@ mod resolve;
 mod run;
 mod state;
 mod sticky;
+mod tls;
 mod tunnel;
 mod unbuffered;
 pub mod variables;
 mod worker;
 
+pub use balancer::{Asked, Balancer, Choice, Choosing, LastFailure, Lasting, Verdict};
 pub use bind::Bind;
+pub use cached::start;
 pub use conf::{Conf, Hidden, Loc, Store, directive, mask};
 pub use define::{Definition, GroupId, HashKey, Keepalive, Main, StateZone, block};
 pub use protocol::{BodyStep, Framing, HeadStep, Protocol, RequestLength};
+pub(crate) use recorder::Recorder;
 pub use resolve::start as start_resolving;
 pub use run::{Destination, Job, run};
 pub(crate) use state::append_context;
-pub use state::{Answer, States};
+pub use state::{Answer, CacheStatus, States};
 pub use sticky::{Cookie, Expires, Kind as StickyKind, Learn, Sticky};
+pub use tls::{CertificateFiles, FileNames, HandshakeHook, HandshakeVerdict, Tls};
 pub(crate) use worker::Local;

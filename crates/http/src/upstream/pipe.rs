@@ -60,8 +60,8 @@ struct Rate {
 }
 
 impl Run {
-    /// Passes the body on.
-    pub(super) async fn pipe(&mut self) -> Result<(), RequestError> {
+    /// Passes the body on; `deaf` when there is no client to take it.
+    pub(super) async fn pipe(&mut self, deaf: bool) -> Result<(), RequestError> {
         let limit = self.conf.limit_rate.as_ref().map(|rate| rate.eval(&*self.r));
         let limit = limit.and_then(|rate| moonrest_core::conf::value::parse_size(&rate)).unwrap_or(0);
         let rate = (limit > 0).then(|| Rate { limit, since: monotonic_ms(), read: 0, sleep: None });
@@ -72,13 +72,14 @@ impl Run {
             upstream: Upstream::Reading,
             file: None,
             rate,
-            deaf: self.r.header_only.get(),
+            deaf,
         };
         poll_fn(|cx| self.poll_pipe(&mut pipe, cx)).await
     }
 
     fn poll_pipe(&mut self, pipe: &mut Pipe, cx: &mut Context<'_>) -> Poll<Result<(), RequestError>> {
         for _ in 0..TURN {
+            self.keep_sending_beside(cx)?;
             self.fill_pipe(pipe);
             if let Err(error) = self.poll_drain(pipe, cx) {
                 if self.recorder.is_none() {
@@ -213,7 +214,17 @@ impl Run {
     }
 
     /// Moves what waits in memory to a temporary file. `false` when there may be none, or it is full.
-    fn spill(&self, pipe: &mut Pipe) -> Result<bool, String> {
+    fn spill(&mut self, pipe: &mut Pipe) -> Result<bool, String> {
+        if let Some(recorder) = &mut self.recorder
+            && let Some((file, end)) = recorder.spill(&self.r)
+        {
+            // What waits is the end of what is in that file.
+            let len = pipe.pending.iter().map(Piece::len).sum();
+            pipe.pending =
+                VecDeque::from([Piece::File(FileRange { file, start: end.saturating_sub(len), end })]);
+            pipe.memory = 0;
+            return Ok(true);
+        }
         if self.conf.max_temp_file_size == 0 || pipe.memory == 0 {
             return Ok(false);
         }
@@ -226,22 +237,24 @@ impl Run {
         }
         let mut spilled: VecDeque<Piece> = VecDeque::new();
         for piece in std::mem::take(&mut pipe.pending) {
-            let (start, end) = match &piece {
+            let range = match piece {
                 Piece::Data(data) => {
                     let start = overflow.len;
-                    moonrest_sys::file::pwrite_all(&*overflow.file.file, data, start).map_err(|error| {
+                    moonrest_sys::file::pwrite_all(&*overflow.file.file, &data, start).map_err(|error| {
                         let name = String::from_utf8_lossy(&overflow.file.name);
                         format!("pwrite() \"{name}\" failed ({})", moonrest_core::env::os_error(&error))
                     })?;
                     overflow.len += data.len() as u64;
-                    (start, overflow.len)
+                    FileRange { file: overflow.file.clone(), start, end: overflow.len }
                 }
-                Piece::File(range) => (range.start, range.end),
+                Piece::File(range) => range,
                 _ => continue,
             };
             match spilled.back_mut() {
-                Some(Piece::File(last)) if last.end == start => last.end = end,
-                _ => spilled.push_back(Piece::File(FileRange { file: overflow.file.clone(), start, end })),
+                Some(Piece::File(last)) if Rc::ptr_eq(&last.file, &range.file) && last.end == range.start => {
+                    last.end = range.end;
+                }
+                _ => spilled.push_back(Piece::File(range)),
             }
         }
         pipe.pending = spilled;

@@ -3,11 +3,12 @@
 //! A connection comes here only when its last message ended exactly and nothing is unread; whatever arrives while it
 //! waits, its end included, closes it.
 
-use super::connect::Conn;
+use super::{connect::Conn, tls::Link};
 use moonrest_net::addr::Addr;
 use std::{
     cell::RefCell,
     collections::VecDeque,
+    net::SocketAddr,
     rc::{Rc, Weak},
     task::{Context, Poll, Waker},
 };
@@ -23,21 +24,37 @@ struct Idle {
     addr: Addr,
     /// The location that it was made for, when they do not share connections.
     tag: usize,
+    lane: Lane,
+}
+
+/// What else connections to one address are kept apart by, when a balancer of its own named the peer.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub(super) struct Lane {
+    /// In lower case.
+    pub host: Box<[u8]>,
+    pub local: Option<SocketAddr>,
 }
 
 impl Pool {
-    /// A connection to `addr` that is still good.
-    pub(super) fn take(&self, addr: &Addr, tag: Option<usize>) -> Option<Box<Conn>> {
+    /// A connection to `addr`, made in that way, that is still good.
+    pub(super) fn take(
+        &self,
+        addr: &Addr,
+        link: &Link,
+        tag: Option<usize>,
+        lane: &Lane,
+    ) -> Option<Box<Conn>> {
         let mut idle = self.idle.borrow_mut();
         let mut at = 0;
         while let Some(entry) = idle.get(at) {
-            if entry.addr != *addr || tag.is_some_and(|tag| tag != entry.tag) {
+            let alike = entry.addr == *addr && entry.conn.link == *link && entry.lane == *lane;
+            if !alike || tag.is_some_and(|tag| tag != entry.tag) {
                 at += 1;
                 continue;
             }
             let Some(mut entry) = idle.remove(at) else { break };
             // The kernel may know of bytes that the event loop has not seen yet.
-            if entry.conn.io.is_silent() {
+            if is_silent(&entry.conn) {
                 entry.conn.timeout.clear();
                 entry.conn.reused = true;
                 return Some(entry.conn);
@@ -47,12 +64,12 @@ impl Pool {
     }
 
     /// Keeps a connection; the one that was not used for the longest time gives way when there are `max`.
-    pub(super) fn put(&self, conn: Box<Conn>, addr: Addr, tag: usize, max: usize) {
+    pub(super) fn put(&self, conn: Box<Conn>, addr: Addr, tag: usize, lane: Lane, max: usize) {
         let mut idle = self.idle.borrow_mut();
         while idle.len() >= max.max(1) {
             idle.pop_back();
         }
-        idle.push_front(Idle { conn, addr, tag });
+        idle.push_front(Idle { conn, addr, tag, lane });
     }
 
     /// Closes what has ended or waited too long.
@@ -80,8 +97,29 @@ impl Pool {
     }
 }
 
+/// Whether nothing has come on a connection that its user has not seen, asked of the kernel.
+fn is_silent(conn: &Conn) -> bool {
+    let silent = conn.io.is_silent();
+    if let Some(session) = &conn.http2 {
+        // The other side may say something at any time, as long as it is not the end.
+        return (silent || conn.io.peek_now().is_ok_and(|n| n > 0))
+            && session.is_quiet(&mut Context::from_waker(Waker::noop()));
+    }
+    if silent || conn.io.client().is_none() {
+        return silent;
+    }
+    // Not all that comes over TLS is data: servers hand out tickets.
+    is_quiet(conn, &mut Context::from_waker(Waker::noop())) && conn.io.is_silent()
+}
+
 /// Whether nothing has come on a connection, not even its end.
 fn is_quiet(conn: &Conn, cx: &mut Context<'_>) -> bool {
+    if let Some(session) = &conn.http2 {
+        return session.is_quiet(cx);
+    }
+    if conn.io.client().is_some() {
+        return conn.io.poll_read(&mut Vec::with_capacity(1), cx).is_pending();
+    }
     loop {
         match conn.io.poll_readable(cx) {
             Poll::Pending => return true,

@@ -1,6 +1,9 @@
 //! How to talk to an upstream: what differs between HTTP, FastCGI and the like.
 
-use crate::{phase::RequestError, request::RequestRef};
+use crate::{
+    phase::RequestError,
+    request::{Request, RequestRef},
+};
 use bytes::Bytes;
 use moonrest_proto::http1::ResponseHead;
 use std::ops::Range;
@@ -10,6 +13,22 @@ use std::ops::Range;
 pub trait Protocol {
     /// What log lines put before the address: `http://`.
     fn scheme(&self) -> &'static [u8];
+
+    /// Whether it is spoken over HTTP/2: the request is written as text of HTTP/1 then, with `Host` for the authority,
+    /// and the answer comes without the protocol's help.
+    fn is_http2(&self) -> bool {
+        false
+    }
+
+    /// Whether the answer has no body, whatever its head says.
+    fn asks_head(&self, _r: &Request) -> bool {
+        false
+    }
+
+    /// The length of an answer that ends with its head and does not say how long it is.
+    fn length_of_nothing(&self) -> Option<u64> {
+        None
+    }
 
     /// Appends the request, all but its body; gives the part that log lines show behind the address.
     ///
@@ -23,7 +42,7 @@ pub trait Protocol {
     ) -> Result<Range<usize>, RequestError>;
 
     /// Makes it ready for the answer to the next attempt.
-    fn reset(&mut self);
+    fn reset(&mut self) {}
 
     /// The most bytes that may stand between [`Protocol::open_body`] and [`Protocol::close_body`].
     fn max_piece(&self) -> u64 {
@@ -43,16 +62,22 @@ pub trait Protocol {
     ///
     /// # Errors
     /// What is wrong with it, for the error log.
-    fn read_head(&mut self, input: &[u8], head: &mut ResponseHead) -> Result<HeadStep, String>;
+    fn read_head(&mut self, _input: &[u8], _head: &mut ResponseHead) -> Result<HeadStep, String> {
+        Err("upstream sent bytes of another protocol".to_owned())
+    }
 
     /// Reads the body further: `input` begins where the last step ended.
     ///
     /// # Errors
     /// What is wrong with it, for the error log.
-    fn read_body(&mut self, input: &[u8]) -> Result<BodyStep, String>;
+    fn read_body(&mut self, _input: &[u8]) -> Result<BodyStep, String> {
+        Err("upstream sent bytes of another protocol".to_owned())
+    }
 
     /// Whether the body may end with the connection, as it does now.
-    fn may_end(&self) -> bool;
+    fn may_end(&self) -> bool {
+        false
+    }
 
     /// What to say when more has come than the body's end.
     fn excess(&self) -> &'static str {
@@ -62,6 +87,14 @@ pub trait Protocol {
     /// The fields that came behind the body.
     fn trailers(&self) -> Vec<(Bytes, Bytes)> {
         Vec::new()
+    }
+
+    /// Appends the key of a cached answer, where the configuration gives none.
+    ///
+    /// # Errors
+    /// A request that cannot be made.
+    fn cache_key(&self, _r: &RequestRef, _out: &mut Vec<u8>) -> Result<(), RequestError> {
+        Ok(())
     }
 
     /// Edits a redirect (`Location`, and the URL in `Refresh`); `None` leaves it as it is.

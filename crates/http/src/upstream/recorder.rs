@@ -1,18 +1,24 @@
 //! What keeps an answer while it is passed on: `proxy_store`, and caches.
 
 use super::{Conf, Store, state::Answer};
-use crate::{core::map_path, request::Request};
+use crate::{core::map_path, filter::OpenFile, request::Request};
 use bytes::Bytes;
 use moonrest_core::Level;
 use moonrest_proto::http1::Known;
 use moonrest_sys::{file, rename, temp::TempFile};
+use std::rc::Rc;
 
 /// Takes an answer's body as it comes. Dropped before [`Recorder::complete`] it forgets everything.
-pub(super) trait Recorder {
+pub(crate) trait Recorder {
     /// More of the body.
     fn data(&mut self, r: &Request, data: &Bytes);
     /// The body has ended as it should.
     fn complete(self: Box<Self>, r: &Request, answer: &Answer);
+    /// The file that all of the body so far lies in, and where it ends there: what waits for the client need not be
+    /// kept in memory. None when there is no file.
+    fn spill(&mut self, _r: &Request) -> Option<(Rc<OpenFile>, u64)> {
+        None
+    }
 }
 
 /// What records the answer to this request, if anything does.

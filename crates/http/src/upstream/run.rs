@@ -2,12 +2,18 @@
 
 use super::{
     Conf, GroupId, Local, Protocol, RequestLength,
+    balancer::{Choosing, LastFailure},
+    cached::{self, Caching, Found},
+    choose::{Chosen, Own},
     conf::mask,
     connect::{self, Conn, Options},
     define::HashKey,
+    http2::Exchange,
+    pool::Lane,
     protocol::Framing,
     recorder::Recorder,
-    state::{Attempt, Name, States},
+    state::{Attempt, CacheStatus, States},
+    tls::{Link, Secure},
 };
 use crate::{
     body::{self, BodyFile, BodyState},
@@ -42,6 +48,8 @@ pub struct Job {
     pub pass_body: bool,
     /// The client's body may be passed on while it comes.
     pub stream_body: bool,
+    /// Connections are encrypted.
+    pub secure: bool,
 }
 
 /// Where to ask.
@@ -63,6 +71,16 @@ pub(super) enum Failure {
     Next(u32),
     /// No other server would do better.
     Fatal(RequestError),
+    /// The balancer has this answer.
+    Finish(u16),
+}
+
+/// Milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timeouts {
+    pub connect: u64,
+    pub send: u64,
+    pub read: u64,
 }
 
 /// Where the request's body comes from.
@@ -83,12 +101,23 @@ pub(super) struct Run {
     pub conf: Arc<Conf>,
     pub protocol: Box<dyn Protocol>,
     pub states: Rc<States>,
-    local: Rc<Local>,
-    group: Option<GroupId>,
-    selection: Option<Selection>,
+    pub(super) local: Rc<Local>,
+    pub(super) group: Option<GroupId>,
+    pub(super) selection: Option<Selection>,
     /// What `sticky` goes by.
-    session: Option<Vec<u8>>,
-    bind: Option<SocketAddr>,
+    pub(super) session: Option<Vec<u8>>,
+    pub(super) bind: Option<SocketAddr>,
+    pub(super) timeouts: Timeouts,
+    /// A balancer of its own that the upstream has, and what it says.
+    pub(super) choosing: Option<Rc<Choosing>>,
+    /// The peer of the present attempt.
+    pub(super) target: Option<Chosen>,
+    /// The client's body belongs to the request.
+    pub(super) pass_body: bool,
+    /// In which way its connections are made.
+    pub link: Link,
+    /// The present request, if HTTP/2 is spoken. It goes before its connection.
+    pub http2: Option<Box<Exchange>>,
     pub conn: Option<Box<Conn>>,
     pub queue: Queue,
     /// What has been read of a head.
@@ -97,6 +126,8 @@ pub(super) struct Run {
     pub rest: Bytes,
     pub source: Source,
     pub recorder: Option<Box<dyn Recorder>>,
+    /// What a cache has to do with it.
+    pub caching: Option<Box<Caching>>,
     /// The client's leaving ends the request.
     pub watch: bool,
     /// When the first and the present attempt began.
@@ -114,7 +145,16 @@ pub(super) struct Run {
 /// # Errors
 /// When the client left, or the answer broke off behind its head.
 pub async fn run(r: RequestRef, job: Job) -> Result<Flow, RequestError> {
-    let Job { conf, destination, mut protocol, pass_body, stream_body } = job;
+    run_with(r, job, None).await
+}
+
+/// The same for a request whose cache, if it has one, was asked already.
+pub(super) async fn run_with(
+    r: RequestRef,
+    job: Job,
+    asked: Option<Option<Box<Caching>>>,
+) -> Result<Flow, RequestError> {
+    let Job { conf, destination, mut protocol, pass_body, stream_body, secure } = job;
     let stream =
         stream_body && pass_body && !conf.request_buffering && r.has_unread_body() && !r.is_subrequest();
     let source = match stream {
@@ -124,6 +164,13 @@ pub async fn run(r: RequestRef, job: Job) -> Result<Flow, RequestError> {
             if pass_body { buffered(&r) } else { Source::None }
         }
     };
+    let caching = match asked {
+        Some(caching) => caching,
+        None => match cached::find(&r, &conf, &*protocol).await? {
+            Found::Answered(flow) => return Ok(flow),
+            Found::Ask(caching) => caching,
+        },
+    };
     let states = r.lasting_ctx::<States>();
     states.begin(protocol.scheme());
     let mut request = std::mem::take(&mut *states.request.borrow_mut());
@@ -132,9 +179,18 @@ pub async fn run(r: RequestRef, job: Job) -> Result<Flow, RequestError> {
     *states.request.borrow_mut() = request;
     *states.shown.borrow_mut() = shown;
     let local = r.worker.upstreams();
+    let http2 = protocol.is_http2();
     let recorder = super::recorder::for_request(&r, &conf);
-    let watch = recorder.is_none() && !conf.ignore_client_abort;
+    let watch = recorder.is_none() && !states.is_cacheable() && !conf.ignore_client_abort;
     let mut run = Run {
+        timeouts: Timeouts {
+            connect: conf.connect_timeout,
+            send: conf.send_timeout,
+            read: conf.read_timeout,
+        },
+        choosing: None,
+        target: None,
+        pass_body,
         bind: conf.bind.as_ref().and_then(|bind| bind.address(&r)),
         queue: local.take_queue(),
         r,
@@ -145,11 +201,14 @@ pub async fn run(r: RequestRef, job: Job) -> Result<Flow, RequestError> {
         group: None,
         selection: None,
         session: None,
+        link: Link { http2, secure: None },
+        http2: None,
         conn: None,
         input: Vec::new(),
         rest: Bytes::new(),
         source,
         recorder,
+        caching,
         watch,
         first_started: 0,
         started: 0,
@@ -158,9 +217,9 @@ pub async fn run(r: RequestRef, job: Job) -> Result<Flow, RequestError> {
         write_error: None,
         framing: Framing::default(),
     };
-    let result = match run.find_peers(destination).await {
+    let result = match run.find_peers(destination, secure).await {
         Ok(()) => run.attempts().await,
-        Err(status) => Ok(Flow::Finish(status)),
+        Err(status) => Ok(run.fail(status)),
     };
     run.end();
     result
@@ -198,7 +257,7 @@ fn begin_stream(r: &Request) -> Result<Source, RequestError> {
 }
 
 /// The body as it was read.
-fn buffered(r: &Request) -> Source {
+pub(super) fn buffered(r: &Request) -> Source {
     let body = r.body.borrow();
     match &body.file {
         Some(file) => Source::File(file.clone()),
@@ -207,7 +266,7 @@ fn buffered(r: &Request) -> Source {
     }
 }
 
-fn length(r: &Request, source: &Source, pass_body: bool) -> RequestLength {
+pub(super) fn length(r: &Request, source: &Source, pass_body: bool) -> RequestLength {
     let framing = r.framing.get().body;
     match source {
         Source::Stream { .. } => match framing {
@@ -248,13 +307,16 @@ impl Run {
     }
 
     /// Finds out who can be asked. A status when nobody can.
-    async fn find_peers(&mut self, destination: Destination) -> Result<(), u16> {
+    async fn find_peers(&mut self, destination: Destination, secure: bool) -> Result<(), u16> {
         let id = match &destination {
             Destination::Group(id) => Some(*id),
             Destination::Dynamic { host, port, no_port, .. } => {
                 self.local.main().and_then(|main| main.find(host, *port, *no_port))
             }
         };
+        if secure {
+            self.link.secure = Some(Rc::new(self.secure_link(id, &destination)?));
+        }
         let selection = match (id, destination) {
             (Some(id), _) => self.select_in_group(id)?,
             (None, Destination::Dynamic { host, port, addr, .. }) => {
@@ -286,6 +348,20 @@ impl Run {
         Ok(())
     }
 
+    /// The way of encrypted connections.
+    fn secure_link(&self, id: Option<GroupId>, destination: &Destination) -> Result<Secure, u16> {
+        let Some(tls) = &self.conf.tls else {
+            crate::alert!(self.r, "no TLS configuration");
+            return Err(500);
+        };
+        let host = match (destination, id.and_then(|id| self.local.definition(id))) {
+            (_, Some(definition)) => &definition.name,
+            (Destination::Dynamic { host, .. }, None) => &host[..],
+            (Destination::Group(_), None) => &[],
+        };
+        Ok(Secure::new(&self.r, tls, host))
+    }
+
     fn select_in_group(&mut self, id: GroupId) -> Result<Selection, u16> {
         let local = self.local.clone();
         let (Some(group), Some(definition)) = (local.group(id), local.definition(id)) else {
@@ -293,6 +369,9 @@ impl Run {
             return Err(500);
         };
         self.group = Some(id);
+        if definition.balancer.is_some() {
+            self.choosing = Some(Rc::new(Choosing::new(self.conf.next_upstream_tries)));
+        }
         if let Some(sticky) = &definition.sticky {
             self.session = sticky.session(&self.r);
         }
@@ -321,16 +400,28 @@ impl Run {
             let failure = match self.attempt().await {
                 Ok(framing) => match self.judge() {
                     None => return self.answer(framing).await,
-                    Some(Verdict::Finish(status)) => return Ok(Flow::Finish(status)),
+                    Some(Verdict::Finish(status)) => {
+                        self.keep_status(status);
+                        return Ok(Flow::Finish(status));
+                    }
                     Some(Verdict::Next(reason)) => Failure::Next(reason),
+                    Some(Verdict::Stale(status)) => {
+                        let exact = framing.empty && self.rest.is_empty();
+                        self.release(exact);
+                        return self.answer_stale(status).await;
+                    }
                 },
                 Err(failure) => failure,
             };
             match failure {
                 Failure::Fatal(error) => return Err(error),
+                Failure::Finish(status) => return Ok(Flow::Finish(status)),
                 Failure::Next(reason) => {
                     if let Some(status) = self.next(reason) {
-                        return Ok(Flow::Finish(status));
+                        if self.may_be_stale(reason) {
+                            return self.answer_stale(CacheStatus::Stale).await;
+                        }
+                        return Ok(self.fail(status));
                     }
                 }
             }
@@ -348,28 +439,15 @@ impl Run {
         }
         self.states.attempts.borrow_mut().push(Attempt::default());
         self.states.talking.set(true);
-        let local = self.local.clone();
-        let definition = self.group.and_then(|id| local.definition(id));
-        let sticky = definition.and_then(|definition| definition.sticky.as_ref());
-        let bound = match (sticky, &self.session) {
-            (Some(sticky), Some(session)) => sticky.bound(session),
-            _ => None,
-        };
-        let Some(selection) = &mut self.selection else { return Err(Failure::Next(mask::NO_LIVE)) };
-        let Some(peer) = selection.next(bound.as_deref()) else {
-            let name = Name::Upstream(selection.name().into());
-            self.states.with(|attempt| attempt.name = Some(name));
-            self.log(Level::Error, format_args!("no live upstreams"));
-            return Err(Failure::Next(mask::NO_LIVE));
-        };
-        self.states.with(|attempt| attempt.name = Some(Name::Peer(peer.clone())));
-        if let Some(sticky) = sticky {
-            sticky.chosen(&self.r, &peer.sid);
+        self.target = None;
+        let chosen = self.choose().await?;
+        self.conn = self.pooled(&chosen);
+        self.target = Some(chosen);
+        if self.conn.is_none()
+            && let Some(target) = &self.target
+        {
+            self.conn = Some(self.connect(target.addr()).await?);
         }
-        self.conn = match self.pooled(&peer.addr) {
-            Some(conn) => Some(conn),
-            None => Some(self.connect(&peer.addr).await?),
-        };
         if let Some(conn) = &mut self.conn {
             conn.requests += 1;
         }
@@ -388,12 +466,19 @@ impl Run {
     }
 
     /// A connection to that peer that is kept from an earlier request.
-    fn pooled(&self, addr: &Addr) -> Option<Box<Conn>> {
+    fn pooled(&self, chosen: &Chosen) -> Option<Box<Conn>> {
         let id = self.group?;
+        let lane = match chosen {
+            Chosen::Own(Own { addr, keepalive: Some(_), lane }) => {
+                return self.local.group(id)?.kept.take(addr, &self.link, None, lane);
+            }
+            Chosen::Own(own) => &own.lane,
+            Chosen::Peer(_) => &Lane::default(),
+        };
         let keepalive = &self.local.definition(id)?.keepalive;
         keepalive.connections.filter(|max| *max > 0)?;
         let tag = keepalive.local.then(|| self.tag());
-        self.local.group(id)?.pool.take(addr, tag)
+        self.local.group(id)?.pool.take(chosen.addr(), &self.link, tag, lane)
     }
 
     fn tag(&self) -> usize {
@@ -403,7 +488,7 @@ impl Run {
     async fn connect(&self, addr: &Addr) -> Result<Box<Conn>, Failure> {
         let options = Options::new(&self.conf);
         let timeout = moonrest_net::timer::Timeout::new();
-        timeout.set(self.conf.connect_timeout);
+        timeout.set(self.timeouts.connect);
         let mut connecting = std::pin::pin!(connect::connect(&options, addr, self.bind));
         let connected = poll_fn(|cx| {
             if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
@@ -415,10 +500,15 @@ impl Run {
             self.poll_gone(cx).map(|error| Err(Failure::Fatal(error)))
         })
         .await?;
-        connected.map_err(|error| {
+        let io = connected.map_err(|error| {
             self.log(error.level, format_args!("{}", error.message));
             if error.ours { Failure::Fatal(RequestError::internal("")) } else { Failure::Next(mask::ERROR) }
-        })
+        })?;
+        let io = match &self.link.secure {
+            None => io,
+            Some(secure) => self.secure(io, secure, addr).await?,
+        };
+        Ok(Conn::new(io, self.link.clone()))
     }
 
     /// Milliseconds since the present attempt began.
@@ -435,7 +525,7 @@ impl Run {
     }
 
     /// Whether the method must not be repeated without permission, and part of the request was sent.
-    fn is_unsafe(&self) -> bool {
+    pub(super) fn is_unsafe(&self) -> bool {
         self.sent && matches!(self.r.method.get(), Method::Post | Method::Lock | Method::Patch)
     }
 
@@ -450,10 +540,15 @@ impl Run {
     /// An attempt has failed. `None` asks the next server; otherwise the status to answer.
     fn next(&mut self, reason: u32) -> Option<u16> {
         let reused = self.conn.as_ref().is_some_and(|conn| conn.reused);
+        self.http2 = None;
         self.conn = None;
         let outcome =
             if reason & (mask::HTTP_403 | mask::HTTP_404) != 0 { Outcome::Next } else { Outcome::Failed };
-        let disabled = self.selection.as_mut().is_some_and(|selection| selection.release(outcome));
+        let own = self.release_own(match outcome {
+            Outcome::Next => LastFailure::Next,
+            _ => LastFailure::Failed,
+        });
+        let disabled = !own && self.selection.as_mut().is_some_and(|selection| selection.release(outcome));
         if disabled {
             self.log(Level::Warn, format_args!("upstream server temporarily disabled"));
         }
@@ -462,6 +557,8 @@ impl Run {
         }
         if reused
             && reason == mask::ERROR
+            // What a balancer keeps alive itself is its own affair.
+            && self.choosing.is_none()
             && let Some(selection) = &mut self.selection
         {
             // The server may just have closed it: that is no attempt.
@@ -493,6 +590,9 @@ impl Run {
             && self.may_go_on(reason)
         {
             return Some(Verdict::Next(reason));
+        }
+        if let Some(status) = self.stale_instead(status) {
+            return Some(Verdict::Stale(status));
         }
         if status == 404 && self.conf.intercept_404 {
             return Some(Verdict::Finish(404));
@@ -538,22 +638,40 @@ impl Run {
             .states
             .with(|attempt| (attempt.header_time, attempt.response_time.unwrap_or(0)))
             .unwrap_or_default();
+        self.http2 = None;
         if let Some(conn) = self.conn.take()
             && exact
             && self.framing.keep_alive
             && self.sent_all
+            && conn.http2.as_ref().is_none_or(|session| session.is_open())
         {
             self.keep(conn, self.started.saturating_add(response));
         }
-        if let Some(selection) = &mut self.selection {
+        if !self.release_own(LastFailure::None)
+            && let Some(selection) = &mut self.selection
+        {
             selection.release(Outcome::Done { header, response });
         }
     }
 
     fn keep(&self, conn: Box<Conn>, now: u64) {
-        let Some(id) = self.group else { return };
+        let (Some(id), Some(target)) = (self.group, &self.target) else { return };
         let (Some(group), Some(definition)) = (self.local.group(id), self.local.definition(id)) else {
             return;
+        };
+        let lane = match target {
+            Chosen::Own(Own { addr, keepalive: Some((timeout, requests)), lane }) => {
+                if self.local.is_quitting() || (*requests != 0 && conn.requests >= *requests) {
+                    return;
+                }
+                // nginx: 0 closes it as soon as possible.
+                conn.timeout.set((*timeout).max(1));
+                let max = usize::try_from(definition.balancer_keepalive.unwrap_or(32)).unwrap_or(usize::MAX);
+                group.kept.put(conn, addr.clone(), 0, lane.clone(), max);
+                return self.local.keeper.watch(&self.local, &group.kept);
+            }
+            Chosen::Own(own) => own.lane.clone(),
+            Chosen::Peer(_) => Lane::default(),
         };
         let keepalive = &definition.keepalive;
         let max = keepalive.connections.unwrap_or(0);
@@ -565,10 +683,9 @@ impl Run {
         {
             return;
         }
-        let Some(addr) = self.selection.as_ref().and_then(|selection| selection.current()) else { return };
         conn.timeout.set(keepalive.timeout.unwrap_or(60_000));
         let max = usize::try_from(max).unwrap_or(usize::MAX);
-        group.pool.put(conn, addr.addr.clone(), self.tag(), max);
+        group.pool.put(conn, target.addr().clone(), self.tag(), lane, max);
         self.local.keeper.watch(&self.local, &group.pool);
     }
 
@@ -582,5 +699,7 @@ impl Run {
 /// What a status leads to.
 enum Verdict {
     Next(u32),
+    /// What is in the cache is answered, under this name.
+    Stale(CacheStatus),
     Finish(u16),
 }

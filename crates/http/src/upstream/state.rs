@@ -30,7 +30,8 @@ pub struct Attempt {
 #[derive(Clone, Debug)]
 pub enum Name {
     Peer(Arc<Peer>),
-    Upstream(Box<[u8]>),
+    /// A peer's that the balancer named, or the upstream's.
+    Text(Box<[u8]>),
 }
 
 impl Name {
@@ -38,7 +39,7 @@ impl Name {
     pub fn text(&self) -> &[u8] {
         match self {
             Self::Peer(peer) => &peer.name,
-            Self::Upstream(name) => name,
+            Self::Text(name) => name,
         }
     }
 }
@@ -49,6 +50,33 @@ pub struct Answer {
     pub block: Bytes,
     pub head: ResponseHead,
     pub trailers: Vec<(Bytes, Bytes)>,
+}
+
+/// What the cache had for a request (`$upstream_cache_status`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CacheStatus {
+    Miss,
+    Bypass,
+    Expired,
+    Stale,
+    Updating,
+    Revalidated,
+    Hit,
+}
+
+impl CacheStatus {
+    /// As the variable shows it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Miss => "MISS",
+            Self::Bypass => "BYPASS",
+            Self::Expired => "EXPIRED",
+            Self::Stale => "STALE",
+            Self::Updating => "UPDATING",
+            Self::Revalidated => "REVALIDATED",
+            Self::Hit => "HIT",
+        }
+    }
 }
 
 /// Everything about one request. Kept in its context, over internal redirects.
@@ -62,6 +90,13 @@ pub struct States {
     pub(super) shown: RefCell<Range<usize>>,
     /// Log lines name the present attempt.
     pub(super) talking: Cell<bool>,
+    pub(super) cache_status: Cell<Option<CacheStatus>>,
+    /// The answer may be kept for others: it is asked for whole, whatever this client has or wants of it.
+    pub(super) cacheable: Cell<bool>,
+    /// HEAD is asked for as GET.
+    pub(super) as_get: Cell<bool>,
+    /// The validators of a stale answer that may be confirmed.
+    pub(super) validators: RefCell<Option<(Option<i64>, Bytes)>>,
 }
 
 impl States {
@@ -71,10 +106,55 @@ impl States {
         if !attempts.is_empty() {
             attempts.push(Attempt::default());
         }
+        self.forget_answer();
+        self.scheme.set(scheme);
+    }
+
+    /// The connection is encrypted, or is not, whatever the location says.
+    pub(super) fn speaks(&self, secure: bool) {
+        self.scheme.set(match (self.scheme.get(), secure) {
+            (b"http://" | b"https://", true) => b"https://",
+            (b"http://" | b"https://", false) => b"http://",
+            (other, _) => other,
+        });
+    }
+
+    /// Makes ready for another answer.
+    pub(super) fn forget_answer(&self) {
         let mut answer = self.answer.borrow_mut();
         answer.head.reset();
         answer.trailers.clear();
-        self.scheme.set(scheme);
+    }
+
+    /// What the cache had.
+    pub fn cache_status(&self) -> Option<CacheStatus> {
+        self.cache_status.get()
+    }
+
+    /// Whether the answer may be kept for others: the client's own conditions and ranges are not passed on.
+    pub fn is_cacheable(&self) -> bool {
+        self.cacheable.get()
+    }
+
+    /// Whether HEAD is to be asked for as GET.
+    pub fn asks_as_get(&self) -> bool {
+        self.as_get.get()
+    }
+
+    /// `If-Modified-Since` for a stale answer that may be confirmed (`$upstream_cache_last_modified`).
+    pub fn append_cached_modified(&self, out: &mut Vec<u8>) -> bool {
+        let validators = self.validators.borrow();
+        let Some((Some(modified), _)) = &*validators else { return false };
+        out.extend_from_slice(&moonrest_proto::date::http(*modified));
+        true
+    }
+
+    /// `If-None-Match` for it (`$upstream_cache_etag`).
+    pub fn append_cached_etag(&self, out: &mut Vec<u8>) -> bool {
+        let validators = self.validators.borrow();
+        let Some((_, etag)) = validators.as_ref().filter(|(_, etag)| !etag.is_empty()) else { return false };
+        out.extend_from_slice(etag);
+        true
     }
 
     /// Edits the present attempt.

@@ -36,7 +36,7 @@ impl Run {
         self.act("proxying upgraded connection");
         self.queue.clear();
         if let Some(conn) = &self.conn {
-            conn.timeout.set(self.conf.read_timeout);
+            conn.timeout.set(self.timeouts.read);
         }
         let early = std::mem::take(&mut self.rest);
         if !early.is_empty() {
@@ -55,7 +55,8 @@ impl Run {
     fn poll_tunnel(&mut self, sides: &mut Sides, cx: &mut Context<'_>) -> Poll<Result<(), RequestError>> {
         loop {
             let moved = self.poll_upwards(sides, cx)? | self.poll_downwards(sides, cx)?;
-            let up_done = self.queue.is_empty();
+            let up_done =
+                self.queue.is_empty() && self.conn.as_ref().is_none_or(|conn| !conn.io.has_pending());
             let down_done = self.r.exchange.queued() == 0;
             if (sides.upstream_ended && down_done)
                 || (sides.client_ended && up_done)
@@ -97,7 +98,7 @@ impl Run {
             match self.queue.write(&conn.io, u64::MAX) {
                 Ok(n) => {
                     self.states.with(|attempt| attempt.bytes_sent += n as u64);
-                    conn.timeout.set(self.conf.read_timeout);
+                    conn.timeout.set(self.timeouts.read);
                     moved = true;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -110,6 +111,12 @@ impl Run {
                     sides.upstream_ended = true;
                 }
             }
+        }
+        if self.queue.is_empty()
+            && conn.io.has_pending()
+            && let Poll::Ready(Err(_)) = conn.io.poll_flush(cx)
+        {
+            sides.upstream_ended = true;
         }
         Ok(moved)
     }
@@ -134,7 +141,7 @@ impl Run {
                         attempt.bytes_received += n as u64;
                         attempt.response_length += n as u64;
                     });
-                    conn.timeout.set(self.conf.read_timeout);
+                    conn.timeout.set(self.timeouts.read);
                     r.body_sent.set(r.body_sent.get() + n as u64);
                     r.exchange.push(&r, Output::Data(Bytes::from(buffer)))?;
                     moved = true;

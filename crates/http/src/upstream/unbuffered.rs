@@ -23,7 +23,11 @@ impl Run {
                     self.put(Piece::Flush).await?;
                     self.act("sending to client");
                     self.pause();
-                    r.drained(0).await?;
+                    poll_fn(|cx| {
+                        self.keep_sending_beside(cx)?;
+                        r.exchange.poll_drained(&r, 0, cx)
+                    })
+                    .await?;
                     self.act("reading upstream");
                     let room = self.conf.buffer_size;
                     let read = poll_fn(|cx| match self.poll_more(room, cx) {

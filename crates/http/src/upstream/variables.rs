@@ -33,6 +33,19 @@ pub const TABLE: &[D] = &[
     D::get("upstream_bytes_sent", |r, out| {
         each(r, out, |attempt, out| decimal::append(out, attempt.bytes_sent))
     }),
+    D::get("upstream_cache_status", |r, out| {
+        let Some(status) = r.find_ctx::<States>().and_then(|states| states.cache_status()) else {
+            return false;
+        };
+        out.extend_from_slice(status.name().as_bytes());
+        true
+    }),
+    D::get("upstream_cache_last_modified", |r, out| {
+        r.find_ctx::<States>().is_some_and(|states| states.append_cached_modified(out))
+    }),
+    D::get("upstream_cache_etag", |r, out| {
+        r.find_ctx::<States>().is_some_and(|states| states.append_cached_etag(out))
+    }),
     D::prefix("upstream_http_", |r, name, out| {
         let Some(states) = r.find_ctx::<States>() else { return false };
         let answer = states.answer.borrow();
@@ -110,7 +123,7 @@ mod tests {
     #[test]
     fn attempts_and_locations_are_told_apart() {
         let attempt = |name: &str, status| Attempt {
-            name: (!name.is_empty()).then(|| Name::Upstream(name.as_bytes().into())),
+            name: (!name.is_empty()).then(|| Name::Text(name.as_bytes().into())),
             status,
             ..Attempt::default()
         };

@@ -31,6 +31,8 @@ pub(super) struct Group {
     /// Its own, or those of all workers.
     pub peers: Arc<Peers>,
     pub pool: Pool,
+    /// Connections that its balancer keeps.
+    pub kept: Pool,
 }
 
 /// Memory kept for reuse, of each kind.
@@ -44,7 +46,7 @@ impl Local {
         let group = |definition: &Definition| {
             let peers = definition.peers.clone()?;
             let peers = if definition.zone.is_some() { peers } else { Arc::new(peers.detached()) };
-            Some(Group { peers, pool: Pool::default() })
+            Some(Group { peers, pool: Pool::default(), kept: Pool::default() })
         };
         let groups = definitions.iter().filter_map(group).collect();
         Rc::new(Self {
@@ -74,7 +76,10 @@ impl Local {
     }
 
     pub(super) fn pools(&self, mut f: impl FnMut(&Pool)) {
-        self.groups.iter().for_each(|group| f(&group.pool));
+        for group in &self.groups {
+            f(&group.pool);
+            f(&group.kept);
+        }
     }
 
     pub(super) fn take_queue(&self) -> Queue {

@@ -28,7 +28,7 @@ fn get(call: &mut Call<'_>) -> LuaResult<Return> {
         PhaseIo::Body(arg) if index == 1 => call.ret(&*arg.data),
         PhaseIo::Body(arg) if index == 2 => call.ret(arg.eof),
         PhaseIo::Body(_) => call.ret(Nil),
-        PhaseIo::None | PhaseIo::Head { .. } => Err(LuaError::new("API disabled in the current context")),
+        _ => Err(LuaError::new("API disabled in the current context")),
     })
     .unwrap_or_else(|| Err(LuaError::new("no request found")))
 }

@@ -116,6 +116,11 @@ pub(crate) fn exit_status(host: &Host, status: i64) -> Result<Option<Ending>, St
         return Err("bad argument to 'ngx.exit': does not accept NGX_AGAIN or NGX_DONE".to_owned());
     }
     let phase = host.phase;
+    if phase.exits_with_code() {
+        check_abortable(host)?;
+        host.io.borrow_mut().exit_with(status);
+        return Ok(Some(Ending::Ok));
+    }
     if !phase.makes_response() && !matches!(phase, LuaPhase::HeaderFilter) && host.request.is_some() {
         return Err(format!("API disabled in the context of {}", phase.directive()));
     }

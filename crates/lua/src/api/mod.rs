@@ -3,11 +3,14 @@
 mod arg;
 mod args;
 mod capture;
+mod cjson;
 mod config;
 mod control;
+mod crypto;
 mod digest;
 mod escape;
 mod log;
+mod native;
 mod on_abort;
 mod output;
 mod pending;
@@ -56,7 +59,9 @@ pub(crate) fn install(stack: &mut Stack<'_>, prefix: &[u8]) -> LuaResult<()> {
     socket::install(stack, ngx)?;
     resp::install(stack, ngx)?;
     digest::install(stack, ngx)?;
+    crypto::install(stack)?;
     pending::install(stack)?;
+    native::install(stack)?;
     var::install(stack)?;
     capture::install(stack, ngx)?;
     thread::install(stack, ngx)?;
@@ -110,6 +115,18 @@ pub(crate) fn only_in(call: &Call<'_>, makes_sense: fn(LuaPhase) -> bool) -> Lua
 pub(crate) fn define_native(stack: &Stack<'_>, table: Table<'_>, rows: &[(&str, Native)]) -> LuaResult<()> {
     for &(name, function) in rows {
         table.set(stack, name, stack.native(function)?)?;
+    }
+    Ok(())
+}
+
+/// Makes `require(name)` give a table of functions.
+pub(crate) fn module(stack: &Stack<'_>, name: &str, rows: &[(&str, Native)]) -> LuaResult<()> {
+    let module = stack.table(0, rows.len())?;
+    define_native(stack, module, rows)?;
+    if let Some(package) = stack.globals()?.get(stack, "package")?.as_table()
+        && let Some(loaded) = package.get(stack, "loaded")?.as_table()
+    {
+        loaded.set(stack, name, module)?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 
 use super::{ERROR, NO_REQ_CTX, OK, Token};
 use crate::{
+    handshake,
     host::{Host, State},
     vm::WorkerVm,
 };
@@ -21,15 +22,18 @@ pub(crate) const NONE: c_int = -2;
 ffi_entry! {
     /// The number of the table; negative when there is none.
     fn ngx_http_lua_ffi_get_ctx_ref(r: Token, in_ssl_phase: *mut c_int, ssl_ref: *mut c_int) -> c_int, on_panic = -1 {
-        let Some(number) = raw::host(r, |host: &Host| host.state().ctx_ref.get()) else { return NO_REQ_CTX };
-        if number < 0 {
-            // SAFETY: Lua passes places for numbers, or NULL.
-            unsafe {
-                raw::store(in_ssl_phase, 0);
-                raw::store(ssl_ref, NONE);
+        let answer = raw::host(r, |host: &Host| {
+            let number = host.state().ctx_ref.get();
+            if number < 0 {
+                // SAFETY: Lua passes places for numbers, or NULL.
+                unsafe {
+                    raw::store(in_ssl_phase, c_int::from(host.phase.is_handshake()));
+                    raw::store(ssl_ref, of_connection(host));
+                }
             }
-        }
-        number
+            number
+        });
+        answer.unwrap_or(NO_REQ_CTX)
     }
 
     /// Remembers the number of the table.
@@ -41,6 +45,16 @@ ffi_entry! {
         });
         if done.is_some() { OK } else { NO_REQ_CTX }
     }
+}
+
+/// The number of the table that code in the connection's handshake has left.
+fn of_connection(host: &Host) -> c_int {
+    let handshake = host.request.as_ref().and_then(|r| r.conn.handshake.get());
+    let Some(kept) = handshake.and_then(|handshake| handshake::kept(handshake)) else { return NONE };
+    // A VM of the request's own does not have it.
+    let known = kept.state.vm.borrow().upgrade();
+    let same = known.is_some_and(|known| host.vm.get().is_some_and(|vm| Rc::ptr_eq(&known, vm)));
+    if same { kept.state.ctx_ref.get() } else { NONE }
 }
 
 const _: () = assert!(NONE < ERROR);

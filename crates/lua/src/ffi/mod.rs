@@ -14,6 +14,7 @@
 #![allow(unsafe_code, reason = "the signatures have raw pointers")]
 #![allow(clippy::not_unsafe_ptr_arg_deref, reason = "entries are called by the FFI, which knows no `unsafe`")]
 
+mod balancer;
 mod base64;
 mod c_api;
 mod control;
@@ -25,16 +26,21 @@ mod param;
 mod phase;
 pub(crate) mod pipe;
 pub(crate) mod process;
+mod random;
 pub(crate) mod regex;
 mod request;
 mod response;
 mod semaphore;
 pub(crate) mod shdict;
 mod socket;
+mod ssl;
+mod ssl_ocsp;
+mod ssl_session;
 mod status;
 mod time;
 mod uri;
 mod var;
+mod websocket;
 pub(crate) mod worker;
 
 use crate::host::Host;
@@ -48,6 +54,7 @@ use std::{
 pub(crate) const OK: c_int = 0;
 pub(crate) const ERROR: c_int = -1;
 pub(crate) const AGAIN: c_int = -2;
+pub(crate) const BUSY: c_int = -3;
 pub(crate) const DECLINED: c_int = -5;
 /// No Lua code runs for a request.
 pub(crate) const NO_REQ_CTX: c_int = -100;
@@ -94,8 +101,8 @@ pub(crate) unsafe fn buffer<'a>(data: *mut u8, size: usize) -> &'a mut [u8] {
 /// Calls `f` with the request that Lua code runs for.
 pub(crate) fn with_request(token: Token, f: impl FnOnce(&RequestRef, &Host) -> c_int) -> c_int {
     let answer = raw::host(token, |host: &Host| match &host.request {
-        Some(r) => f(r, host),
-        None => BAD_CONTEXT,
+        Some(r) if !host.phase.is_handshake() => f(r, host),
+        _ => BAD_CONTEXT,
     });
     answer.unwrap_or(NO_REQ_CTX)
 }

@@ -19,9 +19,16 @@ const fn bit(phase: LuaPhase) -> c_int {
         LuaPhase::Timer => 0x80,
         LuaPhase::BodyFilter => 0x40,
         LuaPhase::InitWorker => 0x100,
+        LuaPhase::Balancer => 0x200,
+        LuaPhase::SslCertificate => 0x400,
+        LuaPhase::SslSessionStore => 0x800,
+        LuaPhase::SslSessionFetch => 0x1000,
         LuaPhase::ExitWorker => 0x2000,
+        LuaPhase::SslClientHello => 0x4000,
         LuaPhase::ServerRewrite => 0x8000,
+        LuaPhase::ProxySslVerify => 0x10000,
         LuaPhase::Precontent => 0x20000,
+        LuaPhase::ProxySslCertificate => 0x40000,
     }
 }
 

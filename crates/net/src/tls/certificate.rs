@@ -1,6 +1,6 @@
 //! Certificates with their keys: read from PEM, chosen for a client.
 
-use super::{key, pem, x509::Certificate};
+use super::{asn1, key, pem, x509::Certificate};
 use parking_lot::RwLock;
 use rustls::{
     SignatureAlgorithm, SignatureScheme,
@@ -17,14 +17,24 @@ pub use rustls::sign::CertifiedKey;
 
 thread_local! {
     /// Certificates for the handshake that goes on right now.
-    static OFFERED: RefCell<Option<Vec<Arc<CertifiedKey>>>> = const { RefCell::new(None) };
+    static OFFERED: RefCell<Option<Offered>> = const { RefCell::new(None) };
     static SCHEME: Cell<Option<u16>> = const { Cell::new(None) };
     static CLIENT_SCHEME: Cell<Option<u16>> = const { Cell::new(None) };
 }
 
-/// Offers these certificates to the handshake that goes on next in this thread, where the server has none of its own.
-pub fn offer(certificates: Option<Vec<Arc<CertifiedKey>>>) {
-    OFFERED.set(certificates);
+/// What one handshake offers beside the server's certificates, or in their place.
+#[derive(Clone, Default, Debug)]
+pub struct Offered {
+    pub certificates: Vec<Arc<CertifiedKey>>,
+    /// The server's own are not offered.
+    pub alone: bool,
+    /// What the issuer says of the certificate, whichever it is.
+    pub response: Option<Vec<u8>>,
+}
+
+/// Offers this to the handshake that goes on next in this thread.
+pub fn offer(offered: Option<Offered>) {
+    OFFERED.set(offered);
 }
 
 /// The scheme of the signature that was last made in this thread.
@@ -42,7 +52,7 @@ pub(super) fn note_client_scheme(scheme: SignatureScheme) {
 }
 
 /// A server's certificates, in the order of the configuration; none when they depend on the connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Certificates(pub Vec<Arc<Stapled>>);
 
 /// A certificate, and its issuer's word that it is still good.
@@ -86,10 +96,22 @@ impl Stapled {
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        if let Some(offered) = OFFERED.take() {
-            return choose(&hello, &offered, |key| key).cloned();
+        let Some(Offered { mut certificates, alone, response }) = OFFERED.take() else {
+            return choose(&hello, &self.0, |stapled| &stapled.bare).map(|stapled| stapled.current());
+        };
+        if !alone {
+            let others = |own: &&Arc<Stapled>| {
+                let algorithm = own.bare.key.algorithm();
+                certificates.iter().all(|known| known.key.algorithm() != algorithm)
+            };
+            let own: Vec<_> = self.0.iter().filter(others).map(|own| own.current()).collect();
+            certificates.extend(own);
         }
-        choose(&hello, &self.0, |stapled| &stapled.bare).map(|stapled| stapled.current())
+        let chosen = choose(&hello, &certificates, |key| key)?;
+        Some(match response {
+            Some(response) => Arc::new(CertifiedKey { ocsp: Some(response), ..(**chosen).clone() }),
+            None => chosen.clone(),
+        })
     }
 }
 
@@ -181,6 +203,38 @@ pub fn private_key(text: &[u8], passwords: &[Vec<u8>]) -> Result<Arc<dyn Signing
     let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&der)
         .map_err(|_| Unusable::new("PEM_read_bio_PrivateKey() failed", key::UNSUPPORTED))?;
     Ok(Arc::new(Watched(key)))
+}
+
+/// The first encoded element, and what stands behind it.
+pub fn split_der(der: &[u8]) -> Option<(&[u8], &[u8])> {
+    let first = asn1::first(der)?;
+    Some((first, der.get(first.len()..)?))
+}
+
+/// Takes certificates apart that stand one behind the other, encoded.
+pub fn chain_from_der(mut der: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
+    let mut chain = Vec::new();
+    while !der.is_empty() {
+        let (one, rest) = split_der(der)?;
+        Certificate::from_der(one)?;
+        chain.push(CertificateDer::from(one.to_vec()));
+        der = rest;
+    }
+    (!chain.is_empty()).then_some(chain)
+}
+
+/// Reads a private key that is encoded in any of its ways.
+pub fn private_key_from_der(der: &[u8]) -> Option<Arc<dyn SigningKey>> {
+    let key = key::from_der(der)?;
+    Some(Arc::new(Watched(rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).ok()?)))
+}
+
+/// The encoding of a private key, whose text may be encrypted.
+///
+/// # Errors
+/// As [`private_key`].
+pub fn private_key_to_der(text: &[u8], passwords: &[Vec<u8>]) -> Result<Vec<u8>, Unusable> {
+    key::read(text, passwords).map(|key| key.secret_der().to_vec())
 }
 
 /// Joins a chain and a key.

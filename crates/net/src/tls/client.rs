@@ -15,8 +15,8 @@ use super::{
 use crate::io::Io;
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, HandshakeKind, NamedGroup, ProtocolVersion, SignatureScheme,
-    SupportedCipherSuite,
+    ClientConfig, DigitallySignedStruct, Error, HandshakeKind, KeyLog, NamedGroup, ProtocolVersion,
+    SignatureScheme, SupportedCipherSuite,
     client::{
         ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue,
         Tls13ClientSessionValue, UnbufferedClientConnection,
@@ -52,6 +52,8 @@ pub struct Settings {
     pub certificate: Option<Arc<CertifiedKey>>,
     /// Where sessions are kept to be gone on with; `None` for nowhere.
     pub sessions: Option<Arc<dyn ClientSessionStore>>,
+    /// Who is told the secrets of sessions, for those who look at what is sent.
+    pub key_log: Option<Arc<dyn KeyLog>>,
 }
 
 impl Default for Settings {
@@ -67,6 +69,7 @@ impl Default for Settings {
             protocols: Vec::new(),
             certificate: None,
             sessions: None,
+            key_log: None,
         }
     }
 }
@@ -160,6 +163,9 @@ fn build(settings: &Settings) -> Result<ClientConfig, Error> {
     };
     config.alpn_protocols = settings.protocols.clone();
     config.resumption = Resumption::disabled();
+    if let Some(log) = &settings.key_log {
+        config.key_log = log.clone();
+    }
     Ok(config)
 }
 

@@ -23,6 +23,12 @@ pub const REJECTED: &str = "error:0A0000EA:SSL routines::callback failed";
 /// A certificate that depends on the connection could not be had.
 pub const NO_CERTIFICATE: &str = "error:0A000179:SSL routines::cert cb error";
 
+/// There is no certificate to be shown, in TLS 1.2 and in TLS 1.3.
+pub const NO_CIPHER: &str = "error:0A0000C1:SSL routines::no shared cipher";
+pub const NO_SIGNATURE: &str = "error:0A000076:SSL routines::no suitable signature algorithm";
+/// No version is left that both sides speak.
+pub const UNSUPPORTED_PROTOCOL: &str = "error:0A000102:SSL routines::unsupported protocol";
+
 /// Describes one of the library's errors.
 pub fn describe(error: &Error) -> Described {
     let (blame, text) = match error {
@@ -65,15 +71,13 @@ pub fn describe(error: &Error) -> Described {
 
 fn incompatible(why: &PeerIncompatible) -> &'static str {
     match why {
-        PeerIncompatible::NoCipherSuitesInCommon => "error:0A0000C1:SSL routines::no shared cipher",
+        PeerIncompatible::NoCipherSuitesInCommon => NO_CIPHER,
         PeerIncompatible::NoKxGroupsInCommon | PeerIncompatible::NoEcPointFormatsInCommon => {
             "error:0A000065:SSL routines::no suitable key share"
         }
         PeerIncompatible::NoSignatureSchemesInCommon
         | PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon
-        | PeerIncompatible::SignatureAlgorithmsExtensionRequired => {
-            "error:0A000076:SSL routines::no suitable signature algorithm"
-        }
+        | PeerIncompatible::SignatureAlgorithmsExtensionRequired => NO_SIGNATURE,
         PeerIncompatible::NamedGroupsExtensionRequired | PeerIncompatible::KeyShareExtensionRequired => {
             "error:0A000065:SSL routines::no suitable key share"
         }
@@ -82,7 +86,7 @@ fn incompatible(why: &PeerIncompatible) -> &'static str {
             "error:0A000068:SSL routines::inconsistent extms"
         }
         // Versions, in one way or another.
-        _ => "error:0A000102:SSL routines::unsupported protocol",
+        _ => UNSUPPORTED_PROTOCOL,
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is known of a client's session, for variables and decisions.
 
+use super::secrets::Secrets;
 use moonrest_proto::tls::ClientHello;
 use rustls::{HandshakeKind, pki_types::CertificateDer, server::UnbufferedServerConnection};
 use std::cell::{Cell, OnceCell};
@@ -15,6 +16,8 @@ pub struct Info {
     pub random: [u8; 32],
     /// The session identifier that TLS 1.2 agreed on.
     pub session_id: OnceCell<Box<[u8]>>,
+    /// What keys may be derived from, once there is something.
+    pub secrets: OnceCell<Secrets>,
     /// The handshake is not over: what is received now may be replayed.
     pub handshaking: Cell<bool>,
     pub version: Cell<u16>,

@@ -44,6 +44,12 @@ pub(super) fn read(text: &[u8], passwords: &[Vec<u8>]) -> Result<PrivateKeyDer<'
     Err(Unusable::new(CALL, BAD_DECRYPT))
 }
 
+/// A key encoded in one of the three ways.
+pub(super) fn from_der(der: &[u8]) -> Option<PrivateKeyDer<'static>> {
+    let labels = ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"];
+    labels.into_iter().find_map(|label| wrap(label, der.to_vec()).ok())
+}
+
 fn wrap(label: &str, der: Vec<u8>) -> Result<PrivateKeyDer<'static>, Unusable> {
     let key = match label {
         "PRIVATE KEY" => PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der)),

@@ -12,6 +12,7 @@ pub mod names;
 pub mod ocsp;
 pub mod pem;
 mod revocation;
+pub mod secrets;
 pub mod server;
 pub mod session;
 pub mod stream;

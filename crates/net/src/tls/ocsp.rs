@@ -184,6 +184,14 @@ impl Question<'_> {
     }
 }
 
+/// Whether bytes are an answer at all, and one that tells something.
+///
+/// # Errors
+/// nginx's and OpenSSL's words for what is wrong with it.
+pub fn check_form(response: &[u8]) -> Result<(), String> {
+    basic(response).map(drop)
+}
+
 /// The basic response in a response.
 fn basic(response: &[u8]) -> Result<&[u8], String> {
     let broken = || "d2i_OCSP_RESPONSE() failed".to_owned();

@@ -12,7 +12,7 @@ use x509_cert::{name::Name, time::Time};
 const EXTENSIONS: u8 = 0xa0;
 
 /// A list, decoded.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Crl {
     tbs: Vec<u8>,
     algorithm: Vec<u8>,

@@ -2,7 +2,7 @@
 
 use super::{
     certificate::{self, Certificates},
-    ciphers,
+    ciphers, secrets,
     x509::{Certificate, same_algorithm},
 };
 use rustls::{
@@ -20,6 +20,7 @@ use rustls::{
 use std::sync::Arc;
 
 /// What a server offers and asks for.
+#[derive(Clone)]
 pub struct Settings {
     pub tls12: bool,
     pub tls13: bool,
@@ -50,7 +51,7 @@ impl Settings {
     ///
     /// # Errors
     /// When nothing is left to be offered.
-    pub fn build(self) -> Result<ServerConfig, Error> {
+    pub fn build(&self) -> Result<ServerConfig, Error> {
         let mut versions = Vec::new();
         let has = |version| self.ciphers.iter().any(|suite| ciphers::is_of(suite, version));
         if self.tls13 && has(ProtocolVersion::TLSv1_3) {
@@ -60,11 +61,11 @@ impl Settings {
             versions.push(&TLS12);
         }
         let provider = CryptoProvider {
-            cipher_suites: self.ciphers,
-            kx_groups: self.groups,
+            cipher_suites: self.ciphers.clone(),
+            kx_groups: self.groups.clone(),
             ..aws_lc_rs::default_provider()
         };
-        let verifier: Arc<dyn ClientCertVerifier> = match self.client_authorities {
+        let verifier: Arc<dyn ClientCertVerifier> = match self.client_authorities.clone() {
             Some(authorities) => Arc::new(AnyClient {
                 hints: authorities.into_iter().map(DistinguishedName::from).collect(),
                 algorithms: provider.signature_verification_algorithms,
@@ -74,13 +75,14 @@ impl Settings {
         let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(&versions)?
             .with_client_cert_verifier(verifier)
-            .with_cert_resolver(Arc::new(self.certificates));
+            .with_cert_resolver(Arc::new(self.certificates.clone()));
+        config.key_log = Arc::new(secrets::Capture);
         config.ignore_client_order = self.prefer_server_ciphers;
-        config.alpn_protocols = self.protocols;
-        if let Some(tickets) = self.tickets {
+        config.alpn_protocols = self.protocols.clone();
+        if let Some(tickets) = self.tickets.clone() {
             config.ticketer = tickets;
         }
-        config.session_storage = self.sessions.unwrap_or_else(|| Arc::new(NoServerSessionStorage {}));
+        config.session_storage = self.sessions.clone().unwrap_or_else(|| Arc::new(NoServerSessionStorage {}));
         if self.record_size < MAX_RECORD {
             config.max_fragment_size = Some(self.record_size.max(64) + RECORD_HEAD);
         }

@@ -71,6 +71,8 @@ pub struct Session<S: Side> {
     pub(super) failed: Option<Box<rustls::Error>>,
     /// What a server's first message gives the session as its name.
     pub(super) session_id: Option<Box<[u8]>>,
+    /// The random bytes in it.
+    pub(super) server_random: Option<Box<[u8; 32]>>,
 }
 
 /// Does something with a session that may send.
@@ -90,6 +92,7 @@ impl<S: Side> Session<S> {
             had_early: false,
             failed: None,
             session_id: None,
+            server_random: None,
         }
     }
 
@@ -129,7 +132,11 @@ impl<S: Side> Session<S> {
                     let start = self.outgoing.len();
                     queue(encode, &mut self.outgoing);
                     if self.session_id.is_none() {
-                        self.session_id = session_id(self.outgoing.get(start..).unwrap_or_default());
+                        let made = server_hello(self.outgoing.get(start..).unwrap_or_default());
+                        if let Some((random, id)) = made {
+                            self.server_random = Some(Box::new(*random));
+                            self.session_id = (!id.is_empty()).then(|| id.into());
+                        }
                     }
                     if self.outgoing.len() - self.sent > MAX_QUEUED {
                         let error = rustls::Error::General("the peer reads nothing".into());
@@ -204,12 +211,13 @@ impl<S: Side> Session<S> {
     }
 }
 
-/// The session identifier in a record with a `ServerHello`.
-fn session_id(record: &[u8]) -> Option<Box<[u8]>> {
+/// The random bytes and the session identifier in a record with a `ServerHello`.
+fn server_hello(record: &[u8]) -> Option<(&[u8; 32], &[u8])> {
     // Record: type, version, length. Message: type, length. Hello: version, random, identifier behind its length.
-    let rest = record.strip_prefix(&[22])?.get(4..)?.strip_prefix(&[2])?.get(3 + 2 + 32..)?;
+    let rest = record.strip_prefix(&[22])?.get(4..)?.strip_prefix(&[2])?.get(3 + 2..)?;
+    let (random, rest) = rest.split_first_chunk::<32>()?;
     let (&len, rest) = rest.split_first()?;
-    rest.get(..usize::from(len)).filter(|id| !id.is_empty()).map(Into::into)
+    Some((random, rest.get(..usize::from(len))?))
 }
 
 /// Encodes a message behind what is queued.

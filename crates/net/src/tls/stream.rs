@@ -298,6 +298,11 @@ impl<S: Side> Secured<S> {
 }
 
 impl Stream {
+    /// The random bytes in the server's first message.
+    pub fn server_random(&self) -> Option<[u8; 32]> {
+        self.session.borrow_mut().as_mut()?.server_random.take().map(|random| *random)
+    }
+
     /// The session identifier that a handshake of TLS 1.2 agreed on.
     pub fn session_id(&self) -> Option<Box<[u8]>> {
         self.session.borrow_mut().as_mut()?.session_id.take()

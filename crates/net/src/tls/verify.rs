@@ -526,9 +526,9 @@ pub fn is_for_host(certificate: &Certificate, host: &str) -> bool {
             std::net::IpAddr::V4(ip) => ip.octets().to_vec(),
             std::net::IpAddr::V6(ip) => ip.octets().to_vec(),
         };
-        return names
-            .iter()
-            .any(|name| matches!(name, GeneralName::IpAddress(ip) if ip.as_bytes() == octets));
+        if names.iter().any(|name| matches!(name, GeneralName::IpAddress(ip) if ip.as_bytes() == octets)) {
+            return true;
+        }
     }
     let mut has_hosts = false;
     for name in &names {

@@ -78,6 +78,16 @@ impl ClientHello {
         self.numbers(self.versions).filter(|version| version >> 8 == 3).max().unwrap_or(self.version)
     }
 
+    /// The types of the extensions, in the client's order.
+    pub fn extension_types(&self) -> impl Iterator<Item = u16> {
+        let mut reader = Reader::new(&self.body, self.extensions);
+        std::iter::from_fn(move || {
+            let kind = reader.u16()?;
+            reader.vec16()?;
+            Some(kind)
+        })
+    }
+
     /// The contents of the extension of that type.
     pub fn extension(&self, kind: u16) -> Option<&[u8]> {
         let mut reader = Reader::new(&self.body, self.extensions);

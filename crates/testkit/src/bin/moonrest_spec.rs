@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use moonrest_testkit::server::{default_binary, workspace};
+use moonrest_testkit::services::{Kind, Services};
 use moonrest_testkit::spec::{self, Options};
 
 const USAGE: &str = "\
 usage: moonrest-spec [options] [file.t | directory]…
+       moonrest-spec --services LIST     (redis,memcached,mysql,postgres,php_fpm: runs them until its input ends)
 
   --binary B       the server (default: $MOONREST_BINARY, or target/release/moonrest)
   --jobs N         files run side by side (default: a file per processor)
@@ -18,6 +20,13 @@ usage: moonrest-spec [options] [file.t | directory]…
 ";
 
 fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    if args.next().as_deref() == Some("--services") {
+        return match serve(&args.next().unwrap_or_default()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => say(&format!("{error}\n"), ExitCode::FAILURE),
+        };
+    }
     let options = match parse(std::env::args().skip(1)) {
         Ok(Some(options)) => options,
         Ok(None) => return say(USAGE, ExitCode::SUCCESS),
@@ -32,6 +41,21 @@ fn main() -> ExitCode {
         }
         Err(error) => say(&format!("{}: {error}\n", options.binary.display()), ExitCode::from(2)),
     }
+}
+
+/// Starts servers, says where they are in a shell's words, and ends them when the input ends.
+fn serve(list: &str) -> Result<(), String> {
+    let services = Services::new();
+    for name in list.split(',') {
+        let kind = Kind::ALL.into_iter().find(|kind| kind.name().eq_ignore_ascii_case(name.trim()));
+        let kind = kind.ok_or_else(|| format!("there is no service {name:?}"))?;
+        for (name, value) in services.get(kind)? {
+            say(&format!("export TEST_NGINX_{name}={value}\n"), ExitCode::SUCCESS);
+        }
+    }
+    say("true ready\n", ExitCode::SUCCESS);
+    let _ = std::io::stdout().flush();
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).map(|_| ()).map_err(|error| error.to_string())
 }
 
 fn say(text: &str, code: ExitCode) -> ExitCode {

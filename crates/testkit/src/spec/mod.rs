@@ -22,6 +22,8 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::services::Services;
+
 pub use run::{FileOutcome, Outcome};
 
 /// How the runner is to work.
@@ -131,12 +133,13 @@ pub fn run(options: &Options, out: &mut (impl Write + Send)) -> io::Result<Summa
     crate::process::adopt_orphans();
     let binary = Binary::new(&options.binary)?;
     let files = files(&options.paths)?;
+    let services = Services::new();
     let (next, report) = (AtomicUsize::new(0), Mutex::new((Summary::default(), out, Ok(()))));
     std::thread::scope(|scope| {
         for _ in 0..options.jobs.clamp(1, files.len().max(1)) {
             scope.spawn(|| {
                 while let Some(path) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let outcome = run::run_file(path, options, &binary);
+                    let outcome = run::run_file(path, options, &binary, &services);
                     if let Ok(mut report) = report.lock() {
                         let (summary, out, written) = &mut *report;
                         let result = tell(&outcome, options.verbose, summary, out);

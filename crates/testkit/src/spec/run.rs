@@ -19,6 +19,7 @@ use super::{Binary, Options};
 use crate::logs;
 use crate::process;
 use crate::response::Response;
+use crate::services::Services;
 
 /// How long a server may take to start, to write its pid file, to leave.
 const START: Duration = Duration::from_secs(20);
@@ -45,9 +46,9 @@ pub struct FileOutcome {
 }
 
 /// Runs a file.
-pub(super) fn run_file(path: &Path, options: &Options, binary: &Binary) -> FileOutcome {
+pub(super) fn run_file(path: &Path, options: &Options, binary: &Binary, services: &Services) -> FileOutcome {
     let mut outcome = FileOutcome { path: path.to_owned(), blocks: Vec::new(), error: None };
-    outcome.error = run_blocks(path, options, binary, &mut outcome.blocks).err();
+    outcome.error = run_blocks(path, options, binary, services, &mut outcome.blocks).err();
     outcome
 }
 
@@ -55,6 +56,7 @@ fn run_blocks(
     path: &Path,
     options: &Options,
     binary: &Binary,
+    services: &Services,
     outcomes: &mut Vec<Outcome>,
 ) -> Result<(), String> {
     let dir =
@@ -62,6 +64,8 @@ fn run_blocks(
     let root = dir.path().join("servroot");
     let mut site = Site::new(root, options.load_modules.clone()).map_err(|error| error.to_string())?;
     site.temp_paths = crate::server::temp_path_kinds(&binary.path);
+    let text = std::fs::read(path).map_err(|error| error.to_string())?;
+    site.env.extend(services.variables(&String::from_utf8_lossy(&text), &site.env)?);
     let (perl, loaded) = Evaluator::load(path, &site.env).map_err(|error| error.to_string())?;
     site.env.extend(loaded.env);
     site.settings = loaded.settings;

@@ -7,16 +7,14 @@
 //!      └──────────────── answers written together ←──────────────────────────────────────────┘
 //! ```
 
-mod guard;
 mod head;
 mod intake;
 mod stream;
 mod transport;
 
 use super::h1::{After, Doing, H1, Handling};
-use crate::{engine, http2, phase::RequestError, request::RequestRef, worker::bump};
+use crate::{engine, frame_guard::Guard, http2, phase::RequestError, request::RequestRef, worker::bump};
 use bytes::Bytes;
-use guard::Guard;
 use h2::{Reason, server};
 use moonrest_core::Level;
 use std::{
@@ -76,7 +74,7 @@ pub(super) async fn serve(h1: Rc<H1>) -> After {
     let shared = Rc::new(Shared {
         active: Cell::new(0),
         waker: RefCell::default(),
-        guard: Guard::new(h1.conn.started),
+        guard: Guard::new(24, h1.conn.started),
     });
     let transport = Transport::new(h1.clone(), shared.clone());
     let limits = h1.default_settings().head_limits;

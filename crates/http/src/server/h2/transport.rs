@@ -64,6 +64,7 @@ impl Transport {
         loop {
             match self.h1.io.try_write(slices, false) {
                 Ok(n) => {
+                    self.shared.guard.sent(n);
                     self.h1.bytes_sent.set(self.h1.bytes_sent.get() + n as u64);
                     return Poll::Ready(Ok(n));
                 }

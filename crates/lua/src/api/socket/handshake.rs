@@ -12,7 +12,7 @@ use crate::{
     scheduler::{Operation, Values},
     settings::{Loc, SSL_PROTOCOLS, Ssl},
 };
-use moonrest_core::env::os_error;
+use moonrest_core::{Level, env::os_error};
 use moonrest_net::{
     io::Io,
     timer::Timer,
@@ -187,6 +187,9 @@ impl Attempt {
         let Connection { io, peer, reused, seat, timers, nodelay } = *connection;
         let name = Some(self.name.as_str()).filter(|name| !name.is_empty());
         let upstream = peer.describe();
+        if let Some(name) = name {
+            self.journal.write(Level::Debug, format_args!("lua ssl server name: \"{name}\"{upstream}"));
+        }
         let client = self
             .kit
             .connector

@@ -1,6 +1,9 @@
 //! Bytes received and not yet given to Lua, and what a reading call wants of them.
 
-use super::pattern::{Matching, Pattern};
+use super::{
+    pattern::{Matching, Pattern},
+    redis::Scan,
+};
 use std::{cell::RefCell, rc::Rc};
 
 /// Buffers kept by a worker for the next stream that reads.
@@ -37,6 +40,8 @@ pub(super) enum Wanted {
     Any(usize),
     /// Up to a pattern, in pieces of about this many bytes if that is not 0.
     Until(Rc<Pattern>, usize),
+    /// So many replies of Redis.
+    Replies(Scan),
 }
 
 /// A call's progress.
@@ -68,9 +73,18 @@ impl Reading {
         matches!(self.wanted, Wanted::Line)
     }
 
+    /// How the replies of Redis are read, if they are what is wanted.
+    pub(super) fn replies(&self) -> Option<&Scan> {
+        match &self.wanted {
+            Wanted::Replies(scan) => Some(scan),
+            _ => None,
+        }
+    }
+
     /// How many bytes are known to be missing.
     fn missing(&self, unread: usize) -> usize {
-        match self.wanted {
+        match &self.wanted {
+            Wanted::Replies(scan) => scan.missing(unread),
             Wanted::Bytes(count) => count.saturating_sub(unread),
             Wanted::All => unread,
             _ => 0,
@@ -92,7 +106,8 @@ impl Inbox {
     pub(super) fn advance(&self, reading: &mut Reading) -> Option<Taken> {
         let unread = self.unread();
         let exactly = |len: usize| Taken { len, used: len };
-        match &reading.wanted {
+        match &mut reading.wanted {
+            Wanted::Replies(scan) => scan.advance(unread).map(exactly),
             Wanted::Line => {
                 let found = memchr::memchr(b'\n', unread.get(reading.scanned..).unwrap_or_default());
                 let found = found.map(|found| reading.scanned + found);
@@ -109,7 +124,7 @@ impl Inbox {
     /// What a call that fails gives as its third value.
     pub(super) fn partial(&self, reading: &Reading) -> Taken {
         let len = match &reading.wanted {
-            Wanted::Any(_) => 0,
+            Wanted::Any(_) | Wanted::Replies(_) => 0,
             // The beginning of a pattern stays, in case that the rest of it follows.
             Wanted::Until(..) => reading.matching.settled(),
             _ => self.unread().len(),

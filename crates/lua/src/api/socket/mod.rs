@@ -17,6 +17,7 @@ mod options;
 mod pattern;
 mod pool;
 mod receive;
+mod redis;
 mod req;
 mod send;
 mod setup;
@@ -85,6 +86,7 @@ pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
     socket.set(stack, "tcp", make)?;
     socket.set(stack, "stream", make)?;
     udp::install(stack, socket)?;
+    redis::install(stack)?;
     // Through `ngx.socket.tcp` as it is then: programs replace it.
     let chunk = stack.load(CONNECT, "=ngx.socket.connect", Form::Text)?;
     socket.set(stack, "connect", chunk)

@@ -7,9 +7,10 @@ use super::{
     pattern::Pattern,
     stream::{self, Failure, Stream},
 };
-use crate::scheduler::{self, Operation, Wait};
+use crate::scheduler::{self, Operation, Values, Wait};
 use moonrest_luajit::{Call, LuaError, LuaResult, Nil, Ref, Return, Stack, Value};
 use std::{
+    future::poll_fn,
     rc::Rc,
     task::{Context, Poll, ready},
 };
@@ -139,7 +140,7 @@ impl Iterator {
 }
 
 /// The stream, if it can be read now; otherwise what the call answers.
-fn ready_to_read<'a>(
+pub(super) fn ready_to_read<'a>(
     call: &Call<'_>,
     stream: Option<&'a Rc<Stream>>,
 ) -> LuaResult<Result<&'a Rc<Stream>, Return>> {
@@ -158,7 +159,7 @@ fn ready_to_read<'a>(
 }
 
 /// Answers from what is at hand, or waits.
-fn read(call: &Call<'_>, stream: &Rc<Stream>, wanted: Wanted) -> LuaResult<Return> {
+pub(super) fn read(call: &Call<'_>, stream: &Rc<Stream>, wanted: Wanted) -> LuaResult<Return> {
     let mut reading = Reading::new(wanted);
     match stream.read_now(&mut reading) {
         Some(Ok(taken)) => {
@@ -171,18 +172,25 @@ fn read(call: &Call<'_>, stream: &Rc<Stream>, wanted: Wanted) -> LuaResult<Retur
             Ok(call.ret_from(first))
         }
         None => {
-            stream.reading.set(true);
-            stream.read_timer().set(stream.read_timeout());
-            let received = Some(stream.inbox.borrow().unread().len());
-            let (stream, journal) = (stream.clone(), Journal::of(call)?);
-            let wait = Waiting { stream, journal, reading, received, result: None, over: false };
-            scheduler::suspend(call, Operation::Poll(Box::new(wait)))
+            let wait = wait(stream, Journal::of(call)?, reading);
+            scheduler::suspend(call, Operation::Poll(wait))
         }
     }
 }
 
+/// The wait for what could not be answered at once.
+pub(super) fn wait(stream: &Rc<Stream>, journal: Journal, reading: Reading) -> Box<Waiting> {
+    stream.reading.set(true);
+    stream.read_timer().set(stream.read_timeout());
+    let received = Some(stream.inbox.borrow().unread().len());
+    Box::new(Waiting { stream: stream.clone(), journal, reading, received, result: None, over: false })
+}
+
 /// Gives Lua what was received.
 fn push(stack: &Stack<'_>, stream: &Stream, reading: &Reading, taken: Taken) -> LuaResult<()> {
+    if let Some(scan) = reading.replies() {
+        return super::redis::push(stack, stream, scan, taken);
+    }
     let mut inbox = stream.inbox.borrow_mut();
     let data = inbox.unread().get(..taken.len).unwrap_or_default();
     // A carriage return is left out wherever it stands in a line, but it only ever stands at the end.
@@ -213,6 +221,12 @@ fn push_failure(
     }
     stack.push(Nil)?;
     stack.push(failure.text())?;
+    if let Some(scan) = reading.replies() {
+        if !(scan.patient && matches!(failure, Failure::Timeout)) {
+            stream.finalize();
+        }
+        return Ok(());
+    }
     let partial = stream.inbox.borrow().partial(reading);
     push(stack, stream, reading, partial)?;
     if !matches!(failure, Failure::Timeout) {
@@ -223,7 +237,7 @@ fn push_failure(
 
 /// Waits until a call can be answered. Given up in the middle, it closes the stream. What was received stays there until
 /// Lua goes on, and so long the stream is busy.
-struct Waiting {
+pub(super) struct Waiting {
     stream: Rc<Stream>,
     journal: Journal,
     reading: Reading,
@@ -232,6 +246,14 @@ struct Waiting {
     result: Option<Result<Taken, Failure>>,
     /// There was a result.
     over: bool,
+}
+
+impl Waiting {
+    /// The same as a part of a longer wait.
+    pub(super) async fn values(mut self: Box<Self>) -> Values {
+        poll_fn(|cx| self.poll(cx)).await;
+        Values::made(move |stack| self.push(stack))
+    }
 }
 
 impl Wait for Waiting {

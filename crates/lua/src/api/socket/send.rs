@@ -34,20 +34,10 @@ pub(super) fn send(call: &mut Call<'_>) -> LuaResult<Return> {
     }
     super::owner(call)?;
     let handle = stream::of(call)?;
-    let stream = handle.as_ref().map(|handle| &handle.0);
-    let Some(stream) = stream.filter(|stream| stream.is_open() && !stream.write_closed.get()) else {
-        if let Some(busy) = stream.and_then(|stream| stream.busy(false, false)) {
-            return super::fail(call, busy);
-        }
-        return stream::closed(call, stream.map(|stream| &**stream), "send");
+    let stream = match ready_to_write(call, handle.as_deref().map(|handle| &handle.0))? {
+        Ok(stream) => stream,
+        Err(answer) => return Ok(answer),
     };
-    stream.check_owner(call)?;
-    if let Some(busy) = stream.busy(false, true) {
-        return super::fail(call, busy);
-    }
-    if matches!(*stream.side.borrow(), Side::Body(..)) {
-        return Err("attempt to write to request sockets".into());
-    }
     match call.value(2) {
         Value::String(data) => send_bytes(call, stream, data),
         value => {
@@ -58,6 +48,27 @@ pub(super) fn send(call: &mut Call<'_>) -> LuaResult<Return> {
             sent
         }
     }
+}
+
+/// The stream, if it can be written now; otherwise what the call answers.
+pub(super) fn ready_to_write<'a>(
+    call: &Call<'_>,
+    stream: Option<&'a Rc<Stream>>,
+) -> LuaResult<Result<&'a Rc<Stream>, Return>> {
+    let Some(open) = stream.filter(|stream| stream.is_open() && !stream.write_closed.get()) else {
+        if let Some(busy) = stream.and_then(|stream| stream.busy(false, false)) {
+            return super::fail(call, busy).map(Err);
+        }
+        return stream::closed(call, stream.map(|stream| &**stream), "send").map(Err);
+    };
+    open.check_owner(call)?;
+    if let Some(busy) = open.busy(false, true) {
+        return super::fail(call, busy).map(Err);
+    }
+    if matches!(*open.side.borrow(), Side::Body(..)) {
+        return Err("attempt to write to request sockets".into());
+    }
+    Ok(Ok(open))
 }
 
 /// The bytes of any value that can be sent.
@@ -99,15 +110,43 @@ fn append_table(stack: &mut Stack<'_>, table: Table<'_>, depth: usize, out: &mut
     Ok(())
 }
 
-fn send_bytes(call: &Call<'_>, stream: &Rc<Stream>, data: &[u8]) -> LuaResult<Return> {
+pub(super) fn send_bytes(call: &Call<'_>, stream: &Rc<Stream>, data: &[u8]) -> LuaResult<Return> {
+    match send_now(call, stream, data)? {
+        Sent::All => call.ret(data.len()),
+        Sent::Failed(answer) => Ok(answer),
+        Sent::Some(sent) => {
+            let rest = data.get(sent..).unwrap_or_default().to_vec();
+            let write = write_rest(stream.clone(), Journal::of(call)?, rest);
+            let total = data.len() as f64;
+            let wait = async move {
+                match write.await {
+                    Ok(()) => Values::one(Item::Number(total)),
+                    Err(failed) => failed,
+                }
+            };
+            call.suspend(Operation::Wait(Box::pin(wait)), ())
+        }
+    }
+}
+
+/// How far one gets without waiting.
+pub(super) enum Sent {
+    All,
+    /// So many bytes are taken; these and the others have to leave.
+    Some(usize),
+    Failed(Return),
+}
+
+/// Sends what can be sent at once.
+pub(super) fn send_now(call: &Call<'_>, stream: &Rc<Stream>, data: &[u8]) -> LuaResult<Sent> {
     if data.is_empty() {
-        return call.ret(0);
+        return Ok(Sent::All);
     }
     if stream.settings.get().nodelay
         && let Side::Peer(connection) = &mut *stream.side.borrow_mut()
         && connection.set_nodelay().is_err()
     {
-        return call.ret((Nil, "setsocketopt tcp_nodelay failed"));
+        return call.ret((Nil, "setsocketopt tcp_nodelay failed")).map(Sent::Failed);
     }
     let mut sent = 0;
     loop {
@@ -116,19 +155,17 @@ fn send_bytes(call: &Call<'_>, stream: &Rc<Stream>, data: &[u8]) -> LuaResult<Re
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Err(error) => {
                 let text = failed(stream, &Journal::of(call)?, &Failure::System(error));
-                return call.ret((Nil, text));
+                return call.ret((Nil, text)).map(Sent::Failed);
             }
         }
         if sent == data.len() {
             if stream.has_pending() {
                 break;
             }
-            return call.ret(sent);
+            return Ok(Sent::All);
         }
     }
-    let rest = data.get(sent..).unwrap_or_default().to_vec();
-    let wait = write_rest(stream.clone(), Journal::of(call)?, rest, data.len());
-    call.suspend(Operation::Wait(Box::pin(wait)), ())
+    Ok(Sent::Some(sent))
 }
 
 /// Closes the sending direction, as upstream does after every failure, and says why.
@@ -141,12 +178,12 @@ fn failed(stream: &Stream, journal: &Journal, failure: &Failure) -> String {
     failure.text()
 }
 
-fn write_rest(
+/// Sends the rest; the error is what Lua is told.
+pub(super) fn write_rest(
     stream: Rc<Stream>,
     journal: Journal,
     data: Vec<u8>,
-    total: usize,
-) -> impl Future<Output = Values> + 'static {
+) -> impl Future<Output = Result<(), Values>> + 'static {
     stream.writing.set(true);
     let guard = Busy(stream);
     async move {
@@ -155,12 +192,9 @@ fn write_rest(
         let mut at = 0;
         let sent = poll_fn(|cx| stream.poll_send(&data, &mut at, &timer, cx)).await;
         timer.clear();
-        let values = match sent {
-            Ok(()) => Values::one(Item::Number(total as f64)),
-            Err(failure) => Values::error(&failed(stream, &journal, &failure)),
-        };
+        let sent = sent.map_err(|failure| Values::error(&failed(stream, &journal, &failure)));
         guard.done();
-        values
+        sent
     }
 }
 

@@ -1,4 +1,4 @@
-//! Against clients that make work without asking for anything: floods of PING, SETTINGS, RST_STREAM, PRIORITY, empty
+//! Against HTTP/2 peers that make work without asking for anything: floods of PING, SETTINGS, RST_STREAM, PRIORITY, empty
 //! DATA and CONTINUATION frames (CVE-2019-9512 to 9518, CVE-2023-44487, CVE-2024-27316). The crate stops some of them;
 //! here all are counted.
 
@@ -11,8 +11,11 @@ const PER_SECOND: u64 = 100;
 /// How many more each stream that carries something allows: its window updates and its reset.
 const PER_REQUEST: u64 = 4;
 
+/// So many bytes sent allow one more: the peer has to say how much further it will read.
+const BYTES_PER_UPDATE: u64 = 1024;
+
 /// Watches the frames of one connection as they are read.
-pub(super) struct Guard {
+pub(crate) struct Guard {
     /// Bytes of the frame header seen so far, and how many.
     header: Cell<([u8; 9], usize)>,
     /// Bytes left of the present frame's payload.
@@ -23,30 +26,38 @@ pub(super) struct Guard {
     control: Cell<u64>,
     /// Frames that begin a request or carry something.
     useful: Cell<u64>,
+    /// Bytes that were sent.
+    sent: Cell<u64>,
     started: u64,
     flooded: Cell<bool>,
 }
 
 impl Guard {
-    /// `started` in monotonic milliseconds.
-    pub(super) fn new(started: u64) -> Self {
+    /// For a peer that sends `preface` bytes first. `started` in monotonic milliseconds.
+    pub(crate) fn new(preface: usize, started: u64) -> Self {
         Self {
             header: Cell::new(([0; 9], 0)),
             payload: Cell::new(0),
-            preface: Cell::new(24),
+            preface: Cell::new(preface),
             control: Cell::new(0),
             useful: Cell::new(0),
+            sent: Cell::new(0),
             started,
             flooded: Cell::new(false),
         }
     }
 
-    pub(super) fn is_flooded(&self) -> bool {
+    /// So many bytes were sent to the peer.
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.sent.set(self.sent.get().saturating_add(bytes as u64));
+    }
+
+    pub(crate) fn is_flooded(&self) -> bool {
         self.flooded.get()
     }
 
     /// Looks at bytes that were read at `now`, in monotonic milliseconds.
-    pub(super) fn see(&self, bytes: &[u8], now: u64) {
+    pub(crate) fn see(&self, bytes: &[u8], now: u64) {
         let mut rest = bytes;
         let preface = self.preface.get().min(rest.len());
         self.preface.set(self.preface.get() - preface);
@@ -73,7 +84,8 @@ impl Guard {
             let seconds = now.saturating_sub(self.started) / 1000;
             let allowed = BURST
                 .saturating_add(seconds.saturating_mul(PER_SECOND))
-                .saturating_add(self.useful.get().saturating_mul(PER_REQUEST));
+                .saturating_add(self.useful.get().saturating_mul(PER_REQUEST))
+                .saturating_add(self.sent.get() / BYTES_PER_UPDATE);
             if self.control.get() > allowed {
                 self.flooded.set(true);
             }
@@ -109,7 +121,7 @@ mod tests {
     #[test]
     fn floods_are_noticed_however_they_are_cut() {
         for step in [1, 5, 17, 4096] {
-            let guard = Guard::new(0);
+            let guard = Guard::new(24, 0);
             let mut bytes = vec![0; 24];
             (0..=BURST).for_each(|_| bytes.extend(frame(6, 0, 8)));
             bytes.chunks(step).for_each(|part| guard.see(part, 0));
@@ -119,14 +131,14 @@ mod tests {
 
     #[test]
     fn requests_and_time_allow_more() {
-        let guard = Guard::new(0);
+        let guard = Guard::new(24, 0);
         guard.see(&[0; 24], 0);
         for _ in 0..5000 {
             guard.see(&frame(1, 4, 30), 0);
             guard.see(&frame(8, 0, 4), 0);
         }
         assert!(!guard.is_flooded());
-        let guard = Guard::new(0);
+        let guard = Guard::new(24, 0);
         guard.see(&[0; 24], 0);
         for second in 0..100 {
             (0..100).for_each(|_| guard.see(&frame(6, 0, 8), second * 1000));
@@ -135,8 +147,18 @@ mod tests {
     }
 
     #[test]
+    fn whoever_is_sent_much_may_update_its_windows() {
+        let guard = Guard::new(0, 0);
+        for _ in 0..10_000 {
+            guard.sent(16 * 1024);
+            guard.see(&frame(8, 0, 4), 0);
+        }
+        assert!(!guard.is_flooded());
+    }
+
+    #[test]
     fn requests_taken_back_at_once_are_a_flood() {
-        let guard = Guard::new(0);
+        let guard = Guard::new(24, 0);
         guard.see(&[0; 24], 0);
         for _ in 0..2000 {
             guard.see(&frame(1, 5, 30), 0);

@@ -1,0 +1,198 @@
+//! JSON text from Lua values and back, with the behaviour and the wording of OpenResty's lua-cjson.
+//! <https://github.com/openresty/lua-cjson>
+//!
+//! It works on the Lua stack directly: each value costs the calls into LuaJIT that it needs and nothing more. Settings are
+//! the caller's; see [`Settings`].
+mod decode;
+mod encode;
+mod number;
+
+use std::cell::{Cell, RefCell};
+use std::ffi::{c_int, c_void};
+use std::rc::Rc;
+
+use crate::convert::Light;
+use crate::error::LuaResult;
+use crate::ffi;
+use crate::reference::Ref;
+use crate::stack::{Stack, Table};
+
+/// How values become text.
+#[derive(Clone, Copy, Debug)]
+pub struct Encoding {
+    /// Arrays with too many holes become objects instead of errors.
+    pub sparse_convert: bool,
+    /// How many times larger than its number of elements an array may be; 0 is without a bound.
+    pub sparse_ratio: c_int,
+    /// Arrays up to this size may have any holes.
+    pub sparse_safe: c_int,
+    pub max_depth: c_int,
+    pub invalid_numbers: InvalidNumbers,
+    /// Significant digits.
+    pub number_precision: c_int,
+    /// Whether the buffer stays for the next text.
+    pub keep_buffer: bool,
+    pub empty_table_as_object: bool,
+    pub escape_forward_slash: bool,
+    /// Values that JSON does not know are left out instead of being errors.
+    pub skip_unsupported: bool,
+}
+
+/// What becomes of infinity and NaN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InvalidNumbers {
+    Refused,
+    Written,
+    Null,
+}
+
+impl Default for Encoding {
+    fn default() -> Self {
+        Self {
+            sparse_convert: false,
+            sparse_ratio: 2,
+            sparse_safe: 10,
+            max_depth: 1000,
+            invalid_numbers: InvalidNumbers::Refused,
+            number_precision: 14,
+            keep_buffer: true,
+            empty_table_as_object: true,
+            escape_forward_slash: true,
+            skip_unsupported: false,
+        }
+    }
+}
+
+/// How text becomes values.
+#[derive(Clone, Copy, Debug)]
+pub struct Decoding {
+    /// Infinity, NaN, hexadecimal numbers, leading zeros and plus signs are read.
+    pub invalid_numbers: bool,
+    pub max_depth: c_int,
+    /// Arrays get the metatable that makes them arrays again.
+    pub array_with_array_mt: bool,
+    pub allow_comment: bool,
+}
+
+impl Default for Decoding {
+    fn default() -> Self {
+        Self { invalid_numbers: true, max_depth: 1000, array_with_array_mt: false, allow_comment: false }
+    }
+}
+
+/// The settings of one instance of the library, and its buffer.
+pub struct Settings {
+    pub encoding: Cell<Encoding>,
+    pub decoding: Cell<Decoding>,
+    /// Put before each line, once for each level; nothing means one line.
+    pub indent: RefCell<Option<Rc<[u8]>>>,
+    buffer: Cell<Vec<u8>>,
+    marks: Marks,
+    array_mt: Ref,
+}
+
+/// A larger buffer is given back.
+const BUFFER_MAX: usize = 4 * 1024 * 1024;
+
+/// The metatables that say "array", which all instances in a VM share. The registry keeps them.
+#[derive(Clone, Copy)]
+struct Marks {
+    /// Addresses, for comparing.
+    array: *const c_void,
+    empty_array: *const c_void,
+}
+
+const ARRAY: &str = "moonrest.json.array_mt";
+const EMPTY_ARRAY: &str = "moonrest.json.empty_array_mt";
+
+/// Its address is the value that becomes `[]`.
+static EMPTY: u8 = 0;
+
+impl Settings {
+    /// The settings that a new instance begins with.
+    ///
+    /// # Errors
+    /// Only for want of memory.
+    pub fn new(stack: &Stack<'_>) -> LuaResult<Self> {
+        let (array, array_address) = mark(stack, ARRAY)?;
+        let (_, empty_array) = mark(stack, EMPTY_ARRAY)?;
+        let marks = Marks { array: array_address, empty_array };
+        Ok(Self {
+            array_mt: stack.keep(array)?,
+            encoding: Cell::default(),
+            decoding: Cell::default(),
+            indent: RefCell::default(),
+            buffer: Cell::default(),
+            marks,
+        })
+    }
+
+    /// Gives the buffer back.
+    pub fn free_buffer(&self) {
+        self.buffer.set(Vec::new());
+    }
+
+    fn take_buffer(&self) -> Vec<u8> {
+        let mut buffer = self.buffer.take();
+        buffer.clear();
+        buffer
+    }
+
+    fn return_buffer(&self, buffer: Vec<u8>) {
+        if self.encoding.get().keep_buffer && buffer.capacity() <= BUFFER_MAX {
+            self.buffer.set(buffer);
+        }
+    }
+
+    /// Pushes the text of the value at a stack index.
+    ///
+    /// # Errors
+    /// lua-cjson's words.
+    pub fn encode(&self, stack: &Stack<'_>, index: usize) -> LuaResult<()> {
+        encode::encode(self, stack, index)
+    }
+
+    /// Pushes the value of the text at a stack index, which is a string or a number.
+    ///
+    /// # Errors
+    /// lua-cjson's words.
+    pub fn decode(&self, stack: &Stack<'_>, index: usize) -> LuaResult<()> {
+        decode::decode(self, stack, index)
+    }
+}
+
+/// The metatable that makes a table an array.
+///
+/// # Errors
+/// Only for want of memory.
+pub fn array_mt<'s>(stack: &Stack<'s>) -> LuaResult<Table<'s>> {
+    Ok(mark(stack, ARRAY)?.0)
+}
+
+/// The metatable that makes an empty table an array.
+///
+/// # Errors
+/// Only for want of memory.
+pub fn empty_array_mt<'s>(stack: &Stack<'s>) -> LuaResult<Table<'s>> {
+    Ok(mark(stack, EMPTY_ARRAY)?.0)
+}
+
+/// The value that becomes `[]`.
+pub fn empty_array() -> Light {
+    Light((&raw const EMPTY).addr())
+}
+
+/// A metatable of the registry, made when first asked for, and where it is.
+fn mark<'s>(stack: &Stack<'s>, name: &str) -> LuaResult<(Table<'s>, *const c_void)> {
+    let registry = stack.registry()?;
+    let table = match registry.raw_get(stack, name)?.as_table() {
+        Some(table) => table,
+        None => {
+            let table = stack.table(0, 0)?;
+            registry.raw_set(stack, name, table)?;
+            table
+        }
+    };
+    // SAFETY: a table is in its slot.
+    Ok((table, unsafe { ffi::lua_topointer(stack.l, table.0.index) }))
+}
