@@ -36,6 +36,9 @@ pub(super) fn receive(call: &mut Call<'_>) -> LuaResult<Return> {
 }
 
 fn wanted(call: &Call<'_>) -> LuaResult<Wanted> {
+    if call.text(2) == Some(b"*l") {
+        return Ok(Wanted::Line);
+    }
     let value = call.value(2);
     if let Value::String([b'*', ..]) = value {
         // A pattern: not looked at as a number.
