@@ -78,7 +78,9 @@ fn subsystem(directive: &Registered) -> &'static str {
     let module = directive.module.as_str();
     let is_of = |prefix: &str| module.starts_with(prefix);
     match () {
-        () if is_of("ngx_http") => "http",
+        () if is_of("ngx_http") || is_of("ndk_http") || is_of("ngx_coolkit") || is_of("ngx_postgres") => {
+            "http"
+        }
         () if is_of("ngx_stream") => "stream",
         () if is_of("ngx_mail") => "mail",
         () if is_of("ngx_event") || is_of("ngx_epoll") || directive.name == "events" => "events",
