@@ -109,6 +109,10 @@ impl Handle {
             stream.handshake.borrow_mut().reuse = wish.reuse;
             return if wish.session.is_some() { Begun::Again } else { Begun::Done };
         }
+        // What came before the handshake is nobody's word: it must not be read as if it had come after.
+        if !stream.inbox.borrow().is_empty() {
+            return Begun::Refused(c"unread data in buffer");
+        }
         let Some(kit) = kit(host) else { return Begun::Refused(c"failed to create ssl connection") };
         let Ok(name) = std::str::from_utf8(wish.name).map(str::to_owned) else {
             return Begun::Refused(c"SSL_set_tlsext_host_name failed");
