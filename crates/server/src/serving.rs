@@ -97,6 +97,9 @@ pub(crate) struct Serving {
     looked: Instant,
 }
 
+/// nginx's name of the worker without sockets.
+const AGENT: &str = "privileged agent";
+
 /// A worker that dies is started again after this long, and ever later up to the maximum.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const MAX_DELAY: Duration = Duration::from_secs(30);
@@ -172,7 +175,12 @@ impl Serving {
     fn spawn(&self, running: &Running, id: usize) -> Result<Handle, String> {
         let shared = running.shared.clone();
         let workers = shared.settings.workers();
-        let shares = if id < workers { listeners::share(&running.groups, id, workers) } else { Vec::new() };
+        let shares = if id < workers {
+            listeners::share(&running.groups, id, workers)
+        } else {
+            shared.log.write(Level::Notice, None, format_args!("start {AGENT} process {id}"));
+            Vec::new()
+        };
         let job = Job {
             generation: running.number,
             id,
@@ -270,7 +278,8 @@ impl Serving {
         let expected = order >= Command::Quit || ending;
         if expected && !ending {
             // nginx: its master says so, and those who wait for a reload to be over look for it.
-            let text = format_args!("worker process {id} exited with code {}", u8::from(panicked));
+            let kind = if id < running.shared.settings.workers() { "worker" } else { AGENT };
+            let text = format_args!("{kind} process {id} exited with code {}", u8::from(panicked));
             running.shared.log.write(Level::Notice, None, text);
         }
         if self.current.as_ref().is_some_and(|running| running.number == generation) && !expected {
