@@ -45,8 +45,8 @@ pub struct Connection {
     closed: Cell<bool>,
 }
 
-/// A connection on its way: what a job gives back besides its answer.
-type Returned<T> = (rusqlite::Connection, T);
+/// What a job gives back: the connection, the work, what became of it, and whether no transaction is open.
+type Returned = (rusqlite::Connection, (Work, Result<(), Error>, bool));
 
 impl Connection {
     /// Opens a database.
@@ -265,7 +265,7 @@ fn step(db: &rusqlite::Connection, statement: &mut CachedStatement<'_>) -> Resul
 /// A job under way. Dropped before its end, it is interrupted, and the connection is lost.
 pub struct Attempt {
     connection: Rc<Connection>,
-    answer: oneshot::Receiver<Returned<(Work, Result<(), Error>, bool)>>,
+    answer: oneshot::Receiver<Returned>,
     cancelled: Arc<AtomicBool>,
     over: bool,
 }
