@@ -5,6 +5,7 @@ local protocol = require "resty.websocket.protocol"
 local messages = require "resty.websocket.messages"
 local deflate = require "resty.websocket.deflate"
 local http_headers = require "resty.http_headers"
+local identity = require("resty.http_connect").identity
 
 local ngx = ngx
 local tcp = ngx.socket.tcp
@@ -203,7 +204,13 @@ function M.connect(self, uri, opts)
         return nil, err
     end
     self.fatal, self.closed, self.message, self.deflate = nil, nil, nil, nil
-    local pooling = { pool = opts.pool, pool_size = opts.pool_size, backlog = opts.backlog }
+    local pool = opts.pool
+    if not pool and target.ssl then
+        -- Of its own for each way to have made the handshake.
+        pool = concat({ "wss", target.addr, target.port, opts.server_name or opts.host or target.addr,
+            tostring(opts.ssl_verify), identity(opts.client_cert, opts.client_priv_key) }, ":")
+    end
+    local pooling = { pool = pool, pool_size = opts.pool_size, backlog = opts.backlog }
     local ok
     if target.unix then
         ok, err = sock:connect(target.addr, pooling)
