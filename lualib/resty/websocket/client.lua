@@ -1,6 +1,5 @@
 -- `resty.websocket.client`: the client's end of a WebSocket, over TCP, unix sockets or TLS.
 -- https://github.com/openresty/lua-resty-websocket#restywebsocketclient
-local ffi = require "ffi"
 local protocol = require "resty.websocket.protocol"
 local messages = require "resty.websocket.messages"
 local deflate = require "resty.websocket.deflate"
@@ -10,7 +9,8 @@ local identity = require("resty.http_connect").identity
 local ngx = ngx
 local tcp = ngx.socket.tcp
 local re_match, re_gmatch = ngx.re.match, ngx.re.gmatch
-local find, lower = string.find, string.lower
+local char, find, lower = string.char, string.find, string.lower
+local rand = math.random
 local concat = table.concat
 local assert, setmetatable, tostring, type = assert, setmetatable, tostring, type
 local send_frame, close_payload = messages.send_frame, messages.close_payload
@@ -19,8 +19,6 @@ local M = protocol.new_tab(0, 13)
 M._VERSION = "0.14"
 
 local mt = { __index = M }
-
-ffi.cdef "unsigned int moonrest_ffi_random_u32();"
 
 local GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 -- The longest head of a response.
@@ -102,13 +100,13 @@ local function handshake_tls(sock, target, opts)
     return true
 end
 
-local key_words = ffi.new("uint32_t[4]")
-
+-- It only has to differ from one connection to the next.
 local function new_key()
-    for i = 0, 3 do
-        key_words[i] = ffi.C.moonrest_ffi_random_u32()
+    local bytes = {}
+    for i = 1, 16 do
+        bytes[i] = char(rand(256) - 1)
     end
-    return ngx.encode_base64(ffi.string(key_words, 16))
+    return ngx.encode_base64(concat(bytes))
 end
 
 local function request(target, opts, key)
