@@ -35,12 +35,25 @@ pub(super) struct Group {
     pub kept: Pool,
 }
 
-/// The upstreams of a worker, in the order of the configuration, with the peers as it sees them.
-pub fn of_worker(worker: &Worker) -> Vec<(String, Arc<Peers>)> {
+/// An upstream as a worker sees it.
+pub struct Known {
+    /// With the port, if that is part of it.
+    pub name: String,
+    /// It is a block, not just a name.
+    pub explicit: bool,
+    pub peers: Arc<Peers>,
+}
+
+/// The upstreams of a worker, in the order of the configuration.
+pub fn of_worker(worker: &Worker) -> Vec<Known> {
     let local = worker.upstreams();
     let definitions = local.main().map_or(&[][..], |main| &main.definitions);
-    let named = definitions.iter().map(Definition::full_name);
-    named.zip(local.groups.iter().map(|group| group.peers.clone())).collect()
+    let known = |(definition, group): (&Definition, &Group)| Known {
+        name: definition.full_name(),
+        explicit: definition.explicit,
+        peers: group.peers.clone(),
+    };
+    definitions.iter().zip(&local.groups).map(known).collect()
 }
 
 /// Memory kept for reuse, of each kind.

@@ -2,8 +2,8 @@
 //! <https://github.com/openresty/lua-upstream-nginx-module>
 
 use crate::host::Host;
-use moonrest_core::upstream::{Down, Peer, Peers};
-use moonrest_http::upstream::{States, of_worker};
+use moonrest_core::upstream::{Down, Peer};
+use moonrest_http::upstream::{Known, States, of_worker};
 use moonrest_luajit::{Call, LuaError, LuaResult, Nil, Return, Stack, Table, Value};
 use moonrest_sys::time::{monotonic_ms, wall};
 use std::sync::Arc;
@@ -29,18 +29,18 @@ pub(super) fn open(call: &mut Call<'_>) -> LuaResult<Return> {
 const NOT_FOUND: &str = "upstream not found";
 
 /// All upstreams, as this worker sees them; none before it runs.
-fn all(call: &Call<'_>) -> Vec<(String, Arc<Peers>)> {
+fn all(call: &Call<'_>) -> Vec<Known> {
     let worker = call.host(|host: &Host| host.worker().cloned()).flatten();
     worker.map(|worker| of_worker(&worker)).unwrap_or_default()
 }
 
 /// The peers of the upstream that argument 1 names.
-fn find(call: &Call<'_>) -> LuaResult<Option<Arc<Peers>>> {
+fn find(call: &Call<'_>) -> LuaResult<Option<Known>> {
     let name: &[u8] = call.arg(1)?;
-    let known = all(call);
-    let exact = known.iter().position(|(_, peers)| *peers.name == *name);
-    let found = exact.or_else(|| known.iter().position(|(full, _)| full.as_bytes() == name));
-    Ok(found.and_then(|at| known.get(at)).map(|(_, peers)| peers.clone()))
+    let mut known = all(call);
+    let exact = known.iter().position(|known| *known.peers.name == *name);
+    let found = exact.or_else(|| known.iter().position(|known| known.name.as_bytes() == name));
+    Ok(found.map(|at| known.swap_remove(at)))
 }
 
 fn takes(call: &Call<'_>, count: usize, text: &str) -> LuaResult<()> {
@@ -51,8 +51,8 @@ fn takes(call: &Call<'_>, count: usize, text: &str) -> LuaResult<()> {
 fn get_upstreams(call: &mut Call<'_>) -> LuaResult<Return> {
     takes(call, 0, "no argument")?;
     let names = call.table(0, 0)?;
-    for (name, _) in all(call) {
-        names.append(call, name)?;
+    for known in all(call) {
+        names.append(call, known.name)?;
     }
     call.ret(names)
 }
@@ -60,7 +60,7 @@ fn get_upstreams(call: &mut Call<'_>) -> LuaResult<Return> {
 /// `get_servers(upstream) -> servers`
 fn get_servers(call: &mut Call<'_>) -> LuaResult<Return> {
     takes(call, 1, "exactly one argument")?;
-    let Some(peers) = find(call)? else { return call.ret((Nil, NOT_FOUND)) };
+    let Some(Known { peers, explicit, .. }) = find(call)? else { return call.ret((Nil, NOT_FOUND)) };
     let set = peers.set();
     // A line stands where the first of its addresses stands; those that stand by come behind the others.
     let mut lines: Vec<Vec<&Arc<Peer>>> = Vec::new();
@@ -80,7 +80,9 @@ fn get_servers(call: &mut Call<'_>) -> LuaResult<Return> {
     for line in lines {
         let Some(first) = line.first() else { continue };
         let server = call.table(0, 7)?;
-        server.set(call, "name", &*first.server.name)?;
+        if explicit {
+            server.set(call, "name", &*first.server.name)?;
+        }
         match &*line {
             [only] => server.set(call, "addr", &*only.name)?,
             several => {
@@ -91,9 +93,11 @@ fn get_servers(call: &mut Call<'_>) -> LuaResult<Return> {
                 server.set(call, "addr", addrs)?;
             }
         }
-        server.set(call, "weight", first.server.weight)?;
-        server.set(call, "max_fails", first.server.max_fails)?;
-        server.set(call, "fail_timeout", first.server.fail_timeout as f64)?;
+        // nginx: where there is no line, nothing is set.
+        let says = |number: f64| if explicit { number } else { 0.0 };
+        server.set(call, "weight", says(first.server.weight.into()))?;
+        server.set(call, "max_fails", says(first.server.max_fails.into()))?;
+        server.set(call, "fail_timeout", says(first.server.fail_timeout as f64))?;
         if first.server.backup {
             server.set(call, "backup", true)?;
         }
@@ -117,7 +121,7 @@ fn get_backup_peers(call: &mut Call<'_>) -> LuaResult<Return> {
 
 fn peers(call: &mut Call<'_>, backup: bool) -> LuaResult<Return> {
     takes(call, 1, "exactly one argument")?;
-    let Some(peers) = find(call)? else { return call.ret((Nil, NOT_FOUND)) };
+    let Some(Known { peers, .. }) = find(call)? else { return call.ret((Nil, NOT_FOUND)) };
     let set = peers.set();
     let tier = if backup { set.backup.as_ref() } else { Some(&set.primary) };
     let list = call.table(tier.map_or(0, |tier| tier.peers.len()), 0)?;
@@ -163,7 +167,7 @@ fn show<'s>(stack: &Stack<'s>, peer: &Peer, id: usize) -> LuaResult<Table<'s>> {
 /// `set_peer_down(upstream, is_backup, id, down) -> ok, err`
 fn set_peer_down(call: &mut Call<'_>) -> LuaResult<Return> {
     takes(call, 4, "exactly 4 arguments")?;
-    let Some(peers) = find(call)? else { return call.ret((Nil, NOT_FOUND)) };
+    let Some(Known { peers, .. }) = find(call)? else { return call.ret((Nil, NOT_FOUND)) };
     let truth = |value: Value<'_>| !matches!(value, Value::Nil | Value::Boolean(false));
     let (backup, down) = (truth(call.value(2)), truth(call.value(4)));
     let id: f64 = call.arg(3)?;
