@@ -119,6 +119,9 @@ function M.recv_frame(self)
         return nil, nil, err
     end
     if typ == "close" then
+        if self.deflate then
+            self.deflate:release() -- no message follows
+        end
         if self.strict == false then
             return data, typ, err
         end
