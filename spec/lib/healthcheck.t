@@ -18,7 +18,7 @@ init_by_lua_block {
     end
     -- Waits until the status page has this many peers that are down.
     function wait_for_down(n)
-        for _ = 1, 200 do
+        for _ = 1, 600 do
             local page = require("resty.upstream.healthcheck").status_page()
             if select(2, page:gsub(" DOWN", "")) == n then
                 return true
