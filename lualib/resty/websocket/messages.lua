@@ -98,7 +98,7 @@ end
 
 -- Makes what receiving needs; `force_masking` says that frames must be masked.
 function M.prepare(self, force_masking)
-    self.receiving = { may_compress = self.deflate ~= nil }
+    self.receiving = { may_compress = self.deflate ~= nil, whole = true }
     self.force_masking = force_masking
     return self
 end
