@@ -144,7 +144,7 @@ impl Certificate {
     /// 1, 2 or 3.
     pub fn version(&self) -> i64 {
         // SAFETY: a live certificate.
-        i64::from(unsafe { sys::X509_get_version(self.ptr()) }) + 1
+        unsafe { sys::X509_get_version(self.ptr()) + 1 }
     }
 
     /// # Errors

@@ -58,11 +58,14 @@ const OPENSSL_TELLS: &str = "resty.openssl.version";
 fn instead_of_libcrypto(call: &mut Call<'_>) -> LuaResult<Return> {
     let name: &[u8] = call.arg(1)?;
     let Some(name) = std::str::from_utf8(name).ok() else { return call.ret(()) };
-    let in_family = name.strip_prefix(OPENSSL_FAMILY).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    let in_family =
+        name.strip_prefix(OPENSSL_FAMILY).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     if !in_family && !ON_LIBCRYPTO.contains(&name) {
         return call.ret(());
     }
-    let Some((name, source)) = MODULES.iter().find(|(module, _)| *module == name) else { return call.ret(()) };
+    let Some((name, source)) = MODULES.iter().find(|(module, _)| *module == name) else {
+        return call.ret(());
+    };
     let teller = if in_family { OPENSSL_TELLS } else { name };
     if !file_of(call, teller)?.is_some_and(|text| calls_libcrypto(&text)) {
         return call.ret(());

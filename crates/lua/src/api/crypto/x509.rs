@@ -58,47 +58,7 @@ pub(super) fn install(call: &mut Call<'_>, module: Table<'_>) -> LuaResult<()> {
             ("crl_points", crl_points),
         ],
     )?;
-    define_type::<Store>(
-        call,
-        module,
-        "is_store",
-        &[
-            ("add", |call| {
-                let added = with(call, 1, |store: &Store| with(call, 2, |it: &Certificate| store.add(it)))??;
-                done(call, added)
-            }),
-            ("use_default", |call| {
-                let loaded = with(call, 1, Store::use_default)?;
-                done(call, loaded)
-            }),
-            ("load_file", |call| {
-                let path = super::text(call, 2)?;
-                let loaded = with(call, 1, |store: &Store| store.load_file(&path))?;
-                done(call, loaded)
-            }),
-            ("load_directory", |call| {
-                let path = super::text(call, 2)?;
-                let loaded = with(call, 1, |store: &Store| store.load_directory(&path))?;
-                done(call, loaded)
-            }),
-            ("set_depth", |call| {
-                let depth: f64 = call.arg(2)?;
-                let set = with(call, 1, |store: &Store| store.set_depth(depth as i32))?;
-                done(call, set)
-            }),
-            ("set_flags", |call| {
-                let flags: f64 = call.arg(2)?;
-                let set = with(call, 1, |store: &Store| store.set_flags(flags as u32))?;
-                done(call, set)
-            }),
-            ("set_purpose", |call| {
-                let number: f64 = call.arg(2)?;
-                let set = with(call, 1, |store: &Store| store.set_purpose(number as i32))?;
-                done(call, set)
-            }),
-            ("verify", verify),
-        ],
-    )?;
+    define_type::<Store>(call, module, "is_store", STORE)?;
     super::super::define(
         call,
         module,
@@ -113,6 +73,43 @@ pub(super) fn install(call: &mut Call<'_>, module: Table<'_>) -> LuaResult<()> {
         ],
     )
 }
+
+const STORE: &[(&str, super::Function)] = &[
+    ("add", |call| {
+        let added = with(call, 1, |store: &Store| with(call, 2, |it: &Certificate| store.add(it)))??;
+        done(call, added)
+    }),
+    ("use_default", |call| {
+        let loaded = with(call, 1, Store::use_default)?;
+        done(call, loaded)
+    }),
+    ("load_file", |call| {
+        let path = super::text(call, 2)?;
+        let loaded = with(call, 1, |store: &Store| store.load_file(&path))?;
+        done(call, loaded)
+    }),
+    ("load_directory", |call| {
+        let path = super::text(call, 2)?;
+        let loaded = with(call, 1, |store: &Store| store.load_directory(&path))?;
+        done(call, loaded)
+    }),
+    ("set_depth", |call| {
+        let depth: f64 = call.arg(2)?;
+        let set = with(call, 1, |store: &Store| store.set_depth(depth as i32))?;
+        done(call, set)
+    }),
+    ("set_flags", |call| {
+        let flags: f64 = call.arg(2)?;
+        let set = with(call, 1, |store: &Store| store.set_flags(flags as u32))?;
+        done(call, set)
+    }),
+    ("set_purpose", |call| {
+        let number: f64 = call.arg(2)?;
+        let set = with(call, 1, |store: &Store| store.set_purpose(number as i32))?;
+        done(call, set)
+    }),
+    ("verify", verify),
+];
 
 /// `x509_read(text, format) -> certificate or nil, error`; the format is PEM or DER.
 fn read(call: &mut Call<'_>) -> LuaResult<Return> {
