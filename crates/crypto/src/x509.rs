@@ -307,7 +307,8 @@ pub(crate) unsafe fn describe_extension(extension: *const sys::X509_EXTENSION) -
     unsafe {
         let object = sys::X509_EXTENSION_get_object(extension);
         let der = string_bytes(sys::X509_EXTENSION_get_data(extension).cast());
-        let text = bio::write(|bio| sys::X509V3_EXT_print(bio, extension, 0, 0)).unwrap_or_else(|_| der.clone());
+        let text =
+            bio::write(|bio| sys::X509V3_EXT_print(bio, extension, 0, 0)).unwrap_or_else(|_| der.clone());
         Extension {
             nid: sys::OBJ_obj2nid(object),
             dotted: objects::dotted_of(object),

@@ -241,9 +241,8 @@ impl Request {
     /// Text without a request.
     pub fn from_pem(text: &[u8]) -> Outcome<Self> {
         // SAFETY: a live BIO; no password is asked for.
-        let read = bio::read(text, |bio| unsafe {
-            sys::PEM_read_bio_X509_REQ(bio, null_mut(), None, null_mut())
-        })?;
+        let read =
+            bio::read(text, |bio| unsafe { sys::PEM_read_bio_X509_REQ(bio, null_mut(), None, null_mut()) })?;
         Self::own(read)
     }
 
@@ -360,7 +359,8 @@ impl Request {
             return Err(Error::new("not a private key"));
         }
         // SAFETY: both live. It answers the signature's size.
-        let size = unsafe { sys::X509_REQ_sign(self.ptr(), key.ptr(), digest.map_or(null(), Algorithm::ptr)) };
+        let size =
+            unsafe { sys::X509_REQ_sign(self.ptr(), key.ptr(), digest.map_or(null(), Algorithm::ptr)) };
         if size > 0 { Ok(()) } else { Err(Error::take()) }
     }
 
@@ -407,7 +407,9 @@ mod tests {
         certificate.set_public_key(&key).unwrap();
         certificate.set_name(Party::Subject, &common_name("a")).unwrap();
         certificate.set_name(Party::Issuer, &common_name("a")).unwrap();
-        for (name, text) in [("basicConstraints", "critical,CA:TRUE"), ("subjectAltName", "DNS:a.example,IP:10.0.0.1")] {
+        for (name, text) in
+            [("basicConstraints", "critical,CA:TRUE"), ("subjectAltName", "DNS:a.example,IP:10.0.0.1")]
+        {
             let extension = ExtensionObject::from_text(nid(name).unwrap(), text, None, None).unwrap();
             certificate.add_extension(&extension, None).unwrap();
         }
@@ -431,7 +433,8 @@ mod tests {
         request.set_name(&common_name("b")).unwrap();
         request.set_public_key(&key).unwrap();
         let names = alt_names_text(&[AltName { kind: "DNS", value: b"b.example".to_vec() }]).unwrap();
-        let extension = ExtensionObject::from_text(nid("subjectAltName").unwrap(), &names, None, None).unwrap();
+        let extension =
+            ExtensionObject::from_text(nid("subjectAltName").unwrap(), &names, None, None).unwrap();
         request.add_extensions(&[extension]).unwrap();
         request.sign(&key, Algorithm::by_name("sha256")).unwrap();
         let back = Request::from_der(&request.to_der().unwrap()).unwrap();

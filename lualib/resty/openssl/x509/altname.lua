@@ -59,6 +59,15 @@ function M:add(kind, value)
     return self
 end
 
+-- Kind and value in turn, as the native functions take them.
+function M:flat()
+    local flat = {}
+    for _, item in ipairs(self.items) do
+        flat[#flat + 1], flat[#flat + 2] = item[1], item[2]
+    end
+    return flat
+end
+
 function M:tostring()
     local parts = {}
     for n, item in ipairs(self.items) do

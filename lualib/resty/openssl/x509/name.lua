@@ -68,6 +68,15 @@ function M:find(text, last_pos)
     end
 end
 
+-- Number and text in turn, as the native functions take them.
+function M:flat()
+    local flat = {}
+    for _, item in ipairs(self.items) do
+        flat[#flat + 1], flat[#flat + 2] = item.nid, item.blob
+    end
+    return flat
+end
+
 function M:tostring()
     local parts = {}
     for n, item in ipairs(self.items) do
