@@ -333,13 +333,17 @@ impl Request {
         found
     }
 
-    /// Asks for these extensions. Once for a request: the library keeps what it has.
+    /// Asks for these extensions, and for no others.
     ///
     /// # Errors
     /// The library's.
-    pub fn add_extensions(&self, extensions: &[ExtensionObject]) -> Outcome<()> {
+    pub fn set_extensions(&self, extensions: &[ExtensionObject]) -> Outcome<()> {
         // SAFETY: live objects; the list is read only, and encoded before it is freed.
         unsafe {
+            let old = sys::X509_REQ_get_attr_by_NID(self.ptr(), sys::NID_ext_req as c_int, -1);
+            if old >= 0 {
+                sys::X509_ATTRIBUTE_free(sys::X509_REQ_delete_attr(self.ptr(), old));
+            }
             let list = sys::OPENSSL_sk_new_null();
             for extension in extensions {
                 sys::OPENSSL_sk_push(list, extension.ptr().cast());
@@ -435,7 +439,7 @@ mod tests {
         let names = alt_names_text(&[AltName { kind: "DNS", value: b"b.example".to_vec() }]).unwrap();
         let extension =
             ExtensionObject::from_text(nid("subjectAltName").unwrap(), &names, None, None).unwrap();
-        request.add_extensions(&[extension]).unwrap();
+        request.set_extensions(&[extension]).unwrap();
         request.sign(&key, Algorithm::by_name("sha256")).unwrap();
         let back = Request::from_der(&request.to_der().unwrap()).unwrap();
         assert!(back.is_signed_by(&key).unwrap() && back.check_private_key(&key).is_ok());

@@ -196,3 +196,51 @@ fn mark<'s>(stack: &Stack<'s>, name: &str) -> LuaResult<(Table<'s>, *const c_voi
     // SAFETY: a table is in its slot.
     Ok((table, unsafe { ffi::lua_topointer(stack.l, table.0.index) }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Form, Options, Vm};
+
+    /// What the Lua code returns becomes text, a value, and the same text again.
+    fn check(code: &str, expected: &str) {
+        let vm = Vm::new(&Options::default()).unwrap();
+        let text = vm.with(|stack| {
+            let settings = Settings::new(stack)?;
+            let chunk = stack.load(code.as_bytes(), "=test", Form::Text)?;
+            let first = stack.call(chunk, ())?.first();
+            settings.encode(stack, first)?;
+            let text: String = stack.read(stack.len())?;
+            settings.decode(stack, stack.len())?;
+            settings.encode(stack, stack.len())?;
+            assert_eq!(stack.read::<String>(stack.len())?, text);
+            Ok(text)
+        });
+        assert_eq!(text.unwrap(), expected);
+    }
+
+    #[test]
+    fn text_comes_back_as_it_was() {
+        check(
+            "return { 1, 'a\\n\\0', false, { x = { -0.5, 1e300 } } }",
+            r#"[1,"a\n\u0000",false,{"x":[-0.5,1e+300]}]"#,
+        );
+        check("local t = {} for n = 1, 200 do t[n] = { n } end return #t", "200");
+        check(
+            "return ('x'):rep(40) .. '\"' .. ('y'):rep(40)",
+            &format!(r#""{}\"{}""#, "x".repeat(40), "y".repeat(40)),
+        );
+    }
+
+    #[test]
+    fn a_text_larger_than_the_memory_is_refused() {
+        let vm = Vm::new(&Options { memory_limit: Some(4 << 20), ..Options::default() }).unwrap();
+        let refused = vm.with(|stack| {
+            let settings = Settings::new(stack)?;
+            let text = format!("[{}0]", "[\"a string\"],".repeat(60_000));
+            stack.push(text.as_str())?;
+            settings.decode(stack, stack.len())
+        });
+        assert_eq!(refused.unwrap_err().kind(), crate::ErrorKind::Memory);
+    }
+}

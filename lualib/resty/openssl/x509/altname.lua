@@ -7,7 +7,7 @@ local lower = string.lower
 
 local M = {}
 
-local class = list(M, function(item)
+local class = list("x509.altname", M, function(item)
     return item[1], item[2]
 end)
 
@@ -29,17 +29,6 @@ end
 
 function M.istype(l)
     return type(l) == "table" and getmetatable(l) == class
-end
-
-function M.dup(names)
-    if not M.istype(names) then
-        return nil, "x509.altname.dup: expect a GENERAL_NAMES* ctx at #1"
-    end
-    local copy = {}
-    for n, item in ipairs(names.items) do
-        copy[n] = item
-    end
-    return class.new(copy)
 end
 
 function M:add(kind, value)

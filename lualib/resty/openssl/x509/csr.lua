@@ -45,7 +45,6 @@ function M.new(text, fmt)
     for n, extension in ipairs(ctx:extensions()) do
         csr.asked[n] = extension_lib.from_native(extension)
     end
-    csr.is_read = true
     return csr
 end
 
@@ -55,15 +54,15 @@ end
 
 -- Extensions go into the request as a whole, before it is signed or written.
 local function settle(self)
-    if self.is_read or #self.asked == 0 or self.settled then
+    if not self.changed then
         return true
     end
     local list = {}
     for n, extension in ipairs(self.asked) do
         list[n] = extension.ctx
     end
-    self.settled = true
-    return self.ctx:add_extensions(list)
+    self.changed = false
+    return self.ctx:set_extensions(list)
 end
 
 function M:tostring(fmt)
@@ -170,12 +169,9 @@ function M:get_extension(nid_or_txt, last_pos)
     end
 end
 
--- What was read cannot be changed: it would not be what was signed.
 local function change(self, place, extension)
-    if self.is_read or self.settled then
-        return false, "x509.csr: extensions of a request that was read or signed cannot be changed"
-    end
     self.asked[place] = extension
+    self.changed = true
     return true
 end
 

@@ -6,7 +6,7 @@ local getmetatable, type = getmetatable, type
 
 local M = {}
 
-local class = list(M, function(item, n)
+local class = list("x509.extensions", M, function(item, n)
     return n, item
 end)
 

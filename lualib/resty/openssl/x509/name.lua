@@ -7,7 +7,7 @@ local getmetatable, ipairs, type = getmetatable, ipairs, type
 
 local M = {}
 
-local class = list(M, function(item)
+local class = list("x509.name", M, function(item)
     return item.sn or item.ln or item.id, item
 end)
 
@@ -27,17 +27,6 @@ end
 
 function M.istype(l)
     return type(l) == "table" and getmetatable(l) == class
-end
-
-function M.dup(name)
-    if not M.istype(name) then
-        return nil, "x509.name.dup: expect a x509.name ctx at #1, got " .. type(name)
-    end
-    local copy = {}
-    for n, item in ipairs(name.items) do
-        copy[n] = item
-    end
-    return class.new(copy)
 end
 
 local function nid_of(text)

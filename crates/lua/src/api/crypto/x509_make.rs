@@ -113,7 +113,7 @@ const REQUEST: &[(&str, super::Function)] = &[
         }
         call.ret(list)
     }),
-    ("add_extensions", add_extensions),
+    ("set_extensions", set_extensions),
     ("sign", |call| {
         let digest = optional_algorithm(call, 3)?;
         let signed = with(call, 1, |it: &Request| with(call, 2, |key: &Key| it.sign(key, digest)))??;
@@ -218,8 +218,8 @@ fn extension_from_text(call: &mut Call<'_>) -> LuaResult<Return> {
     object(call, ExtensionObject::from_text(nid as i32, &text, issuer.as_ref(), subject.as_ref()))
 }
 
-/// `csr:add_extensions(list) -> true or nil, error`.
-fn add_extensions(call: &mut Call<'_>) -> LuaResult<Return> {
+/// `csr:set_extensions(list) -> true or nil, error`.
+fn set_extensions(call: &mut Call<'_>) -> LuaResult<Return> {
     let list: Table<'_> = call.arg(2)?;
     let mut extensions = Vec::new();
     for n in 1..=list.raw_len(call) {
@@ -232,7 +232,7 @@ fn add_extensions(call: &mut Call<'_>) -> LuaResult<Return> {
     }
     let added = with(call, 1, |it: &Request| {
         let extensions = extensions.into_iter().collect::<Result<Vec<_>, _>>()?;
-        it.add_extensions(&extensions)
+        it.set_extensions(&extensions)
     })?;
     done(call, added)
 }
