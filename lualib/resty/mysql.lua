@@ -307,6 +307,8 @@ function M.connect(self, options)
     self.ssl_verify = options.ssl_verify
     self.use_ssl = options.ssl or options.ssl_verify
 
+    -- Who wants encryption is not given a connection without.
+    local suffix = self.use_ssl and (self.ssl_verify and ":ssl:verified" or ":ssl") or ""
     local pool = {
         pool = options.pool,
         pool_size = options.pool_size,
@@ -316,11 +318,11 @@ function M.connect(self, options)
     local ok, err
     if options.host then
         local port = options.port or 3306
-        pool.pool = pool.pool or prefix .. options.host .. ":" .. port
+        pool.pool = pool.pool or prefix .. options.host .. ":" .. port .. suffix
         self.is_unix = false
         ok, err = sock:connect(options.host, port, pool)
     elseif options.path then
-        pool.pool = pool.pool or prefix .. options.path
+        pool.pool = pool.pool or prefix .. options.path .. suffix
         self.is_unix = true
         ok, err = sock:connect("unix:" .. options.path, pool)
     else

@@ -165,6 +165,30 @@ location /b { return 200 "$request_method"; }
 --- response_headers eval
 ["X-Cache: MISS\nContent-Length: 3", "X-Cache: HIT\nContent-Length: 3"]
 
+=== HEAD renews the whole behind
+--- http_config
+proxy_cache_path cache keys_zone=one:1m;
+--- config
+location /c {
+    proxy_pass http://127.0.0.1:$TEST_NGINX_SERVER_PORT/b;
+    proxy_cache one;
+    proxy_cache_valid any 1m;
+    proxy_cache_use_stale updating;
+    proxy_cache_background_update on;
+    add_header X-Cache $upstream_cache_status;
+}
+location /b {
+    if ($arg_old) { add_header X-Accel-Expires @1; }
+    return 200 "$request_method $arg_old";
+}
+location /wait { proxy_pass http://127.0.0.1:$TEST_NGINX_SERVER_PORT/b; limit_rate 4; }
+--- request eval
+["HEAD /c?old=1", "HEAD /c?old=1", "GET /wait", "GET /c?old=1"]
+--- response_headers eval
+["X-Cache: MISS", "X-Cache: STALE", "", "X-Cache: STALE"]
+--- response_body eval
+["", "", "GET ", "GET 1"]
+
 === conditions and ranges are the client's, not the upstream's
 --- http_config
 proxy_cache_path cache keys_zone=one:1m;
@@ -226,6 +250,27 @@ location /b { return 200 "kept"; }
 [("GET /page") x 2]
 --- response_body eval
 [("found+found") x 2]
+
+=== files are read by threads
+--- http_config
+proxy_cache_path cache keys_zone=one:1m;
+--- config
+location /c {
+    aio threads;
+    proxy_pass http://127.0.0.1:$TEST_NGINX_SERVER_PORT/b;
+    proxy_cache one;
+    proxy_cache_valid any 1m;
+    add_header X-Cache $upstream_cache_status;
+}
+location /b { root html; try_files /large =404; }
+--- user_files eval
+">>> large\n" . ("0123456789" x 20000)
+--- request eval
+[("GET /c") x 3]
+--- response_body eval
+[("0123456789" x 20000) x 3]
+--- response_headers eval
+[map { "X-Cache: $_" } qw(MISS HIT HIT)]
 
 === a stale answer is better than an error
 --- http_config
@@ -382,6 +427,53 @@ location /b { return 200; }
 --- response_headers eval
 ["X-Cache: [MISS]", "X-Cache: [MISS]", "X-Cache: [HIT]", "X-Cache: []"]
 
+=== what is purged is asked for again, its variants too
+--- skip_nginx
+99: < 1.31.0
+--- http_config
+proxy_cache_path cache keys_zone=one:1m;
+map $request_method $purge { PURGE 1; default 0; }
+--- config
+location /c {
+    proxy_pass http://127.0.0.1:$TEST_NGINX_SERVER_PORT/b;
+    proxy_cache one;
+    proxy_cache_key $uri;
+    proxy_cache_valid any 1m;
+    proxy_cache_purge $purge;
+    add_header X-Cache "[$upstream_cache_status]";
+}
+location /b { add_header Vary X-Kind; return 200 "$http_x_kind"; }
+--- request eval
+["GET /c", "GET /c", "GET /c", "PURGE /c", "PURGE /c", "GET /c", "GET /c", "GET /c"]
+--- more_headers eval
+["X-Kind: a", "X-Kind: b", "X-Kind: b", "", "", "X-Kind: b", "X-Kind: a", "X-Kind: a"]
+--- error_code eval
+[200, 200, 200, 204, 404, 200, 200, 200]
+--- response_headers eval
+["X-Cache: [MISS]", "X-Cache: [MISS]", "X-Cache: [HIT]", "", "", "X-Cache: [MISS]", "X-Cache: [MISS]", "X-Cache: [HIT]"]
+
+=== purges by the beginning of keys
+--- skip_nginx
+99: < 1.31.0
+--- http_config
+proxy_cache_path cache keys_zone=one:1m;
+--- config
+location /c/ {
+    proxy_pass http://127.0.0.1:$TEST_NGINX_SERVER_PORT/b;
+    proxy_cache one;
+    proxy_cache_key $uri;
+    proxy_cache_valid any 1m;
+    proxy_cache_purge $arg_purge;
+    add_header X-Cache "[$upstream_cache_status]";
+}
+location /b { return 200; }
+--- request eval
+["GET /c/a/1", "GET /c/a/2", "GET /c/b", "GET /c/a/*?purge=1", "GET /c/a/1", "GET /c/b"]
+--- error_code eval
+[200, 200, 200, 204, 200, 200]
+--- response_headers eval
+["X-Cache: [MISS]", "X-Cache: [MISS]", "X-Cache: [MISS]", "", "X-Cache: [MISS]", "X-Cache: [HIT]"]
+
 === a zone that nobody made
 --- config
 location / { proxy_pass http://127.0.0.1:$TEST_NGINX_SERVER_PORT; proxy_cache none; }
@@ -405,6 +497,15 @@ proxy_cache_path cache keys_zone=one:1m levels=1:3;
 --- must_die
 --- error_log
 invalid "levels" "levels=1:3"
+
+=== a directory has one cache
+--- http_config
+proxy_cache_path cache keys_zone=one:1m;
+proxy_cache_path cache/ keys_zone=two:1m;
+--- config
+--- must_die
+--- error_log eval
+qr{the same path name ".*/cache" used in .*nginx.conf:\d+ and in }
 
 === a zone is needed
 --- http_config

@@ -179,6 +179,11 @@ impl BodyFilter for Call {
         Ok(FilterStep::Now(()))
     }
 
+    fn release(&mut self, _: &RequestRef, out: &mut Pieces) -> Result<(), RequestError> {
+        out.extend(self.opening.take().map(Piece::Data));
+        Ok(())
+    }
+
     fn needs_memory(&self) -> bool {
         false
     }

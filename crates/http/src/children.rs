@@ -78,7 +78,9 @@ impl Child {
         }
         match result {
             Ok(()) | Err(RequestError::Upstream { .. }) => Poll::Ready(Ok(())),
-            Err(error) => Poll::Ready(Err(error)),
+            Err(error @ RequestError::Gone { .. }) => Poll::Ready(Err(error)),
+            // It has said why itself.
+            Err(_) => Poll::Ready(Err(RequestError::Cut("".into()))),
         }
     }
 }

@@ -188,10 +188,14 @@ impl Work {
             if cancelled.load(Ordering::Acquire) {
                 return Err(interrupted());
             }
-            let (text, _) = split_first(rest);
+            let (text, after) = split_first(rest);
             let len = text.len();
             let mut statement = db.prepare_cached(text.trim())?;
             let used = self.bind(&mut statement)?;
+            let given = self.params.positional.len();
+            if used < given && is_blank(after) {
+                return Err(Error::parameters(format!("{given} parameters given, but {used} wanted")));
+            }
             let outcome = step(db, &mut statement)?;
             self.outcomes.push(outcome);
             self.done += len;
@@ -199,10 +203,6 @@ impl Work {
         }
         if self.outcomes.is_empty() {
             return Err(Error { message: "the query was empty".to_owned(), code: 1, state: "42000" });
-        }
-        if self.used < self.params.positional.len() {
-            let (given, used) = (self.params.positional.len(), self.used);
-            return Err(Error::parameters(format!("{given} parameters given, but {used} wanted")));
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use std::{fs::File, io, ops::Range, sync::Arc};
 /// The bytes that begin every file; the last one is the version of what follows.
 const MAGIC: &[u8; 8] = b"mrcache\x01";
 /// Length of the fixed part.
-const FIXED: usize = 104;
+const FIXED: usize = 112;
 /// What stands before the key, so that `grep` finds it as in nginx's files.
 const KEY: &[u8] = b"\nKEY: ";
 /// A head is no longer than this, whatever a file says.
@@ -40,6 +40,8 @@ pub(crate) struct Meta {
     pub date: i64,
     /// The hash of the request fields that `vary` names.
     pub variant: Key,
+    /// Variants of one answer have this in common; another answer under the same key has other variants.
+    pub family: u64,
     pub vary: Bytes,
     pub etag: Bytes,
 }
@@ -228,6 +230,7 @@ fn parse(text: &[u8], lengths: &Lengths, key: &[u8]) -> Parsed {
         modified: Some(signed(72)).filter(|at| *at != i64::MIN),
         date: signed(80),
         variant,
+        family: number(head, 104).unwrap_or(0),
         ..Meta::default()
     };
     Parsed::Head(Box::new(meta), lengths.block_at()..lengths.head)
@@ -248,6 +251,7 @@ pub(super) fn head(meta: &Meta, key: &[u8], block: &[u8], body: u64) -> Vec<u8> 
         text.extend_from_slice(&value.to_le_bytes());
     }
     text.extend_from_slice(&meta.variant);
+    text.extend_from_slice(&meta.family.to_le_bytes());
     for part in [KEY, key, b"\n", &meta.vary, &meta.etag, block] {
         text.extend_from_slice(part);
     }
@@ -279,6 +283,23 @@ pub(crate) fn renew(entry: &Entry, meta: &Meta, key: &[u8]) -> Result<(), (&'sta
         return Ok(());
     }
     file::pwrite_all(&fd, &head, 0).map_err(|error| ("pwrite()", error))
+}
+
+/// Whether the key of the entry at `path` begins so.
+pub(super) fn has_key_prefix(path: &[u8], prefix: &[u8]) -> bool {
+    let Ok(fd) = file::open_read(path) else { return false };
+    let mut text = Vec::new();
+    let want = FIXED + KEY.len() + prefix.len();
+    if read_to(&fd, &mut text, want as u64).is_err() {
+        return false;
+    }
+    let Some(lengths) = Lengths::of(&text) else { return false };
+    lengths.key >= prefix.len() && text.get(lengths.key_at()..) == Some(prefix)
+}
+
+/// Whether a file's head has room for this key and this answer's head.
+pub(crate) fn has_room(key: &[u8], block: &[u8]) -> bool {
+    FIXED + KEY.len() + 1 + key.len() + MOST_VARY + MOST_ETAG + block.len() <= MOST_HEAD
 }
 
 /// How long [`head`] will be.
@@ -346,6 +367,7 @@ mod tests {
             modified: Some(-7),
             date: 900,
             variant: [3; 16],
+            family: 77,
             vary: Bytes::from_static(b"Accept"),
             etag: Bytes::from_static(b"\"e\""),
         }
@@ -369,6 +391,7 @@ mod tests {
             assert_eq!(entry.body.end - entry.body.start, len as u64);
             assert_eq!(entry.small.is_some(), len < 1000);
             assert!(matches!(read(&path, b"another"), Read::Collision));
+            assert!(has_key_prefix(&path, b"the") && !has_key_prefix(&path, b"the key "));
         }
     }
 

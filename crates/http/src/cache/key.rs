@@ -9,21 +9,23 @@ pub(crate) fn digest(key: &[u8]) -> Key {
     Md5::digest(key).into()
 }
 
-/// The name of a variant: of the entry's own name, and the values of the request's fields that `vary` lists.
-pub(crate) fn variant(r: &Request, main: &Key, vary: &[u8]) -> Key {
+/// The name of a variant: of the entry's own name, its family, and the values of the request's fields that `vary` lists.
+pub(crate) fn variant(r: &Request, main: &Key, family: u64, vary: &[u8]) -> Key {
     let head = r.head.borrow();
     let block = r.block.borrow();
     let fields = || head.fields.iter().map(|field| (field.name.of(&block), field.value.of(&block)));
-    of_fields(main, vary, fields)
+    of_fields(main, family, vary, fields)
 }
 
 fn of_fields<'a, I: Iterator<Item = (&'a [u8], &'a [u8])>>(
     main: &Key,
+    family: u64,
     vary: &[u8],
     fields: impl Fn() -> I,
 ) -> Key {
     let mut digest = Md5::new();
     digest.update(main);
+    digest.update(family.to_le_bytes());
     for name in words(vary) {
         digest.update(name.to_ascii_lowercase());
         digest.update(b":");
@@ -57,7 +59,7 @@ mod tests {
     use super::*;
 
     fn of(vary: &str, fields: &[(&str, &str)]) -> Key {
-        of_fields(&[7; 16], vary.as_bytes(), || {
+        of_fields(&[7; 16], 5, vary.as_bytes(), || {
             fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()))
         })
     }

@@ -17,14 +17,16 @@ mod index;
 mod key;
 mod manager;
 mod policy;
+mod purge;
 mod settings;
 mod store;
 mod zone;
 
-pub(crate) use file::{Entry, MOST_ETAG, Meta, Read, read, renew};
+pub(crate) use file::{Entry, MOST_ETAG, Meta, Read, has_room, read, renew};
 pub(crate) use index::Key;
 pub(crate) use key::{digest, variant};
 pub(crate) use policy::Freshness;
+pub(crate) use purge::purge;
 pub(crate) use settings::Cache;
 pub use settings::{
     Choice, Conf, Declared, Limits, Loc, Valid, add_path, add_predicates, add_valid, set_cache, set_methods,

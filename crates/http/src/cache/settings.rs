@@ -95,19 +95,25 @@ pub(crate) struct Cache {
     pub limits: Arc<Limits>,
 }
 
-/// The caches of a configuration.
+/// The caches of a configuration, and the file and line of each.
 #[derive(Default)]
-pub struct Declared(Mutex<Vec<Cache>>);
+pub struct Declared(Mutex<Vec<(Cache, String)>>);
 
 impl Declared {
     fn find(&self, module: &str, name: &[u8]) -> Option<Cache> {
-        let caches = self.0.lock();
-        caches.iter().find(|cache| cache.zone.module == module && cache.zone.name.as_bytes() == name).cloned()
+        let is_it = |zone: &Zone| zone.module == module && zone.name.as_bytes() == name;
+        self.0.lock().iter().find(|(cache, _)| is_it(&cache.zone)).map(|(cache, _)| cache.clone())
     }
 
     /// All of them.
     pub(super) fn all(&self) -> Vec<Cache> {
-        self.0.lock().clone()
+        self.0.lock().iter().map(|(cache, _)| cache.clone()).collect()
+    }
+
+    /// Where the cache in a directory is declared.
+    fn place_of(&self, path: &[u8]) -> Option<String> {
+        let caches = self.0.lock();
+        caches.iter().find(|(cache, _)| cache.zone.dir.path == path).map(|(_, place)| place.clone())
     }
 }
 
@@ -453,9 +459,12 @@ fn declare(
 ) -> ConfResult {
     let declared = args.env.shared::<Declared>();
     let path = String::from_utf8_lossy(&dir.path).into_owned();
-    if declared.all().iter().any(|cache| cache.zone.dir.path == dir.path) {
-        return Err(Fault::message(format!("the same path name \"{path}\" is used by another cache")));
+    if let Some(place) = declared.place_of(&dir.path) {
+        return Err(Fault::message(format!("the same path name \"{path}\" used in {place} and")));
     }
+    let span = args.span();
+    let file = args.env.files.get(span.file.0 as usize).map(|file| file.display().to_string());
+    let place = format!("{}:{}", file.unwrap_or_default(), span.line);
     let limits = Arc::new(limits);
     let before = args.env.zones.get::<Zone>(name);
     let make = || Zone::new(name, module, dir.clone(), size, limits.clone());
@@ -478,7 +487,7 @@ fn declare(
         return Err(Fault::message(format!("cache \"{name}\" had previously different levels")));
     }
     args.compiler.temp_dirs.borrow_mut().push(dir.path);
-    declared.0.lock().push(Cache { zone, limits });
+    declared.0.lock().push((Cache { zone, limits }, place));
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 
 use super::{
     index::{Index, Key},
+    purge::Purges,
     settings::Limits,
 };
 use moonrest_core::Log;
@@ -40,6 +41,7 @@ pub struct Zone {
     cold: AtomicBool,
     running: Mutex<Running>,
     managed: AtomicBool,
+    purges: Purges,
 }
 
 struct State {
@@ -100,6 +102,7 @@ impl Zone {
             cold: AtomicBool::new(true),
             running: Mutex::new(Running { limits, log: None }),
             managed: AtomicBool::new(false),
+            purges: Purges::default(),
         }
     }
 
@@ -253,6 +256,11 @@ impl Zone {
         }
         drop(state);
         (known || self.cold.load(Acquire)) && file::remove(&self.path(key)).is_ok()
+    }
+
+    /// What was purged by the beginning of its key.
+    pub(crate) fn purges(&self) -> &Purges {
+        &self.purges
     }
 
     /// The names of all entries.

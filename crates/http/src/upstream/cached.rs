@@ -34,10 +34,14 @@ pub(crate) struct Caching {
     main: Key,
     key: Key,
     secondary: bool,
+    /// What the variants of this key's answer have in common, once that is known.
+    family: Option<u64>,
     /// The use was counted.
     counted: bool,
     /// The answer may be kept.
     cacheable: bool,
+    /// All that is wanted is that the entry be gone.
+    purges: bool,
     /// When waiting for others ends, in monotonic milliseconds.
     deadline: Option<u64>,
     hold: Option<Hold>,
@@ -145,17 +149,20 @@ fn prepare(
         *states.validators.borrow_mut() = None;
     }
     let Some(settings) = &conf.cache else { return Ok(None) };
+    let method = r.method.get();
+    let as_get = || states(r).as_get.set(method == Method::Head && settings.convert_head);
     if let Some(handed) = r.find_ctx::<Handed>()
         && let Some(caching) = handed.0.borrow_mut().take()
     {
+        as_get();
         return Ok(Some(caching));
     }
-    let method = r.method.get();
-    if !settings.takes(method) {
+    let purges = settings.purges(r);
+    if !purges && !settings.takes(method) {
         return Ok(None);
     }
     let Some(cache) = settings.cache(r)? else { return Ok(None) };
-    states(r).as_get.set(method == Method::Head && settings.convert_head);
+    as_get();
     let mut text = Vec::new();
     match &settings.key {
         Some(key) => key.append(&**r, &mut text),
@@ -169,8 +176,10 @@ fn prepare(
         main,
         key: main,
         secondary: false,
+        family: None,
         counted: false,
         cacheable: true,
+        purges,
         deadline: None,
         hold: None,
         stale: None,
@@ -187,7 +196,7 @@ impl Caching {
             return Ok(Begun::Ask);
         }
         if self.deadline.is_none() && read.is_none() {
-            if self.conf.purges(r) {
+            if self.purges {
                 return Ok(Begun::Flow(self.purge()));
             }
             if self.conf.bypasses(r) {
@@ -287,8 +296,9 @@ impl Caching {
             };
             if let Some(entry) = self.judge_file(r, found, &path) {
                 zone.found(&self.key, entry.body.end);
+                let family = *self.family.get_or_insert(entry.meta.family);
                 if !entry.meta.vary.is_empty() {
-                    let variant = cache::variant(r, &self.main, &entry.meta.vary);
+                    let variant = cache::variant(r, &self.main, family, &entry.meta.vary);
                     if variant != entry.meta.variant && !self.secondary {
                         (self.key, self.secondary, self.counted) = (variant, true, false);
                         continue;
@@ -314,6 +324,10 @@ impl Caching {
         let zone = &self.cache.zone;
         let shown = || String::from_utf8_lossy(path).into_owned();
         match read {
+            Read::Entry(entry) if zone.purges().concern(&self.text, entry.meta.date) => {
+                zone.lost(&self.key);
+                let _ = file::remove(path);
+            }
             Read::Entry(entry) => return Some(entry),
             Read::Missing => zone.lost(&self.key),
             Read::Collision => crate::crit!(r, "cache file \"{}\" has md5 collision", shown()),
@@ -400,8 +414,10 @@ impl Caching {
             main: self.main,
             key: self.key,
             secondary: self.secondary,
+            family: self.family,
             counted: true,
             cacheable: true,
+            purges: false,
             deadline: None,
             hold: self.hold.take(),
             stale: Some(Box::new(stale)),
@@ -441,9 +457,9 @@ impl Caching {
         self
     }
 
-    /// `*_cache_purge`: removes the entry, in the form in which the request would have been answered.
+    /// `*_cache_purge`: removes what the key names.
     fn purge(&self) -> Flow {
-        if self.cache.zone.purge(&self.key) { Flow::Finish(204) } else { Flow::Finish(404) }
+        if cache::purge(&self.cache, &self.text) { Flow::Finish(204) } else { Flow::Finish(404) }
     }
 }
 
@@ -533,7 +549,7 @@ impl Run {
             (valid, _) => valid,
         };
         // It was not asked for under a condition: this is no answer.
-        if status == 304 || status < 200 {
+        if status == 304 || status < 200 || !cache::has_room(&caching.text, &answer.block) {
             return;
         }
         let mut meta = Meta {
@@ -541,6 +557,7 @@ impl Run {
             updating: caching.fresh.updating,
             error: caching.fresh.error,
             date: now,
+            family: caching.family.unwrap_or_else(|| moonrest_sys::random::number().unwrap_or(0)),
             ..Meta::default()
         };
         if matches!(status, 200 | 206) {
@@ -551,7 +568,7 @@ impl Run {
         }
         if !caching.fresh.vary.is_empty() {
             meta.vary = std::mem::take(&mut caching.fresh.vary).into();
-            meta.variant = cache::variant(r, &caching.main, &meta.vary);
+            meta.variant = cache::variant(r, &caching.main, meta.family, &meta.vary);
         }
         if caching.secondary && (meta.vary.is_empty() || meta.variant != caching.key) {
             // It is not the variant that was looked for.
