@@ -233,6 +233,22 @@ mod tests {
     }
 
     #[test]
+    fn deep_and_wide_values_find_room_on_the_stack() {
+        let nested = |open: &str, close: &str, depth: usize| open.repeat(depth) + "1" + &close.repeat(depth);
+        check("local t = 1 for n = 1, 900 do t = { t } end return t", &nested("[", "]", 900));
+        check("local t = 1 for n = 1, 900 do t = { a = t } end return t", &nested(r#"{"a":"#, "}", 900));
+        let wide = format!("[{}[2]]", "1,".repeat(31));
+        check("local t = {} for n = 1, 31 do t[n] = 1 end t[32] = { 2 } return t", &wide);
+        let code = "local t = 1 for n = 1, 300 do local u = {} for k = 1, 31 do u[k] = k end u[32] = t t = u end return t";
+        let row: String = (1..=31).map(|n| format!("{n},")).collect();
+        check(code, &nested(&format!("[{row}"), "]", 300));
+        check(
+            "return { setmetatable({}, { __len = function() return 2 end, __index = { 'a', 'b' } }) }",
+            r#"[["a","b"]]"#,
+        );
+    }
+
+    #[test]
     fn a_text_larger_than_the_memory_is_refused() {
         let vm = Vm::new(&Options { memory_limit: Some(4 << 20), ..Options::default() }).unwrap();
         let refused = vm.with(|stack| {
