@@ -1,10 +1,6 @@
 //! `*_cache_purge`: entries removed because somebody says so.
 
-use super::{
-    file,
-    settings::Cache,
-    zone::Zone,
-};
+use super::{file, settings::Cache, zone::Zone};
 use moonrest_sys::time::{monotonic_coarse_ms, wall_coarse};
 use parking_lot::Mutex;
 use std::{
@@ -57,7 +53,11 @@ impl Purges {
             list.remove(0);
         }
         // Entries that nobody has asked for until then have expired.
-        list.push(Purge { prefix: prefix.into(), at, until: now.saturating_add(inactive).saturating_add(20) });
+        list.push(Purge {
+            prefix: prefix.into(),
+            at,
+            until: now.saturating_add(inactive).saturating_add(20),
+        });
         self.count.store(list.len(), Release);
         room
     }
