@@ -24,6 +24,7 @@ function M.cipher(size, mode)
     if crypto.cipher(name) then
         return { size = size, cipher = mode, method = name }
     end
+    return nil
 end
 
 -- A vector of the length that the cipher needs.

@@ -305,7 +305,7 @@ local function log_in(self, options)
     end
 end
 
-local function open(self, sock, options, pool)
+local function open(sock, options, pool)
     if options.path then
         return sock:connect("unix:" .. options.path, pool)
     end
@@ -319,8 +319,10 @@ function M.connect(self, options)
         return nil, "missing user for connect"
     end
     local place = options.path or (options.host or "127.0.0.1") .. ":" .. (options.port or 5432)
-    local ok, err = open(self, self.sock, options, {
-        pool = options.pool or place .. ":" .. (options.database or options.user) .. ":" .. options.user,
+    -- Who wants encryption is not given a connection without.
+    local suffix = options.ssl and (options.ssl_verify and ":ssl:verified" or ":ssl") or ""
+    local ok, err = open(self.sock, options, {
+        pool = options.pool or place .. ":" .. (options.database or options.user) .. ":" .. options.user .. suffix,
         pool_size = options.pool_size,
         backlog = options.backlog,
     })
@@ -640,8 +642,11 @@ local function forget(session, sql)
     end
 end
 
--- Codes of errors after which a statement has to be prepared anew: it is unknown, or its columns have changed.
-local STALE = { ["26000"] = true, ["0A000"] = true }
+-- Whether a statement that was prepared before has to be prepared anew: it is unknown, its columns have changed, or what
+-- it names is of other types now.
+local function is_stale(code)
+    return code and (code == "26000" or code == "0A000" or sub(code, 1, 2) == "42")
+end
 
 -- The statement under a name of its own on this connection: `{ name, columns }`, or `nil, err, details`.
 local function prepared(self, sql)
@@ -690,10 +695,11 @@ function M.execute(self, sql, ...)
     if not values then
         return nil, err
     end
-    for attempt = 1, 2 do
+    while true do
         if self.state ~= "idle" then
             return nil, self.state == "busy" and "connection is busy" or "closed"
         end
+        local is_old = self.session.statements[sql] ~= nil
         local statement, failure, details = prepared(self, sql)
         if not statement then
             return nil, failure, details
@@ -703,14 +709,12 @@ function M.execute(self, sql, ...)
         results, failure = run(self, request, { row = Row.parse, known = statement.columns })
         if not results then
             return nil, failure
-        end
-        details = results.details
-        if not details or not STALE[details.code] then
+        elseif not is_old or not results.details or not is_stale(results.details.code) then
             return answer(results)
         end
         forget(self.session, sql)
-        if attempt == 2 or self.session.status ~= "I" then
-            return nil, results.error, details
+        if self.session.status ~= "I" then
+            return answer(results)
         end
     end
 end
@@ -933,7 +937,7 @@ function M.cancel(self)
     end
     sock:settimeout(5000)
     local ok
-    ok, err = open(self, sock, options, { pool = "moonrest.postgres.cancel" })
+    ok, err = open(sock, options, { pool = "moonrest.postgres.cancel" })
     if ok and options.ssl then
         ok, err = start_tls({ sock = sock }, options)
     end

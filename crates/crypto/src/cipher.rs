@@ -277,9 +277,47 @@ impl Cipher {
     }
 }
 
+/// Wraps a key with another, or takes it out again: RFC 3394.
+///
+/// # Errors
+/// Wrong lengths; a key that was not wrapped with this one.
+pub fn aes_wrap(wraps: bool, key: &[u8], iv: &[u8; 8], text: &[u8]) -> Outcome<Vec<u8>> {
+    let least = if wraps { 16 } else { 24 };
+    if !matches!(key.len(), 16 | 24 | 32) || !text.len().is_multiple_of(8) || text.len() < least {
+        return Err(Error::new("invalid length"));
+    }
+    let mut schedule = std::mem::MaybeUninit::<sys::AES_KEY>::uninit();
+    let mut out = vec![0; text.len() + 8];
+    let bits = (key.len() * 8) as u32;
+    // SAFETY: the schedule is made from a key of the length stated; output has the room that is needed.
+    let written = unsafe {
+        let (at, to, data) = (schedule.as_mut_ptr(), out.as_mut_ptr(), text.as_ptr());
+        if wraps {
+            sys::AES_set_encrypt_key(key.as_ptr(), bits, at);
+            sys::AES_wrap_key(at, iv.as_ptr(), to, data, text.len())
+        } else {
+            sys::AES_set_decrypt_key(key.as_ptr(), bits, at);
+            sys::AES_unwrap_key(at, iv.as_ptr(), to, data, text.len())
+        }
+    };
+    let Ok(written) = usize::try_from(written) else { return Err(Error::take()) };
+    out.truncate(written);
+    Ok(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wrapped_keys_come_out_again() {
+        let (key, iv) = ([1; 16], [0xa6; 8]);
+        let wrapped = aes_wrap(true, &key, &iv, &[7; 32]).unwrap();
+        assert_eq!(wrapped.len(), 40);
+        assert_eq!(aes_wrap(false, &key, &iv, &wrapped).unwrap(), [7; 32]);
+        assert!(aes_wrap(false, &[2; 16], &iv, &wrapped).is_err());
+        assert!(aes_wrap(true, &key, &iv, b"odd").is_err());
+    }
 
     fn round_trip(name: &str, aad: Option<&[u8]>, text: &[u8]) {
         let algorithm = Algorithm::by_name(name).unwrap_or_else(|| panic!("{name}"));

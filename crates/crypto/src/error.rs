@@ -34,7 +34,10 @@ impl Error {
                 let library = text(sys::ERR_lib_error_string(code)).unwrap_or_default();
                 // The library shouts: `BAD_SIGNATURE`. OpenSSL says `bad signature`.
                 let reason = text(sys::ERR_reason_error_string(code)).unwrap_or_default();
-                let reason = reason.to_ascii_lowercase().replace('_', " ");
+                let mut reason = reason.to_ascii_lowercase().replace('_', " ");
+                if reason == "mismatched signature" {
+                    "bad signature".clone_into(&mut reason);
+                }
                 error.lines.push(format!("error:{code:08X}:{library}::{reason}:"));
                 error.reasons.push(reason);
                 error.code = code;

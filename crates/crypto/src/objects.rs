@@ -41,6 +41,15 @@ pub fn dotted(nid: i32) -> Option<String> {
     })
 }
 
+/// The number of the digest of a signature's algorithm.
+pub fn signature_digest(nid: i32) -> Option<i32> {
+    let mut digest = 0;
+    // SAFETY: a place for a number; the other is not asked for.
+    let found = unsafe { sys::OBJ_find_sigid_algs(nid, &raw mut digest, std::ptr::null_mut()) };
+    error::clear();
+    (found == 1).then_some(digest)
+}
+
 /// # Safety
 /// A live object.
 pub(crate) unsafe fn dotted_of(object: *const sys::ASN1_OBJECT) -> String {

@@ -170,14 +170,9 @@ impl Certificate {
 
     /// The number of the algorithm it was signed with, and of that one's digest.
     pub fn signature(&self) -> (i32, i32) {
-        let mut digest = 0;
-        // SAFETY: a live certificate; a place for a number.
-        unsafe {
-            let nid = sys::X509_get_signature_nid(self.ptr());
-            sys::OBJ_find_sigid_algs(nid, &raw mut digest, null_mut());
-            error::clear();
-            (nid, digest)
-        }
+        // SAFETY: a live certificate.
+        let nid = unsafe { sys::X509_get_signature_nid(self.ptr()) };
+        (nid, objects::signature_digest(nid).unwrap_or(0))
     }
 
     /// The parts of a name, in order.

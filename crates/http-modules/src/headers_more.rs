@@ -2,6 +2,7 @@
 //! <https://github.com/openresty/headers-more-nginx-module>
 
 use moonrest_http::{module::Set, prelude::*, response::checked};
+use moonrest_proto::http1::Version;
 
 /// The module.
 pub struct HeadersMore;
@@ -254,6 +255,10 @@ struct Input(Arc<[Edit]>);
 
 impl PhaseHandler for Input {
     fn handle(&self, r: &RequestRef) -> Result<Step, RequestError> {
+        if r.version.get() < Version::Http10 {
+            // There are no fields to edit.
+            return Step::next();
+        }
         for edit in &*self.0 {
             let of_type = edit.types.is_empty()
                 || r.with_header(b"content-type", |value| {
@@ -270,12 +275,25 @@ impl PhaseHandler for Input {
                 }
                 let value = field.value.as_ref().map(|value| checked(value.eval(&**r).into_owned()));
                 match value.filter(|value| !value.is_empty()) {
-                    Some(value) => r.set_header(&field.name, &value),
+                    Some(value) => set_input(r, &field.name, &value),
                     None => clear_input(r, &field.name),
                 }
             }
         }
         Step::next()
+    }
+}
+
+/// Sets a request field; `$host` follows `Host`.
+fn set_input(r: &Request, name: &[u8], value: &[u8]) {
+    r.set_header(name, value);
+    if name.eq_ignore_ascii_case(b"host") {
+        let end = match value.first() {
+            Some(b'[') => memchr::memchr(b']', value).map(|at| at + 1),
+            _ => memchr::memchr(b':', value),
+        };
+        let host = value.get(..end.unwrap_or(value.len())).unwrap_or_default();
+        *r.host.borrow_mut() = host.to_ascii_lowercase();
     }
 }
 

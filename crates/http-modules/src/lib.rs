@@ -44,6 +44,7 @@ pub mod memcached;
 pub mod mirror;
 pub mod ndk;
 pub mod not_modified;
+pub mod postgres;
 pub mod proxy;
 pub mod random_index;
 pub mod range;
@@ -121,6 +122,7 @@ pub static MODULES: Registry = &[
     &Module::<redis::Redis>::NEW,
     &Module::<redis2::Redis2>::NEW,
     &Module::<drizzle::Drizzle>::NEW,
+    &Module::<postgres::Postgres>::NEW,
     // variables only
     &Module::<map::Map>::NEW,
     &Module::<geo::Geo>::NEW,

@@ -229,22 +229,29 @@ impl PhaseHandler for Handler {
                 let command = Command::named(&name);
                 if command.is_none() {
                     let name = String::from_utf8_lossy(&name);
-                    moonrest_http::error!(r, "unknown $memc_cmd \"{name}\"");
+                    moonrest_http::error!(r, "ngx_memc: unknown $memc_cmd \"{name}\"");
                     return Step::finish(400);
                 }
                 command
             }
         };
-        let Some(command) = command else { return Step::finish(405) };
+        let Some(command) = command else {
+            let method = r.method.get().name();
+            moonrest_http::error!(r, "ngx_memc: $memc_cmd variable not found for HTTP {method} requests");
+            return Step::finish(400);
+        };
         if self.allowed.as_ref().is_some_and(|allowed| !allowed.contains(&command)) {
             let name = command.name();
-            moonrest_http::error!(r, "memcached command \"{name}\" not allowed");
+            moonrest_http::error!(r, "ngx_memc: memcached command \"{name}\" not allowed");
             return Step::finish(403);
         }
         r.set_content_type();
         let destination = match &self.pass.to {
             To::Group(group) => Destination::Group(*group),
-            To::Template(template) => dynamic(&template.eval(&**r))?,
+            To::Template(template) => match &*template.eval(&**r) {
+                b"" => return Err(RequestError::internal("memc: handler: empty \"memc_pass\" target")),
+                text => dynamic(text)?,
+            },
         };
         let talk =
             Talk { r: r.clone(), command, state: State::Head, to_last_modified: self.flags_to_last_modified };
@@ -322,7 +329,14 @@ impl Talk {
 
     fn number(&self, name: &str, default: &str) -> Result<String, RequestError> {
         match variable(&self.r, name) {
-            None => Ok(default.to_owned()),
+            None => {
+                // nginx: what was left out can be read afterwards.
+                let vars = self.r.vars();
+                if let Some(id) = vars.find(name) {
+                    vars.assign(&*self.r, id, Some(default.as_bytes()));
+                }
+                Ok(default.to_owned())
+            }
             Some(text) => number(&text).map(|number| number.to_string()).ok_or_else(|| {
                 let text = String::from_utf8_lossy(&text).into_owned();
                 moonrest_http::error!(self.r, "variable \"${name}\" takes invalid value: {text}");
@@ -369,13 +383,14 @@ impl Talk {
     /// The status of an answer of one line that is passed on; `None` for one that makes no sense.
     fn status(&self, line: &[u8]) -> Option<u16> {
         let starts = |text: &str| line.starts_with(text.as_bytes());
-        if starts("ERROR") || starts("CLIENT_ERROR ") || starts("SERVER_ERROR ") {
+        let error = starts("ERROR") || starts("CLIENT_ERROR ") || starts("SERVER_ERROR ");
+        if error && self.command != Command::Get {
             return Some(502);
         }
         Some(match self.command {
             command if command.stores() => match line {
                 b"STORED\r\n" => 201,
-                b"NOT_STORED\r\n" | b"EXISTS\r\n" => 412,
+                b"NOT_STORED\r\n" | b"EXISTS\r\n" => 200,
                 b"NOT_FOUND\r\n" => 404,
                 _ => return None,
             },
@@ -385,7 +400,7 @@ impl Talk {
                 _ => return None,
             },
             Command::Incr | Command::Decr => match line.first() {
-                Some(b'0'..=b'9') => 200,
+                Some(b'0'..=b'9') => 201,
                 _ if line == b"NOT_FOUND\r\n" => 404,
                 _ => return None,
             },
@@ -447,7 +462,13 @@ impl Protocol for Talk {
                     return Err(RequestError::Client { status: 400, message: "".into() });
                 }
                 out.push(b' ');
-                out.extend(self.number("memc_value", "0")?.bytes());
+                let value = variable(r, "memc_value").unwrap_or_default();
+                if number(&value).is_none() {
+                    let value = String::from_utf8_lossy(&value);
+                    moonrest_http::error!(r, "variable \"$memc_value\" is invalid for incr/decr: {value}");
+                    return Err(RequestError::Client { status: 400, message: "".into() });
+                }
+                out.extend(value);
             }
             Command::Delete | Command::FlushAll if variable(r, "memc_exptime").is_some() => {
                 out.push(b' ');
@@ -500,7 +521,13 @@ impl Protocol for Talk {
             }
             None => {
                 let line = String::from_utf8_lossy(line.strip_suffix(b"\r\n").unwrap_or(line));
-                Err(format!("memcached sent invalid response: \"{line}\""))
+                Err(match self.command {
+                    Command::Get => format!("memcached sent invalid response: \"{line}\""),
+                    command => {
+                        let command = command.name();
+                        format!("memcached sent invalid response for command \"{command}\": {line}")
+                    }
+                })
             }
         }
     }

@@ -14,6 +14,7 @@ use crate::{
     shdict, timers, vm, worker_threads,
 };
 use moonrest_http::{phase::LocalBoxFuture, prelude::*};
+use moonrest_net::tls::secrets::SecretsFile;
 use std::rc::Rc;
 
 /// Lua in every phase.
@@ -108,7 +109,7 @@ macro_rules! rows {
                 set_once(place::trusted_certificate(l), pem(a)?)
             }),
             D::loc("lua_ssl_crl", ONE, |l, a| set_once(place::crl(l), pem(a)?)),
-            D::loc("lua_ssl_key_log", ONE, |l, a| set_once(place::key_log(l), a.env.conf_path(a.bytes(0)?)?)),
+            D::loc("lua_ssl_key_log", ONE, |l, a| set_once(place::key_log(l), key_log(a)?)),
             D::loc("lua_ssl_certificate", ONE, |l, a| {
                 place::certificates(l).get_or_insert_default().push(pem(a)?);
                 Ok(())
@@ -255,6 +256,16 @@ impl Main {
         self.used = true;
         set_once(&mut content.0, (args.block, code(args)?))
     }
+}
+
+/// The file of `lua_ssl_key_log`.
+fn key_log(args: &Args<'_>) -> ConfResult<Arc<SecretsFile>> {
+    let path = args.env.conf_path(args.bytes(0)?)?;
+    let file = args.env.resources.open_log(&path).map_err(|error| {
+        let reason = moonrest_core::env::os_error(&error);
+        Fault::message(format!("open() \"{}\" failed ({reason})", path.display()))
+    })?;
+    Ok(Arc::new(SecretsFile::new(file)))
 }
 
 /// The code a directive names: its block, its text or its file.

@@ -1,28 +1,31 @@
 //! Escaping as the Lua API does it: its sets of bytes differ from nginx's own (`moonrest_proto::escape`).
 //! <https://github.com/openresty/lua-nginx-module#ngxescape_uri>
 
-/// A bit per byte value: those that are escaped.
-pub(crate) struct Set([u64; 4]);
+use std::borrow::Cow;
+
+/// By byte value: 1 for those that are escaped.
+pub(crate) struct Set([u8; 256]);
 
 impl Set {
     #[allow(clippy::indexing_slicing, reason = "evaluated when compiling")]
     const fn new(marks: &[u8], controls: u32, high: bool) -> Self {
-        let mut bits = [controls as u64, 0, 0, 0];
+        let mut escaped = [0; 256];
         let mut n = 0;
-        while n < marks.len() {
-            bits[(marks[n] >> 6) as usize] |= 1 << (marks[n] & 63);
+        while n < 256 {
+            escaped[n] = if n < 32 { (controls >> n & 1) as u8 } else { (n >= 128 && high) as u8 };
             n += 1;
         }
-        if high {
-            bits[2] = u64::MAX;
-            bits[3] = u64::MAX;
+        n = 0;
+        while n < marks.len() {
+            escaped[marks[n] as usize] = 1;
+            n += 1;
         }
-        Self(bits)
+        Self(escaped)
     }
 
     #[inline]
     fn has(&self, byte: u8) -> bool {
-        self.0.get(usize::from(byte >> 6)).is_some_and(|word| (word >> (byte & 63)) & 1 != 0)
+        self.0[usize::from(byte)] != 0
     }
 
     /// Number of bytes that would be escaped, each growing by two.
@@ -40,6 +43,14 @@ impl Set {
             };
             three.into_iter().take(len)
         })
+    }
+
+    /// The text, escaped if need be.
+    pub(crate) fn escaped<'t>(&self, text: &'t [u8]) -> Cow<'t, [u8]> {
+        if text.iter().fold(0, |any, byte| any | self.0[usize::from(*byte)]) == 0 {
+            return Cow::Borrowed(text);
+        }
+        Cow::Owned(self.bytes(text).collect())
     }
 
     /// Appends the text, escaped.

@@ -4,7 +4,7 @@ use crate::{
     ffi::ctx,
     handshake,
     phase_io::PhaseIo,
-    scheduler::{ENTRY, Key, Operation, Parent, Threads},
+    scheduler::{ENTRY, Ending, Key, Operation, Parent, Threads},
     settings::Loc,
     vm::WorkerVm,
 };
@@ -264,6 +264,14 @@ impl Host {
         let log = origin.log.clone().unwrap_or_else(|| worker.log.clone());
         let detached = Some(Box::new(Detached { worker: worker.clone(), number, origin }));
         Self { detached, ..Self::without_request(phase, log) }
+    }
+
+    /// How the handler ends, if that is what was asked for.
+    pub(crate) fn pending_end(&self) -> Option<Ending> {
+        match *self.pending.borrow() {
+            Some(Operation::End(ending)) => Some(ending),
+            _ => None,
+        }
     }
 
     /// The VM that runs the code.

@@ -3,7 +3,7 @@
 
 use crate::host::{Host, LuaPhase};
 use moonrest_core::{Level, Log};
-use moonrest_luajit::{LuaError, LuaResult, Stack, Table, Value, Vm};
+use moonrest_luajit::{Call, Form, LuaError, LuaResult, Return, Stack, Table, Value, Vm};
 use std::sync::Arc;
 
 /// `lualib/`, as `require` names the modules. Files on `package.path` come first.
@@ -13,11 +13,72 @@ pub(crate) static MODULES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), 
 const FIRST: &[&str] = &["resty.core.coroutine"];
 
 /// Makes `require` find the libraries.
-pub(crate) fn embed(vm: &Vm) {
+///
+/// # Errors
+/// Only for want of memory.
+pub(crate) fn embed(vm: &Vm) -> LuaResult<()> {
     vm.embed_defaults(MODULES);
     for module in MODULES.iter().filter(|(name, _)| FIRST.contains(name)) {
         vm.embed(&[*module]);
     }
+    vm.with(|stack| {
+        let Some(package) = field(stack, stack.globals()?, "package")? else { return Ok(()) };
+        let Some(loaders) = field(stack, package, "loaders")? else { return Ok(()) };
+        for n in (2..=loaders.raw_len(stack)).rev() {
+            let loader = loaders.raw_index(stack, n)?;
+            loaders.set_index(stack, n + 1, loader)?;
+        }
+        let searcher = stack.function(instead_of_libcrypto)?;
+        loaders.set_index(stack, 2, searcher)
+    })
+}
+
+/// Libraries that upstream writes on OpenSSL's C functions, which this program does not export. A copy of them on
+/// `package.path`, say OpenResty's `lualib`, cannot work, so that ours come first then.
+const ON_LIBCRYPTO: &[&str] = &[
+    "resty.aes",
+    "resty.evp",
+    "resty.hmac",
+    "resty.md5",
+    "resty.random",
+    "resty.rsa",
+    "resty.sha",
+    "resty.sha1",
+    "resty.sha224",
+    "resty.sha256",
+    "resty.sha384",
+    "resty.sha512",
+];
+
+/// The family of modules that is on it as a whole, and the one that tells.
+const OPENSSL_FAMILY: &str = "resty.openssl";
+const OPENSSL_TELLS: &str = "resty.openssl.version";
+
+/// A searcher: finds ours where the file found calls libcrypto.
+fn instead_of_libcrypto(call: &mut Call<'_>) -> LuaResult<Return> {
+    let name: &[u8] = call.arg(1)?;
+    let Some(name) = std::str::from_utf8(name).ok() else { return call.ret(()) };
+    let in_family =
+        name.strip_prefix(OPENSSL_FAMILY).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    if !in_family && !ON_LIBCRYPTO.contains(&name) {
+        return call.ret(());
+    }
+    let Some((name, source)) = MODULES.iter().find(|(module, _)| *module == name) else {
+        return call.ret(());
+    };
+    let teller = if in_family { OPENSSL_TELLS } else { name };
+    if !file_of(call, teller)?.is_some_and(|text| calls_libcrypto(&text)) {
+        return call.ret(());
+    }
+    let chunk = call.load(source, &format!("@{}.lua", name.replace('.', "/")), Form::Text)?;
+    call.ret(chunk)
+}
+
+/// Whether a Lua text declares functions of libcrypto.
+fn calls_libcrypto(text: &[u8]) -> bool {
+    let names: [&[u8]; 6] = [b"EVP_", b"RAND_bytes", b"MD5_Init", b"SHA_LONG", b"OpenSSL_version", b"_Init("];
+    memchr::memmem::find(text, b"ffi").is_some()
+        && names.iter().any(|name| memchr::memmem::find(text, name).is_some())
 }
 
 /// What `ngx.config.ngx_lua_version` answers.
@@ -69,15 +130,19 @@ fn load(stack: &mut Stack<'_>) -> LuaResult<()> {
 
 /// The version that a `resty.core.base` on `package.path` asks for.
 fn wanted_version(stack: &Stack<'_>) -> LuaResult<Option<u32>> {
+    Ok(file_of(stack, "resty.core.base")?.and_then(|text| version_asked_for(&text)))
+}
+
+/// The text of a module on `package.path`.
+fn file_of(stack: &Stack<'_>, module: &str) -> LuaResult<Option<Vec<u8>>> {
     let Some(package) = field(stack, stack.globals()?, "package")? else { return Ok(None) };
     let (Value::Function(search), path) = (package.get(stack, "searchpath")?, package.get(stack, "path")?)
     else {
         return Ok(None);
     };
-    let found = stack.call(search, ("resty.core.base", path))?;
+    let found = stack.call(search, (module, path))?;
     let Some(path) = found.value(stack, 0).as_bytes() else { return Ok(None) };
-    let text = std::fs::read(std::path::Path::new(&*String::from_utf8_lossy(path))).unwrap_or_default();
-    Ok(version_asked_for(&text))
+    Ok(Some(std::fs::read(std::path::Path::new(&*String::from_utf8_lossy(path))).unwrap_or_default()))
 }
 
 fn version_asked_for(text: &[u8]) -> Option<u32> {
@@ -108,6 +173,13 @@ mod tests {
         let text = b"if not ngx.config or ngx.config.ngx_lua_version ~= 10030\nthen";
         assert_eq!(version_asked_for(text), Some(10_030));
         assert_eq!(version_asked_for(b"return {}"), None);
+    }
+
+    #[test]
+    fn libraries_on_libcrypto_are_told() {
+        assert!(calls_libcrypto(b"local ffi = require 'ffi' ffi.cdef[[int SHA1_Init(SHA_CTX *c);]]"));
+        assert!(!calls_libcrypto(b"local ffi = require 'ffi' return require 'moonrest.crypto'"));
+        assert!(!calls_libcrypto(b"-- EVP_PKEY in Lua alone"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use crate::code::Code;
 use moonrest_core::zone::dict::Dict;
 use moonrest_http::prelude::*;
+use moonrest_net::tls::secrets::SecretsFile;
 use std::{path::PathBuf, sync::atomic::AtomicUsize};
 
 /// What belongs to the whole `http` block.
@@ -124,7 +125,7 @@ pub(crate) struct Ssl {
     pub crl: Option<Arc<Pem>>,
     pub certificates: Option<Vec<Arc<Pem>>>,
     pub certificate_keys: Option<Vec<Arc<Pem>>>,
-    pub key_log: Option<PathBuf>,
+    pub key_log: Option<Arc<SecretsFile>>,
     pub conf_commands: Option<Vec<ConfCommand>>,
     pub upstream_skip_default_verify: Option<bool>,
 }
@@ -230,7 +231,7 @@ macro_rules! places {
 
 /// Where each directive's value is stored.
 pub(crate) mod place {
-    use super::{Arc, Loc, PathBuf, Pem};
+    use super::{Arc, Loc, Pem};
 
     places! {
         code_cache = code_cache: bool;
@@ -254,7 +255,7 @@ pub(crate) mod place {
         crl = ssl.crl: Arc<Pem>;
         certificates = ssl.certificates: Vec<Arc<Pem>>;
         certificate_keys = ssl.certificate_keys: Vec<Arc<Pem>>;
-        key_log = ssl.key_log: PathBuf;
+        key_log = ssl.key_log: Arc<super::SecretsFile>;
         conf_commands = ssl.conf_commands: Vec<super::ConfCommand>;
         upstream_skip_default_verify = ssl.upstream_skip_default_verify: bool;
     }

@@ -194,7 +194,7 @@ impl WorkerVm {
             let present = vm.package_cpath()?;
             vm.set_package_cpath(&search_path(path, &present, shown))?;
         }
-        library::embed(&vm);
+        library::embed(&vm)?;
         vm.with(|stack| api::install(stack, shown))?;
         vm.with(|stack| shdict::install(stack, &main.dicts))?;
         library::start(&vm, log)?;

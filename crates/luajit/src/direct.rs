@@ -286,6 +286,17 @@ pub(crate) unsafe fn lua_touserdata(l: *mut lua_State, index: c_int) -> *mut c_v
     }
 }
 
+/// The bytes of the string at an index that counts from the bottom.
+#[inline]
+pub(crate) unsafe fn string_at(l: *mut lua_State, index: c_int) -> Option<(*const u8, usize)> {
+    // SAFETY: the caller's promise; the bytes follow what a string begins with.
+    unsafe {
+        let word = word(l, index).filter(|word| word.tag() == tag::STRING)?;
+        let text = word.pointer::<Text>();
+        Some((text.wrapping_add(1).cast(), (*text).size as usize))
+    }
+}
+
 /// The block of the full userdata at an index that counts from the bottom, and its size.
 #[inline]
 pub(crate) unsafe fn full_userdata(l: *mut lua_State, index: c_int) -> Option<(*mut c_void, usize)> {

@@ -234,6 +234,17 @@ impl<'s> Stack<'s> {
         }
     }
 
+    /// The bytes of the string at `index`, counted from 1; none if something else is there.
+    #[inline]
+    pub fn text(&self, index: usize) -> Option<&'s [u8]> {
+        let index = c_int::try_from(index).ok().filter(|index| *index > 0)?;
+        // SAFETY: positive indices may be asked for; the bytes of a string live as long as its slot.
+        unsafe {
+            let (data, size) = ffi::string_at(self.l, index)?;
+            Some(slice::from_raw_parts(data, size))
+        }
+    }
+
     /// The value at `index` as a Rust value, or why not.
     #[inline]
     pub fn read<T: FromLua<'s>>(&self, index: usize) -> LuaResult<T> {

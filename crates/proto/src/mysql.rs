@@ -319,6 +319,8 @@ pub enum Answer {
         insert_id: u64,
         /// More results follow this one.
         more: bool,
+        /// What the server has to say of it.
+        message: Vec<u8>,
     },
     Error(ServerError),
     /// Rows follow, behind so many columns.
@@ -340,7 +342,14 @@ pub fn parse_answer(payload: &[u8]) -> Result<Answer, Invalid> {
             let number = |reader: &mut Reader<'_>| reader.number()?.ok_or(Invalid("malformed number"));
             let (affected_rows, insert_id) = (number(&mut reader)?, number(&mut reader)?);
             let more = reader.u16()? & MORE_RESULTS != 0;
-            Ok(Answer::Ok { affected_rows, insert_id, more })
+            // How many warnings there are; what follows may have its length before it.
+            let _ = reader.u16();
+            let rest = reader.0;
+            let message = match reader.value() {
+                Ok(Some(message)) if reader.0.is_empty() => message,
+                _ => rest,
+            };
+            Ok(Answer::Ok { affected_rows, insert_id, more, message: message.to_vec() })
         }
         0xff => parse_error(payload).map(Answer::Error),
         0xfb => Err(Invalid("the server wants a local file")),
@@ -513,8 +522,11 @@ mod tests {
     fn results_are_read() {
         assert_eq!(
             parse_answer(b"\0\x03\xfc\x00\x01\x02\0\0\0"),
-            Ok(Answer::Ok { affected_rows: 3, insert_id: 256, more: false })
+            Ok(Answer::Ok { affected_rows: 3, insert_id: 256, more: false, message: Vec::new() })
         );
+        for message in [&b"\0\0\0\x02\0\0\0\x02hi"[..], b"\0\0\0\x02\0\0\0hi"] {
+            assert!(matches!(parse_answer(message), Ok(Answer::Ok { message, .. }) if message == b"hi"));
+        }
         assert_eq!(parse_answer(b"\x02"), Ok(Answer::Columns(2)));
         assert!(parse_answer(b"\xfb/etc/passwd").is_err());
         assert!(parse_answer(b"\x02x").is_err());

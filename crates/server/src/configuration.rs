@@ -18,7 +18,10 @@ use moonrest_http::{
     compile::{Compiler, Http, Registry, check_form},
     module::DirectiveInfo,
 };
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// A configuration that can be served.
 pub(crate) struct Loaded {
@@ -78,7 +81,7 @@ pub(crate) fn load(program: &Program, resources: &dyn Resources) -> Outcome {
         complaints = complain(syntax, env.errors.take(), &tree.files);
     }
 
-    let (tree, syntax) = conf::parse(resources, &options.prefix, &options.conf_file);
+    let (tree, syntax) = conf::parse(resources, Path::new(""), &options.conf_file);
     env.files = tree.files.iter().map(|(_, path, _)| path.to_owned()).collect();
     let http = main_level(&env, program.registry, &mut settings, &tree.directives);
     if settings.events.is_none() && syntax.is_empty() {

@@ -27,10 +27,18 @@ int ngx_http_lua_ffi_socket_tcp_get_sslhandshake_result(ngx_http_request_t *r,
 int ngx_http_lua_socket_tcp_get_ssl_session(ngx_http_request_t *r, ngx_http_lua_socket_tcp_upstream_t *u,
     void **sess, char **errmsg);
 int ngx_http_lua_ffi_ssl_free_session(void *sess);
+int ngx_http_lua_ffi_socket_tcp_get_ssl_pointer(ngx_http_request_t *r, ngx_http_lua_socket_tcp_upstream_t *u,
+    void **pssl, char **errmsg);
+int ngx_http_lua_ffi_socket_tcp_get_ssl_ctx(ngx_http_request_t *r, ngx_http_lua_socket_tcp_upstream_t *u, void **pctx,
+    char **errmsg);
+int ngx_http_lua_ffi_socket_tcp_settrustedstore(ngx_http_request_t *r, ngx_http_lua_socket_tcp_upstream_t *u,
+    void *store, char **errmsg);
 ]]
 
 -- Fields of a socket's table that the server knows too.
 local CONTEXT, TRANSPARENT = 1, 9
+-- Fields that only this file knows.
+local CERTIFICATE, KEY, STORE = "client_cert", "client_pkey", "trusted_store"
 
 local OPTIONS = {
     ["keepalive"] = 1,
@@ -137,7 +145,7 @@ local function sslhandshake(sock, reused_session, server_name, ssl_verify, send_
     name_ptr[0].len = server_name and #server_name or 0
     local context = context_of(sock)
     local code = C.ngx_http_lua_ffi_socket_tcp_sslhandshake(r, context, given, reused_session ~= false, name_ptr,
-        ssl_verify and 1 or 0, send_status_req and 1 or 0, nil, nil, errmsg)
+        ssl_verify and 1 or 0, send_status_req and 1 or 0, sock[CERTIFICATE], sock[KEY], errmsg)
     if code == FFI_NO_REQ_CTX then
         error("no request ctx found", 2)
     end
@@ -172,13 +180,68 @@ local function getsslsession(sock)
     return owned(session_ptr[0])
 end
 
+local function setclientcert(sock, cert, pkey)
+    if not cert and not pkey then
+        sock[CERTIFICATE], sock[KEY] = nil, nil
+        return true
+    end
+    if not cert or not pkey then
+        return nil, "client certificate must be supplied with corresponding private key"
+    end
+    if type(cert) ~= "cdata" then
+        return nil, "bad cert arg: cdata expected, got " .. type(cert)
+    end
+    if type(pkey) ~= "cdata" then
+        return nil, "bad pkey arg: cdata expected, got " .. type(pkey)
+    end
+    sock[CERTIFICATE], sock[KEY] = cert, pkey
+    return true
+end
+
+local function settrustedstore(sock, store)
+    if store ~= nil and type(store) ~= "cdata" then
+        return nil, "bad store arg: cdata expected, got " .. type(store)
+    end
+    local r = get_request()
+    if not r then
+        error("no request found", 2)
+    end
+    if C.ngx_http_lua_ffi_socket_tcp_settrustedstore(r, context_of(sock), store, errmsg) ~= FFI_OK then
+        return nil, ffi.string(errmsg[0])
+    end
+    sock[STORE] = store
+    return true
+end
+
+-- Pointers of OpenSSL's, which is not used here: the entries say so.
+local function pointer(entry)
+    return function(sock)
+        if not sock then
+            error("ngx.socket getfd: expecting the cosocket object, but seen none")
+        end
+        local r = get_request()
+        if not r then
+            error("no request found")
+        end
+        if entry(r, context_of(sock), session_ptr, errmsg) ~= FFI_OK then
+            return nil, ffi.string(errmsg[0])
+        end
+        return session_ptr[0]
+    end
+end
+
+local getsslpointer = pointer(C.ngx_http_lua_ffi_socket_tcp_get_ssl_pointer)
+local getsslctx = pointer(C.ngx_http_lua_ffi_socket_tcp_get_ssl_ctx)
+
 local registry = debug.getregistry()
 for _, name in ipairs { "__tcp_cosocket_mt", "__tcp_req_cosocket_mt", "__tcp_raw_req_cosocket_mt" } do
     local methods = registry[name]
     methods.getoption, methods.setoption, methods.getfd = getoption, setoption, getfd
 end
 
-registry.__tcp_cosocket_mt.sslhandshake = sslhandshake
-registry.__tcp_cosocket_mt.getsslsession = getsslsession
+local methods = registry.__tcp_cosocket_mt
+methods.sslhandshake, methods.getsslsession = sslhandshake, getsslsession
+methods.setclientcert, methods.settrustedstore = setclientcert, settrustedstore
+methods.getsslpointer, methods.getsslctx = getsslpointer, getsslctx
 
 return { version = base.version }

@@ -1,12 +1,12 @@
 -- How a password is proven to MySQL and MariaDB, by the name of the server's plugin.
 -- https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase_authentication_methods.html
 local bit = require "bit"
-local crypto = require "moonrest.password"
+local proof = require "moonrest.password"
 
 local bxor = bit.bxor
 local byte, char, sub = string.byte, string.char, string.sub
 local concat = table.concat
-local sha1, sha256 = ngx.sha1_bin, crypto.sha256
+local sha1, sha256 = ngx.sha1_bin, proof.sha256
 
 local M = {}
 
@@ -25,7 +25,7 @@ local function is_private(db)
 end
 
 local function encrypted(db, scramble, key)
-    local data, err = crypto.rsa_oaep_sha1(key, xor(db.password .. "\0", sub(scramble, 1, 20)))
+    local data, err = proof.rsa_oaep_sha1(key, xor(db.password .. "\0", sub(scramble, 1, 20)))
     if not data then
         return nil, "encode password packet: " .. err
     end

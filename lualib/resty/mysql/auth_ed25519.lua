@@ -1,6 +1,6 @@
 -- `resty.mysql.auth_ed25519`: what MariaDB's plugin "client_ed25519" wants to see.
 -- https://github.com/openresty/lua-resty-mysql
-local crypto = require "moonrest.password"
+local proof = require "moonrest.password"
 
 local type = type
 
@@ -13,7 +13,7 @@ function M.sign(password, scramble)
     elseif type(scramble) ~= "string" or #scramble ~= 32 then
         return nil, "scramble must be a 32-byte string"
     end
-    return crypto.ed25519_mariadb(password, scramble)
+    return proof.ed25519_mariadb(password, scramble)
 end
 
 return M

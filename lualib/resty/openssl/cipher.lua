@@ -2,9 +2,11 @@
 local crypto = require "moonrest.crypto"
 local describe = require("resty.openssl.err").describe
 
-local format, rep = string.format, string.rep
+local concat = table.concat
+local format, lower, match, rep = string.format, string.lower, string.match, string.rep
 local log, WARN = ngx.log, ngx.WARN
-local setmetatable, tonumber, tostring, type = setmetatable, tonumber, tostring, type
+local getmetatable, setmetatable, tonumber = getmetatable, setmetatable, tonumber
+local tostring, type = tostring, type
 
 local M = {}
 local methods = { __index = M }
@@ -12,11 +14,41 @@ local methods = { __index = M }
 local NOT_READY = "cipher:%s: cipher not initalized, call cipher:init first"
 local UNSUPPORTED = "error:0308010C:digital envelope routines::unsupported:"
 
+-- Wrapping of keys with AES, as a cipher that takes its text at once.
+local wrap = {}
+wrap.__index = wrap
+
+function wrap.sizes(self)
+    return self.key_size, 8, 8, false
+end
+
+function wrap.start(self, encrypts, key, iv)
+    self.encrypts, self.key, self.iv, self.text = encrypts, key, iv, ""
+    return true
+end
+
+function wrap.update(self, ...)
+    self.text = self.text .. concat({ ... })
+    return ""
+end
+
+function wrap.finish(self)
+    return crypto.aes_wrap(self.encrypts, self.key, self.iv, self.text)
+end
+
+local function find(name)
+    local bits = match(lower(tostring(name)), "aes%-?(%d+)%-wrap$")
+    if bits then
+        return setmetatable({ key_size = bits / 8 }, wrap)
+    end
+    return crypto.cipher(name)
+end
+
 function M.new(name)
     if not name then
         return nil, "cipher.new: expect type to be defined"
     end
-    local ctx = crypto.cipher(name)
+    local ctx = find(name)
     if not ctx then
         return nil, describe(format('cipher.new: invalid cipher type "%s"', tostring(name)), UNSUPPORTED)
     end
@@ -32,7 +64,7 @@ function M.new(name)
 end
 
 function M.istype(l)
-    return l and l.ctx and crypto.is_cipher(l.ctx)
+    return l and l.ctx and (crypto.is_cipher(l.ctx) or getmetatable(l.ctx) == wrap)
 end
 
 -- Output has the room that it needs.

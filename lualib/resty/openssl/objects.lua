@@ -37,4 +37,13 @@ function M.txtnid2nid(text)
     return nil, "objects.txtnid2nid: expect string or number at #1"
 end
 
+-- The digest of a signature's algorithm.
+function M.find_sigid_algs(nid)
+    local digest = crypto.signature_digest(nid)
+    if not digest then
+        return 0, "objects.find_sigid_algs: invalid sigid " .. nid
+    end
+    return digest
+end
+
 return M

@@ -70,6 +70,9 @@ local function generate(config)
         return key, describe("EVP_PKEY_gen", err)
     elseif kind == "EC" then
         local curve = config.curve or "prime256v1"
+        for _, control in ipairs(config) do
+            curve = type(control) == "string" and match(control, "^ec_paramgen_curve:(.+)") or curve
+        end
         if not crypto.nid(curve) then
             return nil, "generate_param: unknown curve " .. curve
         end
@@ -485,7 +488,7 @@ function M:verify(signature, message, md_alg, padding, opts)
     if not ok then
         return false, describe("pkey:verify", err)
     end
-    return true
+    return true, nil
 end
 
 function M:derive(peer)

@@ -1,13 +1,13 @@
 -- How a password is proven to PostgreSQL: in clear, with MD5, by SCRAM-SHA-256.
 -- https://www.postgresql.org/docs/current/sasl-authentication.html
 local bit = require "bit"
-local crypto = require "moonrest.password"
+local proof = require "moonrest.password"
 
 local bxor = bit.bxor
 local byte, char, find, gmatch, match, sub = string.byte, string.char, string.find, string.gmatch, string.match, string.sub
 local concat = table.concat
 local md5, encode_base64, decode_base64 = ngx.md5, ngx.encode_base64, ngx.decode_base64
-local hmac, sha256 = crypto.hmac_sha256, crypto.sha256
+local hmac, sha256 = proof.hmac_sha256, proof.sha256
 local tonumber = tonumber
 
 local M = {}
@@ -25,7 +25,7 @@ local function salted_password(password, salt, rounds)
         return key
     end
     local err
-    key, err = crypto.pbkdf2_sha256(password, salt, rounds)
+    key, err = proof.pbkdf2_sha256(password, salt, rounds)
     if not key then
         return nil, err
     end
@@ -67,7 +67,7 @@ local function scram(options, mechanisms, ask)
     if not found then
         return nil, "unsupported SCRAM mechanism name: " .. concat({ match(mechanisms, "^([^%z]*)") })
     end
-    local nonce = encode_base64(crypto.random_bytes(18))
+    local nonce = encode_base64(proof.random_bytes(18))
     local first_bare = "n=,r=" .. nonce
     local first = "n,," .. first_bare
     local challenge, err, details = ask(11, "SCRAM-SHA-256\0" .. M.int32(#first) .. first)

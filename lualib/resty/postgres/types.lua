@@ -22,7 +22,7 @@ local function exact_number(text)
     local digits = gsub(match(text, "^[^eE]*"), "[^%d]", "")
     if #gsub(digits, "^0+", "") > 15 then
         local number = tonumber(text)
-        if number and number == floor(number) and number <= 9007199254740992 and number >= -9007199254740992
+        if number and number == floor(number) and number < 9007199254740992 and number > -9007199254740992
             and not find(text, ".", 1, true) then
             return number
         end

@@ -185,13 +185,17 @@ local function check_peers(ctx, peers, is_backup)
         return
     end
     local size = ceil(n / max(1, ctx.concurrency))
-    local threads = {}
+    local role, threads = is_backup and "backup" or "primary", {}
     for from = 1, n, size do
         local to = min(from + size - 1, n)
+        local which = size == 1 and " peer " .. from - 1 or " peers " .. from - 1 .. " to " .. to - 1
         if to == n then
+            if ctx.concurrency > 1 then
+                debug("check ", role, which)
+            end
             check_range(ctx, from, to, peers, is_backup)
         else
-            debug("spawn a thread checking ", is_backup and "backup" or "primary", " peers ", from - 1, " to ", to - 1)
+            debug("spawn a thread checking ", role, which)
             local thread, err = ngx.thread.spawn(check_range, ctx, from, to, peers, is_backup)
             if thread then
                 threads[#threads + 1] = thread

@@ -155,7 +155,7 @@ impl Selection {
         let bound = bound.and_then(|sid| self.find_bound(tier, sid, now));
         if set.is_single(self.backup) {
             let peer = tier.peers.first()?;
-            let usable = peer.server.down == super::Down::No && !peer.is_full();
+            let usable = peer.down() == super::Down::No && !peer.is_full();
             return if bound.is_some() || usable { Some(0) } else { None };
         }
         // The other methods leave the servers that stand by to round robin.

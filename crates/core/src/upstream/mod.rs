@@ -12,7 +12,7 @@ mod sessions;
 mod url;
 
 pub use balance::{Outcome, Selection};
-pub use peer::{Peer, PeerSet, Peers, Tier};
+pub use peer::{Numbers, Peer, PeerSet, Peers, Tier};
 pub use server::{Down, Server, Supports, Target};
 pub use sessions::{Id, Sessions};
 pub use url::{Url, resolve_host};

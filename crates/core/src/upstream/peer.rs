@@ -43,6 +43,19 @@ pub(super) struct State {
     pub inflight: Number,
     pub inflight_last: Number,
     pub inflight_changed: Number,
+    /// What was said while it runs: 1 takes it out, 2 does not, whatever the configuration says.
+    pub down: Number,
+}
+
+/// The state of a peer as programs see it. Moments are monotonic seconds, 0 for never.
+#[derive(Clone, Copy, Debug)]
+pub struct Numbers {
+    pub current_weight: i64,
+    pub effective_weight: i64,
+    pub conns: i64,
+    pub fails: i64,
+    pub accessed: i64,
+    pub checked: i64,
 }
 
 /// A number that is changed under a lock.
@@ -89,6 +102,28 @@ impl Peer {
         self
     }
 
+    /// Whether it is taken out.
+    pub fn down(&self) -> Down {
+        match self.state.down.get() {
+            0 => self.server.down,
+            1 => Down::Yes,
+            _ => Down::No,
+        }
+    }
+
+    /// What is known of it.
+    pub fn numbers(&self) -> Numbers {
+        let state = &self.state;
+        Numbers {
+            current_weight: state.current_weight.get(),
+            effective_weight: state.effective_weight.get(),
+            conns: state.conns.get(),
+            fails: state.fails.get(),
+            accessed: state.accessed.get(),
+            checked: state.checked.get(),
+        }
+    }
+
     /// Connections to it now.
     pub fn connections(&self) -> i64 {
         self.state.conns.get()
@@ -97,7 +132,7 @@ impl Peer {
     /// Whether it may be given a request; `bound` ones are those that `sticky` sends.
     pub(super) fn is_usable(&self, now: i64, bound: bool) -> bool {
         let server = &self.server;
-        match server.down {
+        match self.down() {
             Down::Yes => return false,
             Down::Draining if !bound => return false,
             _ => {}
@@ -211,6 +246,15 @@ impl Peers {
     pub fn replace(&self, peers: Vec<Arc<Peer>>) {
         let set = Arc::new(PeerSet::new(peers, self.method));
         *self.set.write() = set;
+    }
+
+    /// Takes a peer out, or brings it back; then its failures are forgotten.
+    pub fn set_down(&self, peer: &Peer, down: bool) {
+        let _locked = self.lock();
+        peer.state.down.set(if down { 1 } else { 2 });
+        if !down {
+            peer.state.fails.set(0);
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, ()> {

@@ -4,7 +4,7 @@ mod link;
 mod queries;
 
 pub(crate) use link::{Failure, Lease, Link};
-pub(crate) use queries::Queries;
+pub(crate) use queries::{Queries, method};
 
 use link::Pool;
 use moonrest_core::upstream::{Peer, Server, Target, Url};
@@ -243,9 +243,12 @@ impl To {
     }
 }
 
+/// Connections by the address of the group, which is held so that the address stays its own.
+type Pools = HashMap<usize, (Arc<Group>, Rc<Pool>)>;
+
 thread_local! {
-    /// This worker's connections, by group.
-    static POOLS: RefCell<HashMap<usize, (Arc<Group>, Rc<Pool>)>> = RefCell::default();
+    /// This worker's connections.
+    static POOLS: RefCell<Pools> = RefCell::default();
 }
 
 /// This worker's connections to a group.
@@ -291,20 +294,29 @@ impl Drop for Attempt {
     }
 }
 
-/// A failure before anything was answered: what is logged, and the status that stands for it.
-pub(crate) fn fail(r: &Request, failure: Failure) -> Result<Flow, RequestError> {
-    let status = match failure {
+/// Logs a failure, while log lines still name the server; gives it with the status that stands for it.
+pub(crate) fn failed(r: &Request, attempt: Option<Attempt>, failure: Failure) -> (Failure, u16) {
+    let status = match &failure {
         Failure::Timeout => {
             moonrest_http::error!(r, "upstream timed out (110: Connection timed out)");
             504
         }
         Failure::Broken(level, message) => {
-            r.log_at(level, format_args!("{message}"));
+            r.log_at(*level, format_args!("{message}"));
             502
         }
         Failure::Busy => 503,
-        Failure::Status(status) => status,
-        Failure::Fatal(error) => return Err(error),
+        Failure::Status(status) => *status,
+        Failure::Fatal(_) => 499,
     };
-    Ok(Flow::Finish(status))
+    attempt.into_iter().for_each(|attempt| attempt.end(status));
+    (failure, status)
+}
+
+/// What a failure that was logged, and stands for this status, makes of the request.
+pub(crate) fn fail(failure: Failure, status: u16) -> Result<Flow, RequestError> {
+    match failure {
+        Failure::Fatal(error) => Err(error),
+        _ => Ok(Flow::Finish(status)),
+    }
 }

@@ -55,6 +55,11 @@ impl Queries {
         Ok(())
     }
 
+    /// Whether there is none at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_method.is_empty() && self.default.is_none()
+    }
+
     fn methods(&self) -> u32 {
         self.by_method.iter().fold(0, |all, (methods, _)| all | methods)
     }

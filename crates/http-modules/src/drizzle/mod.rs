@@ -4,7 +4,9 @@
 mod auth;
 mod session;
 
-use crate::database::{self, Attempt, DbServer, Failure, Groups, Keepalive, Kind, Lease, Queries, To, fail};
+use crate::database::{
+    self, Attempt, DbServer, Failure, Groups, Keepalive, Kind, Lease, Queries, To, fail, failed,
+};
 use moonrest_http::{
     body,
     compile::{BlockId, Compiler},
@@ -167,6 +169,9 @@ impl PhaseHandler for Handler {
     fn handle(&self, r: &RequestRef) -> Result<Step, RequestError> {
         let (r, job) = (r.clone(), self.0.clone());
         let Some(query) = job.queries.find(r.method.get()).cloned() else {
+            if !job.queries.is_empty() {
+                return Step::finish(405);
+            }
             let name = String::from_utf8_lossy(&r.loc().name).into_owned();
             moonrest_http::error!(r, "drizzle: missing \"drizzle_query\" in location \"{name}\"");
             return Step::finish(500);
@@ -186,9 +191,9 @@ impl PhaseHandler for Handler {
                 Output { buffer: Vec::new(), room: job.room, begun: false, module_header: job.module_header };
             match job.run(&r, &group, &sql, dbname.unwrap_or_default(), &mut output).await {
                 Ok(()) => output.finish(&r).await,
-                Err(failure) if !output.begun => fail(&r, failure),
-                Err(failure) => {
-                    fail(&r, failure)?;
+                Err((failure, status)) if !output.begun => fail(failure, status),
+                Err((failure, status)) => {
+                    fail(failure, status)?;
                     Err(RequestError::Cut("".into()))
                 }
             }
@@ -205,16 +210,16 @@ impl Job {
         sql: &[u8],
         dbname: Vec<u8>,
         output: &mut Output,
-    ) -> Result<(), Failure> {
-        match self.attempt(r, group, sql, &dbname, false, output).await {
-            Err((_, true)) if !output.begun => {}
-            other => return other.map_err(|(failure, _)| failure),
+    ) -> Result<(), (Failure, u16)> {
+        if let Some(result) = self.attempt(r, group, sql, &dbname, false, output).await {
+            return result;
         }
         output.buffer.clear();
-        self.attempt(r, group, sql, &dbname, true, output).await.map_err(|(failure, _)| failure)
+        let result = self.attempt(r, group, sql, &dbname, true, output).await;
+        result.unwrap_or(Err((Failure::broken(""), 502)))
     }
 
-    /// One attempt; a failure says whether the connection may have been dead before it was used.
+    /// One attempt; `None` when the connection was dead before it was used. Failures are logged, and have a status.
     async fn attempt(
         &self,
         r: &RequestRef,
@@ -223,30 +228,34 @@ impl Job {
         dbname: &[u8],
         fresh: bool,
         output: &mut Output,
-    ) -> Result<(), (Failure, bool)> {
+    ) -> Option<Result<(), (Failure, u16)>> {
         r.main().action.set("connecting to drizzle upstream");
         let mut attempt = None;
         let begin = &mut |peer: &_| attempt = Some(Attempt::new(r, KIND, peer));
         let lease = Lease::take(r, group, dbname, fresh, begin, self.times.connect).await;
-        let mut lease = lease.map_err(|failure| (failure, false))?;
-        let result = self.talk(r, group, &mut lease, sql, dbname, output).await;
-        let status = if result.is_ok() { 200 } else { 502 };
-        attempt.into_iter().for_each(|attempt| attempt.end(status));
-        match result {
-            Ok(true) => lease.keep(),
-            Ok(false) => {}
-            // The server has spoken: the connection is as good as before.
-            Err(Failure::Status(status)) => {
-                lease.keep();
-                return Err((Failure::Status(status), false));
+        let mut lease = match lease {
+            Ok(lease) => lease,
+            Err(failure) => return Some(Err(failed(r, attempt, failure))),
+        };
+        let failure = match self.talk(r, group, &mut lease, sql, dbname, output).await {
+            Ok(reusable) => {
+                attempt.into_iter().for_each(|attempt| attempt.end(200));
+                if reusable {
+                    lease.keep();
+                }
+                return Some(Ok(()));
             }
-            Err(failure) => {
-                let heard = lease.link().is_ok_and(|link| link.heard);
-                let dead = lease.reused && !heard && matches!(failure, Failure::Broken(..));
-                return Err((failure, dead));
-            }
+            Err(failure) => failure,
+        };
+        let heard = lease.link().is_ok_and(|link| link.heard);
+        if lease.reused && !heard && !output.begun && matches!(failure, Failure::Broken(..)) {
+            return None;
         }
-        Ok(())
+        // nginx: after other errors the connection is closed.
+        if matches!(failure, Failure::Status(410)) {
+            lease.keep();
+        }
+        Some(Err(failed(r, attempt, failure)))
     }
 
     async fn talk(

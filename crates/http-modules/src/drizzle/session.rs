@@ -136,8 +136,9 @@ pub(super) async fn query(
     let (payload, _) = next(r, link, times.columns).await?;
     match mysql::parse_answer(&payload).map_err(malformed)? {
         Answer::Error(error) => Err(query_failed(r, &error)),
-        Answer::Ok { affected_rows, insert_id, more } => {
-            rds::Head { affected_rows, insert_id, ..rds::Head::default() }.append(&mut output.buffer);
+        Answer::Ok { affected_rows, insert_id, more, message } => {
+            rds::Head { affected_rows, insert_id, message, ..rds::Head::default() }
+                .append(&mut output.buffer);
             Ok(!more)
         }
         Answer::Columns(columns) => {
@@ -189,12 +190,12 @@ async fn read_rows(
 ) -> Result<bool, Failure> {
     r.main().action.set("reading rows from drizzle upstream");
     loop {
+        output.flush(r).await?;
         let (used, over) = take_rows(link.input(), columns, output)?;
         link.consume(used);
         if let Some(more) = over {
             return Ok(!more);
         }
-        output.flush(r).await?;
         if used == 0 {
             link.more(r, ms).await?;
         }
@@ -205,7 +206,7 @@ async fn read_rows(
 /// result follows.
 fn take_rows(input: &[u8], columns: usize, output: &mut Output) -> Result<(usize, Option<bool>), Failure> {
     let mut used = 0;
-    while !output.is_full() {
+    while used == 0 || !output.is_full() {
         let rest = input.get(used..).unwrap_or_default();
         let Some(packet) = packet(rest, MAX_PACKET).map_err(malformed)? else { break };
         used += packet.len;

@@ -53,6 +53,18 @@ pub(super) struct Target {
     pub body: Body,
 }
 
+impl Target {
+    /// The directive that made it.
+    pub(super) fn name(&self) -> &'static str {
+        match (self.method.is_some(), self.aside) {
+            (false, false) => "echo_location",
+            (false, true) => "echo_location_async",
+            (true, false) => "echo_subrequest",
+            (true, true) => "echo_subrequest_async",
+        }
+    }
+}
+
 /// What is sent with a subrequest.
 #[derive(Clone, Debug)]
 pub(super) enum Body {

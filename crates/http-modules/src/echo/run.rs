@@ -6,7 +6,7 @@ use moonrest_http::{
     prelude::*,
     subrequest::{self, Subrequest},
 };
-use moonrest_proto::http1::Method;
+use moonrest_proto::{http1::Method, uri};
 use moonrest_sys::time;
 use std::{
     cell::{Cell, RefCell},
@@ -135,7 +135,7 @@ impl Run {
                     if inside.is_some() {
                         return Err(RequestError::internal("nested echo_foreach_split is not supported"));
                     }
-                    let items = split(&text.eval(&*self.r), &delimiter.eval(&*self.r));
+                    let items = items(&text.eval(&*self.r), &delimiter.eval(&*self.r));
                     inside = Some(Loop { first: at, items: items.into_iter() });
                     at = self.next_item(&commands, at, &mut inside);
                 }
@@ -265,15 +265,20 @@ impl Run {
 
     fn child(&self, target: &Target) -> Result<RequestRef, RequestError> {
         let r = &*self.r;
-        let mut uri = target.uri.eval(r).into_owned();
+        let uri = target.uri.eval(r);
         if uri.is_empty() {
             return Err(RequestError::internal("echo subrequest with an empty location"));
         }
-        if let Some(args) = &target.args {
-            uri.push(b'?');
-            args.append(r, &mut uri);
-        }
-        let child = subrequest::inline(&self.r, &uri)?;
+        let (path, query) = split(r, target.name(), &uri)?;
+        let args = match &target.args {
+            Some(args) => args.eval(r).into_owned(),
+            None => query,
+        };
+        let child = subrequest::inline(&self.r, &path)?;
+        // The path is decoded: a question mark in it is part of it.
+        *child.uri.borrow_mut() = path;
+        *child.args.borrow_mut() = args;
+        child.own_variables.set(true);
         if let Some(method) = &target.method {
             let name = method.eval(r);
             let method = Method::from_name(&name);
@@ -312,22 +317,27 @@ impl Run {
         if r.header_sent.get() {
             return Err(RequestError::internal("echo_exec after the response has begun"));
         }
-        if uri.starts_with(b"@") {
-            r.redirect_to_named(&uri);
+        if uri.is_empty() {
+            return Ok(Flow::Finish(400));
+        }
+        let (path, query) = split(r, "echo_exec", &uri)?;
+        let all = match args {
+            Some(args) => args.eval(r).into_owned(),
+            None => query,
+        };
+        if path.starts_with(b"@") {
+            if !all.is_empty() {
+                moonrest_http::warn!(
+                    r,
+                    "querystring {} ignored when exec'ing named location {}",
+                    String::from_utf8_lossy(&all),
+                    String::from_utf8_lossy(&path)
+                );
+            }
+            r.redirect_to_named(&path);
             return Ok(Flow::Redirected);
         }
-        let (path, query) = match memchr::memchr(b'?', &uri) {
-            Some(at) => (uri.get(..at).unwrap_or_default(), uri.get(at + 1..).unwrap_or_default()),
-            None => (&*uri, &[][..]),
-        };
-        let mut all = query.to_vec();
-        if let Some(args) = args {
-            if !all.is_empty() {
-                all.push(b'&');
-            }
-            args.append(r, &mut all);
-        }
-        r.redirect_internally(path, &all);
+        r.redirect_internally(&path, &all);
         Ok(Flow::Redirected)
     }
 
@@ -337,6 +347,20 @@ impl Run {
             return Err(RequestError::internal("echo_abort_parent outside of a subrequest"));
         }
         Err(RequestError::Cut("the parent request is aborted by echo_abort_parent".into()))
+    }
+}
+
+/// The path of a target, decoded, and its arguments; an unsafe one ends the request.
+fn split(r: &Request, who: &str, uri: &[u8]) -> Result<(Vec<u8>, Vec<u8>), RequestError> {
+    match uri::split_internal(uri) {
+        Ok((path, args)) => Ok((path, args.to_vec())),
+        Err(_) => {
+            let uri = String::from_utf8_lossy(uri);
+            if r.log().enabled(Level::Debug) {
+                r.log_at(Level::Debug, format_args!("{who} sees unsafe uri: \"{uri}\""));
+            }
+            Err(RequestError::Internal { status: 500, level: Level::Info, message: "".into() })
+        }
     }
 }
 
@@ -379,7 +403,7 @@ fn milliseconds(r: &Request, seconds: &Template) -> Result<u64, RequestError> {
 }
 
 /// The parts of `text` between delimiters, empty ones left out as upstream leaves them.
-fn split(text: &[u8], delimiter: &[u8]) -> Vec<Vec<u8>> {
+fn items(text: &[u8], delimiter: &[u8]) -> Vec<Vec<u8>> {
     if delimiter.is_empty() {
         return vec![text.to_vec()];
     }
@@ -399,8 +423,8 @@ mod tests {
 
     #[test]
     fn items_between_delimiters() {
-        assert_eq!(split(b"a,b,,c", b","), [b"a".to_vec(), b"b".to_vec(), b"c".to_vec()]);
-        assert_eq!(split(b"", b","), Vec::<Vec<u8>>::new());
-        assert_eq!(split(b"ab", b""), [b"ab".to_vec()]);
+        assert_eq!(items(b"a,b,,c", b","), [b"a".to_vec(), b"b".to_vec(), b"c".to_vec()]);
+        assert_eq!(items(b"", b","), Vec::<Vec<u8>>::new());
+        assert_eq!(items(b"ab", b""), [b"ab".to_vec()]);
     }
 }

@@ -106,10 +106,8 @@ impl HttpModule for Proxy {
             to.auto_redirect();
         }
         // A balancer may decide that it is.
-        let balancers = |main: &mut moonrest_http::upstream::Main| {
-            main.definitions.iter().any(|definition| definition.balancer.is_some())
-        };
-        if pass.may_be_secure() || to.compiler.with_main(balancers) == Some(true) {
+        let balancers = to.compiler.env.shared::<moonrest_http::upstream::Balancers>();
+        if pass.may_be_secure() || balancers.any() {
             conf.tls = loc.ssl.compile("proxy_ssl", to);
         }
         to.proxies(conf.tls.is_some());

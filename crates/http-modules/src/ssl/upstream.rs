@@ -18,10 +18,11 @@ use moonrest_net::tls::{
     ciphers,
     client::{Connector, Settings, session_store},
     rustls::KeyLog,
+    secrets::SecretsFile,
     verify::Store,
 };
 use parking_lot::Mutex;
-use std::{collections::HashMap, fmt, io::Write, path::PathBuf};
+use std::{collections::HashMap, path::PathBuf};
 
 /// Servers whose sessions a location remembers.
 const SESSIONS: usize = 1024;
@@ -241,7 +242,7 @@ impl Loc {
         let file = env.resources.open_log(path).map_err(|error| {
             format!("open() \"{}\" failed ({})", path.display(), moonrest_core::env::os_error(&error))
         })?;
-        Ok(Some(Arc::new(Secrets(Mutex::new(file)))))
+        Ok(Some(Arc::new(SecretsFile::new(file))))
     }
 }
 
@@ -255,23 +256,5 @@ impl CertificateFiles for Dynamic {
 
     fn load(&self, names: &FileNames) -> Result<Arc<CertifiedKey>, String> {
         self.pair(&names.0, &names.1)
-    }
-}
-
-/// Writes the secrets of sessions to a file (`ssl_key_log`), in the form that programs look for which show what was sent.
-struct Secrets(Mutex<std::fs::File>);
-
-impl fmt::Debug for Secrets {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secrets")
-    }
-}
-
-impl KeyLog for Secrets {
-    fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        let line = format!("{label} {} {}\n", hex(client_random), hex(secret));
-        // There is nobody to be told when it fails.
-        let _ = self.0.lock().write_all(line.as_bytes());
     }
 }

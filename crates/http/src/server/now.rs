@@ -13,7 +13,11 @@ use crate::{
     walk::{Turn, Walk},
 };
 use moonrest_proto::http1::Parse;
-use std::rc::Rc;
+use std::{
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
 
 /// Reads what has come and handles the requests in it. What has to wait is returned as the error.
 pub(super) fn batch(h1: &Rc<H1>) -> Result<After, Rest> {
@@ -24,36 +28,35 @@ pub(super) fn batch(h1: &Rc<H1>) -> Result<After, Rest> {
     next(h1)
 }
 
-/// A handler has answered that a request waited for.
-#[inline(never)]
-pub(super) fn go_on(
-    h1: &Rc<H1>,
-    waiting: Waiting,
-    handled: Result<Flow, RequestError>,
-) -> Result<After, Rest> {
-    let Waiting { r, walk, .. } = waiting;
-    match engine::go_on(&r, walk, handled) {
-        Some(later) => Err(Rest::Request(r, Handling::Later(later))),
-        None => follow(h1, r).unwrap_or_else(|| next(h1)),
-    }
-}
-
 /// A request that waits for nothing but the answer of a handler.
 pub(super) struct Waiting {
-    pub r: RequestRef,
-    pub walk: Walk,
-    pub handler: LocalBoxFuture<Result<Flow, RequestError>>,
+    handler: LocalBoxFuture<Result<Flow, RequestError>>,
+    /// Taken when the answer is there.
+    request: Option<(Rc<H1>, RequestRef, Walk)>,
 }
 
 impl Rest {
     /// What waits for a handler alone, which needs no larger future.
-    pub(super) fn waiting(self) -> Result<Box<Waiting>, Self> {
+    pub(super) fn waiting(self, h1: &Rc<H1>) -> Result<Waiting, Self> {
         match self {
             Self::Request(r, Handling::Later(Later::Walk(walk, Ok(Turn::Wait(handler))))) => {
-                Ok(Box::new(Waiting { r, walk, handler }))
+                Ok(Waiting { handler, request: Some((h1.clone(), r, walk)) })
             }
             rest => Err(rest),
         }
+    }
+}
+
+impl Future for Waiting {
+    type Output = Result<After, Rest>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let handled = ready!(self.handler.as_mut().poll(cx));
+        let Some((h1, r, walk)) = self.request.take() else { return Poll::Pending };
+        Poll::Ready(match engine::go_on(&r, walk, handled) {
+            Some(later) => Err(Rest::Request(r, Handling::Later(later))),
+            None => follow(&h1, r).unwrap_or_else(|| next(&h1)),
+        })
     }
 }
 

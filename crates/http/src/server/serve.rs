@@ -5,9 +5,8 @@ use super::{
     accept::End,
     h1::{After, Doing, Fill, H1, Rest, batch, linger},
     handshake::handshake,
-    now::{self, Waiting},
+    now,
 };
-use crate::phase::{Flow, RequestError};
 use moonrest_core::Level;
 use moonrest_sys::time::monotonic_coarse_ms;
 use std::{
@@ -38,9 +37,7 @@ enum State {
     Fresh,
     /// Waiting, and counted as such.
     Idle,
-    /// A handler has something to wait for.
-    Handling(Box<Waiting>),
-    Active(Pin<Box<dyn Future<Output = After>>>),
+    Active(Pin<Box<dyn Future<Output = Result<After, Rest>>>>),
 }
 
 impl Serve {
@@ -52,9 +49,9 @@ impl Serve {
             let h1 = h1.clone();
             State::Active(Box::pin(async move {
                 if proxied && !h1.read_proxy_header().await {
-                    return After::Close;
+                    return Ok(After::Close);
                 }
-                if secured { handshake(h1).await } else { After::Idle(wait) }
+                Ok(if secured { handshake(h1).await } else { After::Idle(wait) })
             }))
         } else {
             State::Fresh
@@ -109,7 +106,7 @@ impl Serve {
                 let h1 = self.h1.clone();
                 self.state = State::Active(Box::pin(async move {
                     linger(&h1, time, timeout).await;
-                    After::Close
+                    Ok(After::Close)
                 }));
             }
             After::Close => return true,
@@ -160,15 +157,8 @@ impl Serve {
                     this.h1.count_as(Doing::Nothing);
                     if go_on { this.begin() } else { Some(After::Close) }
                 }
-                State::Handling(waiting) => match waiting.handler.as_mut().poll(cx) {
-                    Poll::Ready(handled) => this.go_on(handled),
-                    Poll::Pending => {
-                        this.h1.flush_while_waiting(cx);
-                        return Poll::Pending;
-                    }
-                },
                 State::Active(future) => match future.as_mut().poll(cx) {
-                    Poll::Ready(after) => Some(after),
+                    Poll::Ready(done) => this.settle(done),
                     Poll::Pending => {
                         this.h1.flush_while_waiting(cx);
                         return Poll::Pending;
@@ -197,22 +187,16 @@ impl Serve {
         self.settle(done)
     }
 
-    /// The handler that was waited for has answered. As [`Self::begin`].
-    fn go_on(&mut self, handled: Result<Flow, RequestError>) -> Option<After> {
-        let State::Handling(waiting) = std::mem::replace(&mut self.state, State::Fresh) else { return None };
-        let done = now::go_on(&self.h1, *waiting, handled);
-        self.settle(done)
-    }
-
     #[inline(always)]
     fn settle(&mut self, done: Result<After, Rest>) -> Option<After> {
         match done {
             Ok(after) => return Some(after),
             Err(rest) => {
-                self.state = match rest.waiting() {
-                    Ok(waiting) => State::Handling(waiting),
-                    Err(rest) => State::Active(Box::pin(batch(self.h1.clone(), rest))),
-                }
+                let h1 = self.h1.clone();
+                self.state = State::Active(match rest.waiting(&h1) {
+                    Ok(waiting) => Box::pin(waiting),
+                    Err(rest) => Box::pin(async move { Ok(batch(h1, rest).await) }),
+                });
             }
         }
         None

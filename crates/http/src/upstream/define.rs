@@ -7,7 +7,10 @@ use moonrest_core::{
     upstream::{Method, Peer, Peers, Server, Supports, Target, Url},
 };
 use moonrest_net::{addr::Addr, resolver};
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 /// An upstream's number in its generation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -98,6 +101,12 @@ impl Definition {
         }
     }
 
+    /// Its name, with the port if that is part of it.
+    pub fn full_name(&self) -> String {
+        let name = String::from_utf8_lossy(&self.name);
+        if self.port == 0 { name.into_owned() } else { format!("{name}:{}", self.port) }
+    }
+
     /// Sets the balancing method; `backup` says whether it takes servers that stand by.
     pub fn balance(&mut self, method: Method, key: Option<HashKey>, backup: bool, args: &Args<'_>) {
         if self.method.is_some() || self.balancer.is_some() {
@@ -124,6 +133,7 @@ impl Definition {
         if self.servers.is_empty() {
             self.servers.push(Server::placeholder());
         }
+        args.env.shared::<Balancers>().0.store(true, Relaxed);
         self.balancer = Some(balancer);
         self.supports = Supports { weight: true, backup: false };
         Ok(())
@@ -139,6 +149,16 @@ impl Definition {
     fn error(&self, message: &str) -> Fault {
         let name = String::from_utf8_lossy(&self.name);
         ConfigError::emerg(format!("{message} in upstream \"{name}\"")).with_span(self.span).into()
+    }
+}
+
+/// Whether a configuration has balancers of its own, which may want connections encrypted that are not by themselves.
+#[derive(Default)]
+pub struct Balancers(AtomicBool);
+
+impl Balancers {
+    pub fn any(&self) -> bool {
+        self.0.load(Relaxed)
     }
 }
 

@@ -314,6 +314,12 @@ impl Run {
                 self.local.main().and_then(|main| main.find(host, *port, *no_port))
             }
         };
+        let known = id.and_then(|id| self.local.definition(id));
+        *self.states.upstream.borrow_mut() = match (&destination, known) {
+            (_, Some(definition)) => Some(definition.full_name()),
+            (Destination::Dynamic { host, .. }, None) => Some(String::from_utf8_lossy(host).into_owned()),
+            (Destination::Group(_), None) => None,
+        };
         if secure {
             self.link.secure = Some(Rc::new(self.secure_link(id, &destination)?));
         }

@@ -88,6 +88,8 @@ pub struct States {
     scheme: Cell<&'static [u8]>,
     pub(super) request: RefCell<Vec<u8>>,
     pub(super) shown: RefCell<Range<usize>>,
+    /// The upstream's name.
+    pub upstream: RefCell<Option<String>>,
     /// Log lines name the present attempt.
     pub(super) talking: Cell<bool>,
     pub(super) cache_status: Cell<Option<CacheStatus>>,

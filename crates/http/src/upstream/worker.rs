@@ -4,7 +4,7 @@ use super::{
     Definition, GroupId, Main,
     pool::{Keeper, Pool},
 };
-use crate::{compile::Http, server::Queue};
+use crate::{compile::Http, server::Queue, worker::Worker};
 use moonrest_core::upstream::Peers;
 use std::{
     cell::RefCell,
@@ -33,6 +33,27 @@ pub(super) struct Group {
     pub pool: Pool,
     /// Connections that its balancer keeps.
     pub kept: Pool,
+}
+
+/// An upstream as a worker sees it.
+pub struct Known {
+    /// With the port, if that is part of it.
+    pub name: String,
+    /// It is a block, not just a name.
+    pub explicit: bool,
+    pub peers: Arc<Peers>,
+}
+
+/// The upstreams of a worker, in the order of the configuration.
+pub fn of_worker(worker: &Worker) -> Vec<Known> {
+    let local = worker.upstreams();
+    let definitions = local.main().map_or(&[][..], |main| &main.definitions);
+    let known = |(definition, group): (&Definition, &Group)| Known {
+        name: definition.full_name(),
+        explicit: definition.explicit,
+        peers: group.peers.clone(),
+    };
+    definitions.iter().zip(&local.groups).map(known).collect()
 }
 
 /// Memory kept for reuse, of each kind.

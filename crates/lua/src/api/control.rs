@@ -5,7 +5,7 @@ use super::{define_native, number_text, only_in, request};
 use crate::{
     host::{Host, LuaPhase},
     phase_io::PhaseIo,
-    scheduler::{Ending, Operation},
+    scheduler::{self, Ending, Operation},
 };
 use moonrest_http::Request;
 use moonrest_luajit::{Call, Light, LuaError, LuaResult, Native, Return, Stack, Table, Value};
@@ -93,7 +93,7 @@ const STATUSES: &[(&str, i32)] = &[
 ];
 
 fn end(call: &Call<'_>, ending: Ending) -> LuaResult<Return> {
-    call.suspend(Operation::End(ending), ())
+    scheduler::suspend(call, Operation::End(ending))
 }
 
 /// `ngx.exit(status)`.

@@ -24,6 +24,7 @@ mod sqlite;
 mod thread;
 mod time;
 mod timer;
+mod upstream;
 mod var;
 mod worker_thread;
 

@@ -1,7 +1,7 @@
 //! What the Lua libraries in the executable are made of: modules of Rust functions in `package.preload`, loaded when they
 //! are first required.
 
-use super::{Function, cjson, crypto};
+use super::{Function, cjson, crypto, upstream};
 use moonrest_luajit::{LuaResult, Stack};
 
 /// Module names and what makes them.
@@ -9,6 +9,7 @@ const MODULES: &[(&str, Function)] = &[
     ("moonrest.cjson", cjson::open),
     ("moonrest.cjson.safe", cjson::open_safe),
     ("moonrest.crypto", crypto::open),
+    ("ngx.upstream", upstream::open),
 ];
 
 pub(super) fn install(stack: &Stack<'_>) -> LuaResult<()> {

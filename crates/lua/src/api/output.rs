@@ -120,16 +120,16 @@ fn send(call: &mut Call<'_>, newline: bool) -> LuaResult<Return> {
     };
     let before = text.len();
     let count = call.args_len();
-    text.reserve(match call.value(1) {
-        Value::String(first) if count == 1 => first.len() + 1,
+    text.reserve(match call.text(1) {
+        Some(first) if count == 1 => first.len() + 1,
         _ => 64,
     });
     for n in 1..=count {
-        let value = call.value(n);
-        if let Value::String(part) = value {
+        if let Some(part) = call.text(n) {
             text.extend_from_slice(part);
             continue;
         }
+        let value = call.value(n);
         if let Err(error) = append(call, u32::try_from(n).unwrap_or(u32::MAX), value, 0, &mut text) {
             text.truncate(before);
             request(call, |_, host| Ok(sending::give_back(host.state(), text)))?;

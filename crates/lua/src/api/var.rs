@@ -19,31 +19,34 @@ pub(super) fn install(stack: &Stack<'_>) -> LuaResult<()> {
 
 /// `ngx.var[name]`; a number is a capture's.
 fn get(call: &mut Call<'_>) -> LuaResult<Return> {
-    let name = call.value(2);
-    let answer = call.host(|host: &Host| Some(read(call, host.request()?, name)));
+    let answer = call.host(|host: &Host| {
+        let r = host.request()?;
+        Some(match call.text(2) {
+            Some(name) => match known(r, name) {
+                Some(id) => answer(call, |out| r.vars().append(r, id, out)),
+                None => find(call, r, name),
+            },
+            None => match call.value(2) {
+                Value::Number(n) if n >= 1.0 => answer(call, |out| r.capture(n as usize, out)),
+                Value::Number(_) => call.ret(Nil),
+                _ => Err(LuaError::new("bad variable name")),
+            },
+        })
+    });
     answer.flatten().unwrap_or_else(|| Err(super::no_request(call)))
 }
 
-fn read(call: &Call<'_>, r: &Request, name: Value<'_>) -> LuaResult<Return> {
-    match name {
-        Value::Number(n) if n >= 1.0 => answer(call, |out| r.capture(n as usize, out)),
-        Value::Number(_) => call.ret(Nil),
-        Value::String(name) => match known(r, name) {
-            Some(id) => answer(call, |out| r.vars().append(r, id, out)),
-            None => {
-                let mut lowered = smallvec::SmallVec::<[u8; 48]>::from_slice(name);
-                lowered.make_ascii_lowercase();
-                let Ok(lowered) = std::str::from_utf8(&lowered) else { return call.ret(Nil) };
-                match r.vars().find(lowered) {
-                    Some(id) => {
-                        remember(r, name, id);
-                        answer(call, |out| r.vars().append(r, id, out))
-                    }
-                    None => answer(call, |out| r.vars().append_by_name(r, lowered, out)),
-                }
-            }
-        },
-        _ => Err(LuaError::new("bad variable name")),
+/// Looks a name up that is not known yet.
+fn find(call: &Call<'_>, r: &Request, name: &[u8]) -> LuaResult<Return> {
+    let mut lowered = smallvec::SmallVec::<[u8; 48]>::from_slice(name);
+    lowered.make_ascii_lowercase();
+    let Ok(lowered) = std::str::from_utf8(&lowered) else { return call.ret(Nil) };
+    match r.vars().find(lowered) {
+        Some(id) => {
+            remember(r, name, id);
+            answer(call, |out| r.vars().append(r, id, out))
+        }
+        None => answer(call, |out| r.vars().append_by_name(r, lowered, out)),
     }
 }
 
@@ -61,16 +64,18 @@ struct Known {
     id: VarId,
 }
 
-/// How many names are remembered. The place of one is told by the address of its text, which Lua has once.
-const KNOWN: usize = 128;
+/// How many names are remembered, in pairs of places.
+const KNOWN: usize = 256;
 
 thread_local! {
     static NAMES: RefCell<[Option<Known>; KNOWN]> = const { RefCell::new([const { None }; KNOWN]) };
 }
 
+/// The first of the two places of a name, told by the address of its text, which Lua has once.
 #[inline]
 fn place(name: &[u8]) -> usize {
-    (name.as_ptr().addr() >> 4) % KNOWN
+    let mixed = (name.as_ptr().addr() as u64 >> 3).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    ((mixed >> 40) as usize % KNOWN) & !1
 }
 
 /// The number of a variable that was read before.
@@ -78,16 +83,21 @@ fn place(name: &[u8]) -> usize {
 fn known(r: &Request, name: &[u8]) -> Option<VarId> {
     let table = std::ptr::from_ref(r.vars()).addr();
     NAMES.with_borrow(|names| {
-        let known = names.get(place(name))?.as_ref()?;
-        (known.table == table && *known.name == *name).then_some(known.id)
+        let place = place(name);
+        let is = |known: &&Known| known.table == table && *known.name == *name;
+        let first = names.get(place)?.as_ref().filter(is);
+        Some(first.or_else(|| names.get(place + 1)?.as_ref().filter(is))?.id)
     })
 }
 
 fn remember(r: &Request, name: &[u8], id: VarId) {
     let table = std::ptr::from_ref(r.vars()).addr();
     NAMES.with_borrow_mut(|names| {
-        if let Some(place) = names.get_mut(place(name)) {
-            *place = Some(Known { table, name: name.into(), id });
+        let place = place(name);
+        if let Some([first, second]) = names.get_mut(place..place + 2) {
+            // The older one goes.
+            *second = first.take();
+            *first = Some(Known { table, name: name.into(), id });
         }
     });
 }

@@ -35,6 +35,7 @@ mod semaphore;
 pub(crate) mod shdict;
 mod socket;
 mod ssl;
+mod ssl_hello;
 mod ssl_ocsp;
 mod ssl_session;
 mod status;

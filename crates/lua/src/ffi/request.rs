@@ -169,14 +169,10 @@ ffi_entry! {
             if r.version.get() == Version::Http09 {
                 return DECLINED;
             }
-            let mut name = Vec::new();
-            HEADER_NAME.append(key, &mut name);
-            let mut text = Vec::new();
+            let name = HEADER_NAME.escaped(key);
             let mut replaces = replace != 0;
             for value in values.iter().copied().chain(values.is_empty().then_some(&b""[..])) {
-                text.clear();
-                HEADER_VALUE.append(value, &mut text);
-                if !set_field(r, &name, &text, replaces) {
+                if !set_field(r, &name, &HEADER_VALUE.escaped(value), replaces) {
                     return fail(err, c"failed to set header");
                 }
                 replaces = false;

@@ -88,18 +88,15 @@ fn set(
     values: &[&[u8]],
     replace: bool,
 ) -> Result<(), fields::Invalid> {
-    let mut name = Vec::with_capacity(key.len());
-    HEADER_NAME.append(&dashed(host, key), &mut name);
+    let key = dashed(host, key);
+    let name = HEADER_NAME.escaped(&key);
     if name.eq_ignore_ascii_case(b"content-type") {
         host.state().type_set.set(true);
     }
     let mut replace = replace;
-    let mut text = Vec::new();
     let mut out = r.out_mut();
     for value in values.iter().copied().chain(values.is_empty().then_some(&b""[..])) {
-        text.clear();
-        HEADER_VALUE.append(value, &mut text);
-        fields::set(&mut out, &name, &text, replace)?;
+        fields::set(&mut out, &name, &HEADER_VALUE.escaped(value), replace)?;
         replace = false;
     }
     Ok(())

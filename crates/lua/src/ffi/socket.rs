@@ -8,6 +8,7 @@ use crate::{
         Handle,
         handshake::{Begun, Session, Wish},
     },
+    handshake::{Chain, Key},
     host::Host,
 };
 use moonrest_luajit::{ffi_entry, raw};
@@ -65,24 +66,39 @@ ffi_entry! {
     /// Begins a TLS handshake; `coroutine._yield` waits for its end.
     fn ngx_http_lua_ffi_socket_tcp_sslhandshake(
         r: Token, u: *const c_void, session: *const Session, reuse: c_int, name: *const WideStr, verify: c_int,
-        _ocsp: c_int, chain: *const c_void, _key: *const c_void, err: *mut *const c_char
+        _ocsp: c_int, chain: *const Chain, key: *const Key, err: *mut *const c_char
     ) -> c_int, on_panic = -1 {
         let Some(handle) = of(u) else { return fail(err, c"closed") };
-        if !chain.is_null() {
-            return fail(err, c"invalid client certificate chain");
-        }
-        // SAFETY: Lua passes null or a session that an entry gave it, and null or a string; it keeps both meanwhile.
-        let (session, name) = unsafe {
+        // SAFETY: Lua passes null or a session, a chain and a key that entries gave it, and null or a string; it keeps all
+        // of them meanwhile.
+        let (session, name, certificate) = unsafe {
             let name = name.as_ref().map_or(&[][..], |name| raw::bytes(name.data, name.len));
-            (session.as_ref(), name)
+            (session.as_ref(), name, chain.as_ref().zip(key.as_ref()))
         };
-        let wish = Wish { session, reuse: reuse != 0, name, verify: verify != 0 };
+        let wish = Wish { session, reuse: reuse != 0, name, verify: verify != 0, certificate };
         match raw::host(r, |host: &Host| handle.begin_handshake(host, &wish)) {
             None => NO_REQ_CTX,
             Some(Begun::Waits) => AGAIN,
             Some(Begun::Done) => OK,
             Some(Begun::Again) => DONE,
             Some(Begun::Refused(why)) => fail(err, why),
+        }
+    }
+
+    /// Sets whom the server's certificate is checked against: certificates that `ngx.ssl` has parsed, or null.
+    fn ngx_http_lua_ffi_socket_tcp_settrustedstore(
+        r: Token, u: *const c_void, store: *const Chain, err: *mut *const c_char
+    ) -> c_int, on_panic = -1 {
+        let Some(handle) = of(u) else { return fail(err, c"closed") };
+        if !store.is_null() && !super::ssl::is_chain(store.addr()) {
+            return fail(err, c"bad store: certificates that ngx.ssl has parsed are expected");
+        }
+        // SAFETY: it is null, or one of the chains that Lua has and keeps meanwhile.
+        let chain = unsafe { store.as_ref() };
+        match raw::host(r, |host: &Host| handle.set_trusted(host, chain)) {
+            None => NO_REQ_CTX,
+            Some(Ok(())) => OK,
+            Some(Err(problem)) => fail(err, problem),
         }
     }
 

@@ -17,7 +17,9 @@ use moonrest_net::{
     tls::{Info, certificate, rustls::pki_types::CertificateDer, verify::Store, x509::Certificate},
 };
 use std::{
-    ffi::{CStr, c_char, c_int, c_uchar, c_ushort, c_void},
+    cell::RefCell,
+    collections::HashSet,
+    ffi::{CStr, c_char, c_int, c_ushort, c_void},
     net::IpAddr,
     sync::Arc,
 };
@@ -76,7 +78,7 @@ fn choose(
 }
 
 /// Hands bytes out that stay until the next call.
-fn give(bytes: &[u8], data: *mut *const u8, size: *mut usize) {
+pub(super) fn give(bytes: &[u8], data: *mut *const u8, size: *mut usize) {
     lend(
         |out| out.extend_from_slice(bytes),
         // SAFETY: Lua passes places for a pointer and a length, and copies the bytes at once.
@@ -180,8 +182,8 @@ ffi_entry! {
     fn ngx_http_lua_ffi_parse_pem_cert(pem: *const u8, len: usize, err: *mut *const c_char) -> usize, on_panic = 0 {
         // SAFETY: Lua passes a string.
         match certificate::chain(unsafe { raw::bytes(pem, len) }) {
-            Ok(chain) => leak(Some(Chain(chain)), err, c""),
-            Err(why) => leak(None::<Chain>, err, unreadable(&why)),
+            Ok(chain) => leak_chain(Some(chain), err, c""),
+            Err(why) => leak_chain(None, err, unreadable(&why)),
         }
     }
 
@@ -193,7 +195,7 @@ ffi_entry! {
         }
         // SAFETY: Lua passes a string.
         let chain = certificate::chain_from_der(unsafe { raw::bytes(der, len) });
-        leak(chain.map(Chain), err, c"d2i_X509_bio() failed")
+        leak_chain(chain, err, c"d2i_X509_bio() failed")
     }
 
     /// Parses a private key.
@@ -221,6 +223,7 @@ ffi_entry! {
     /// Lua has no more use for a chain. Upstream's answers nothing.
     fn ngx_http_lua_ffi_free_cert(chain: *mut Chain) -> c_int, on_panic = 0 {
         if !chain.is_null() {
+            CHAINS.with_borrow_mut(|chains| chains.remove(&chain.addr()));
             // SAFETY: it came from `leak`, and Lua gives it back once.
             drop(unsafe { Box::from_raw(chain) });
         }
@@ -282,6 +285,28 @@ fn give_der(bytes: &[u8], room: usize, der: *mut u8, err: *mut *const c_char) ->
     // SAFETY: Lua passes a buffer as long as the text.
     unsafe { raw::fill(der, room, bytes) };
     c_int::try_from(bytes.len()).unwrap_or(ERROR)
+}
+
+thread_local! {
+    /// The chains that Lua has.
+    static CHAINS: RefCell<HashSet<usize>> = RefCell::default();
+}
+
+/// Whether that is the address of a chain that Lua has.
+pub(super) fn is_chain(address: usize) -> bool {
+    CHAINS.with_borrow(|chains| chains.contains(&address))
+}
+
+fn leak_chain(
+    chain: Option<Vec<CertificateDer<'static>>>,
+    err: *mut *const c_char,
+    problem: &'static CStr,
+) -> usize {
+    let address = leak(chain.map(Chain), err, problem);
+    if address != 0 {
+        CHAINS.with_borrow_mut(|chains| chains.insert(address));
+    }
+    address
 }
 
 /// Hands something over to Lua, as the address that it is given back with.
@@ -496,114 +521,4 @@ fn client_auth(
     let names = all.iter().map(|anchor| anchor.subject().to_vec()).collect();
     all.extend(anchors(trusted));
     ClientAuth { store: Arc::new(Store { anchors: all, depth, ..Store::default() }), names }
-}
-
-ffi_entry! {
-    /// The name in the client's first message.
-    fn ngx_http_lua_ffi_ssl_get_client_hello_server_name(
-        r: Token, name: *mut *const c_uchar, len: *mut usize, err: *mut *const c_char
-    ) -> c_int, on_panic = -1 {
-        with_handshake(r, err, |handshake, _| {
-            let hello = handshake.hello.borrow();
-            let Some(hello) = hello.as_ref() else { return fail(err, c"bad ssl conn") };
-            match (hello.server_name(), hello.extension(SERVER_NAME)) {
-                (Some(found), _) => {
-                    give(found, name, len);
-                    OK
-                }
-                (None, Some(_)) => fail(err, c"Bad SSL Client Hello Extension"),
-                (None, None) => DECLINED,
-            }
-        })
-    }
-
-    /// An extension of the client's first message, as it is encoded.
-    fn ngx_http_lua_ffi_ssl_get_client_hello_ext(
-        r: Token, kind: u32, data: *mut *const c_uchar, len: *mut usize, err: *mut *const c_char
-    ) -> c_int, on_panic = -1 {
-        with_handshake(r, err, |handshake, _| {
-            let hello = handshake.hello.borrow();
-            let Some(hello) = hello.as_ref() else { return fail(err, c"bad ssl conn") };
-            match u16::try_from(kind).ok().and_then(|kind| hello.extension(kind)) {
-                Some(found) => {
-                    give(found, data, len);
-                    OK
-                }
-                None => DECLINED,
-            }
-        })
-    }
-
-    /// The numbers of its extensions that mean something.
-    fn ngx_http_lua_ffi_ssl_get_client_hello_ext_present(
-        r: Token, extensions: *mut *const c_int, len: *mut usize, err: *mut *const c_char
-    ) -> c_int, on_panic = -1 {
-        with_handshake(r, err, |handshake, _| {
-            let hello = handshake.hello.borrow();
-            let Some(hello) = hello.as_ref() else { return fail(err, c"bad ssl conn") };
-            let found: Vec<c_int> = hello
-                .extension_types()
-                .filter(|kind| KNOWN_EXTENSIONS.contains(kind))
-                .map(c_int::from)
-                .collect();
-            if found.is_empty() {
-                fail(err, c"failed SSL_client_hello_get1_extensions_present()");
-                return DECLINED;
-            }
-            let count = found.len();
-            let place = EXTENSIONS.with_borrow_mut(|kept| {
-                *kept = found;
-                kept.as_ptr()
-            });
-            // SAFETY: Lua passes places for a pointer and a length, and copies the numbers at once.
-            unsafe {
-                raw::store(extensions, place);
-                raw::store(len, count);
-            }
-            OK
-        })
-    }
-
-    /// The ciphers that it offers; their number.
-    fn ngx_http_lua_ffi_ssl_get_client_hello_ciphers(
-        r: Token, ciphers: *mut c_ushort, room: usize, err: *mut *const c_char
-    ) -> c_int, on_panic = -1 {
-        with_handshake(r, err, |handshake, _| {
-            let hello = handshake.hello.borrow();
-            let Some(hello) = hello.as_ref() else { return fail(err, c"bad ssl conn") };
-            let mut count = 0;
-            for cipher in hello.numbers(hello.ciphers).take(room) {
-                // SAFETY: Lua passes places for that many numbers.
-                unsafe { raw::store(ciphers.wrapping_add(count), cipher) };
-                count += 1;
-            }
-            if count == 0 {
-                fail(err, c"failed SSL_client_hello_get0_ciphers()");
-                return DECLINED;
-            }
-            c_int::try_from(count).unwrap_or(c_int::MAX)
-        })
-    }
-
-    /// The versions that may be agreed on, in nginx's bits.
-    fn ngx_http_lua_ffi_ssl_set_protocols(r: Token, protocols: c_int, err: *mut *const c_char) -> c_int,
-        on_panic = -1
-    {
-        with_handshake(r, err, |handshake, _| {
-            handshake.versions.set(Some((protocols & 0x20 != 0, protocols & 0x40 != 0)));
-            OK
-        })
-    }
-}
-
-const SERVER_NAME: u16 = 0;
-
-/// The extensions that OpenSSL knows: it does not tell of others.
-const KNOWN_EXTENSIONS: &[u16] = &[
-    0, 1, 5, 10, 11, 13, 14, 16, 18, 19, 20, 21, 22, 23, 27, 35, 41, 42, 43, 44, 45, 47, 49, 50, 51, 13172,
-    65281,
-];
-
-thread_local! {
-    static EXTENSIONS: std::cell::RefCell<Vec<c_int>> = const { std::cell::RefCell::new(Vec::new()) };
 }

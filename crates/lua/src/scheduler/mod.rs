@@ -131,6 +131,7 @@ pub(crate) fn run_with(
         // Most code ends here.
         Ok((coroutine, Resumed::Finished)) => return finished(host, &coroutine),
         Ok((_, Resumed::Failed(error))) | Err(error) => return Outcome::Failed(error),
+        Ok((_, Resumed::Parked)) if let Some(ending) = host.pending_end() => return Outcome::Ended(ending),
         Ok(waits) => waits,
     };
     let watches_client = Cell::new(host.watches_client());

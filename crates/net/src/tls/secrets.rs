@@ -3,8 +3,9 @@
 
 use super::Info;
 use aws_lc_rs::{digest, hmac};
+use parking_lot::Mutex;
 use rustls::KeyLog;
-use std::cell::RefCell;
+use std::{cell::RefCell, fs::File, io::Write};
 
 /// The secret that keys are derived from.
 #[derive(Debug)]
@@ -47,6 +48,31 @@ impl KeyLog for Capture {
 
     fn will_log(&self, label: &str) -> bool {
         matches!(label, "CLIENT_RANDOM" | "EXPORTER_SECRET")
+    }
+}
+
+/// Writes the secrets of sessions to a file (`ssl_key_log`), in the form that programs look for which show what was sent.
+pub struct SecretsFile(Mutex<File>);
+
+impl SecretsFile {
+    /// Appends to an open file.
+    pub fn new(file: File) -> Self {
+        Self(Mutex::new(file))
+    }
+}
+
+impl std::fmt::Debug for SecretsFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretsFile")
+    }
+}
+
+impl KeyLog for SecretsFile {
+    fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let line = format!("{label} {} {}\n", hex(client_random), hex(secret));
+        // There is nobody to be told when it fails.
+        let _ = self.0.lock().write_all(line.as_bytes());
     }
 }
 

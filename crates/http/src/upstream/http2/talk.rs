@@ -267,17 +267,18 @@ impl Run {
                     RequestError::internal(format!("read() failed ({reason})"))
                 })?;
             }
-            if outgoing.pieces.is_empty() && outgoing.open {
+            // Asked for more in time, the client may say that what there is was all.
+            if outgoing.pieces.len() <= 1 && outgoing.open {
                 let (pieces, ended) = more(&self.r, cx)?;
-                if pieces.is_empty() && !ended {
-                    // It is the client that lets the upstream wait.
-                    timeout.clear();
-                    return Ok(());
-                }
                 outgoing.pieces.extend(pieces);
                 outgoing.open = !ended;
                 if let Source::Stream { ended: end, .. } = &mut self.source {
                     *end = ended;
+                }
+                if outgoing.pieces.is_empty() && !ended {
+                    // It is the client that lets the upstream wait.
+                    timeout.clear();
+                    return Ok(());
                 }
             }
             let Some(mut piece) = outgoing.next() else {

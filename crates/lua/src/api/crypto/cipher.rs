@@ -3,7 +3,7 @@
 use super::{answer, define_type, done, object, with};
 use moonrest_crypto::{
     Error,
-    cipher::{Algorithm, Cipher},
+    cipher::{self, Algorithm, Cipher},
 };
 use moonrest_luajit::{Call, LuaError, LuaResult, Nil, Return, Table};
 use std::cell::RefCell;
@@ -26,15 +26,22 @@ pub(super) fn install(call: &mut Call<'_>, module: Table<'_>) -> LuaResult<()> {
             ("derive", derive),
         ],
     )?;
-    super::super::define(call, module, &[("cipher", cipher)])
+    super::super::define(call, module, &[("cipher", by_name), ("aes_wrap", aes_wrap)])
 }
 
 /// `cipher(name) -> cipher or nil`.
-fn cipher(call: &mut Call<'_>) -> LuaResult<Return> {
+fn by_name(call: &mut Call<'_>) -> LuaResult<Return> {
     match Algorithm::by_name(&super::text(call, 1)?) {
         Some(algorithm) => object(call, Cipher::new(algorithm).map(RefCell::new)),
         None => call.ret(Nil),
     }
+}
+
+/// `aes_wrap(wraps, key, iv, text) -> text or nil, error`.
+fn aes_wrap(call: &mut Call<'_>) -> LuaResult<Return> {
+    let (key, iv, text): (&[u8], &[u8], &[u8]) = (call.arg(2)?, call.arg(3)?, call.arg(4)?);
+    let iv = iv.try_into().map_err(|_| LuaError::argument(3, "eight bytes expected"))?;
+    answer(call, cipher::aes_wrap(super::boolean(call, 1), key, iv, text).as_deref())
 }
 
 /// `cipher:sizes() -> key, iv, block, authenticates`.

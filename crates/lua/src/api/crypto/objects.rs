@@ -4,7 +4,19 @@ use moonrest_crypto::objects;
 use moonrest_luajit::{Call, LuaResult, Nil, Return, Table};
 
 pub(super) fn install(call: &mut Call<'_>, module: Table<'_>) -> LuaResult<()> {
-    super::super::define(call, module, &[("nid", nid), ("names", names)])
+    super::super::define(
+        call,
+        module,
+        &[
+            ("nid", nid),
+            ("names", names),
+            ("signature_digest", |call| {
+                let number: f64 = call.arg(1)?;
+                let digest = objects::signature_digest(number as i32);
+                call.ret(digest.map(f64::from))
+            }),
+        ],
+    )
 }
 
 /// `nid(text) -> number or nil`.

@@ -8,6 +8,7 @@ use super::{
     stream::{Handle, Side, Stream},
 };
 use crate::{
+    handshake::{Chain, Key},
     host::Host,
     scheduler::{Operation, Values},
     settings::{Loc, SSL_PROTOCOLS, Ssl},
@@ -20,16 +21,19 @@ use moonrest_net::{
         self, certificate, ciphers,
         client::{Connector, Settings},
         failure,
+        rustls::{KeyLog, ProtocolVersion, SupportedCipherSuite},
         stream::Broken,
         verify::Store,
+        x509::Certificate,
     },
 };
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    ffi::CString,
+    ffi::{CStr, CString},
     future::poll_fn,
     rc::Rc,
+    sync::Arc,
     task::Poll,
 };
 
@@ -42,6 +46,8 @@ pub(crate) struct Handshake {
     session: Option<Rc<str>>,
     /// Lua wants to have the session.
     reuse: bool,
+    /// Whom servers' certificates are checked against, in place of what the location says.
+    trusted: Option<Rc<Store>>,
 }
 
 /// A session as Lua holds it, behind a pointer.
@@ -55,6 +61,8 @@ pub(crate) struct Wish<'a> {
     /// The name that the server is asked for, and that its certificate must have.
     pub name: &'a [u8],
     pub verify: bool,
+    /// What is shown to a server that asks for a certificate.
+    pub certificate: Option<(&'a Chain, &'a Key)>,
 }
 
 /// How a handshake begins.
@@ -65,7 +73,7 @@ pub(crate) enum Begun {
     Done,
     /// It was made before, and a session was given to go on with.
     Again,
-    Refused(&'static std::ffi::CStr),
+    Refused(&'static CStr),
 }
 
 /// What sessions of one location are made of.
@@ -109,20 +117,70 @@ impl Handle {
             stream.handshake.borrow_mut().reuse = wish.reuse;
             return if wish.session.is_some() { Begun::Again } else { Begun::Done };
         }
-        let Some(kit) = kit(host) else { return Begun::Refused(c"failed to create ssl connection") };
+        // What came before the handshake is nobody's word: it must not be read as if it had come after.
+        if !stream.inbox.borrow().is_empty() {
+            return Begun::Refused(c"unread data in buffer");
+        }
+        let Some(kit) = kit(host) else {
+            let why = "error:0A0000BF:SSL routines::no protocols available";
+            Journal::on(host).write(Level::Crit, format_args!("SSL_do_handshake() failed (SSL: {why})"));
+            stream.finalize();
+            return Begun::Refused(c"handshake failed");
+        };
+        let connector = match wish.certificate {
+            None => kit.connector.clone(),
+            Some((chain, key)) => match with_certificate(&kit.connector, chain, key) {
+                Ok(connector) => connector,
+                Err(problem) => return Begun::Refused(problem),
+            },
+        };
         let Ok(name) = std::str::from_utf8(wish.name).map(str::to_owned) else {
             return Begun::Refused(c"SSL_set_tlsext_host_name failed");
         };
         let Side::Peer(connection) = stream.side.take() else { return Begun::Refused(c"closed") };
         let session = wish.session.map_or_else(fresh_session, |session| session.0.clone());
-        *stream.handshake.borrow_mut() =
-            Handshake { failed: None, session: Some(session.clone()), reuse: wish.reuse };
+        let trusted = stream.handshake.borrow_mut().trusted.take();
+        *stream.handshake.borrow_mut() = Handshake {
+            failed: None,
+            session: Some(session.clone()),
+            reuse: wish.reuse,
+            trusted: trusted.clone(),
+        };
         stream.connecting.set(true);
         stream.dialing.set(true);
-        let attempt = Attempt { stream: stream.clone(), journal: Journal::on(host), kit, name };
+        let attempt =
+            Attempt { stream: stream.clone(), journal: Journal::on(host), kit, connector, trusted, name };
         let wait = attempt.run(connection, session, wish.verify);
         *host.pending.borrow_mut() = Some(Operation::Wait(Box::pin(wait)));
         Begun::Waits
+    }
+
+    /// Sets whom the server's certificate is checked against in the next handshake; `None` for what the location says.
+    ///
+    /// # Errors
+    /// Upstream's words.
+    pub(crate) fn set_trusted(&self, host: &Host, chain: Option<&Chain>) -> Result<(), &'static CStr> {
+        let stream = &self.0;
+        if !stream.is_open() || stream.read_closed.get() || stream.write_closed.get() {
+            return Err(c"closed");
+        }
+        if stream.owner.borrow().id != super::owner_of(host) {
+            return Err(c"bad request");
+        }
+        if matches!(&*stream.side.borrow(), Side::Peer(connection) if connection.io.client().is_some()) {
+            return Err(
+                c"ssl handshake already done; trusted store cannot be changed on an established TLS connection",
+            );
+        }
+        let depth =
+            options::location(host).and_then(|location| location.conf::<Loc>()).map(Loc::ssl_verify_depth);
+        let depth = usize::try_from(depth.unwrap_or(1)).unwrap_or(1);
+        let anchors = |chain: &Chain| {
+            chain.0.iter().filter_map(|der| Certificate::from_der(der)).map(Arc::new).collect()
+        };
+        stream.handshake.borrow_mut().trusted =
+            chain.map(|chain| Rc::new(Store { anchors: anchors(chain), depth, ..Store::default() }));
+        Ok(())
     }
 
     /// Calls `f` with what the last handshake came to: the session if Lua wants it, or why it failed.
@@ -149,6 +207,16 @@ impl Handle {
     }
 }
 
+/// The same with a certificate to show.
+fn with_certificate(connector: &Connector, chain: &Chain, key: &Key) -> Result<Connector, &'static CStr> {
+    if chain.0.is_empty() {
+        return Err(c"invalid client certificate chain");
+    }
+    let pair = certificate::join(chain.0.clone(), key.0.clone());
+    let pair = pair.map_err(|_| c"ssl set client private key failed")?;
+    connector.with_certificate(Some(Arc::new(pair))).map_err(|_| c"ssl set client certificate failed")
+}
+
 /// A name for a session that no other has.
 fn fresh_session() -> Rc<str> {
     SESSIONS.with(|count| {
@@ -161,6 +229,8 @@ struct Attempt {
     stream: Rc<Stream>,
     journal: Journal,
     kit: Rc<Kit>,
+    connector: Connector,
+    trusted: Option<Rc<Store>>,
     name: String,
 }
 
@@ -191,7 +261,6 @@ impl Attempt {
             self.journal.write(Level::Debug, format_args!("lua ssl server name: \"{name}\"{upstream}"));
         }
         let client = self
-            .kit
             .connector
             .start(io, name, session)
             .map_err(|_| ("failed to create ssl connection".to_owned(), 0))?;
@@ -219,7 +288,8 @@ impl Attempt {
     /// Checks whom the connection leads to.
     fn check(&self, client: &tls::client::Client, upstream: &str) -> Result<(), (String, i32)> {
         let log = self.stream.settings.get().log_errors;
-        if let Err(failures) = client.verify(&self.kit.store, moonrest_sys::time::wall().secs) {
+        let store = self.trusted.as_deref().unwrap_or(&self.kit.store);
+        if let Err(failures) = client.verify(store, moonrest_sys::time::wall().secs) {
             let (code, text) = (failures.first.code(), failures.first.text());
             if log {
                 self.journal
@@ -308,6 +378,10 @@ fn settings(ssl: &Ssl) -> Result<Settings, String> {
         settings.ciphers = ciphers::tls13_default();
         settings.ciphers.extend(ciphers::tls12(&list).list);
     }
+    settings.key_log = ssl.key_log.clone().map(|file| file as Arc<dyn KeyLog>);
+    for (name, value) in ssl.conf_commands.iter().flatten() {
+        command(&mut settings, &String::from_utf8_lossy(name), &String::from_utf8_lossy(value));
+    }
     let certificates = ssl.certificates.iter().flatten();
     if let Some((chain, key)) = certificates.zip(ssl.certificate_keys.iter().flatten()).next() {
         let of = |pem: &crate::settings::Pem, error: certificate::Unusable| {
@@ -317,7 +391,34 @@ fn settings(ssl: &Ssl) -> Result<Settings, String> {
             let signing = certificate::private_key(&key.text, &[]).map_err(|error| of(key, error))?;
             certificate::join(chain, signing).map_err(|error| of(key, error))
         })?;
-        settings.certificate = Some(std::sync::Arc::new(joined));
+        settings.certificate = Some(Arc::new(joined));
     }
     Ok(settings)
+}
+
+/// Does what a `lua_ssl_conf_command` says, as far as it means anything here.
+fn command(settings: &mut Settings, name: &str, value: &str) {
+    let is_newest = |suite: &SupportedCipherSuite| ciphers::is_of(suite, ProtocolVersion::TLSv1_3);
+    match &*name.to_ascii_lowercase() {
+        "ciphersuites" => {
+            settings.ciphers.retain(|suite| !is_newest(suite));
+            settings.ciphers.extend(ciphers::tls13(value).list);
+        }
+        "cipherstring" => {
+            settings.ciphers.retain(is_newest);
+            settings.ciphers.extend(ciphers::tls12(value).list);
+        }
+        "groups" | "curves" => {
+            let chosen = ciphers::groups(value).list;
+            if !chosen.is_empty() {
+                settings.groups = chosen;
+            }
+        }
+        "minprotocol" => settings.tls12 &= value != "TLSv1.3",
+        "maxprotocol" => {
+            settings.tls13 &= matches!(value, "None" | "TLSv1.3");
+            settings.tls12 &= matches!(value, "None" | "TLSv1.3" | "TLSv1.2");
+        }
+        _ => {}
+    }
 }

@@ -7,9 +7,10 @@ use super::{
     pattern::Pattern,
     stream::{self, Failure, Stream},
 };
-use crate::scheduler::{self, Operation, Wait};
+use crate::scheduler::{self, Operation, Values, Wait};
 use moonrest_luajit::{Call, LuaError, LuaResult, Nil, Ref, Return, Stack, Value};
 use std::{
+    future::poll_fn,
     rc::Rc,
     task::{Context, Poll, ready},
 };
@@ -35,6 +36,9 @@ pub(super) fn receive(call: &mut Call<'_>) -> LuaResult<Return> {
 }
 
 fn wanted(call: &Call<'_>) -> LuaResult<Wanted> {
+    if call.text(2) == Some(b"*l") {
+        return Ok(Wanted::Line);
+    }
     let value = call.value(2);
     if let Value::String([b'*', ..]) = value {
         // A pattern: not looked at as a number.
@@ -172,17 +176,17 @@ pub(super) fn read(call: &Call<'_>, stream: &Rc<Stream>, wanted: Wanted) -> LuaR
         }
         None => {
             let wait = wait(stream, Journal::of(call)?, reading);
-            scheduler::suspend(call, Operation::Poll(Box::new(wait)))
+            scheduler::suspend(call, Operation::Poll(wait))
         }
     }
 }
 
 /// The wait for what could not be answered at once.
-pub(super) fn wait(stream: &Rc<Stream>, journal: Journal, reading: Reading) -> Waiting {
+pub(super) fn wait(stream: &Rc<Stream>, journal: Journal, reading: Reading) -> Box<Waiting> {
     stream.reading.set(true);
     stream.read_timer().set(stream.read_timeout());
     let received = Some(stream.inbox.borrow().unread().len());
-    Waiting { stream: stream.clone(), journal, reading, received, result: None, over: false }
+    Box::new(Waiting { stream: stream.clone(), journal, reading, received, result: None, over: false })
 }
 
 /// Gives Lua what was received.
@@ -245,6 +249,14 @@ pub(super) struct Waiting {
     result: Option<Result<Taken, Failure>>,
     /// There was a result.
     over: bool,
+}
+
+impl Waiting {
+    /// The same as a part of a longer wait.
+    pub(super) async fn values(mut self: Box<Self>) -> Values {
+        poll_fn(|cx| self.poll(cx)).await;
+        Values::made(move |stack| self.push(stack))
+    }
 }
 
 impl Wait for Waiting {

@@ -13,11 +13,11 @@ use super::{
 };
 use crate::{
     api::output::append_number,
-    scheduler::{self, Item, Operation, Values, Wait as _},
+    scheduler::{self, Item, Operation, Values},
 };
 use moonrest_luajit::{Call, Light, LuaError, LuaResult, Native, Nil, Return, Stack, Table, Value};
 use smallvec::{SmallVec, smallvec};
-use std::{cell::RefCell, future::poll_fn, rc::Rc};
+use std::{cell::RefCell, rc::Rc};
 
 /// Arrays in arrays beyond this depth are refused.
 const MAX_DEPTH: usize = 128;
@@ -134,7 +134,7 @@ fn exchange(call: &Call<'_>, stream: &Rc<Stream>, data: &[u8], scan: Scan) -> Lu
         // The answer cannot be there yet.
         Sent::All => {
             let wait = receive::wait(stream, Journal::of(call)?, reading);
-            scheduler::suspend(call, Operation::Poll(Box::new(wait)))
+            scheduler::suspend(call, Operation::Poll(wait))
         }
         Sent::Some(sent) => {
             let rest = data.get(sent..).unwrap_or_default().to_vec();
@@ -142,11 +142,7 @@ fn exchange(call: &Call<'_>, stream: &Rc<Stream>, data: &[u8], scan: Scan) -> Lu
             let write = send::write_rest(stream.clone(), journal.clone(), rest);
             let wait = async move {
                 match write.await {
-                    Ok(()) if stream.is_open() => {
-                        let mut wait = Box::new(receive::wait(&stream, journal, reading));
-                        poll_fn(|cx| wait.poll(cx)).await;
-                        Values::made(move |stack| wait.push(stack))
-                    }
+                    Ok(()) if stream.is_open() => receive::wait(&stream, journal, reading).values().await,
                     Ok(()) => Values(vec![Item::Nil, Item::Text(b"closed".to_vec())]),
                     Err(failed) => {
                         stream.finalize();

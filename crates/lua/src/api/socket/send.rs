@@ -38,16 +38,15 @@ pub(super) fn send(call: &mut Call<'_>) -> LuaResult<Return> {
         Ok(stream) => stream,
         Err(answer) => return Ok(answer),
     };
-    match call.value(2) {
-        Value::String(data) => send_bytes(call, stream, data),
-        value => {
-            let mut data = SCRATCH.take();
-            data.clear();
-            let sent = gather(call, value, &mut data).and_then(|()| send_bytes(call, stream, &data));
-            SCRATCH.set(data);
-            sent
-        }
+    if let Some(data) = call.text(2) {
+        return send_bytes(call, stream, data);
     }
+    let value = call.value(2);
+    let mut data = SCRATCH.take();
+    data.clear();
+    let sent = gather(call, value, &mut data).and_then(|()| send_bytes(call, stream, &data));
+    SCRATCH.set(data);
+    sent
 }
 
 /// The stream, if it can be written now; otherwise what the call answers.

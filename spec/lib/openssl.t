@@ -1,0 +1,201 @@
+# resty.openssl, resty.rsa, resty.evp.
+use Test::Nginx::Socket 'no_plan';
+run_tests();
+__DATA__
+
+=== TEST 1: digests, keyed digests, random bytes, derived keys
+--- config
+location /t {
+    content_by_lua_block {
+        local to_hex = require("resty.string").to_hex
+        local digest = require "resty.openssl.digest"
+        local d = digest.new("sha256")
+        ngx.say(d:update("hel", "lo"), " ", to_hex(d:final()):sub(1, 16), " ", digest.istype(d))
+        ngx.say((select(2, digest.new("none"))))
+        local hmac = require "resty.openssl.hmac"
+        ngx.say(to_hex(hmac.new("Jefe", "md5"):final("what do ya want for nothing?")))
+        ngx.say(hmac.new("k", "none"))
+        local mac = require "resty.openssl.mac"
+        ngx.say(#mac.new(("k"):rep(16), "CMAC", "aes-128-cbc"):final("text"))
+        local rand = require "resty.openssl.rand"
+        ngx.say(#rand.bytes(12), " ", select(2, rand.bytes("x")))
+        local kdf = require "resty.openssl.kdf"
+        ngx.say(to_hex(kdf.derive({ type = kdf.PBKDF2, outlen = 20, pass = "password", salt = "salt", pbkdf2_iter = 2 })))
+        ngx.say(to_hex(kdf.new("PBKDF2"):derive(20, { pass = "password", salt = "salt", iter = 2, digest = "sha1" })))
+        ngx.say(#kdf.derive({ type = kdf.HKDF, outlen = 42, hkdf_key = "k", salt = "s", hkdf_info = "i", md = "sha256" }))
+        ngx.say(#kdf.derive({ type = kdf.SCRYPT, outlen = 16, pass = "p", salt = "s", scrypt_N = 16, scrypt_r = 8, scrypt_p = 1 }))
+        ngx.say(kdf.derive({ outlen = 1 }))
+        ngx.say(require("resty.openssl.version").OPENSSL_3X)
+    }
+}
+--- request
+GET /t
+--- response_body
+true 2cf24dba5fb0a30e true
+digest.new: invalid digest type "none": error:0308010C:digital envelope routines::unsupported:
+750c783e6ab0b503eaa86e310a5db738
+nilhmac.new: invalid digest type "none"
+16
+12 rand.bytes: expect a number at #1
+ea6c014dc72d6f8ccd1ed92ace1d41f0d8de8957
+ea6c014dc72d6f8ccd1ed92ace1d41f0d8de8957
+42
+16
+nilkdf.derive: "type" must be set
+true
+
+=== TEST 2: ciphers
+--- config
+location /t {
+    content_by_lua_block {
+        local cipher = require "resty.openssl.cipher"
+        local c = cipher.new("aes-256-cbc")
+        local key, iv = ("k"):rep(32), ("i"):rep(16)
+        local secret = c:encrypt(key, iv, "hello")
+        ngx.say(#secret, " ", c:decrypt(key, iv, secret))
+        ngx.say(c:encrypt("short", iv, "x"))
+        ngx.say((c:decrypt(key, iv, secret:sub(1, 8))))
+        ngx.say(cipher.new("aes-256-cbc"):update("x"))
+        c:init(key, iv, { is_encrypt = true })
+        ngx.say(c:update("hel", "lo") .. c:final() == secret)
+        local gcm = cipher.new("aes-128-gcm")
+        key, iv = ("k"):rep(16), ("i"):rep(12)
+        local text = gcm:encrypt(key, iv, "hello", false, "header")
+        local tag = gcm:get_aead_tag(16)
+        ngx.say(gcm:decrypt(key, iv, text, false, "header", tag), " ", (gcm:decrypt(key, iv, text, false, "other", tag)))
+        local wrap = cipher.new("aes-128-wrap")
+        iv = ("\166"):rep(8)
+        ngx.say(wrap:decrypt(key, iv, wrap:encrypt(key, iv, "0123456789abcdef")))
+        local made, vector = c:derive("password", "12345678", 1, "md5")
+        ngx.say(#made, " ", #vector)
+        ngx.say((cipher.new("none")))
+    }
+}
+--- request
+GET /t
+--- response_body
+16 hello
+nilcipher:init: incorrect key size, expect 32
+nil
+nilcipher:update: cipher not initalized, call cipher:init first
+true
+hello nil
+0123456789abcdef
+32 16
+nil
+
+=== TEST 3: numbers of any size
+--- config
+location /t {
+    content_by_lua_block {
+        local bn = require "resty.openssl.bn"
+        local a, b = bn.from_dec("123456789012345678901234567890"), bn.new(10)
+        ngx.say(tostring(a + b), " ", tostring(a - 1), " ", tostring(b * b), " ", tostring(a / b), " ", tostring(a % 7))
+        ngx.say(tostring(-b), " ", b == bn.new(10), " ", b < a, " ", b:to_hex(), " ", bn.from_hex("ff"):to_number())
+        ngx.say(tostring(bn.mod_exp(4, 13, 497)), " ", bn.new(97):is_prime(), " ", tostring(bn.gcd(12, 18)))
+        ngx.say(#bn.new(1):to_binary(8), " ", tostring(bn.lshift(1, 70)), " ", bn.new(0):is_zero())
+        ngx.say(pcall(function() return a / 0 end))
+        ngx.say((bn.from_dec("x")))
+        ngx.say(tostring(bn.from_mpi(a:to_mpi())), " ", bn.generate_prime(64):is_odd())
+    }
+}
+--- request
+GET /t
+--- response_body_like
+^123456789012345678901234567900 123456789012345678901234567889 100 12345678901234567890123456789 \d
+-10 true true 0A 255
+445 true 6
+8 1180591620717411303424 true
+false.*BN_div\(\) failed
+nil
+123456789012345678901234567890 true$
+
+=== TEST 4: keys are made, written, read and used
+--- config
+location /t {
+    content_by_lua_block {
+        local pkey = require "resty.openssl.pkey"
+        for _, config in ipairs({ { type = "RSA" }, { type = "EC", curve = "secp384r1" }, { type = "Ed25519" } }) do
+            local key = assert(pkey.new(config))
+            local md = config.type ~= "Ed25519" and "sha256" or nil
+            local signature = assert(key:sign("message", md))
+            local public = assert(pkey.new(key:to_PEM("public")))
+            ngx.print(config.type, " ", public:verify(signature, "message", md) == true, " ",
+                (public:verify(signature, "other", md)), " ", public:is_private(), key:is_private())
+            for _, format in ipairs({ "PEM", "DER", "JWK" }) do
+                local back = assert(pkey.new(assert(key:tostring("private", format))))
+                assert(back:to_PEM() == key:to_PEM() and back:is_private())
+                assert(not pkey.new(key:tostring("public", format)):is_private())
+            end
+            local params = key:get_parameters()
+            if config.type == "EC" then
+                params = { group = params.group, x = params.x, y = params.y, private = params.private }
+            end
+            local again = assert(pkey.new({ type = config.type, params = params }))
+            ngx.say(" ", again:to_PEM() == key:to_PEM(), " ", (public:sign("x")))
+        end
+        local ec = pkey.new({ type = "EC", curve = "prime256v1" })
+        local raw = ec:sign("m", "sha256", nil, { ecdsa_use_raw = true })
+        ngx.say(#raw, " ", ec:verify(raw, "m", "sha256", nil, { ecdsa_use_raw = true }) == true)
+        local rsa = pkey.new()
+        for _, padding in ipairs({ "RSA_PKCS1_PADDING", "RSA_PKCS1_OAEP_PADDING" }) do
+            local number = pkey.PADDINGS[padding]
+            ngx.say(rsa:decrypt(rsa:encrypt("hello", number), number))
+        end
+        local pss = pkey.PADDINGS.RSA_PKCS1_PSS_PADDING
+        ngx.say(rsa:verify(rsa:sign("m", "sha256", pss), "m", "sha256", pss) == true)
+        ngx.say(rsa:verify_recover(rsa:sign_raw("raw")))
+        local x, y = pkey.new({ type = "X25519" }), pkey.new({ type = "X25519" })
+        ngx.say(x:derive(y) == y:derive(x))
+        ngx.say((pkey.new("junk")))
+        ngx.say(pkey.new({ type = "XX" }))
+        ngx.say(pkey.new("{}", { format = "JWK" }))
+    }
+}
+--- request
+GET /t
+--- response_body
+RSA true false falsetrue true nil
+EC true false falsetrue true nil
+Ed25519 true false falsetrue true nil
+64 true
+hello
+hello
+true
+raw
+true
+nil
+nilpkey.new:new_key: unsupported type XX
+nilpkey.new:load_key: jwk:load_jwk: missing "kty" parameter from JWK
+
+=== TEST 5: resty.rsa
+--- config
+location /t {
+    content_by_lua_block {
+        local rsa = require "resty.rsa"
+        for _, pkcs8 in ipairs({ false, true }) do
+            local public, private = rsa:generate_rsa_keys(2048, pkcs8)
+            ngx.say(public:match("BEGIN ([%u ]+)"), ", ", private:match("BEGIN ([%u ]+)"))
+            local pub = rsa:new({ public_key = public, padding = rsa.PADDING.RSA_PKCS1_OAEP_PADDING, algorithm = "SHA256" })
+            local priv = rsa:new({ private_key = private, padding = rsa.PADDING.RSA_PKCS1_OAEP_PADDING, algorithm = "SHA256" })
+            ngx.say(priv:decrypt(pub:encrypt("hello")), " ", pub:verify("hello", priv:sign("hello")))
+            ngx.say(pub:verify("other", priv:sign("hello")))
+            ngx.say(pub:decrypt("x"))
+        end
+        ngx.say(rsa:new({}))
+        ngx.say((rsa:new({ public_key = "junk" })))
+    }
+}
+--- request
+GET /t
+--- response_body
+RSA PUBLIC KEY, RSA PRIVATE KEY
+hello true
+nilbad signature
+nilnot inited for decrypt
+PUBLIC KEY, PRIVATE KEY
+hello true
+nilbad signature
+nilnot inited for decrypt
+nilpublic_key or private_key not found
+nil
