@@ -13,10 +13,18 @@ use std::{cell::RefCell, sync::Arc};
 /// Bytes that a worker keeps.
 const ROOM: usize = 4 << 20;
 
-/// Entries by cache and name, with their keys, in the order of use.
+/// A cache, and an entry's name in it.
+type Place = (usize, Key);
+
+/// Entries in the order of use.
 struct Hot {
-    entries: LruCache<(usize, Key), (Box<[u8]>, Entry)>,
+    entries: LruCache<Place, Kept>,
     bytes: usize,
+}
+
+struct Kept {
+    key: Box<[u8]>,
+    entry: Entry,
 }
 
 thread_local! {
@@ -45,28 +53,68 @@ fn size(entry: &Entry) -> usize {
 }
 
 impl Hot {
-    fn find(&mut self, place: &(usize, Key), path: &[u8], key: &[u8]) -> Option<Entry> {
-        let (known, entry) = self.entries.get(place)?;
-        let same = **known == *key
-            && entry.path == path
-            && files::stat(path).is_ok_and(|stat| Stamp::of(&stat) == entry.stamp);
+    fn find(&mut self, place: &Place, path: &[u8], key: &[u8]) -> Option<Entry> {
+        let kept = self.entries.get(place)?;
+        let same = *kept.key == *key
+            && kept.entry.path == path
+            && files::stat(path).is_ok_and(|stat| Stamp::of(&stat) == kept.entry.stamp);
         if same {
-            return Some(entry.clone());
+            return Some(kept.entry.clone());
         }
-        if let Some((_, entry)) = self.entries.pop(place) {
-            self.bytes = self.bytes.saturating_sub(size(&entry));
+        if let Some(kept) = self.entries.pop(place) {
+            self.forget(&kept);
         }
         None
     }
 
-    fn keep(&mut self, place: (usize, Key), key: &[u8], entry: &Entry) {
+    fn keep(&mut self, place: Place, key: &[u8], entry: &Entry) {
         self.bytes = self.bytes.saturating_add(size(entry));
-        if let Some((_, before)) = self.entries.put(place, (key.into(), entry.clone())) {
-            self.bytes = self.bytes.saturating_sub(size(&before));
+        if let Some(before) = self.entries.put(place, Kept { key: key.into(), entry: entry.clone() }) {
+            self.forget(&before);
         }
         while self.bytes > ROOM {
-            let Some((_, (_, oldest))) = self.entries.pop_lru() else { break };
-            self.bytes = self.bytes.saturating_sub(size(&oldest));
+            let Some((_, oldest)) = self.entries.pop_lru() else { break };
+            self.forget(&oldest);
         }
+    }
+
+    fn forget(&mut self, kept: &Kept) {
+        self.bytes = self.bytes.saturating_sub(size(&kept.entry));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use moonrest_sys::temp::TempDir;
+
+    #[test]
+    fn a_file_that_changes_is_read_anew() {
+        let dir = std::env::temp_dir().join(format!("moonrest-hot-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let file = dir.join("entry");
+        let path = file.clone().into_os_string().into_encoded_bytes();
+        let temp = TempDir { path: Vec::new(), levels: [0; 3] };
+        let zone = Arc::new(Zone::new("z", "proxy", temp, 0, Arc::default()));
+        let body = |key: &[u8]| match read(&zone, &[1; 16], &path, key) {
+            Read::Entry(entry) => entry.small.map(|body| body.to_vec()).unwrap_or_default(),
+            Read::Collision => b"collision".to_vec(),
+            _ => b"none".to_vec(),
+        };
+        let write = |body: &[u8]| {
+            let head =
+                file::head(&file::Meta::default(), b"k", b"HTTP/1.1 200 OK\r\n\r\n", body.len() as u64);
+            std::fs::write(&file, [&head, body].concat()).unwrap();
+        };
+        write(b"one");
+        assert_eq!(
+            (body(b"k"), body(b"k"), body(b"other")),
+            (b"one".to_vec(), b"one".to_vec(), b"collision".to_vec())
+        );
+        write(b"longer");
+        assert_eq!(body(b"k"), b"longer");
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(body(b"k"), b"none");
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 }

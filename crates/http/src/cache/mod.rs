@@ -9,8 +9,8 @@
 //! ```
 //!
 //! [`Zone`] is what workers share, `file` the form of files, `policy` what an answer's fields mean, `store` an answer on
-//! its way into a file, `manager` the threads that keep a cache within its limits. Where requests meet it is
-//! `upstream::cached`.
+//! its way into a file, `hot` what a worker has in memory, `manager` the threads that keep a cache within its limits. Requests
+//! meet it in `upstream::cached`, answers in `upstream::keep`.
 
 mod file;
 mod hot;
