@@ -58,6 +58,28 @@ local function check_options(n, options)
     end
 end
 
+-- Forgets what the last connection was in the middle of. To set what is not there to nil would make the table larger.
+local function forget(self)
+    if rawget(self, "_channels") ~= nil then
+        self._channels = nil
+    end
+    if rawget(self, "_buffered_msg") ~= nil then
+        self._buffered_msg = nil
+    end
+    if rawget(self, "_blocking") ~= nil then
+        self._blocking = nil
+    end
+    if rawget(self, "_late") ~= nil then
+        self._late = nil
+    end
+    if rawget(self, "_transaction") ~= nil then
+        self._transaction = nil
+    end
+    if rawget(self, "_watching") ~= nil then
+        self._watching = nil
+    end
+end
+
 -- `connect(host, port, options?)` or `connect("unix:PATH", options?)`.
 function M.connect(self, host, port, options)
     local sock = rawget(self, "_sock")
@@ -81,8 +103,8 @@ function M.connect(self, host, port, options)
         end
         check_options(3, options)
     end
-    self._subscribed, self._channels, self._buffered_msg = false, nil, nil
-    self._blocking, self._late, self._transaction, self._watching = nil, nil, nil, nil
+    self._subscribed = false
+    forget(self)
 
     local ok, err
     if not unix then
