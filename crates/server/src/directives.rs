@@ -247,7 +247,7 @@ fn thread_pool(settings: &mut MainSettings, args: &Args<'_>) -> ConfResult {
 }
 
 /// What distributions name the files of dynamic modules, all built in here.
-const BUILT_IN: [&str; 12] = [
+const BUILT_IN: [&str; 21] = [
     "ngx_http_lua_module",
     "ngx_http_headers_more_filter_module",
     "ngx_http_echo_module",
@@ -260,6 +260,15 @@ const BUILT_IN: [&str; 12] = [
     "ngx_stream_module",
     "ndk_http_module",
     "ngx_http_memc_module",
+    "ngx_http_redis_module",
+    "ngx_http_redis2_module",
+    "ngx_http_rds_json_filter_module",
+    "ngx_http_rds_csv_filter_module",
+    "ngx_http_drizzle_module",
+    "ngx_postgres_module",
+    "ngx_http_iconv_module",
+    "ngx_http_xss_filter_module",
+    "ngx_coolkit_module",
 ];
 
 /// There are no dynamic modules: those of nginx and OpenResty are built in, others cannot be loaded.

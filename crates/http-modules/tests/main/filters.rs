@@ -112,7 +112,7 @@ fn an_answer_too_large_for_a_variable_ends_the_request() {
     };
     assert_eq!(Ask::new(of(10), "/").run().text(), "1234567890");
     let done = Ask::new(of(9), "/").run();
-    assert!(matches!(done.result, Err(RequestError::Internal { .. })) && !done.client.ended.get());
+    assert!(matches!(done.result, Err(RequestError::Cut(_))) && !done.client.ended.get());
 }
 
 #[test]
