@@ -272,6 +272,14 @@ impl Head<'_> {
         out.status = answer.head.status;
         out.status_line = status_line(&answer.head, &answer.block);
         out.content_length = framing.content_length;
+        if self.conf.pass_trailers
+            && self.protocol.is_http2()
+            && !framing.empty
+            && framing.content_length == Some(0)
+        {
+            // What has no body and has not ended has trailers: they need an end of their own.
+            out.content_length = None;
+        }
         if framing.tunnel {
             out.content_length = None;
         }
