@@ -27,7 +27,7 @@ location / { set $memc_key k; memc_pass 127.0.0.1:1985; }
 --- request
 POST /
 abc
---- error_code: 412
+--- error_code: 200
 
 === a value is found, with its flags
 --- config

@@ -97,6 +97,9 @@ fn settings(r: &Request) -> Option<(Key, Iv, u64)> {
 
 fn encrypt_for(r: Option<&Request>, value: &[u8], out: &mut Vec<u8>) -> bool {
     let Some((key, iv, expires)) = r.and_then(settings) else { return false };
+    if let Some(r) = r.filter(|r| r.log().enabled(Level::Debug)) {
+        r.log_at(Level::Debug, format_args!("encrypted_session: expires={expires}"));
+    }
     let until = if expires == 0 { 0 } else { now().saturating_add(expires) };
     encrypt(&key, &iv, value, until, out);
     true

@@ -66,6 +66,10 @@ fn named<'a>(args: &Args<'a>, n: usize, key: &str) -> ConfResult<&'a [u8]> {
 /// `iconv_filter from=ENCODING to=ENCODING`.
 fn iconv_filter(loc: &mut Loc, args: &Args<'_>) -> ConfResult {
     let (from, to) = (named(args, 0, "from=")?, named(args, 1, "to=")?);
+    if Converter::new(from, to).is_err() {
+        let (from, to) = (String::from_utf8_lossy(from), String::from_utf8_lossy(to));
+        return Err(Fault::message(format!("conversion from \"{from}\" to \"{to}\" is not supported")));
+    }
     loc.filter = Some(Arc::new(Encodings { from: from.into(), to: to.into() }));
     Ok(())
 }

@@ -60,7 +60,7 @@ impl HttpModule for Xss {
                 output_type: loc
                     .output_type
                     .as_deref()
-                    .map_or(Bytes::from_static(OUTPUT_TYPE), |text| Bytes::copy_from_slice(text)),
+                    .map_or(Bytes::from_static(OUTPUT_TYPE), Bytes::copy_from_slice),
                 check_status: loc.check_status.unwrap_or(true),
                 override_status: loc.override_status.unwrap_or(true),
             },

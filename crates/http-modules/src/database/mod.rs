@@ -243,9 +243,12 @@ impl To {
     }
 }
 
+/// Connections by the address of the group, which is held so that the address stays its own.
+type Pools = HashMap<usize, (Arc<Group>, Rc<Pool>)>;
+
 thread_local! {
-    /// This worker's connections, by group.
-    static POOLS: RefCell<HashMap<usize, (Arc<Group>, Rc<Pool>)>> = RefCell::default();
+    /// This worker's connections.
+    static POOLS: RefCell<Pools> = RefCell::default();
 }
 
 /// This worker's connections to a group.

@@ -15,7 +15,7 @@ pub(super) struct Answer {
     pub has_rows: bool,
     pub columns: Vec<Column>,
     /// Messages, each known to be a row of these columns.
-    rows: Vec<Vec<u8>>,
+    pub(super) rows: Vec<Vec<u8>>,
     pub affected: Option<u64>,
 }
 

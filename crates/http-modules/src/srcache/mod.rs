@@ -282,9 +282,9 @@ fn set_statuses(loc: &mut Loc, args: &Args<'_>) -> ConfResult {
 /// `srcache_methods METHOD ...`: GET and HEAD are always among them.
 fn set_methods(loc: &mut Loc, args: &Args<'_>) -> ConfResult {
     for n in 0..args.len() {
-        let method = match Method::from_name(&args.bytes(n)?.to_ascii_uppercase()) {
-            method @ (Method::Get | Method::Head | Method::Post | Method::Put | Method::Delete) => method,
-            _ => return Err(args.invalid_value(n)),
+        let method = Method::from_name(&args.bytes(n)?.to_ascii_uppercase());
+        let (Method::Get | Method::Head | Method::Post | Method::Put | Method::Delete) = method else {
+            return Err(args.invalid_value(n));
         };
         *loc.methods.get_or_insert(0) |= method.bit();
     }

@@ -13,6 +13,7 @@
 //! `upstream::cached`.
 
 mod file;
+mod hot;
 mod index;
 mod key;
 mod manager;
@@ -23,6 +24,7 @@ mod store;
 mod zone;
 
 pub(crate) use file::{Entry, MOST_ETAG, Meta, Read, has_room, read, renew};
+pub(crate) use hot::read as read_hot;
 pub(crate) use index::Key;
 pub(crate) use key::{digest, variant};
 pub(crate) use policy::Freshness;

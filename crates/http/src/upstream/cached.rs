@@ -297,7 +297,7 @@ impl Caching {
             let found = match read.take() {
                 Some(found) => found,
                 None if self.threads => return Look::Read(path),
-                None => cache::read(&path, &self.text),
+                None => cache::read_hot(&zone, &self.key, &path, &self.text),
             };
             if let Some(entry) = self.judge_file(r, found, &path) {
                 zone.found(&self.key, entry.body.end);
@@ -404,14 +404,6 @@ impl Caching {
     /// Has the answer renewed while this one is given.
     fn update_behind(&mut self, r: &RequestRef, entry: Box<Entry>) -> Result<Box<Entry>, RequestError> {
         let child = subrequest::detached_again(r)?;
-        let stale = Entry {
-            file: entry.file.clone(),
-            path: entry.path.clone(),
-            meta: entry.meta.clone(),
-            block: entry.block.clone(),
-            body: entry.body.clone(),
-            small: entry.small.clone(),
-        };
         let handed = Self {
             conf: self.conf.clone(),
             cache: self.cache.clone(),
@@ -425,7 +417,7 @@ impl Caching {
             purges: false,
             deadline: None,
             hold: self.hold.take(),
-            stale: Some(Box::new(stale)),
+            stale: Some(entry.clone()),
             fresh: Freshness::default(),
             threads: self.threads,
         };
@@ -503,9 +495,10 @@ fn serve(
     head.fill(&framing)?;
     let core = &r.loc().core;
     let Entry { file, path, body, small, .. } = *entry;
-    let piece = match small {
-        Some(small) => Piece::Data(small),
-        None => {
+    let piece = match (small, file) {
+        (Some(small), _) => Piece::Data(small),
+        (None, None) => return Err(RequestError::internal("a cache entry without its file")),
+        (None, Some(file)) => {
             let threads = matches!(core.aio, Aio::Threads(_));
             let file = OpenFile { file, name: path, direct: false, threads, sendfile: core.sendfile };
             Piece::File(FileRange { file: Rc::new(file), start: body.start, end: body.end })
