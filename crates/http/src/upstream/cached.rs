@@ -132,18 +132,23 @@ fn states(r: &Request) -> Rc<States> {
     r.lasting_ctx::<States>()
 }
 
-/// Finds out whether and where to search.
-fn prepare(
-    r: &RequestRef,
-    conf: &Arc<Conf>,
-    protocol: &dyn Protocol,
-) -> Result<Option<Box<Caching>>, RequestError> {
+/// What another location's cache said does not count here.
+pub(super) fn forget(r: &Request) {
     if let Some(states) = r.find_ctx::<States>() {
         states.cache_status.set(None);
         states.cacheable.set(false);
         states.as_get.set(false);
         *states.validators.borrow_mut() = None;
     }
+}
+
+/// Finds out whether and where to search.
+fn prepare(
+    r: &RequestRef,
+    conf: &Arc<Conf>,
+    protocol: &dyn Protocol,
+) -> Result<Option<Box<Caching>>, RequestError> {
+    forget(r);
     let Some(settings) = &conf.cache else { return Ok(None) };
     let method = r.method.get();
     let as_get = || states(r).as_get.set(method == Method::Head && settings.convert_head);
