@@ -33,17 +33,22 @@ function M.is_excluded(list, host)
     return false
 end
 
--- A number for each certificate in use: connections made with one may not be reused with another.
-local certificates, last_certificate = setmetatable({}, { __mode = "k" }), 0
+-- A number for each certificate and key in use.
+local numbers, last_number = setmetatable({}, { __mode = "k" }), 0
 
-local function certificate_number(cert)
-    local number = certificates[cert]
+local function number_of(object)
+    local number = numbers[object]
     if not number then
-        last_certificate = last_certificate + 1
-        number = last_certificate
-        certificates[cert] = number
+        last_number = last_number + 1
+        number = last_number
+        numbers[object] = number
     end
     return number
+end
+
+-- Tells client certificates apart: a connection made with one may not be used with another, nor without its key.
+function M.identity(cert, key)
+    return cert and key and number_of(cert) .. "/" .. number_of(key) or ""
 end
 
 -- Which proxy to use: its URI, what to authorise with, and what comes before the path of requests.
@@ -148,7 +153,7 @@ local function connect(client, options)
         if problem then
             return nil, problem
         end
-        certificate = certificate_number(options.ssl_client_cert)
+        certificate = M.identity(options.ssl_client_cert, options.ssl_client_priv_key)
     end
     local proxy_uri, authorization, path_prefix =
         choose_proxy(options.proxy_opts or client.proxy_opts, scheme, host, port)

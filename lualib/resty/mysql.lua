@@ -7,6 +7,7 @@
 local new_tab = require "table.new"
 local bit = require "bit"
 local auth = require "resty.mysql.auth"
+local buffer = require "moonrest.buffer"
 local statement = require "resty.mysql.statement"
 local wire = require "resty.mysql.wire"
 
@@ -52,7 +53,7 @@ function M.new()
     if not sock then
         return nil, err
     end
-    return setmetatable({ sock = sock }, mt)
+    return setmetatable({ sock = sock, _input = buffer.new(sock) }, mt)
 end
 
 function M.set_timeout(self, timeout)
@@ -97,20 +98,23 @@ M._send_packet = send_packet
 -- `nil` and an error: the connection is of no use any more.
 local function broken(self, err)
     self.sock:close()
+    self._input:clear()
     return nil, err
 end
 M._broken = broken
 
 local function recv_packet(self)
-    local sock = self.sock
+    local input = self._input
     local whole, parts
     while true do
-        local head, err = sock:receive(4)
-        if not head then
+        local ok, err = input:ensure(4)
+        if not ok then
             return broken(self, "failed to receive packet header: " .. err)
         end
-        local len = u24(head, 1)
-        self.packet_no = byte(head, 4)
+        local at = input.at
+        local len = u24(input.data, at)
+        self.packet_no = byte(input.data, at + 3)
+        input.at = at + 4
         if len == 0 and not whole then
             return broken(self, "empty packet")
         end
@@ -120,7 +124,7 @@ local function recv_packet(self)
         end
         local data = ""
         if len > 0 then
-            data, err = sock:receive(len)
+            data, err = input:take(len)
             if not data then
                 return broken(self, "failed to read packet content: " .. err)
             end
@@ -207,6 +211,10 @@ local function send_response(self, answer, plugin)
         local sent, err = send_packet(self, p32(flags) .. fixed)
         if not sent then
             return "failed to send client authentication packet: " .. err
+        end
+        -- What came in clear already must not be read as if it had come over TLS.
+        if not self._input:is_empty() then
+            return "failed to do ssl handshake: unread data in buffer"
         end
         local ok
         ok, err = self.sock:sslhandshake(false, nil, self.ssl_verify)
@@ -296,6 +304,7 @@ function M.connect(self, options)
         return nil, "not initialized"
     end
     self.state, self._transaction, self._statements = nil, nil, nil
+    self._input:clear()
     self._max_packet_size = options.max_packet_size or 1024 * 1024
     self.compact = options.compact_arrays
     self.database, self.user = options.database or "", options.user or ""
@@ -339,7 +348,7 @@ function M.connect(self, options)
     self.packet_no = -1
     local failure, errcode, sqlstate = log_in(self)
     if failure then
-        sock:close()
+        broken(self)
         return nil, failure, errcode, sqlstate
     end
     self.state = CONNECTED
@@ -356,8 +365,9 @@ function M.set_keepalive(self, ...)
     end
     self.state = nil
     if self._transaction then
-        sock:close()
-        return nil, "connection in transaction"
+        return broken(self, "connection in transaction")
+    elseif not self._input:is_empty() then
+        return broken(self, "unread data in buffer")
     end
     -- The next user does not know of them.
     if self._statements then
@@ -384,6 +394,7 @@ function M.close(self)
         return nil, "not initialized"
     end
     self.state = nil
+    self._input:clear()
     self.packet_no = -1
     local sent, err = send_packet(self, COM_QUIT)
     if not sent then

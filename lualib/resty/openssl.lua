@@ -21,7 +21,9 @@ local modules = {
     "x509",
     "x509.altname",
     "x509.chain",
+    "x509.csr",
     "x509.extension",
+    "x509.extensions",
     "x509.name",
     "x509.store",
 }

@@ -24,7 +24,18 @@ function M.new()
         return nil, err
     end
     local wire = getmetatable(sock) == OURS and native or require "moonrest.redis"
-    return setmetatable({ _sock = sock, _wire = wire, _subscribed = false }, mt)
+    -- All fields that every call looks at, so that none of them is looked for among the commands. `_hold` has what keeps
+    -- the connection from being shared.
+    return setmetatable({
+        _sock = sock,
+        _wire = wire,
+        _used = false,
+        _reqs = false,
+        _module_prefix = false,
+        _subscribed = false,
+        _blocking = false,
+        _hold = false,
+    }, mt)
 end
 
 -- `red:MODULE()` puts "MODULE." before the name of the next command.
@@ -81,8 +92,11 @@ function M.connect(self, host, port, options)
         end
         check_options(3, options)
     end
-    self._subscribed, self._channels, self._buffered_msg = false, nil, nil
-    self._blocking, self._late, self._transaction, self._watching = nil, nil, nil, nil
+    if self._used then
+        self._subscribed, self._blocking, self._hold = false, false, false
+        self._channels, self._buffered_msg = nil, nil
+    end
+    self._used = true
 
     local ok, err
     if not unix then
@@ -108,14 +122,14 @@ function M.set_keepalive(self, ...)
     if not sock then
         return nil, "not initialized"
     end
-    if rawget(self, "_subscribed") then
+    if self._subscribed then
         return nil, "subscribed state"
     end
-    if rawget(self, "_transaction") or rawget(self, "_watching") then
+    local hold = self._hold
+    if hold and (hold.transaction or hold.watching) then
         sock:close()
         return nil, "connection in transaction"
-    end
-    if rawget(self, "_late") then
+    elseif hold and hold.late then
         sock:close()
         return nil, "connection in dubious state"
     end
@@ -138,12 +152,22 @@ function M.close(self)
     return sock:close()
 end
 
+-- Notes what keeps the connection from being shared, or that it does no more.
+local function hold(self, what, is_held)
+    local held = self._hold
+    if held then
+        held[what] = is_held
+    elseif is_held then
+        self._hold = { [what] = true }
+    end
+end
+
 -- A reply to a connection that is subscribed, or whose last command may wait longer than we do: when the time is over, the
 -- connection stays.
 local function read_patiently(self, sock)
     local reply, err = self._wire.read(sock, true)
-    if reply == nil and err == "timeout" and not rawget(self, "_subscribed") then
-        self._late = true
+    if reply == nil and err == "timeout" and not self._subscribed then
+        hold(self, "late", true)
     end
     return reply, err
 end
@@ -157,13 +181,13 @@ local function command(self, name, ...)
     if not sock then
         return nil, "not initialized"
     end
-    local requests = rawget(self, "_reqs")
+    local requests = self._reqs
     if requests then
         requests[#requests + 1] = self._wire.encode(name, ...)
         return
     end
-    local subscribed = rawget(self, "_subscribed")
-    if not subscribed and not rawget(self, "_blocking") then
+    local subscribed = self._subscribed
+    if not subscribed and not self._blocking then
         return self._wire.call(sock, name, ...)
     end
     local sent, err = self._wire.send(sock, name, ...)
@@ -184,31 +208,30 @@ local function command(self, name, ...)
 end
 
 local function prefixed(self, name, ...)
-    local prefix = rawget(self, "_module_prefix")
+    if not rawget(self, "_sock") then
+        return nil, "not initialized"
+    end
+    local prefix = self._module_prefix
     if prefix then
-        self._module_prefix = nil
+        self._module_prefix = false
         return command(self, prefix .. "." .. name, ...)
     end
     return command(self, name, ...)
 end
 
--- Commands after which a connection belongs to one user until another of them: what they leave in `_transaction` and
--- `_watching` (nil: as it was).
+-- Commands after which a connection belongs to one user until another of them: what they begin and end.
 local STATES = {
-    multi = { true, nil },
-    exec = { false, false },
-    discard = { false, false },
-    watch = { nil, true },
-    unwatch = { nil, false },
-    reset = { false, false },
+    multi = { begins = "transaction" },
+    watch = { begins = "watching" },
+    exec = { ends = { "transaction", "watching" } },
+    discard = { ends = { "transaction", "watching" } },
+    reset = { ends = { "transaction", "watching" } },
+    unwatch = { ends = { "watching" } },
 }
 
-local function enter(self, state)
-    if state[1] ~= nil then
-        self._transaction = state[1]
-    end
-    if state[2] ~= nil then
-        self._watching = state[2]
+local function leave(self, state)
+    for _, what in ipairs(state.ends) do
+        hold(self, what, false)
     end
 end
 
@@ -216,20 +239,22 @@ local function method(name)
     local state = STATES[lower(name)]
     if not state then
         return function(self, ...)
+            local sock = rawget(self, "_sock")
+            if sock and not self._reqs and not self._module_prefix and not self._subscribed and not self._blocking then
+                return self._wire.call(sock, name, ...)
+            end
             return prefixed(self, name, ...)
         end
     end
     return function(self, ...)
-        -- Refused or not: what ends a transaction only counts when it is accepted, what begins one counts at once.
-        if state[1] or state[2] then
-            enter(self, state)
+        -- What begins a state counts at once, what ends one when it is accepted.
+        if state.begins and rawget(self, "_sock") then
+            hold(self, state.begins, true)
             return prefixed(self, name, ...)
         end
         local reply, err = prefixed(self, name, ...)
-        if reply or rawget(self, "_reqs") then
-            enter(self, state)
-        elseif reply == false and sub(err, 1, 9) == "EXECABORT" then
-            enter(self, state)
+        if state.ends and (reply or self._reqs or reply == false and sub(err, 1, 9) == "EXECABORT") then
+            leave(self, state)
         end
         return reply, err
     end
@@ -283,7 +308,7 @@ function M.read_reply(self)
     if not sock then
         return nil, "not initialized"
     end
-    if not rawget(self, "_subscribed") then
+    if not self._subscribed then
         return nil, "not subscribed"
     end
     local messages = rawget(self, "_buffered_msg")
@@ -327,7 +352,7 @@ end
 
 for _, name in ipairs { "unsubscribe", "punsubscribe" } do
     M[name] = function(self, ...)
-        if not rawget(self, "_subscribed") then
+        if not rawget(self, "_sock") or not self._subscribed then
             return nil, "not subscribed"
         end
         local reply, err = command(self, name, ...)
@@ -373,14 +398,15 @@ end
 
 function M.init_pipeline(self, n)
     self._reqs = new_tab(n or 4, 0)
-    self._was = { rawget(self, "_transaction"), rawget(self, "_watching") }
+    local held = self._hold
+    self._was = held and { transaction = held.transaction, watching = held.watching, late = held.late } or false
 end
 
 function M.cancel_pipeline(self)
     if rawget(self, "_reqs") then
-        self._transaction, self._watching = self._was[1], self._was[2]
+        self._hold = self._was
     end
-    self._reqs = nil
+    self._reqs = false
 end
 
 function M.commit_pipeline(self)
@@ -388,7 +414,7 @@ function M.commit_pipeline(self)
     if not requests then
         return nil, "no pipeline"
     end
-    self._reqs = nil
+    self._reqs = false
     local sock = rawget(self, "_sock")
     if not sock then
         return nil, "not initialized"

@@ -20,11 +20,12 @@ init_by_lua_block {
         chunkend = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloX\r\n0\r\n\r\n",
         more = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n\r\n",
     }
-    function ask(name, cut, stall)
+    pools = 0
+    function ask(name, cut, stall, patience)
         local http = require "resty.http"
         local c = http.new()
-        c:set_timeouts(1000, 1000, 25)
-        pools = (pools or 0) + 1
+        c:set_timeouts(2000, 2000, patience or 2000)
+        pools = pools + 1
         assert(c:connect{ host = "unix:$TEST_NGINX_HTML_DIR/raw.sock", pool = "own" .. pools })
         local res, err = c:request{ path = "/", headers = { Host = "x", ["X-Answer"] = name, ["X-Cut"] = cut, ["X-Stall"] = stall } }
         local body
@@ -44,7 +45,7 @@ server {
             local sock = ngx.req.socket(true)
             sock:send(answer:sub(1, cut))
             if stall then
-                ngx.sleep(0.06)
+                ngx.sleep(0.3)
             end
         }
     }
@@ -155,7 +156,7 @@ location /t {
             local whole = #answers[name]
             for cut = 0, whole - 1 do
                 for _, stall in ipairs{ false, true } do
-                    local c, body, err = ask(name, cut, stall or nil)
+                    local c, body, err = ask(name, cut, stall or nil, stall and 25)
                     local kept = c:set_keepalive()
                     if body or kept == 1 then
                         ngx.say(name, " at ", cut, ": ", body, " ", err, " ", kept)

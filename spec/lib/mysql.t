@@ -21,7 +21,7 @@ sub eof_packet { "\xfe\0\0\2\0" }
 sub failure { my ($code, $text) = @_; "\xff" . pack('v', $code) . "#HY000$text" }
 sub greeting {
     my $plugin = shift;
-    "\x0a5.7.99-mock\0" . "\1\0\0\0" . 'abcdefgh' . "\0" . "\xff\xf7\x21\2\0\xff\x81\x15" . "\0" x 10 . 'ijklmnopqrst' . "\0$plugin\0";
+    "\x0a5.7.99-mock\0" . "\1\0\0\0" . 'abcdefgh' . "\0" . "\xff\xff\x21\2\0\xff\x81\x15" . "\0" x 10 . 'ijklmnopqrst' . "\0$plugin\0";
 }
 sub get {
     my $client = shift;
@@ -82,6 +82,7 @@ mock(MYSQL_CUT => sub { print { $_[0] } substr packet(0, greeting('x')), 0, 30 }
 mock(MYSQL_OLD => sub { print { $_[0] } packet(0, "\x09old\0") });
 mock(MYSQL_SHORT => sub { print { $_[0] } packet(0, "\x0a5.5\0abc") });
 mock(MYSQL_BUSY => sub { print { $_[0] } packet(0, "\xff\x10\4Too many connections") });
+mock(MYSQL_INJECTED => sub { print { $_[0] } packet(0, greeting('mysql_native_password')) . packet(2, ok); sleep 1 });
 mock(MYSQL_SILENT => sub { sleep 1 });
 
 add_block_preprocessor(sub {
@@ -400,6 +401,7 @@ location /t {
             say(db:connect(options({ port = port })))
             say(db:set_keepalive())
         end
+        say(db:connect(options({ port = $TEST_NGINX_MYSQL_INJECTED_PORT, ssl = true })))
     }
 }
 --- response_body
@@ -425,6 +427,7 @@ nil Too many connections 1040
 nil cannot be reused in the current connection state: nil
 nil failed to receive packet header: timeout
 nil cannot be reused in the current connection state: nil
+nil failed to do ssl handshake: unread data in buffer
 
 === TEST 8: results that are cut, senseless or lie close the connection
 --- config

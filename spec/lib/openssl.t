@@ -199,3 +199,92 @@ nilbad signature
 nilnot inited for decrypt
 nilpublic_key or private_key not found
 nil
+
+=== TEST 6: certificates and requests are made, signed, read and trusted
+--- config
+location /t {
+    content_by_lua_block {
+        local lib = function(name) return require("resty.openssl." .. name) end
+        local pkey, x509, bn = lib "pkey", lib "x509", lib "bn"
+        local name, altname, store, chain = lib "x509.name", lib "x509.altname", lib "x509.store", lib "x509.chain"
+        local function make(subject, key, issuer, issuer_key, is_ca)
+            local it = x509.new()
+            assert(it:set_version(3) and it:set_serial_number(bn.new(7)) and it:set_pubkey(key))
+            assert(it:set_lifetime(ngx.time() - 60, ngx.time() + 600))
+            assert(it:set_subject_name(name.new():add("CN", subject)))
+            assert(it:set_issuer_name(name.new():add("CN", issuer)))
+            assert(it:set_basic_constraints({ ca = is_ca }) and it:set_basic_constraints_critical(true))
+            assert(it:set_subject_alt_name(altname.new():add("DNS", subject .. ".example"):add("IP", "10.0.0.1")))
+            assert(it:sign(issuer_key))
+            return x509.new(it:to_PEM())
+        end
+        local root_key, key = pkey.new({ type = "EC" }), pkey.new({ type = "EC" })
+        local root = make("root", root_key, "root", root_key, true)
+        local leaf = make("leaf", key, "root", root_key, false)
+        ngx.say(tostring(leaf:get_subject_name()), " ", leaf:get_issuer_name():find("CN").blob, " ", leaf:get_version())
+        ngx.say(tostring(leaf:get_subject_alt_name()), " ", #leaf:get_subject_alt_name(), " ", leaf:get_signature_name())
+        ngx.say(leaf:verify(root_key), leaf:verify(key), " ", leaf:check_private_key(key), " ", root:get_basic_constraints("ca"))
+        ngx.say(tostring(leaf:get_serial_number()), " ", #leaf:digest("sha256"), " ", #leaf:pubkey_digest(), " ",
+            leaf:get_extension_critical("basicConstraints"))
+        ngx.say((leaf:get_extension("subjectAltName")):text())
+        local trusted = store.new()
+        ngx.say(trusted:verify(leaf))
+        trusted:add(root)
+        ngx.say(trusted:verify(leaf), " ", #trusted:verify(leaf, chain.new(), true))
+
+        local csr = lib "x509.csr"
+        local request = csr.new()
+        request:set_subject_name(name.new():add("CN", "leaf"))
+        request:set_pubkey(key)
+        request:set_subject_alt_name(altname.new():add("DNS", "a.example"))
+        request:sign(key)
+        local read = csr.new(request:tostring("DER"))
+        ngx.say(read:verify(key), " ", tostring(read:get_subject_alt_name()), " ", tostring(read:get_subject_name()))
+        ngx.say((x509.new("junk")), (csr.new("junk")))
+    }
+}
+--- request
+GET /t
+--- response_body
+CN=leaf root 3
+DNS=leaf.example/IP=10.0.0.1 2 ecdsa-with-SHA256
+truefalse true true
+7 32 20 true
+DNS:leaf.example, IP Address:10.0.0.1
+nilunable to get local issuer certificate
+true 2
+true DNS=a.example CN=leaf
+nilnil
+
+=== TEST 7: what lua-resty-jwt calls resty.evp
+--- config
+location /t {
+    content_by_lua_block {
+        local evp = require "resty.evp"
+        local pkey = require "resty.openssl.pkey"
+        for _, kind in ipairs({ "RSA", "EC" }) do
+            local key = pkey.new({ type = kind })
+            local signer = evp[kind .. "Signer"]:new(key:to_PEM("private"))
+            local verifier = evp[kind .. "Verifier"]:new(evp.PublicKey:new(key:to_PEM()))
+            local signature = signer:sign("text", evp.CONST.SHA256_DIGEST)
+            if kind == "EC" then signature = signer:get_raw_sig(signature) end
+            ngx.say(verifier:verify("text", signature, "SHA256"))
+            ngx.say(verifier:verify("other", signature, "SHA256"))
+        end
+        local key = pkey.new()
+        local secret = evp.RSAEncryptor:new(evp.PublicKey:new(key:to_PEM())):encrypt("hello")
+        ngx.say(evp.RSADecryptor:new(key:to_PEM("private")):decrypt(secret))
+        ngx.say(evp.Cert:new(nil))
+        ngx.say((evp.Cert:new("junk")), (evp.RSASigner:new("junk")))
+    }
+}
+--- request
+GET /t
+--- response_body
+true
+falseVerification failed
+true
+falseVerification failed
+hello
+nilMust pass a PEM or binary DER cert
+nilnil

@@ -63,6 +63,7 @@ mock(POSTGRES_MOCK => sub {
     $answers{$query}->();
     sleep 1 unless $query eq 'cut' or $query eq 'fatal';
 });
+mock(POSTGRES_INJECTED => sub { get($_[0], 0); print { $_[0] } 'S' . auth(0) . $ready; sleep 1 });
 mock(POSTGRES_NOSSL => sub { get($_[0], 0); print { $_[0] } 'N'; sleep 1 });
 
 add_block_preprocessor(sub {
@@ -470,6 +471,7 @@ location /t {
         end
         local db = postgres:new()
         say(db:connect(options({ port = $TEST_NGINX_POSTGRES_NOSSL_PORT, ssl = true, ssl_required = true })))
+        say(db:connect(options({ port = $TEST_NGINX_POSTGRES_INJECTED_PORT, ssl = true })))
     }
 }
 --- response_body
@@ -506,3 +508,4 @@ nil closed
 extra {affected_rows=0 command=SELECT} 1
 nil unread data in buffer
 nil the server does not support SSL connections
+nil unread data in buffer

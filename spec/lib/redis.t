@@ -282,7 +282,7 @@ location /t {
         say(pcall(red.connect, red, "127.0.0.1", 1, "x"))
         say(pcall(red.connect, red, "unix:/x", "y"))
         say(red:get("x"))
-        say(redis.get({}, "x"))
+        say(redis.get({}, "x"), redis:get("x"))
         say(redis.set_keepalive({}))
         say(pcall(redis.set_timeout, {}, 1))
         say(redis.close({}), redis.get_reused_times({}))
@@ -294,7 +294,7 @@ false bad argument #2 port: number expected, got nil
 false bad argument #3 opts: nil or table expected, got string
 false bad argument #2 opts: nil or table expected, got string
 nil closed
-nil not initialized
+nil nil not initialized
 nil not initialized
 false not initialized
 nil nil not initialized

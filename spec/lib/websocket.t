@@ -52,7 +52,7 @@ server {
                 local data, typ, err = wb:recv_frame()
                 if not data then
                     tries = tries + 1
-                    if not err:find("timeout") or tries > 20 then
+                    if not err:find("timeout") or tries > 300 then
                         ngx.log(ngx.NOTICE, "ended: ", err, ";")
                         return
                     end

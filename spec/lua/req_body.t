@@ -195,3 +195,23 @@ location /off { lua_http10_buffering off; content_by_lua_block { ngx.say("a") } 
 ["Content-Length: 15", "!Content-Length"]
 --- response_body eval
 ["a\nnilbuffering\n", "a\n"]
+
+=== TEST 13: what fails in the middle of ngx.say leaves nothing behind in what is gathered
+--- config
+location /t {
+    content_by_lua_block {
+        ngx.say("a")
+        local ok, why = pcall(ngx.say, "b", { x = 1 })
+        ngx.say(ok, " ", why)
+        ngx.sleep(0)
+        ngx.print({ "c", { 1, true } }, nil, ngx.null)
+    }
+}
+--- request
+GET /t HTTP/1.0
+--- response_headers
+Content-Length: 68
+--- response_body chomp
+a
+false bad argument #2 to '?' (non-array table found)
+c1truenilnull

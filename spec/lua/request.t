@@ -138,3 +138,42 @@ location /t {
 GET /t
 --- response_body
 mine GET7
+
+=== TEST 8: known and other names, once and often; arguments into a table of one's own
+--- config
+location /t {
+    content_by_lua_block {
+        local h, why = ngx.req.get_headers()
+        ngx.say(h.accept, " ", h.x_odd_name, " ", table.concat(h["X-Odd-Name-2"], "+"), " ",
+            table.concat(h.cookie, "+"), " ", tostring(h.nothing), " ", tostring(why))
+        local raw = ngx.req.get_headers(0, true)
+        ngx.say(raw["X-Odd-Name"], " ", tostring(raw["x-odd-name"]), " ", tostring(getmetatable(raw)))
+        local _, cut = ngx.req.get_headers(2)
+        ngx.say(cut)
+        local given = { old = 1 }
+        local args = ngx.req.get_uri_args(100, given)
+        ngx.say(args == given, " ", tostring(args.old), " ", args.a[1], args.a[2], args.a[3], " ",
+            tostring(args.b), " ", args["c d"])
+        local few, why = ngx.req.get_uri_args(1)
+        ngx.say(few.a, " ", why)
+        for i = 1, 100 do
+            assert(ngx.var["name" .. i] == nil and ngx.var["arg_b" .. i] == nil)
+            assert(ngx.var.URI == "/t" and ngx.var.request_method == "GET" and ngx.var.arg_b == nil)
+        end
+    }
+}
+--- request
+GET /t?a=1&a=2&b&a=3&c%20d=x+y
+--- more_headers
+Accept: */*
+X-Odd-Name: 1
+X-Odd-Name-2: 2
+X-Odd-Name-2: 3
+Cookie: a
+Cookie: b
+--- response_body
+*/* 1 2+3 a+b nil nil
+1 nil nil
+truncated
+true nil 123 true x y
+1 truncated

@@ -48,6 +48,7 @@ pub mod pkey;
 pub mod pkey_parameters;
 pub mod pkey_text;
 pub mod x509;
+pub mod x509_make;
 mod x509_store;
 
 pub use error::{Error, Outcome};

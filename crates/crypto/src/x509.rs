@@ -1,4 +1,4 @@
-//! Certificates, read.
+//! Certificates, read. `x509_make` makes them.
 use std::ffi::c_int;
 use std::ptr::null_mut;
 
@@ -144,7 +144,7 @@ impl Certificate {
     /// 1, 2 or 3.
     pub fn version(&self) -> i64 {
         // SAFETY: a live certificate.
-        i64::from(unsafe { sys::X509_get_version(self.ptr()) }) + 1
+        unsafe { sys::X509_get_version(self.ptr()) + 1 }
     }
 
     /// # Errors
@@ -210,17 +210,7 @@ impl Certificate {
             if extension.is_null() {
                 return None;
             }
-            let object = sys::X509_EXTENSION_get_object(extension);
-            let der = string_bytes(sys::X509_EXTENSION_get_data(extension).cast());
-            let text =
-                bio::write(|bio| sys::X509V3_EXT_print(bio, extension, 0, 0)).unwrap_or_else(|_| der.clone());
-            Some(Extension {
-                nid: sys::OBJ_obj2nid(object),
-                dotted: objects::dotted_of(object),
-                is_critical: sys::X509_EXTENSION_get_critical(extension) == 1,
-                der,
-                text: String::from_utf8_lossy(&text).into_owned(),
-            })
+            Some(describe_extension(extension))
         }
     }
 
@@ -311,8 +301,27 @@ impl Certificate {
 }
 
 /// # Safety
+/// A live extension.
+pub(crate) unsafe fn describe_extension(extension: *const sys::X509_EXTENSION) -> Extension {
+    // SAFETY: the caller's promise; the extension lends its parts.
+    unsafe {
+        let object = sys::X509_EXTENSION_get_object(extension);
+        let der = string_bytes(sys::X509_EXTENSION_get_data(extension).cast());
+        let text =
+            bio::write(|bio| sys::X509V3_EXT_print(bio, extension, 0, 0)).unwrap_or_else(|_| der.clone());
+        Extension {
+            nid: sys::OBJ_obj2nid(object),
+            dotted: objects::dotted_of(object),
+            is_critical: sys::X509_EXTENSION_get_critical(extension) == 1,
+            der,
+            text: String::from_utf8_lossy(&text).into_owned(),
+        }
+    }
+}
+
+/// # Safety
 /// Null or a live name.
-unsafe fn name_entries(name: *const sys::X509_NAME) -> Vec<NameEntry> {
+pub(crate) unsafe fn name_entries(name: *const sys::X509_NAME) -> Vec<NameEntry> {
     let mut entries = Vec::new();
     if name.is_null() {
         return entries;

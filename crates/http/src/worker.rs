@@ -69,6 +69,8 @@ pub struct Worker {
     pub siblings: Cell<usize>,
     /// There is no master (`master_process off`).
     pub single: Cell<bool>,
+    /// Its program wants that a worker without sockets is started beside the others.
+    pub wants_agent: Rc<Cell<bool>>,
     /// How many idle connections are to close, to make room for new ones.
     unwanted: Cell<usize>,
     /// When it was last said that there is no room, in monotonic seconds.
@@ -142,6 +144,7 @@ impl Worker {
             connections: Cell::new(0),
             siblings: Cell::new(1),
             single: Cell::new(false),
+            wants_agent: Rc::default(),
             unwanted: Cell::new(0),
             crowded: Cell::new(0),
             memories: RefCell::default(),

@@ -333,7 +333,7 @@ pub(crate) unsafe fn lua_pushnil(l: *mut lua_State) {
 pub(crate) unsafe fn lua_pushboolean(l: *mut lua_State, flag: c_int) {
     // SAFETY: the caller's promise.
     unsafe {
-        if !push(l, Word(!(u64::from(flag != 0) + 1 << 47))) {
+        if !push(l, Word(!((u64::from(flag != 0) + 1) << 47))) {
             ffi::slow::lua_pushboolean(l, flag);
         }
     }

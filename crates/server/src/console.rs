@@ -56,7 +56,7 @@ pub fn run(program: &Program, text: Vec<u8>) -> i32 {
     worker.command.send_replace(Command::Serve);
     for (_, _, news) in receiver {
         match news {
-            News::Ready | News::Leaves => {}
+            News::Ready { .. } | News::Leaves => {}
             News::Failed(text) => {
                 report.write(Level::Emerg, format_args!("{text}"));
                 return 1;

@@ -38,6 +38,8 @@ struct Running {
     /// The sockets; given up when the generation drains, so that none stays open that nobody accepts from.
     groups: Vec<Group>,
     workers: Vec<Option<Handle>>,
+    /// How many there will be: as many as are configured, and one without sockets when their program wants that.
+    wanted: usize,
     ready: usize,
     /// When a worker that died is started again, and how long the next one will wait.
     respawn: Vec<(usize, Instant)>,
@@ -95,6 +97,9 @@ pub(crate) struct Serving {
     looked: Instant,
 }
 
+/// nginx's name of the worker without sockets.
+const AGENT: &str = "privileged agent";
+
 /// A worker that dies is started again after this long, and ever later up to the maximum.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const MAX_DELAY: Duration = Duration::from_secs(30);
@@ -148,6 +153,7 @@ impl Serving {
     pub(crate) fn begin(&mut self, loaded: Loaded, groups: Vec<Group>) -> Result<(), String> {
         self.number += 1;
         let Loaded { settings, http, log, logs, zones, .. } = loaded;
+        let wanted = settings.workers();
         let shared = Arc::new(Shared { settings, http, log, logs });
         let mut running = Running {
             number: self.number,
@@ -155,6 +161,7 @@ impl Serving {
             zones: Some(zones),
             groups,
             workers: Vec::new(),
+            wanted,
             ready: 0,
             respawn: Vec::new(),
             delay: FIRST_DELAY,
@@ -167,10 +174,17 @@ impl Serving {
 
     fn spawn(&self, running: &Running, id: usize) -> Result<Handle, String> {
         let shared = running.shared.clone();
+        let workers = shared.settings.workers();
+        let shares = if id < workers {
+            listeners::share(&running.groups, id, workers)
+        } else {
+            shared.log.write(Level::Notice, None, format_args!("start {AGENT} process {id}"));
+            Vec::new()
+        };
         let job = Job {
             generation: running.number,
             id,
-            shares: listeners::share(&running.groups, id, shared.settings.workers()),
+            shares,
             shared,
             process: self.process.clone(),
             events: self.events.clone(),
@@ -187,7 +201,7 @@ impl Serving {
             let _ = self.wake.read(&mut wake);
             let (generation, id, news) = event;
             match news {
-                News::Ready => changes.extend(self.ready(generation, id)),
+                News::Ready { agent } => changes.extend(self.ready(generation, id, agent)),
                 News::Failed(text) => changes.extend(self.failed(generation, id, text)),
                 News::Leaves => changes.extend(self.leaves(generation, id)),
                 News::Ended { panicked } => changes.extend(self.ended(generation, id, panicked)),
@@ -196,7 +210,7 @@ impl Serving {
         changes
     }
 
-    fn ready(&mut self, generation: u64, id: usize) -> Option<Change> {
+    fn ready(&mut self, generation: u64, id: usize, agent: bool) -> Option<Change> {
         if let Some(current) = self.current.as_mut().filter(|running| running.number == generation) {
             // Started again after its end.
             if let Some(Some(worker)) = current.workers.get(id) {
@@ -206,7 +220,10 @@ impl Serving {
         }
         let mut starting = self.starting.take_if(|running| running.number == generation)?;
         starting.ready += 1;
-        if starting.ready == starting.shared.settings.workers() {
+        if agent {
+            starting.wanted = starting.shared.settings.workers() + 1;
+        }
+        if starting.ready == starting.wanted {
             self.take_over(starting);
             return Some(Change::Serving);
         }
@@ -261,7 +278,8 @@ impl Serving {
         let expected = order >= Command::Quit || ending;
         if expected && !ending {
             // nginx: its master says so, and those who wait for a reload to be over look for it.
-            let text = format_args!("worker process {id} exited with code {}", u8::from(panicked));
+            let kind = if id < running.shared.settings.workers() { "worker" } else { AGENT };
+            let text = format_args!("{kind} process {id} exited with code {}", u8::from(panicked));
             running.shared.log.write(Level::Notice, None, text);
         }
         if self.current.as_ref().is_some_and(|running| running.number == generation) && !expected {

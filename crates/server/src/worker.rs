@@ -35,8 +35,8 @@ pub(crate) enum Command {
 /// What a worker tells the serving process.
 #[derive(Debug)]
 pub(crate) enum News {
-    /// It could serve.
-    Ready,
+    /// It could serve. `agent`: its program wants a worker without sockets beside it and its like.
+    Ready { agent: bool },
     /// It cannot: the reason.
     Failed(String),
     /// It ends because its own program wants that.
@@ -156,7 +156,7 @@ fn run(mut job: Job, commands: watch::Receiver<Command>, pulse: &Arc<Pulse>) -> 
         moonrest_net::sleep::prepare()
             .map_err(|error| format!("timerfd_create() failed ({})", os_error(&error)))?;
         let Some(http) = &shared.http else {
-            job.tell(News::Ready);
+            job.tell(News::Ready { agent: false });
             idle(commands).await;
             return Ok(());
         };
@@ -198,7 +198,7 @@ async fn serve(
     for (module, main) in http.registry.iter().zip(&http.mains) {
         module.start_worker(main, worker)?;
     }
-    tell(News::Ready);
+    tell(News::Ready { agent: worker.wants_agent.get() && !worker.single.get() });
     // An error means that the serving process has gone.
     let order = commands.wait_for(|command| *command > Command::Prepare).await.map(|command| *command);
     if matches!(order, Ok(Command::Serve)) {

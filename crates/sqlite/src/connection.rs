@@ -40,13 +40,15 @@ pub struct Options {
 pub struct Connection {
     db: RefCell<Option<rusqlite::Connection>>,
     interrupt: InterruptHandle,
+    /// Set, it ends the job under way at its next steps. An interrupt alone is lost if it comes just before a statement.
+    stop: Arc<AtomicBool>,
     /// Nobody is in the middle of a transaction, as far as the last job tells.
     autocommit: Cell<bool>,
     closed: Cell<bool>,
 }
 
-/// A connection on its way: what a job gives back besides its answer.
-type Returned<T> = (rusqlite::Connection, T);
+/// What a job gives back: the connection, the work, what became of it, and whether no transaction is open.
+type Returned = (rusqlite::Connection, (Work, Result<(), Error>, bool));
 
 impl Connection {
     /// Opens a database.
@@ -66,16 +68,16 @@ impl Connection {
         let Some(db) = self.db.borrow_mut().take() else {
             return Err(Error::misuse(if self.is_closed() { "closed" } else { "connection busy" }));
         };
-        let cancelled = Arc::new(AtomicBool::new(false));
+        self.stop.store(false, Ordering::Release);
         let (give, answer) = oneshot::channel();
-        let seen = cancelled.clone();
+        let stop = self.stop.clone();
         threads::run(Box::new(move || {
-            let result = if seen.load(Ordering::Acquire) { Err(interrupted()) } else { work.run(&db, &seen) };
+            let result = work.run(&db, &stop);
             let autocommit = db.is_autocommit();
             // Where nobody waits for it any more, the connection is closed here.
             let _ = give.send((db, (work, result, autocommit)));
         }));
-        Ok(Attempt { connection: self.clone(), answer, cancelled, over: false })
+        Ok(Attempt { connection: self.clone(), answer, over: false })
     }
 
     /// Whether no transaction is open.
@@ -98,8 +100,13 @@ impl Connection {
         self.closed.set(true);
         match self.db.take() {
             Some(db) => threads::run(Box::new(move || drop(db))),
-            None => self.interrupt.interrupt(),
+            None => self.interrupt(),
         }
+    }
+
+    fn interrupt(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.interrupt.interrupt();
     }
 }
 
@@ -115,7 +122,10 @@ fn interrupted() -> Error {
     Error { message: "interrupted".to_owned(), code: 9, state: "57014" }
 }
 
-fn open(options: &Options) -> Result<rusqlite::Connection, Error> {
+/// How many steps of SQLite's machine there may be until it sees that it is to stop.
+const STEPS: i32 = 1000;
+
+fn open(options: &Options) -> Result<(rusqlite::Connection, Arc<AtomicBool>), Error> {
     let mut flags = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     if options.read_only {
         flags |= OpenFlags::SQLITE_OPEN_READ_ONLY;
@@ -125,24 +135,28 @@ fn open(options: &Options) -> Result<rusqlite::Connection, Error> {
             flags |= OpenFlags::SQLITE_OPEN_CREATE;
         }
     }
-    let db = rusqlite::Connection::open_with_flags(&options.path, flags)?;
+    let mut db = rusqlite::Connection::open_with_flags(&options.path, flags)?;
     // Only this once: later a lock that others hold is waited for without a thread.
     db.busy_timeout(std::time::Duration::from_secs(5))?;
     db.set_prepared_statement_cache_capacity(STATEMENTS);
     db.execute_batch(&options.setup)?;
     db.busy_timeout(std::time::Duration::ZERO)?;
-    Ok(db)
+    let stop = Arc::new(AtomicBool::new(false));
+    let seen = stop.clone();
+    db.progress_handler(STEPS, Some(move || seen.load(Ordering::Acquire)))?;
+    Ok((db, stop))
 }
 
 /// A connection that is being opened.
-pub struct Opening(oneshot::Receiver<Result<rusqlite::Connection, Error>>);
+pub struct Opening(oneshot::Receiver<Result<(rusqlite::Connection, Arc<AtomicBool>), Error>>);
 
 impl Future for Opening {
     type Output = Result<Connection, Error>;
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let answer = ready!(Pin::new(&mut self.0).poll(cx));
         let db = answer.unwrap_or_else(|_| Err(Error::misuse("the thread has ended")));
-        Poll::Ready(db.map(|db| Connection {
+        Poll::Ready(db.map(|(db, stop)| Connection {
+            stop,
             interrupt: db.get_interrupt_handle(),
             db: RefCell::new(Some(db)),
             autocommit: Cell::new(true),
@@ -179,13 +193,13 @@ impl Work {
         self.outcomes
     }
 
-    fn run(&mut self, db: &rusqlite::Connection, cancelled: &AtomicBool) -> Result<(), Error> {
+    fn run(&mut self, db: &rusqlite::Connection, stop: &AtomicBool) -> Result<(), Error> {
         loop {
             let rest = self.script.get(self.done..).unwrap_or_default();
             if is_blank(rest) {
                 break;
             }
-            if cancelled.load(Ordering::Acquire) {
+            if stop.load(Ordering::Acquire) {
                 return Err(interrupted());
             }
             let (text, after) = split_first(rest);
@@ -265,16 +279,14 @@ fn step(db: &rusqlite::Connection, statement: &mut CachedStatement<'_>) -> Resul
 /// A job under way. Dropped before its end, it is interrupted, and the connection is lost.
 pub struct Attempt {
     connection: Rc<Connection>,
-    answer: oneshot::Receiver<Returned<(Work, Result<(), Error>, bool)>>,
-    cancelled: Arc<AtomicBool>,
+    answer: oneshot::Receiver<Returned>,
     over: bool,
 }
 
 impl Attempt {
-    /// Has it end soon. To be repeated until it has: an interrupt that comes just before a statement is lost.
+    /// Has it end soon.
     pub fn interrupt(&self) {
-        self.cancelled.store(true, Ordering::Release);
-        self.connection.interrupt.interrupt();
+        self.connection.interrupt();
     }
 }
 
@@ -395,16 +407,14 @@ mod tests {
         let db = open(":memory:");
         let endless =
             "with recursive c(x) as (select 1 union all select x + 1 from c) select count(*) from c";
-        let mut attempt = db.run(Work::new(endless.to_owned(), Params::default())).unwrap();
-        assert!(db.run(Work::new("select 1".to_owned(), Params::default())).is_err());
-        let answer = loop {
+        for _ in 0..50 {
+            let attempt = db.run(Work::new(endless.to_owned(), Params::default())).unwrap();
+            assert!(db.run(Work::new("select 1".to_owned(), Params::default())).is_err());
             attempt.interrupt();
-            if let Ok(done) = attempt.answer.try_recv() {
-                break done.1.1;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        };
-        assert!(answer.unwrap_err().is_interrupt());
+            let Answer::Done(_, Some(error)) = block_on(attempt) else { panic!("not interrupted") };
+            assert!(error.is_interrupt());
+        }
+        assert!(run(&db, "select 1", vec![]).is_ok());
     }
 
     #[test]

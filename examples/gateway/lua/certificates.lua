@@ -5,14 +5,14 @@ local ssl = require "ngx.ssl"
 local KEPT_SECONDS = 60
 
 local cache = assert(lrucache.new(1000))
-local directory = ngx.config.prefix() .. "/certs/"
+local directory = ngx.config.prefix() .. "certs/"
 
 local M = {}
 
 local function read(name)
-    local file = io.open(directory .. name)
+    local file, err = io.open(directory .. name)
     if not file then
-        return nil
+        return nil, err
     end
     local text = file:read("*a")
     file:close()
@@ -25,8 +25,13 @@ local function is_host(name)
 end
 
 local function load(name)
-    local chain, key = read(name .. ".crt"), read(name .. ".key")
-    if not chain or not key then
+    local chain = read(name .. ".crt")
+    if not chain then
+        return nil
+    end
+    local key, err = read(name .. ".key")
+    if not key then
+        ngx.log(ngx.ERR, "a certificate without its key: ", err)
         return nil
     end
     return { chain = assert(ssl.parse_pem_cert(chain)), key = assert(ssl.parse_pem_priv_key(key)) }

@@ -8,8 +8,8 @@ local M = {}
 
 -- access_by_lua: finds the servers of the host.
 function M.find()
-    local servers = cjson.decode(routes:get(ngx.var.host) or "null")
-    if not servers or #servers == 0 then
+    local servers = cjson.decode(routes:get(ngx.var.host) or "[]")
+    if #servers == 0 then
         ngx.status = ngx.HTTP_NOT_FOUND
         ngx.say("no route for ", ngx.var.host)
         return ngx.exit(ngx.HTTP_NOT_FOUND)

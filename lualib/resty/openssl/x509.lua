@@ -1,7 +1,8 @@
--- resty.openssl.x509: certificates, read.
+-- resty.openssl.x509: certificates, read and made.
 local crypto = require "moonrest.crypto"
 local altname_lib = require "resty.openssl.x509.altname"
 local bn_lib = require "resty.openssl.bn"
+local digest_lib = require "resty.openssl.digest"
 local extension_lib = require "resty.openssl.x509.extension"
 local name_lib = require "resty.openssl.x509.name"
 local objects = require "resty.openssl.objects"
@@ -9,7 +10,8 @@ local pkey_lib = require "resty.openssl.pkey"
 local describe = require("resty.openssl.err").describe
 
 local format, lower = string.format, string.lower
-local ipairs, pairs, setmetatable, type = ipairs, pairs, setmetatable, type
+local ipairs, pairs, setmetatable = ipairs, pairs, setmetatable
+local tonumber, type = tonumber, type
 
 local M = {}
 local methods = { __index = M }
@@ -22,6 +24,8 @@ end
 function M.new(text, fmt)
     if type(text) == "userdata" and crypto.is_x509(text) then
         return M.from_native(text)
+    elseif text == nil then
+        return M.from_native(crypto.x509_new())
     elseif type(text) ~= "string" then
         return nil, "x509.new: expect nil or a string at #1"
     end
@@ -184,7 +188,7 @@ function M:get_extension(nid_or_txt, last_pos)
     if not place then
         return nil
     end
-    return extension_lib.at(self.ctx, place), place + 1
+    return extension_lib.from_native(self.ctx:extension_object(place)), place + 1
 end
 
 function M:get_extension_critical(nid_or_txt, last_pos)
@@ -193,6 +197,167 @@ function M:get_extension_critical(nid_or_txt, last_pos)
         return nil, "x509:get_extension_critical: " .. (err or "extension not found")
     end
     return extension:get_critical()
+end
+
+-- Setters that need no more than an argument of the right type.
+local function setter(name, check, expected, native)
+    M["set_" .. name] = function(self, value)
+        local converted = check(value)
+        if converted == nil then
+            return false, "x509:set_" .. name .. ": expect " .. expected .. " at #1"
+        end
+        local ok, err = native(self.ctx, converted)
+        if not ok then
+            return false, describe("x509:set_" .. name, err)
+        end
+        return true
+    end
+end
+
+local function number(value)
+    return type(value) == "number" and value or nil
+end
+
+local function ctx_of(lib)
+    return function(value)
+        return lib.istype(value) and value.ctx or nil
+    end
+end
+
+local function name(value)
+    return name_lib.istype(value) and value:flat() or nil
+end
+
+setter("version", number, "a number", function(ctx, value)
+    return ctx:set_version(value)
+end)
+setter("serial_number", ctx_of(bn_lib), "a bn instance", function(ctx, value)
+    return ctx:set_serial_number(value)
+end)
+setter("not_before", number, "a number", function(ctx, value)
+    return ctx:set_not_before(value)
+end)
+setter("not_after", number, "a number", function(ctx, value)
+    return ctx:set_not_after(value)
+end)
+setter("pubkey", ctx_of(pkey_lib), "a pkey instance", function(ctx, value)
+    return ctx:set_public_key(value)
+end)
+setter("subject_name", name, "a x509.name instance", function(ctx, value)
+    return ctx:set_name("subject", value)
+end)
+setter("issuer_name", name, "a x509.name instance", function(ctx, value)
+    return ctx:set_name("issuer", value)
+end)
+
+function M:set_lifetime(not_before, not_after)
+    local ok, err
+    if not_before then
+        ok, err = self:set_not_before(not_before)
+        if not ok then
+            return ok, err
+        end
+    end
+    if not_after then
+        ok, err = self:set_not_after(not_after)
+        if not ok then
+            return ok, err
+        end
+    end
+    return true
+end
+
+-- A digest instance's name; keys that take none sign without.
+local function digest_name(key, md)
+    if md then
+        return md.algo
+    end
+    local kind = key.ctx:kind()
+    return (kind == "RSA" or kind == "EC") and "sha256" or nil
+end
+
+function M:sign(key, md)
+    if not pkey_lib.istype(key) then
+        return false, "x509:sign: expect a pkey instance at #1"
+    elseif md and not digest_lib.istype(md) then
+        return false, "x509:sign: expect a digest instance at #2"
+    end
+    local ok, err = self.ctx:sign(key.ctx, digest_name(key, md))
+    if not ok then
+        return false, describe("x509:sign", err)
+    end
+    return true
+end
+
+function M:add_extension(extension)
+    if not extension_lib.istype(extension) then
+        return false, "x509:add_extension: expect a x509.extension instance at #1"
+    end
+    local ok, err = self.ctx:add_extension(extension.ctx)
+    if not ok then
+        return false, describe("x509:add_extension", err)
+    end
+    return true
+end
+
+-- Puts an extension in the place of the one of its kind.
+function M:set_extension(extension, last_pos)
+    if not extension_lib.istype(extension) then
+        return false, "x509:set_extension: expect a x509.extension instance at #1"
+    end
+    local place = self.ctx:find_extension(extension.ctx:describe().nid, (last_pos or 0) - 1)
+    if place then
+        self.ctx:remove_extension(place)
+    end
+    local ok, err = self.ctx:add_extension(extension.ctx, place)
+    if not ok then
+        return false, describe("x509:set_extension", err)
+    end
+    return true
+end
+
+function M:set_extension_critical(nid_or_txt, critical, last_pos)
+    local extension, _, err = self:get_extension(nid_or_txt, last_pos)
+    if not extension then
+        return false, "x509:set_extension_critical: " .. (err or "extension not found")
+    end
+    extension:set_critical(critical)
+    return self:set_extension(extension, last_pos)
+end
+
+-- Sets an extension of a text.
+local function set_text(self, kind, text)
+    local extension, err = extension_lib.new(kind, text)
+    if not extension then
+        return false, err
+    end
+    return self:set_extension(extension)
+end
+
+function M:set_basic_constraints(values)
+    if type(values) ~= "table" then
+        return false, "x509:set_basic_constraints: expect a table at #1"
+    end
+    local given = {}
+    for key, value in pairs(values) do
+        given[lower(key)] = value
+    end
+    local text = given.ca and "CA:TRUE" or "CA:FALSE"
+    local pathlen = given.pathlen and tonumber(given.pathlen)
+    return set_text(self, "basicConstraints", pathlen and text .. ",pathlen:" .. pathlen or text)
+end
+
+for field, kind in pairs({ subject_alt_name = "subjectAltName", issuer_alt_name = "issuerAltName" }) do
+    M["set_" .. field] = function(self, names)
+        if not altname_lib.istype(names) then
+            return false, "x509:set_" .. field .. ": expect a x509.altname instance at #1"
+        end
+        local extension, err = extension_lib.from_data(names, kind)
+        if not extension then
+            return false, describe("x509:set_" .. field, err)
+        end
+        return self:set_extension(extension)
+    end
 end
 
 local function alt_names(self, party)
@@ -217,6 +382,9 @@ for name, extension in pairs({
 }) do
     M["get_" .. name .. "_critical"] = function(self)
         return self:get_extension_critical(extension)
+    end
+    M["set_" .. name .. "_critical"] = function(self, critical)
+        return self:set_extension_critical(extension, critical)
     end
 end
 

@@ -1,15 +1,16 @@
 -- `resty.websocket.client`: the client's end of a WebSocket, over TCP, unix sockets or TLS.
 -- https://github.com/openresty/lua-resty-websocket#restywebsocketclient
-local ffi = require "ffi"
 local protocol = require "resty.websocket.protocol"
 local messages = require "resty.websocket.messages"
 local deflate = require "resty.websocket.deflate"
 local http_headers = require "resty.http_headers"
+local identity = require("resty.http_connect").identity
 
 local ngx = ngx
 local tcp = ngx.socket.tcp
 local re_match, re_gmatch = ngx.re.match, ngx.re.gmatch
-local find, lower = string.find, string.lower
+local char, find, lower = string.char, string.find, string.lower
+local rand = math.random
 local concat = table.concat
 local assert, setmetatable, tostring, type = assert, setmetatable, tostring, type
 local send_frame, close_payload = messages.send_frame, messages.close_payload
@@ -18,8 +19,6 @@ local M = protocol.new_tab(0, 13)
 M._VERSION = "0.14"
 
 local mt = { __index = M }
-
-ffi.cdef "unsigned int moonrest_ffi_random_u32();"
 
 local GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 -- The longest head of a response.
@@ -101,13 +100,13 @@ local function handshake_tls(sock, target, opts)
     return true
 end
 
-local key_words = ffi.new("uint32_t[4]")
-
+-- It only has to differ from one connection to the next.
 local function new_key()
-    for i = 0, 3 do
-        key_words[i] = ffi.C.moonrest_ffi_random_u32()
+    local bytes = {}
+    for i = 1, 16 do
+        bytes[i] = char(rand(256) - 1)
     end
-    return ngx.encode_base64(ffi.string(key_words, 16))
+    return ngx.encode_base64(concat(bytes))
 end
 
 local function request(target, opts, key)
@@ -203,7 +202,13 @@ function M.connect(self, uri, opts)
         return nil, err
     end
     self.fatal, self.closed, self.message, self.deflate = nil, nil, nil, nil
-    local pooling = { pool = opts.pool, pool_size = opts.pool_size, backlog = opts.backlog }
+    local pool = opts.pool
+    if not pool and target.ssl then
+        -- Of its own for each way to have made the handshake.
+        pool = concat({ "wss", target.addr, target.port, opts.server_name or opts.host or target.addr,
+            tostring(opts.ssl_verify), identity(opts.client_cert, opts.client_priv_key) }, ":")
+    end
+    local pooling = { pool = pool, pool_size = opts.pool_size, backlog = opts.backlog }
     local ok
     if target.unix then
         ok, err = sock:connect(target.addr, pooling)

@@ -98,7 +98,7 @@ end
 
 -- Makes what receiving needs; `force_masking` says that frames must be masked.
 function M.prepare(self, force_masking)
-    self.receiving = { may_compress = self.deflate ~= nil }
+    self.receiving = { may_compress = self.deflate ~= nil, whole = true }
     self.force_masking = force_masking
     return self
 end
@@ -119,6 +119,9 @@ function M.recv_frame(self)
         return nil, nil, err
     end
     if typ == "close" then
+        if self.deflate then
+            self.deflate:release() -- no message follows
+        end
         if self.strict == false then
             return data, typ, err
         end

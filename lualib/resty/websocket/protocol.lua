@@ -3,8 +3,9 @@
 local ffi = require "ffi"
 local bit = require "bit"
 local base = require "resty.core.base"
+local native = require "moonrest.websocket.native"
 
-local C, ffi_string = ffi.C, ffi.string
+local C, ffi_cast, ffi_string = ffi.C, ffi.cast, ffi.string
 local band, bor, lshift = bit.band, bit.bor, bit.lshift
 local byte, sub = string.byte, string.sub
 local get_string_buf = base.get_string_buf
@@ -30,6 +31,10 @@ local TYPES = {
 -- Receives `n` bytes. Those that came before a timeout are kept in `state` for the next call.
 local function take(sock, state, n)
     local held = state and state.held
+    if held and #held >= n then
+        state.held = #held > n and sub(held, n + 1) or nil
+        return sub(held, 1, n)
+    end
     local data, err, partial = sock:receive(held and n - #held or n)
     if data then
         if held then
@@ -104,22 +109,99 @@ local function check_length(first, len, max_payload_len)
     end
 end
 
-local function unmasked(data, len)
+local bytes_type = ffi.typeof("const unsigned char *")
+
+-- The payload of `len` bytes behind its mask, which begins `from` bytes into `data`.
+local function unmasked(data, from, len)
     if len == 0 then
         return ""
     end
     local buf = get_string_buf(len)
-    C.moonrest_ffi_websocket_unmask(buf, data, len)
+    C.moonrest_ffi_websocket_unmask(buf, ffi_cast(bytes_type, data) + from, len)
     return ffi_string(buf, len)
+end
+
+-- What a frame makes of its payload.
+local function result(first, len, data, state)
+    if state then
+        state.rsv1 = band(first, 0x40) ~= 0
+    end
+    local opcode = band(first, 0x0f)
+    if opcode ~= 0x8 then
+        return data, TYPES[opcode], band(first, 0x80) == 0 and "again" or nil
+    end
+    if len == 0 then
+        return "", "close", nil
+    end
+    if len < 2 then
+        return nil, nil, "close frame with a body must carry a 2-byte status code"
+    end
+    local high, low = byte(data, 1, 2)
+    return sub(data, 3), "close", bor(lshift(high, 8), low)
+end
+
+-- What was being received when only `partial` had come.
+local function stage(partial)
+    local have = #partial
+    local short = have >= 2 and band(byte(partial, 2), 0x7f)
+    if not short then
+        return "failed to receive the first 2 bytes: "
+    elseif short == 126 and have < 4 then
+        return "failed to receive the 2 byte payload length: "
+    elseif short == 127 and have < 10 then
+        return "failed to receive the 8 byte payload length: "
+    end
+    return "failed to read masking-len and payload: "
+end
+
+-- A frame at once: what it makes of its payload.
+local function receive_whole(sock, max_payload_len, force_masking, state)
+    local may_compress = state.may_compress
+    local data, err, partial = native.receive(sock, max_payload_len, may_compress and 0x30 or 0x70, force_masking and true or false)
+    if not data then
+        partial = partial or ""
+        if partial ~= "" then
+            state.held = partial
+        end
+        return nil, nil, stage(partial) .. (err or "unknown")
+    end
+    local first, second = byte(data, 1, 2)
+    local problem = check_head(first, second, force_masking, may_compress)
+    if problem then
+        return nil, nil, problem
+    end
+    local len, head = band(second, 0x7f), 2
+    if len == 126 then
+        local high, low = byte(data, 3, 4)
+        len, head = bor(lshift(high, 8), low), 4
+    elseif len == 127 then
+        local a, b, c, d, e, f, g, h = byte(data, 3, 10)
+        if a ~= 0 or b ~= 0 or c ~= 0 or d ~= 0 or e >= 0x80 then
+            return nil, nil, "payload len too large"
+        end
+        len, head = bor(lshift(e, 24), lshift(f, 16), lshift(g, 8), h), 10
+    end
+    problem = check_length(first, len, max_payload_len)
+    if problem then
+        return nil, nil, problem
+    end
+    if band(second, 0x80) ~= 0 then
+        return result(first, len, unmasked(data, head, len), state)
+    end
+    return result(first, len, sub(data, head + 1), state)
 end
 
 -- The payload, the frame's type, and `again` where more of the message follows; for a close frame its reason and its
 -- code. After a timeout the same `state` makes the next call go on where this one stopped; its `rsv1` says whether
--- the frame begins a compressed message, which is an error unless `may_compress` is set in it.
+-- the frame begins a compressed message, which is an error unless `may_compress` is set in it. With `whole`, `sock` is a
+-- socket of the server's own, which is asked for the frame at once.
 function M.recv_frame(sock, max_payload_len, force_masking, state)
     local first, second, len = nil, nil, nil
     local err
     if state then
+        if state.whole and not state.first and not state.held then
+            return receive_whole(sock, max_payload_len, force_masking, state)
+        end
         first, second, len = state.first, state.second, state.len
         state.first, state.len = nil, nil
     end
@@ -162,24 +244,10 @@ function M.recv_frame(sock, max_payload_len, force_masking, state)
             return nil, nil, err
         end
         if masked then
-            data = unmasked(data, len)
+            data = unmasked(data, 0, len)
         end
     end
-    if state then
-        state.rsv1 = band(first, 0x40) ~= 0
-    end
-    local opcode = band(first, 0x0f)
-    if opcode ~= 0x8 then
-        return data, TYPES[opcode], band(first, 0x80) == 0 and "again" or nil
-    end
-    if len == 0 then
-        return "", "close", nil
-    end
-    if len < 2 then
-        return nil, nil, "close frame with a body must carry a 2-byte status code"
-    end
-    local high, low = byte(data, 1, 2)
-    return sub(data, 3), "close", bor(lshift(high, 8), low)
+    return result(first, len, data, state)
 end
 
 -- A frame whose first byte is `first`.

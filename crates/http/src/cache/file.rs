@@ -9,7 +9,7 @@
 
 use super::index::Key;
 use bytes::Bytes;
-use moonrest_sys::file;
+use moonrest_sys::file::{self, FileStat};
 use std::{fs::File, io, ops::Range, sync::Arc};
 
 /// The bytes that begin every file; the last one is the version of what follows.
@@ -47,10 +47,13 @@ pub(crate) struct Meta {
 }
 
 /// An entry that was read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    pub file: Arc<File>,
+    /// None when all of it was read.
+    pub file: Option<Arc<File>>,
     pub path: Vec<u8>,
+    /// Which file that was.
+    pub stamp: Stamp,
     pub meta: Meta,
     /// The answer's head.
     pub block: Bytes,
@@ -58,6 +61,22 @@ pub(crate) struct Entry {
     pub body: Range<u64>,
     /// The body, if it was read with the head.
     pub small: Option<Bytes>,
+}
+
+/// What tells a file from another one, and from itself when it was written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    mtime: (i64, u32),
+}
+
+impl Stamp {
+    pub(super) fn of(stat: &FileStat) -> Self {
+        let FileStat { device, inode, size, mtime, mtime_nanos, .. } = *stat;
+        Self { device, inode, size, mtime: (mtime, mtime_nanos) }
+    }
 }
 
 /// What a look at a file came to.
@@ -125,8 +144,9 @@ fn attempt(path: &[u8], key: &[u8]) -> Read {
             meta.etag = text.slice(lengths.etag_at()..block.start);
             let small = (stat.size <= SMALL).then(|| text.slice(head..));
             Read::Entry(Box::new(Entry {
-                file: Arc::new(File::from(fd)),
+                file: small.is_none().then(|| Arc::new(File::from(fd))),
                 path: path.to_vec(),
+                stamp: Stamp::of(&stat),
                 meta,
                 block: text.slice(block),
                 body: head as u64..stat.size,
@@ -274,8 +294,7 @@ pub(crate) fn renew(entry: &Entry, meta: &Meta, key: &[u8]) -> Result<(), (&'sta
         Err(error) => return Err(("open()", error)),
     };
     let now = file::fstat(&fd).map_err(|error| ("fstat()", error))?;
-    let then = file::fstat(&entry.file).map_err(|error| ("fstat()", error))?;
-    if !now.same_file(&then) || now.size != entry.body.end {
+    if Stamp::of(&now) != entry.stamp {
         return Ok(());
     }
     let head = head(meta, key, &entry.block, entry.body.end - entry.body.start);

@@ -9,10 +9,11 @@
 //! ```
 //!
 //! [`Zone`] is what workers share, `file` the form of files, `policy` what an answer's fields mean, `store` an answer on
-//! its way into a file, `manager` the threads that keep a cache within its limits. Where requests meet it is
-//! `upstream::cached`.
+//! its way into a file, `hot` what a worker has in memory, `manager` the threads that keep a cache within its limits. Requests
+//! meet it in `upstream::cached`, answers in `upstream::keep`.
 
 mod file;
+mod hot;
 mod index;
 mod key;
 mod manager;
@@ -23,6 +24,7 @@ mod store;
 mod zone;
 
 pub(crate) use file::{Entry, MOST_ETAG, Meta, Read, has_room, read, renew};
+pub(crate) use hot::read as read_hot;
 pub(crate) use index::Key;
 pub(crate) use key::{digest, variant};
 pub(crate) use policy::Freshness;

@@ -36,7 +36,7 @@ impl Run {
     /// Sends the request over the present connection and reads the answer's head.
     pub(super) async fn talk(&mut self) -> Result<Framing, Failure> {
         if self.link.http2 {
-            return self.talk_http2().await;
+            return Box::pin(self.talk_http2()).await;
         }
         self.act(SENDING);
         self.protocol.reset();

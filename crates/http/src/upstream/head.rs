@@ -79,7 +79,7 @@ impl Run {
         self.head(kept).fill(&framing)?;
         if framing.tunnel {
             self.let_go();
-            return self.tunnel().await;
+            return Box::pin(self.tunnel()).await;
         }
         let r = self.r.clone();
         let sent = r.send_head().await;
@@ -104,7 +104,7 @@ impl Run {
         let received = self.rest.len() as u64;
         self.states.with(|attempt| attempt.response_length = received);
         self.pause();
-        let result = if buffering { self.pipe(deaf).await } else { self.pass().await };
+        let result = if buffering { self.pipe(deaf).await } else { Box::pin(self.pass()).await };
         if let Err(error) = result {
             if !matches!(error, RequestError::Gone { .. }) {
                 // What came before is the client's; that it is not all of it shows in the connection's end.
@@ -272,6 +272,14 @@ impl Head<'_> {
         out.status = answer.head.status;
         out.status_line = status_line(&answer.head, &answer.block);
         out.content_length = framing.content_length;
+        if self.conf.pass_trailers
+            && self.protocol.is_http2()
+            && !framing.empty
+            && framing.content_length == Some(0)
+        {
+            // What has no body and has not ended has trailers: they need an end of their own.
+            out.content_length = None;
+        }
         if framing.tunnel {
             out.content_length = None;
         }

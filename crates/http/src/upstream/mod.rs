@@ -21,6 +21,7 @@ mod define;
 mod exchange;
 mod head;
 mod http2;
+mod keep;
 mod pipe;
 mod pool;
 mod protocol;

@@ -39,6 +39,9 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+/// Bytes that most requests to upstreams do not exceed.
+const REQUEST_SIZE: usize = 512;
+
 /// What a module wants asked.
 pub struct Job {
     pub conf: Arc<Conf>,
@@ -166,7 +169,11 @@ pub(super) async fn run_with(
     };
     let caching = match asked {
         Some(caching) => caching,
-        None => match cached::find(&r, &conf, &*protocol).await? {
+        None if conf.cache.is_none() => {
+            cached::forget(&r);
+            None
+        }
+        None => match Box::pin(cached::find(&r, &conf, &*protocol)).await? {
             Found::Answered(flow) => return Ok(flow),
             Found::Ask(caching) => caching,
         },
@@ -175,6 +182,8 @@ pub(super) async fn run_with(
     states.begin(protocol.scheme());
     let mut request = std::mem::take(&mut *states.request.borrow_mut());
     request.clear();
+    // Most requests fit; growing by doubling costs more than all the rest of writing one.
+    request.reserve(REQUEST_SIZE);
     let shown = protocol.request(&r, length(&r, &source, pass_body), &mut request)?;
     *states.request.borrow_mut() = request;
     *states.shown.borrow_mut() = shown;
@@ -333,7 +342,7 @@ impl Run {
                 }
                 let addrs = match addr {
                     Some(addr) => vec![addr],
-                    None => super::resolve::lookup(&self.r, &host, port).await?,
+                    None => Box::pin(super::resolve::lookup(&self.r, &host, port)).await?,
                 };
                 let server = Arc::new(Server::implicit(&host, Target::Addrs(Vec::new()), None));
                 let peers = addrs.into_iter().map(|addr| Arc::new(Peer::new(addr, server.clone()))).collect();
@@ -414,7 +423,7 @@ impl Run {
                     Some(Verdict::Stale(status)) => {
                         let exact = framing.empty && self.rest.is_empty();
                         self.release(exact);
-                        return self.answer_stale(status).await;
+                        return Box::pin(self.answer_stale(status)).await;
                     }
                 },
                 Err(failure) => failure,
@@ -425,7 +434,7 @@ impl Run {
                 Failure::Next(reason) => {
                     if let Some(status) = self.next(reason) {
                         if self.may_be_stale(reason) {
-                            return self.answer_stale(CacheStatus::Stale).await;
+                            return Box::pin(self.answer_stale(CacheStatus::Stale)).await;
                         }
                         return Ok(self.fail(status));
                     }
@@ -452,7 +461,8 @@ impl Run {
         if self.conn.is_none()
             && let Some(target) = &self.target
         {
-            self.conn = Some(self.connect(target.addr()).await?);
+            // What few requests do is kept out of the future that all of them are.
+            self.conn = Some(Box::pin(self.connect(target.addr())).await?);
         }
         if let Some(conn) = &mut self.conn {
             conn.requests += 1;

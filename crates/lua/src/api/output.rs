@@ -132,7 +132,7 @@ fn send(call: &mut Call<'_>, newline: bool) -> LuaResult<Return> {
         let value = call.value(n);
         if let Err(error) = append(call, u32::try_from(n).unwrap_or(u32::MAX), value, 0, &mut text) {
             text.truncate(before);
-            request(call, |_, host| Ok(sending::give_back(host.state(), text)))?;
+            call.host(|host: &Host| sending::give_back(host.state(), text));
             return Err(error);
         }
     }

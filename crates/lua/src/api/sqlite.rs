@@ -14,8 +14,6 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf, rc::Rc};
 const NAME: &str = "moonrest.sqlite.native";
 /// A number that a double holds exactly.
 const EXACT: i64 = 1 << 53;
-/// How often an interrupt is repeated.
-const INTERRUPT_MS: u64 = 5;
 /// How long a lock of others is waited for before each new attempt; then for the last of these.
 const DELAYS_MS: &[u64] = &[1, 2, 5, 10, 15, 20, 25, 50, 100];
 
@@ -137,13 +135,8 @@ async fn finish(
         } else if let Some(answer) = exactly_within(left(timeout).max(1), &mut attempt).await {
             answer
         } else {
-            let answer = loop {
-                attempt.interrupt();
-                if let Some(answer) = exactly_within(INTERRUPT_MS, &mut attempt).await {
-                    break answer;
-                }
-            };
-            match answer {
+            attempt.interrupt();
+            match attempt.await {
                 Answer::Done(outcomes, Some(error)) if error.is_interrupt() => {
                     return (outcomes, Some(timed_out(&error)));
                 }

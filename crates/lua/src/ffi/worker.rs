@@ -1,7 +1,7 @@
 //! `ngx.worker`, `ngx.process`.
 //! <https://github.com/openresty/lua-nginx-module#ngxworkerpid>
 
-use super::{DECLINED, ERROR, OK, fail};
+use super::{DECLINED, ERROR, OK};
 use crate::{
     host::{Host, LuaPhase},
     timers,
@@ -10,8 +10,9 @@ use moonrest_http::worker::{Process, Worker};
 use moonrest_luajit::{ffi_entry, raw};
 use moonrest_sys::process;
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     ffi::{c_char, c_int, c_uint},
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -23,6 +24,7 @@ struct Facts {
     id: usize,
     siblings: usize,
     single: bool,
+    wants_agent: Rc<Cell<bool>>,
     quitting: Arc<AtomicBool>,
     process: Arc<Process>,
 }
@@ -30,7 +32,12 @@ struct Facts {
 impl Facts {
     /// The thread's number. Where there is but one worker, it is its process's: `$pid` is the same then.
     fn pid(&self) -> i32 {
-        if self.siblings == 1 { process::pid() } else { process::tid() }
+        if self.siblings == 1 && !self.is_agent() { process::pid() } else { process::tid() }
+    }
+
+    /// It has no sockets and is there for what its program does by itself.
+    fn is_agent(&self) -> bool {
+        self.id >= self.siblings
     }
 }
 
@@ -40,11 +47,14 @@ thread_local! {
 
 /// This thread runs a worker.
 pub(crate) fn start(worker: &Worker) {
-    worker.process.threads.lock().push(process::tid());
+    if worker.id < worker.siblings.get() {
+        worker.process.threads.lock().push(process::tid());
+    }
     FACTS.set(Some(Facts {
         id: worker.id,
         siblings: worker.siblings.get(),
         single: worker.single.get(),
+        wants_agent: worker.wants_agent.clone(),
         quitting: worker.quitting.clone(),
         process: worker.process.clone(),
     }));
@@ -72,7 +82,10 @@ ffi_entry! {
     /// Its number among its like, from 0.
     fn ngx_http_lua_ffi_worker_id() -> c_int, on_panic = -1 {
         let init = raw::any_host(|host: &Host| host.phase == LuaPhase::Init) == Some(true);
-        fact(-1, |facts| if init && !facts.single { -1 } else { number(facts.id) })
+        fact(-1, |facts| match facts.single {
+            false if init || facts.is_agent() => -1,
+            _ => number(facts.id),
+        })
     }
 
     /// What tells it apart from others of this machine.
@@ -112,21 +125,23 @@ ffi_entry! {
         fact(ERROR, |facts| if facts.single { process::pid() } else { process::parent_pid() })
     }
 
-    /// nginx's number of the kind of process: single, master (`init_by_lua*` thinks it runs there), worker.
+    /// nginx's number of the kind of process: single, master (`init_by_lua*` thinks it runs there), agent, worker.
     fn ngx_http_lua_ffi_get_process_type() -> c_int, on_panic = -1 {
         let init = raw::any_host(|host: &Host| host.phase == LuaPhase::Init) == Some(true);
         fact(0, |facts| match (facts.single, init) {
             (true, _) => 0,
             (false, true) => 1,
+            (false, false) if facts.is_agent() => 99,
             (false, false) => 3,
         })
     }
 
-    /// There is no privileged agent here.
-    fn ngx_http_lua_ffi_enable_privileged_agent(err: *mut *const c_char, _connections: c_uint) -> c_int,
+    /// Has a worker without sockets started beside the others; it has no more rights than they.
+    fn ngx_http_lua_ffi_enable_privileged_agent(_err: *mut *const c_char, _connections: c_uint) -> c_int,
         on_panic = -1
     {
-        fail(err, c"missing privileged agent process patch in the nginx core")
+        fact((), |facts| facts.wants_agent.set(true));
+        OK
     }
 
     /// Has this worker end when its work is done. Unless it runs a script, another takes its place.

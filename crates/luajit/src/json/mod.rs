@@ -196,3 +196,67 @@ fn mark<'s>(stack: &Stack<'s>, name: &str) -> LuaResult<(Table<'s>, *const c_voi
     // SAFETY: a table is in its slot.
     Ok((table, unsafe { ffi::lua_topointer(stack.l, table.0.index) }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Form, Options, Vm};
+
+    /// What the Lua code returns becomes text, a value, and the same text again.
+    fn check(code: &str, expected: &str) {
+        let vm = Vm::new(&Options::default()).unwrap();
+        let text = vm.with(|stack| {
+            let settings = Settings::new(stack)?;
+            let chunk = stack.load(code.as_bytes(), "=test", Form::Text)?;
+            let first = stack.call(chunk, ())?.first();
+            settings.encode(stack, first)?;
+            let text: String = stack.read(stack.len())?;
+            settings.decode(stack, stack.len())?;
+            settings.encode(stack, stack.len())?;
+            assert_eq!(stack.read::<String>(stack.len())?, text);
+            Ok(text)
+        });
+        assert_eq!(text.unwrap(), expected);
+    }
+
+    #[test]
+    fn text_comes_back_as_it_was() {
+        check(
+            "return { 1, 'a\\n\\0', false, { x = { -0.5, 1e300 } } }",
+            r#"[1,"a\n\u0000",false,{"x":[-0.5,1e+300]}]"#,
+        );
+        check("local t = {} for n = 1, 200 do t[n] = { n } end return #t", "200");
+        check(
+            "return ('x'):rep(40) .. '\"' .. ('y'):rep(40)",
+            &format!(r#""{}\"{}""#, "x".repeat(40), "y".repeat(40)),
+        );
+    }
+
+    #[test]
+    fn deep_and_wide_values_find_room_on_the_stack() {
+        let nested = |open: &str, close: &str, depth: usize| open.repeat(depth) + "1" + &close.repeat(depth);
+        check("local t = 1 for n = 1, 900 do t = { t } end return t", &nested("[", "]", 900));
+        check("local t = 1 for n = 1, 900 do t = { a = t } end return t", &nested(r#"{"a":"#, "}", 900));
+        let wide = format!("[{}[2]]", "1,".repeat(31));
+        check("local t = {} for n = 1, 31 do t[n] = 1 end t[32] = { 2 } return t", &wide);
+        let code = "local t = 1 for n = 1, 300 do local u = {} for k = 1, 31 do u[k] = k end u[32] = t t = u end return t";
+        let row: String = (1..=31).map(|n| format!("{n},")).collect();
+        check(code, &nested(&format!("[{row}"), "]", 300));
+        check(
+            "return { setmetatable({}, { __len = function() return 2 end, __index = { 'a', 'b' } }) }",
+            r#"[["a","b"]]"#,
+        );
+    }
+
+    #[test]
+    fn a_text_larger_than_the_memory_is_refused() {
+        let vm = Vm::new(&Options { memory_limit: Some(4 << 20), ..Options::default() }).unwrap();
+        let refused = vm.with(|stack| {
+            let settings = Settings::new(stack)?;
+            let text = format!("[{}0]", "[\"a string\"],".repeat(60_000));
+            stack.push(text.as_str())?;
+            settings.decode(stack, stack.len())
+        });
+        assert_eq!(refused.unwrap_err().kind(), crate::ErrorKind::Memory);
+    }
+}

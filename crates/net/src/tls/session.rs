@@ -22,6 +22,9 @@ pub trait Side {
     /// The next thing to do.
     fn step<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
 
+    /// Whether it has something to say.
+    fn wants_write(&self) -> bool;
+
     /// Takes data out that came before the handshake was over.
     fn take_early(early: ReadEarlyData<'_, '_, Self::Data>, out: &mut Vec<u8>);
 }
@@ -31,6 +34,10 @@ impl Side for UnbufferedServerConnection {
 
     fn step<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(incoming)
+    }
+
+    fn wants_write(&self) -> bool {
+        rustls::CommonState::wants_write(self)
     }
 
     fn take_early(mut early: ReadEarlyData<'_, '_, Self::Data>, out: &mut Vec<u8>) {
@@ -45,6 +52,10 @@ impl Side for UnbufferedClientConnection {
 
     fn step<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(incoming)
+    }
+
+    fn wants_write(&self) -> bool {
+        rustls::CommonState::wants_write(self)
     }
 
     fn take_early(_early: ReadEarlyData<'_, '_, Self::Data>, _out: &mut Vec<u8>) {
@@ -166,8 +177,10 @@ impl<S: Side> Session<S> {
 
     /// What the library wants to tell the peer about its failure.
     fn queue_alert(&mut self) {
-        while let UnbufferedStatus { state: Ok(ConnectionState::EncodeTlsData(encode)), .. } =
-            self.side.step(&mut [])
+        // Only then: for anything else it would look for what it has seen of a message that has come in part.
+        while self.side.wants_write()
+            && let UnbufferedStatus { state: Ok(ConnectionState::EncodeTlsData(encode)), .. } =
+                self.side.step(&mut [])
         {
             queue(encode, &mut self.outgoing);
         }

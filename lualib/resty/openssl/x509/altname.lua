@@ -7,7 +7,7 @@ local lower = string.lower
 
 local M = {}
 
-local class = list(M, function(item)
+local class = list("x509.altname", M, function(item)
     return item[1], item[2]
 end)
 
@@ -31,17 +31,6 @@ function M.istype(l)
     return type(l) == "table" and getmetatable(l) == class
 end
 
-function M.dup(names)
-    if not M.istype(names) then
-        return nil, "x509.altname.dup: expect a GENERAL_NAMES* ctx at #1"
-    end
-    local copy = {}
-    for n, item in ipairs(names.items) do
-        copy[n] = item
-    end
-    return class.new(copy)
-end
-
 function M:add(kind, value)
     if type(kind) ~= "string" then
         return nil, "x509.altname:gn_set: expect a string at #1"
@@ -57,6 +46,15 @@ function M:add(kind, value)
     end
     self.items[#self.items + 1] = { known, value }
     return self
+end
+
+-- Kind and value in turn, as the native functions take them.
+function M:flat()
+    local flat = {}
+    for _, item in ipairs(self.items) do
+        flat[#flat + 1], flat[#flat + 2] = item[1], item[2]
+    end
+    return flat
 end
 
 function M:tostring()

@@ -2,11 +2,11 @@
 local crypto = require "moonrest.crypto"
 local list = require "resty.openssl.x509.list"
 
-local getmetatable, ipairs, type = getmetatable, ipairs, type
+local getmetatable, type = getmetatable, type
 
 local M = {}
 
-local class = list(M, function(item, n)
+local class = list("x509.chain", M, function(item, n)
     return n, item
 end)
 
@@ -20,17 +20,6 @@ end
 
 function M.istype(l)
     return type(l) == "table" and getmetatable(l) == class
-end
-
-function M.dup(chain)
-    if not M.istype(chain) then
-        return nil, "x509.chain.dup: expect a stack ctx at #1, got " .. type(chain)
-    end
-    local copy = {}
-    for n, item in ipairs(chain.items) do
-        copy[n] = item
-    end
-    return class.new(copy)
 end
 
 function M:add(x509)

@@ -1,8 +1,9 @@
 -- resty.openssl.x509.list: lists of x509.name, x509.altname and x509.chain: `#list`, `list[n]`, `pairs`, `each`, `all`.
-local rawget, rawset, setmetatable, tonumber, type = rawget, rawset, setmetatable, tonumber, type
+local getmetatable, ipairs, setmetatable, type = getmetatable, ipairs, setmetatable, type
+local rawget, rawset, tonumber = rawget, rawset, tonumber
 
--- A class of lists with these methods. `entry(item)` gives what iteration gives.
-return function(methods, entry)
+-- A class of lists with these methods, which errors call `label`. `entry(item)` gives what iteration gives.
+return function(label, methods, entry)
     local class = {}
 
     local function iterate(self)
@@ -20,6 +21,10 @@ return function(methods, entry)
         local n = type(key) == "number" and key or tonumber(key)
         if n then
             return rawget(self, "items")[n]
+        end
+        -- Upstream's `dup` takes what it calls `ctx`.
+        if key == "ctx" then
+            return self
         end
         return methods[key]
     end
@@ -49,6 +54,18 @@ return function(methods, entry)
 
     function methods.index(self, n)
         return rawget(self, "items")[n]
+    end
+
+    -- A list of the same items.
+    function methods.dup(other)
+        if type(other) ~= "table" or getmetatable(other) ~= class then
+            return nil, label .. ".dup: expect a " .. label .. " ctx at #1, got " .. type(other)
+        end
+        local items = {}
+        for n, item in ipairs(rawget(other, "items")) do
+            items[n] = item
+        end
+        return class.new(items)
     end
 
     function class.new(items)

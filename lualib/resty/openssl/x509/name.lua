@@ -7,7 +7,7 @@ local getmetatable, ipairs, type = getmetatable, ipairs, type
 
 local M = {}
 
-local class = list(M, function(item)
+local class = list("x509.name", M, function(item)
     return item.sn or item.ln or item.id, item
 end)
 
@@ -27,17 +27,6 @@ end
 
 function M.istype(l)
     return type(l) == "table" and getmetatable(l) == class
-end
-
-function M.dup(name)
-    if not M.istype(name) then
-        return nil, "x509.name.dup: expect a x509.name ctx at #1, got " .. type(name)
-    end
-    local copy = {}
-    for n, item in ipairs(name.items) do
-        copy[n] = item
-    end
-    return class.new(copy)
 end
 
 local function nid_of(text)
@@ -66,6 +55,15 @@ function M:find(text, last_pos)
             return self.items[n], n
         end
     end
+end
+
+-- Number and text in turn, as the native functions take them.
+function M:flat()
+    local flat = {}
+    for _, item in ipairs(self.items) do
+        flat[#flat + 1], flat[#flat + 2] = item.nid, item.blob
+    end
+    return flat
 end
 
 function M:tostring()

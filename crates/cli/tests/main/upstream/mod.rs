@@ -1,5 +1,7 @@
 //! Servers behind this one that break off, lie, dawdle or say too much.
 
+mod encrypted;
+mod frames;
 mod hammer;
 mod hostile;
 mod next;

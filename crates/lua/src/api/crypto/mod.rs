@@ -9,6 +9,7 @@ mod kdf;
 mod objects;
 mod pkey;
 mod x509;
+mod x509_make;
 
 use moonrest_crypto::{Error, Outcome};
 use moonrest_luajit::{Call, FromLua, IntoLuaMulti, LuaError, LuaResult, Nil, Return, Stack, Table, Value};
@@ -25,6 +26,7 @@ pub(super) fn open(call: &mut Call<'_>) -> LuaResult<Return> {
     objects::install(call, module)?;
     pkey::install(call, module)?;
     x509::install(call, module)?;
+    x509_make::install(call, module)?;
     super::define(call, module, &[("random", random), ("version", version)])?;
     call.ret(module)
 }
@@ -117,7 +119,19 @@ fn define_type<T: 'static>(
     check: &str,
     methods: &'static [(&'static str, Function)],
 ) -> LuaResult<()> {
-    call.define_type::<T>(|stack, _, table| super::define(stack, table, methods))?;
+    define_type_with::<T>(call, module, check, &[methods])
+}
+
+/// The same for methods of several files.
+fn define_type_with<T: 'static>(
+    call: &mut Call<'_>,
+    module: Table<'_>,
+    check: &str,
+    methods: &[&'static [(&'static str, Function)]],
+) -> LuaResult<()> {
+    call.define_type::<T>(|stack, _, table| {
+        methods.iter().try_for_each(|methods| super::define(stack, table, methods))
+    })?;
     let is_one = call.function(|call| {
         let found = match call.value(1) {
             Value::Userdata(userdata) => userdata.get::<T>(call).is_some(),

@@ -3,102 +3,18 @@
 use super::{answer, define_type, digest::algorithm, done, object, with};
 use moonrest_crypto::{
     pkey::Key,
-    x509::{AltName, Certificate, Extension, Party, Store, all_from_pem, purpose},
+    x509::{AltName, Certificate, Extension, NameEntry, Party, Store, all_from_pem, purpose},
 };
 use moonrest_luajit::{Call, LuaError, LuaResult, Nil, Return, Stack, Table, Value};
 
 pub(super) fn install(call: &mut Call<'_>, module: Table<'_>) -> LuaResult<()> {
-    define_type::<Certificate>(
+    super::define_type_with::<Certificate>(
         call,
         module,
         "is_x509",
-        &[
-            ("write", write),
-            ("digest", digest),
-            ("public_key", |call| {
-                let key = with(call, 1, Certificate::public_key)?;
-                object(call, key)
-            }),
-            ("check_private_key", |call| {
-                let fits =
-                    with(call, 1, |it: &Certificate| with(call, 2, |key: &Key| it.check_private_key(key)))??;
-                done(call, fits)
-            }),
-            ("is_signed_by", |call| {
-                let signed =
-                    with(call, 1, |it: &Certificate| with(call, 2, |key: &Key| it.is_signed_by(key)))??;
-                answer(call, signed.as_ref().map(|signed| *signed))
-            }),
-            ("version", |call| {
-                let version = with(call, 1, Certificate::version)?;
-                call.ret(version as f64)
-            }),
-            ("serial_number", |call| {
-                let number = with(call, 1, Certificate::serial_number)?;
-                object(call, number)
-            }),
-            ("lifetime", |call| {
-                let times = with(call, 1, Certificate::lifetime)?;
-                answer(call, times.as_ref().map(|(from, until)| (*from as f64, *until as f64)))
-            }),
-            ("signature", |call| {
-                let (algorithm, digest) = with(call, 1, Certificate::signature)?;
-                call.ret((f64::from(algorithm), f64::from(digest)))
-            }),
-            ("name", name),
-            ("find_extension", find_extension),
-            ("extension", extension),
-            ("extensions_len", |call| {
-                let len = with(call, 1, Certificate::extensions_len)?;
-                call.ret(len as f64)
-            }),
-            ("alt_names", alt_names),
-            ("basic_constraints", basic_constraints),
-            ("ocsp_urls", ocsp_urls),
-            ("crl_points", crl_points),
-        ],
+        &[CERTIFICATE, super::x509_make::CERTIFICATE],
     )?;
-    define_type::<Store>(
-        call,
-        module,
-        "is_store",
-        &[
-            ("add", |call| {
-                let added = with(call, 1, |store: &Store| with(call, 2, |it: &Certificate| store.add(it)))??;
-                done(call, added)
-            }),
-            ("use_default", |call| {
-                let loaded = with(call, 1, Store::use_default)?;
-                done(call, loaded)
-            }),
-            ("load_file", |call| {
-                let path = super::text(call, 2)?;
-                let loaded = with(call, 1, |store: &Store| store.load_file(&path))?;
-                done(call, loaded)
-            }),
-            ("load_directory", |call| {
-                let path = super::text(call, 2)?;
-                let loaded = with(call, 1, |store: &Store| store.load_directory(&path))?;
-                done(call, loaded)
-            }),
-            ("set_depth", |call| {
-                let depth: f64 = call.arg(2)?;
-                let set = with(call, 1, |store: &Store| store.set_depth(depth as i32))?;
-                done(call, set)
-            }),
-            ("set_flags", |call| {
-                let flags: f64 = call.arg(2)?;
-                let set = with(call, 1, |store: &Store| store.set_flags(flags as u32))?;
-                done(call, set)
-            }),
-            ("set_purpose", |call| {
-                let number: f64 = call.arg(2)?;
-                let set = with(call, 1, |store: &Store| store.set_purpose(number as i32))?;
-                done(call, set)
-            }),
-            ("verify", verify),
-        ],
-    )?;
+    define_type::<Store>(call, module, "is_store", STORE)?;
     super::super::define(
         call,
         module,
@@ -113,6 +29,87 @@ pub(super) fn install(call: &mut Call<'_>, module: Table<'_>) -> LuaResult<()> {
         ],
     )
 }
+
+const CERTIFICATE: &[(&str, super::Function)] = &[
+    ("write", write),
+    ("digest", digest),
+    ("public_key", |call| {
+        let key = with(call, 1, Certificate::public_key)?;
+        object(call, key)
+    }),
+    ("check_private_key", |call| {
+        let fits = with(call, 1, |it: &Certificate| with(call, 2, |key: &Key| it.check_private_key(key)))??;
+        done(call, fits)
+    }),
+    ("is_signed_by", |call| {
+        let signed = with(call, 1, |it: &Certificate| with(call, 2, |key: &Key| it.is_signed_by(key)))??;
+        answer(call, signed.as_ref().map(|signed| *signed))
+    }),
+    ("version", |call| {
+        let version = with(call, 1, Certificate::version)?;
+        call.ret(version as f64)
+    }),
+    ("serial_number", |call| {
+        let number = with(call, 1, Certificate::serial_number)?;
+        object(call, number)
+    }),
+    ("lifetime", |call| {
+        let times = with(call, 1, Certificate::lifetime)?;
+        answer(call, times.as_ref().map(|(from, until)| (*from as f64, *until as f64)))
+    }),
+    ("signature", |call| {
+        let (algorithm, digest) = with(call, 1, Certificate::signature)?;
+        call.ret((f64::from(algorithm), f64::from(digest)))
+    }),
+    ("name", name),
+    ("find_extension", find_extension),
+    ("extension", extension),
+    ("extensions_len", |call| {
+        let len = with(call, 1, Certificate::extensions_len)?;
+        call.ret(len as f64)
+    }),
+    ("alt_names", alt_names),
+    ("basic_constraints", basic_constraints),
+    ("ocsp_urls", ocsp_urls),
+    ("crl_points", crl_points),
+];
+
+const STORE: &[(&str, super::Function)] = &[
+    ("add", |call| {
+        let added = with(call, 1, |store: &Store| with(call, 2, |it: &Certificate| store.add(it)))??;
+        done(call, added)
+    }),
+    ("use_default", |call| {
+        let loaded = with(call, 1, Store::use_default)?;
+        done(call, loaded)
+    }),
+    ("load_file", |call| {
+        let path = super::text(call, 2)?;
+        let loaded = with(call, 1, |store: &Store| store.load_file(&path))?;
+        done(call, loaded)
+    }),
+    ("load_directory", |call| {
+        let path = super::text(call, 2)?;
+        let loaded = with(call, 1, |store: &Store| store.load_directory(&path))?;
+        done(call, loaded)
+    }),
+    ("set_depth", |call| {
+        let depth: f64 = call.arg(2)?;
+        let set = with(call, 1, |store: &Store| store.set_depth(depth as i32))?;
+        done(call, set)
+    }),
+    ("set_flags", |call| {
+        let flags: f64 = call.arg(2)?;
+        let set = with(call, 1, |store: &Store| store.set_flags(flags as u32))?;
+        done(call, set)
+    }),
+    ("set_purpose", |call| {
+        let number: f64 = call.arg(2)?;
+        let set = with(call, 1, |store: &Store| store.set_purpose(number as i32))?;
+        done(call, set)
+    }),
+    ("verify", verify),
+];
 
 /// `x509_read(text, format) -> certificate or nil, error`; the format is PEM or DER.
 fn read(call: &mut Call<'_>) -> LuaResult<Return> {
@@ -162,15 +159,20 @@ fn party(call: &Call<'_>) -> LuaResult<Party> {
 fn name(call: &mut Call<'_>) -> LuaResult<Return> {
     let party = party(call)?;
     let entries = with(call, 1, |it: &Certificate| it.name(party))?;
-    let list = call.table(entries.len(), 0)?;
-    for entry in entries {
-        let row = call.table(0, 3)?;
-        row.raw_set(call, "nid", f64::from(entry.nid))?;
-        row.raw_set(call, "id", entry.dotted)?;
-        row.raw_set(call, "blob", entry.value)?;
-        list.append(call, row)?;
-    }
+    let list = name_list(call, entries)?;
     call.ret(list)
+}
+
+pub(super) fn name_list<'s>(stack: &Stack<'s>, entries: Vec<NameEntry>) -> LuaResult<Table<'s>> {
+    let list = stack.table(entries.len(), 0)?;
+    for entry in entries {
+        let row = stack.table(0, 3)?;
+        row.raw_set(stack, "nid", f64::from(entry.nid))?;
+        row.raw_set(stack, "id", entry.dotted)?;
+        row.raw_set(stack, "blob", entry.value)?;
+        list.append(stack, row)?;
+    }
+    Ok(list)
 }
 
 /// `certificate:find_extension(nid, after) -> place or nil`, counted from 0.
@@ -193,7 +195,7 @@ fn extension(call: &mut Call<'_>) -> LuaResult<Return> {
     }
 }
 
-fn extension_row<'s>(stack: &Stack<'s>, extension: Extension) -> LuaResult<Table<'s>> {
+pub(super) fn extension_row<'s>(stack: &Stack<'s>, extension: Extension) -> LuaResult<Table<'s>> {
     let row = stack.table(0, 5)?;
     row.raw_set(stack, "nid", f64::from(extension.nid))?;
     row.raw_set(stack, "id", extension.dotted)?;

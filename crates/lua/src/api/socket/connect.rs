@@ -67,7 +67,10 @@ pub(super) fn connect(call: &mut Call<'_>) -> LuaResult<Return> {
     }
     stream.renew(settings);
     stream.adopt(call)?;
-    let pool = pool::find(&args.key, args.pool_size.map(|size| (size, args.backlog)));
+    let pool = match args.pool_size {
+        Some(size) => pool::open(call, &args.key, size, args.backlog)?,
+        None => pool::find(&args.key, None),
+    };
     if stream.key.borrow().as_deref() != Some(&args.key[..]) {
         let known = pool.as_ref().map(|pool| pool.key.clone());
         *stream.key.borrow_mut() = Some(known.unwrap_or_else(|| args.key[..].into()));

@@ -117,6 +117,10 @@ impl Handle {
             stream.handshake.borrow_mut().reuse = wish.reuse;
             return if wish.session.is_some() { Begun::Again } else { Begun::Done };
         }
+        // What came before the handshake is nobody's word: it must not be read as if it had come after.
+        if !stream.inbox.borrow().is_empty() {
+            return Begun::Refused(c"unread data in buffer");
+        }
         let Some(kit) = kit(host) else {
             let why = "error:0A0000BF:SSL routines::no protocols available";
             Journal::on(host).write(Level::Crit, format_args!("SSL_do_handshake() failed (SSL: {why})"));

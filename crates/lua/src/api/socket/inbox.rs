@@ -3,6 +3,7 @@
 use super::{
     pattern::{Matching, Pattern},
     redis::Scan,
+    websocket::Frame,
 };
 use std::{cell::RefCell, rc::Rc};
 
@@ -42,6 +43,8 @@ pub(super) enum Wanted {
     Until(Rc<Pattern>, usize),
     /// So many replies of Redis.
     Replies(Scan),
+    /// A frame of WebSocket.
+    Frame(Frame),
 }
 
 /// A call's progress.
@@ -85,6 +88,7 @@ impl Reading {
     fn missing(&self, unread: usize) -> usize {
         match &self.wanted {
             Wanted::Replies(scan) => scan.missing(unread),
+            Wanted::Frame(frame) => frame.missing(),
             Wanted::Bytes(count) => count.saturating_sub(unread),
             Wanted::All => unread,
             _ => 0,
@@ -108,6 +112,7 @@ impl Inbox {
         let exactly = |len: usize| Taken { len, used: len };
         match &mut reading.wanted {
             Wanted::Replies(scan) => scan.advance(unread).map(exactly),
+            Wanted::Frame(frame) => frame.advance(unread).map(exactly),
             Wanted::Line => {
                 let found = memchr::memchr(b'\n', unread.get(reading.scanned..).unwrap_or_default());
                 let found = found.map(|found| reading.scanned + found);

@@ -23,6 +23,7 @@ mod send;
 mod setup;
 mod stream;
 mod udp;
+mod websocket;
 
 pub(crate) use pool::{start, stop};
 pub(crate) use req::{is_raw, req_socket};
@@ -87,6 +88,7 @@ pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
     socket.set(stack, "stream", make)?;
     udp::install(stack, socket)?;
     redis::install(stack)?;
+    websocket::install(stack)?;
     super::module(stack, "moonrest.socket", &[("connection_id", Native::new(setup::connection_id))])?;
     // Through `ngx.socket.tcp` as it is then: programs replace it.
     let chunk = stack.load(CONNECT, "=ngx.socket.connect", Form::Text)?;

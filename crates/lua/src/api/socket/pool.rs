@@ -8,12 +8,14 @@
 //! ```
 
 use super::{
+    Journal,
     connection::Connection,
     fail,
     options::Settings,
     stream::{self, Side, Stream},
 };
 use hashbrown::HashMap;
+use moonrest_core::Level;
 use moonrest_luajit::{Call, LuaError, LuaResult, Return};
 use moonrest_net::timer::Timeout;
 use moonrest_sys::time::monotonic_coarse_ms;
@@ -114,6 +116,24 @@ pub(super) fn find(key: &[u8], size: Option<(usize, Option<usize>)>) -> Option<R
         by_key.insert(key, pool.clone());
         Some(pool)
     })
+}
+
+/// The pool of a key, made if there is none.
+pub(super) fn open(
+    call: &Call<'_>,
+    key: &[u8],
+    size: usize,
+    backlog: Option<usize>,
+) -> LuaResult<Option<Rc<Pool>>> {
+    if let Some(pool) = find(key, None) {
+        return Ok(Some(pool));
+    }
+    let shown = String::from_utf8_lossy(key);
+    Journal::of(call)?.write(
+        Level::Debug,
+        format_args!("lua tcp socket keepalive create connection pool for key \"{shown}\""),
+    );
+    Ok(find(key, Some((size, backlog))))
 }
 
 impl Pool {
@@ -294,7 +314,7 @@ pub(super) fn set_keepalive(call: &mut Call<'_>) -> LuaResult<Return> {
                 format!("bad \"pool_size\" option value: {size}"),
             ));
         }
-        None => find(&key, Some((usize::try_from(size).unwrap_or(1), None))),
+        None => open(call, &key, usize::try_from(size).unwrap_or(1), None)?,
     };
     if let (Some(pool), Side::Peer(connection)) = (pool, stream.side.take()) {
         keep(&pool, connection, timeout);

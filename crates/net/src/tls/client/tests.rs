@@ -173,3 +173,14 @@ fn both_sides_agree_and_go_on_with_earlier_sessions() {
         });
     }
 }
+
+#[test]
+fn a_message_that_is_refused_in_part_ends_the_session() {
+    let side = rustls::server::UnbufferedServerConnection::new(site(true).config).unwrap();
+    let mut session = Session::new(side, Vec::new());
+    // A record with the beginning of a message of 16 MB.
+    let mut data = vec![22, 3, 1, 2, 0, 1, 0xff, 0xff, 0xff];
+    data.resize(5 + 512, 0);
+    assert!(session.run(&mut data, &mut Vec::new(), None).is_err());
+    assert!(session.failed.is_some() && !session.has_pending());
+}
