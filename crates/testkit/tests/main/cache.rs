@@ -62,12 +62,15 @@ fn expect(server: &Server, path: &str, cache: &str, body: &str) {
     server.get(path).expect_status(200).expect_header("X-Cache", cache).expect_body(body);
 }
 
+/// What happens to the bytes of a file.
+type Damage = fn(&[u8]) -> Vec<u8>;
+
 #[test]
 fn a_damaged_file_is_a_miss() {
     let body = "x".repeat(100_000);
     let upstream = Upstream::answering(answer(&body));
     let server = Server::start(&conf(&upstream, "{{root}}/cache", ""));
-    let damages: [fn(&[u8]) -> Vec<u8>; 6] = [
+    let damages: [Damage; 6] = [
         |_| Vec::new(),
         |whole| whole[..50].to_vec(),
         |whole| whole[..whole.len() - 1].to_vec(),
