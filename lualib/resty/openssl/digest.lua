@@ -1,6 +1,7 @@
 -- resty.openssl.digest: digests in parts.
 local crypto = require "moonrest.crypto"
 local describe = require("resty.openssl.err").describe
+local add_pieces = require "moonrest.pieces"
 
 local format, lower = string.format, string.lower
 local setmetatable, tostring, type = setmetatable, tostring, type
@@ -48,28 +49,6 @@ function M:get_provider_name()
     return "default"
 end
 
-function M:update(...)
-    local ok, err = self.ctx:update(...)
-    if not ok then
-        return false, describe("digest:update", err)
-    end
-    return true
-end
-
-function M:final(s)
-    local bytes, err = self.ctx:final(s)
-    if not bytes then
-        return nil, describe("digest:final: EVP_DigestFinal_ex", err)
-    end
-    return bytes
-end
-
-function M:reset()
-    local ok, err = self.ctx:reset()
-    if not ok then
-        return false, describe("digest:reset", err)
-    end
-    return true
-end
+add_pieces(M, "digest", "EVP_DigestFinal_ex")
 
 return M

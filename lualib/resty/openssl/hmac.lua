@@ -1,6 +1,7 @@
 -- resty.openssl.hmac: keyed digests.
 local crypto = require "moonrest.crypto"
 local describe = require("resty.openssl.err").describe
+local add_pieces = require "moonrest.pieces"
 
 local format = string.format
 local setmetatable, tostring = setmetatable, tostring
@@ -23,28 +24,6 @@ function M.istype(l)
     return l and l.ctx and crypto.is_mac(l.ctx)
 end
 
-function M:update(...)
-    local ok, err = self.ctx:update(...)
-    if not ok then
-        return false, describe("hmac:update", err)
-    end
-    return true
-end
-
-function M:final(s)
-    local code, err = self.ctx:final(s)
-    if not code then
-        return nil, describe("hmac:final: HMAC_Final", err)
-    end
-    return code
-end
-
-function M:reset()
-    local ok, err = self.ctx:reset()
-    if not ok then
-        return false, describe("hmac:reset", err)
-    end
-    return true
-end
+add_pieces(M, "hmac", "HMAC_Final")
 
 return M

@@ -1,6 +1,7 @@
 -- resty.openssl.mac: message authentication codes by name: HMAC with a digest, CMAC with a cipher.
 local crypto = require "moonrest.crypto"
 local describe = require("resty.openssl.err").describe
+local add_pieces = require "moonrest.pieces"
 
 local format, upper = string.format, string.upper
 local setmetatable, tostring = setmetatable, tostring
@@ -34,28 +35,6 @@ function M:get_provider_name()
     return "default"
 end
 
-function M:update(...)
-    local ok, err = self.ctx:update(...)
-    if not ok then
-        return false, describe("mac:update", err)
-    end
-    return true
-end
-
-function M:final(s)
-    local code, err = self.ctx:final(s)
-    if not code then
-        return nil, describe("mac:final: EVP_MAC_final", err)
-    end
-    return code
-end
-
-function M:reset()
-    local ok, err = self.ctx:reset()
-    if not ok then
-        return false, describe("mac:reset", err)
-    end
-    return true
-end
+add_pieces(M, "mac", "EVP_MAC_final")
 
 return M
