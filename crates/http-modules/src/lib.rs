@@ -50,6 +50,7 @@ pub mod random_index;
 pub mod range;
 pub mod rds_csv;
 pub mod rds_json;
+mod rds_text;
 pub mod realip;
 pub mod redis;
 pub mod redis2;

@@ -1,7 +1,10 @@
 //! `rds_csv`: answers of databases as tables of text. RFC 4180.
 //! <https://github.com/openresty/rds-csv-nginx-module>
 
-use crate::rds_json::is_stream;
+use crate::{
+    rds_json::is_stream,
+    rds_text::{Conversion, convert},
+};
 use moonrest_http::{module::Set, prelude::*};
 use moonrest_proto::rds::{Column, Decoder, Event, Head, Rough};
 
@@ -181,7 +184,7 @@ struct Body {
 }
 
 impl Body {
-    fn event(&mut self, event: Event<'_>) {
+    fn take(&mut self, event: Event<'_>) {
         match event {
             Event::Head(head) if head.columns == 0 => self.style.append_head(&head, &mut self.text),
             Event::Head(head) => self.count = head.columns,
@@ -244,41 +247,37 @@ impl Body {
             self.style.end_row(&mut self.text);
         }
     }
+}
 
-    fn put_out(&mut self, out: &mut Pieces) {
-        if !self.text.is_empty() {
-            out.push(Piece::Data(std::mem::take(&mut self.text).into()));
-        }
+impl Conversion for Body {
+    const NAME: &'static str = "rds_csv";
+
+    fn decoder(&mut self) -> &mut Decoder {
+        &mut self.decoder
+    }
+
+    fn text(&mut self) -> &mut Vec<u8> {
+        &mut self.text
+    }
+
+    fn room(&self) -> usize {
+        self.style.room
+    }
+
+    fn event(&mut self, _: &Request, event: Event<'_>) -> Result<(), String> {
+        self.take(event);
+        Ok(())
     }
 }
 
 impl BodyFilter for Body {
     fn filter(
         &mut self,
-        _: &RequestRef,
+        r: &RequestRef,
         piece: Piece,
         out: &mut Pieces,
     ) -> Result<FilterStep<()>, RequestError> {
-        match piece {
-            Piece::Data(data) => {
-                let mut input = &*data;
-                let broken = |message: &str| RequestError::Cut(format!("rds_csv: {message}").into());
-                while let Some(event) = self.decoder.next(&mut input).map_err(broken)? {
-                    self.event(event);
-                }
-                if self.text.len() >= self.style.room || self.decoder.is_over() {
-                    self.put_out(out);
-                }
-            }
-            piece => {
-                if matches!(piece, Piece::Last) && !self.decoder.is_over() {
-                    return Err(RequestError::Cut("rds_csv: the stream has no end".into()));
-                }
-                self.put_out(out);
-                out.push(piece);
-            }
-        }
-        Ok(FilterStep::Now(()))
+        convert(self, r, piece, out)
     }
 }
 

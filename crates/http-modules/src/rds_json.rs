@@ -1,6 +1,7 @@
 //! `rds_json`: answers of databases as JSON.
 //! <https://github.com/openresty/rds-json-nginx-module>
 
+use crate::rds_text::{Conversion, convert};
 use moonrest_http::{compile::BlockId, module::Set, prelude::*};
 use moonrest_proto::rds::{Column, Decoder, Event, Head, MEDIA_TYPE, Rough};
 
@@ -313,7 +314,7 @@ struct Body {
 }
 
 impl Body {
-    fn event(&mut self, r: &Request, event: Event<'_>) -> Result<(), String> {
+    fn take(&mut self, r: &Request, event: Event<'_>) -> Result<(), String> {
         match event {
             Event::Head(head) if head.columns == 0 => self.style.append_head(r, &head, &mut self.text),
             Event::Head(head) => self.count = head.columns,
@@ -412,11 +413,25 @@ impl Body {
             self.text.push(if self.style.compact { b']' } else { b'}' });
         }
     }
+}
 
-    fn put_out(&mut self, out: &mut Pieces) {
-        if !self.text.is_empty() {
-            out.push(Piece::Data(std::mem::take(&mut self.text).into()));
-        }
+impl Conversion for Body {
+    const NAME: &'static str = "rds_json";
+
+    fn decoder(&mut self) -> &mut Decoder {
+        &mut self.decoder
+    }
+
+    fn text(&mut self) -> &mut Vec<u8> {
+        &mut self.text
+    }
+
+    fn room(&self) -> usize {
+        self.style.room
+    }
+
+    fn event(&mut self, r: &Request, event: Event<'_>) -> Result<(), String> {
+        self.take(r, event)
     }
 }
 
@@ -427,28 +442,7 @@ impl BodyFilter for Body {
         piece: Piece,
         out: &mut Pieces,
     ) -> Result<FilterStep<()>, RequestError> {
-        match piece {
-            Piece::Data(data) => {
-                let mut input = &*data;
-                let broken = |message: String| RequestError::Cut(message.into());
-                while let Some(event) =
-                    self.decoder.next(&mut input).map_err(|message| broken(format!("rds_json: {message}")))?
-                {
-                    self.event(r, event).map_err(broken)?;
-                }
-                if self.text.len() >= self.style.room || self.decoder.is_over() {
-                    self.put_out(out);
-                }
-            }
-            piece => {
-                if matches!(piece, Piece::Last) && !self.decoder.is_over() {
-                    return Err(RequestError::Cut("rds_json: the stream has no end".into()));
-                }
-                self.put_out(out);
-                out.push(piece);
-            }
-        }
-        Ok(FilterStep::Now(()))
+        convert(self, r, piece, out)
     }
 }
 
