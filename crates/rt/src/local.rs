@@ -16,6 +16,8 @@ use std::{
 pub(crate) struct Local {
     /// Its number; 0 while there is none.
     pub(crate) id: Cell<u16>,
+    /// It ends: its tasks are being dropped.
+    pub(crate) ending: Cell<bool>,
     pub(crate) tasks: Tasks,
     pub(crate) sources: Sources,
     /// The future of `block_on` was woken.
@@ -29,6 +31,7 @@ thread_local! {
     pub(crate) static LOCAL: Local = const {
         Local {
             id: Cell::new(0),
+            ending: Cell::new(false),
             tasks: Tasks::new(),
             sources: Sources::new(),
             root_woken: Cell::new(false),
@@ -38,9 +41,9 @@ thread_local! {
     };
 }
 
-/// Whether this thread has a loop, so that it can spawn, sleep and watch.
+/// Whether this thread has a loop that goes on, so that it makes sense to spawn, sleep and watch.
 pub fn is_running() -> bool {
-    LOCAL.try_with(|local| local.id.get() != 0).unwrap_or(false)
+    LOCAL.try_with(|local| local.id.get() != 0 && !local.ending.get()).unwrap_or(false)
 }
 
 /// Wakes a task of this thread's loop; `false` when it is one of another's.

@@ -174,6 +174,7 @@ impl Drop for Runtime {
     fn drop(&mut self) {
         // A thread that ends has dropped the rest.
         let _ = LOCAL.try_with(|local| {
+            local.ending.set(true);
             local.tasks.clear();
             let deferred = local.deferred.take();
             drop(deferred);
@@ -183,6 +184,7 @@ impl Drop for Runtime {
             }
             local.sources.set_epoll(None);
             local.id.set(0);
+            local.ending.set(false);
         });
         remote::leave(self.id);
     }

@@ -169,7 +169,8 @@ impl Sources {
         let inner = &mut *self.0.borrow_mut();
         let epoll = inner.epoll.as_ref().ok_or_else(no_loop)?;
         let known = inner.slots.get(inner.free as usize);
-        let number = if known.is_some() { inner.free } else { u32::try_from(inner.slots.len()).unwrap_or(NONE) };
+        let number =
+            if known.is_some() { inner.free } else { u32::try_from(inner.slots.len()).unwrap_or(NONE) };
         let generation = known.map_or(0, |slot| slot.generation);
         // The last one is the bell's.
         if number == NONE {

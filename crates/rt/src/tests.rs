@@ -93,7 +93,9 @@ fn many_threads_wake_many_tasks() {
         let handles: Vec<_> = places
             .iter()
             .cloned()
-            .map(|(place, count)| spawn_joined(async move { place.until(|| count.load(Relaxed) == 100).await }))
+            .map(|(place, count)| {
+                spawn_joined(async move { place.until(|| count.load(Relaxed) == 100).await })
+            })
             .collect();
         yield_now().await;
         let threads: Vec<_> = (0..4)

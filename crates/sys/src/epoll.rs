@@ -15,8 +15,7 @@ pub struct Interest(EventFlags);
 
 impl Interest {
     /// That something can be read, the end included: once each time more has come.
-    pub const READ: Self =
-        Self(EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ET));
+    pub const READ: Self = Self(EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ET));
     /// That there is room for writing again.
     pub const WRITE: Self = Self(EventFlags::OUT.union(EventFlags::ET));
     /// Both.
