@@ -87,7 +87,7 @@ impl Definition {
             explicit: false,
             servers: Vec::new(),
             method: None,
-            supports: Supports { weight: true, backup: true },
+            supports: Supports { weight: true, backup: true, slow_start: true },
             key: None,
             keepalive: Keepalive::default(),
             balancer: None,
@@ -116,7 +116,8 @@ impl Definition {
         self.balancer = None;
         self.method = Some(method);
         self.key = key;
-        self.supports = Supports { weight: true, backup };
+        let slow_start = matches!(method, Method::RoundRobin | Method::LeastConn | Method::LeastTime(_));
+        self.supports = Supports { weight: true, backup, slow_start };
     }
 
     /// Sets code that balances; without it saying anything the method that was set before chooses.
@@ -135,7 +136,7 @@ impl Definition {
         }
         args.env.shared::<Balancers>().0.store(true, Relaxed);
         self.balancer = Some(balancer);
-        self.supports = Supports { weight: true, backup: false };
+        self.supports = Supports { weight: true, backup: false, slow_start: true };
         Ok(())
     }
 
