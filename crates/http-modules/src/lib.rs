@@ -31,6 +31,7 @@ pub mod gzip;
 pub mod gzip_static;
 pub mod headers;
 pub mod headers_more;
+pub mod health_check;
 pub mod iconv;
 pub mod index;
 mod lenient_base64;
@@ -119,6 +120,8 @@ pub static MODULES: Registry = &[
     &Module::<scgi::Scgi>::NEW,
     &Module::<grpc::Grpc>::NEW,
     &Module::<memcached::Memcached>::NEW,
+    // behind those that ask upstreams
+    &Module::<health_check::HealthCheck>::NEW,
     &Module::<memc::Memc>::NEW,
     &Module::<redis::Redis>::NEW,
     &Module::<redis2::Redis2>::NEW,

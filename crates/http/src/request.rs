@@ -103,6 +103,8 @@ pub struct Request {
     pub background: Cell<bool>,
     /// This subrequest is its parent again: it enters where that one is.
     pub(crate) again: Cell<bool>,
+    /// No client has sent it: it asks one peer of an upstream how it is ([`crate::upstream::Probe`]).
+    pub(crate) probes: Cell<bool>,
 }
 
 /// What is done when a request ends, however it ends.
@@ -343,7 +345,7 @@ impl Request {
         made
     }
 
-    fn keep_ctx<T: 'static>(&self, state: Rc<T>, lasting: bool) {
+    pub(crate) fn keep_ctx<T: 'static>(&self, state: Rc<T>, lasting: bool) {
         self.contexts.borrow_mut().push(Context { kind: TypeId::of::<T>(), state, lasting });
     }
 
@@ -539,6 +541,7 @@ impl Request {
             own_variables: Cell::new(false),
             background: Cell::new(false),
             again: Cell::new(false),
+            probes: Cell::new(false),
         })
     }
 }

@@ -8,7 +8,7 @@ use super::{
     LeastTime, Method, Peer, PeerSet, Peers, Tier,
     hash::{self, IP_START},
     health::Attempted,
-    peer::{Number, WHOLE, millis, now},
+    peer::{Number, millis, now},
 };
 use smallvec::SmallVec;
 use std::sync::{Arc, atomic::Ordering::Relaxed};
@@ -676,7 +676,7 @@ mod tests {
             near(share(3_600_000 / 4), 80);
             near(share(3_600_000 / 2), 133);
             near(share(3_600_000), 200);
-            assert_eq!(set.primary.unit, WHOLE);
+            assert_eq!(set.primary.unit, crate::upstream::peer::WHOLE);
         }
     }
 
@@ -697,7 +697,7 @@ mod tests {
         peer.state.accessed.add(-2);
         selection.current = Some(peer.clone());
         assert!(!selection.release(Outcome::Done { header: None, response: 1 }));
-        assert!(peer.state.slow_since.get() != 0 && peer.share(millis()) < WHOLE);
+        assert!(peer.state.slow_since.get() != 0 && peer.share(millis()) < crate::upstream::peer::WHOLE);
     }
 
     #[test]
