@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod addition;
+pub mod api;
 pub mod array_var;
 pub mod auth_basic;
 pub mod auth_request;
@@ -113,6 +114,7 @@ pub static MODULES: Registry = &[
     &Module::<empty_gif::EmptyGif>::NEW,
     &Module::<echo::Echo>::NEW,
     &Module::<stub_status::StubStatus>::NEW,
+    &Module::<api::Api>::NEW,
     &Module::<upstream::Upstream>::NEW,
     &Module::<proxy::Proxy>::NEW,
     &Module::<fastcgi::FastCgi>::NEW,

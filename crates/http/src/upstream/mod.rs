@@ -51,7 +51,7 @@ pub use resolve::start as start_resolving;
 pub use run::{Destination, Job, run};
 pub(crate) use state::append_context;
 pub use state::{Answer, CacheStatus, States};
-pub use sticky::{Cookie, Expires, Kind as StickyKind, Learn, Sticky};
+pub use sticky::{Cookie, Expires, Kind as StickyKind, Learn, Sticky, new_peer};
 pub use tls::{CertificateFiles, FileNames, HandshakeHook, Shown, Tls};
 pub(crate) use worker::Local;
 pub use worker::{Known, of_worker};

@@ -227,9 +227,7 @@ pub(super) async fn run_with(
         framing: Framing::default(),
     };
     if run.r.probes.get() {
-        let result = Box::pin(run.probe(destination, secure)).await;
-        run.end();
-        return result;
+        return Box::pin(run.probe(destination, secure)).await;
     }
     let result = match run.find_peers(destination, secure).await {
         Ok(()) => run.attempts().await,
