@@ -69,6 +69,11 @@ pub trait Exchange {
         0
     }
 
+    /// Whether no more than `few` bytes are queued, and nothing limits how fast they leave.
+    fn leaves_at_once(&self, few: u64) -> bool {
+        self.queued() <= few && !self.is_paced()
+    }
+
     /// Ready when no more than `low_water` bytes are queued.
     fn poll_drained(
         &self,

@@ -3,6 +3,7 @@
 use super::h1::{BodyReader, Doing, Fill, H1, Work, flush};
 use super::{h2, head::Delimited};
 use crate::{
+    core::ServerSettings,
     engine,
     location::ServerId,
     request::{Memory, NewRequest, Request, RequestRef},
@@ -219,6 +220,18 @@ pub(super) fn take_head(h1: &Rc<H1>, memory: Box<Memory>, len: usize) -> (Reques
 /// Checks the fields by the rules of the server, and on a socket for TLS who sent them.
 pub(super) fn accept_fields(h1: &H1, r: &RequestRef) -> Result<(), u16> {
     let settings = &r.srv().settings;
+    if !r.head.borrow().fields.is_fine(limit(settings.max_headers)) {
+        filter_fields(r, settings)?;
+    }
+    if h1.addr_conf.ssl {
+        h1.learn_tls();
+        check_tls(r)?;
+    }
+    Ok(())
+}
+
+/// Drops the fields that the server does not take, telling of each, and refuses too many.
+fn filter_fields(r: &RequestRef, settings: &ServerSettings) -> Result<(), u16> {
     let dropped = {
         let block = r.block.borrow();
         let mut dropped = Vec::new();
@@ -237,10 +250,6 @@ pub(super) fn accept_fields(h1: &H1, r: &RequestRef) -> Result<(), u16> {
             crate::info!(r, "{}", error.log_message(&[]));
             return Err(error.status());
         }
-    }
-    if h1.addr_conf.ssl {
-        h1.learn_tls();
-        check_tls(r)?;
     }
     Ok(())
 }

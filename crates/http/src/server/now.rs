@@ -2,7 +2,7 @@
 //! All of it is plain code; the first thing that must wait hands the rest to a future.
 
 use super::{
-    h1::{After, BATCH, BodyReader, Doing, H1, Handling, Rest, Work, begin},
+    h1::{After, BATCH, BodyReader, H1, Handling, Rest, Work, begin},
     intake::take_head,
 };
 use crate::{
@@ -99,7 +99,6 @@ fn follow(h1: &Rc<H1>, r: RequestRef) -> Option<Result<After, Rest>> {
     if !r.keepalive.get() || !body_read || h1.worker.is_quitting() || h1.broken.get() || h1.is_paced() {
         return Some(Err(Rest::Request(r, Handling::Finished)));
     }
-    h1.count_as(Doing::Nothing);
     let keepalive = r.loc().core.keepalive_timeout;
     drop(r);
     let more = h1.unread() > 0;
