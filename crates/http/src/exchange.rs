@@ -50,6 +50,14 @@ pub trait Exchange {
     /// When the connection is gone.
     fn push(&self, r: &Request, output: Output) -> Result<(), RequestError>;
 
+    /// Queues body data that others have, too.
+    ///
+    /// # Errors
+    /// As [`Exchange::push`].
+    fn push_shared(&self, r: &Request, data: &Bytes) -> Result<(), RequestError> {
+        self.push(r, Output::Data(data.clone()))
+    }
+
     /// The response ends here: queues the last chunk and the trailers.
     ///
     /// # Errors

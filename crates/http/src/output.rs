@@ -290,6 +290,34 @@ impl Request {
         }
     }
 
+    /// [`Request::respond_piece`] of a text that is used for many answers.
+    ///
+    /// # Errors
+    /// What a filter or the exchange gives.
+    pub fn respond_text(self: &RequestRef, text: &Bytes) -> Result<Step, RequestError> {
+        if text.is_empty() || self.header_sent.get() || self.is_subrequest() {
+            return self.respond_piece(Piece::Data(text.clone()));
+        }
+        if let FilterStep::Wait(wait) = self.send_header()? {
+            let (r, piece) = (self.clone(), Piece::Data(text.clone()));
+            return Step::wait(async move {
+                wait.await?;
+                r.send_all(vec![piece]).await?;
+                Ok(Flow::Responded)
+            });
+        }
+        if self.chain.borrow().is_some() {
+            return self.respond_piece(Piece::Data(text.clone()));
+        }
+        if !self.header_only.get() {
+            self.body_sent.set(self.body_sent.get() + text.len() as u64);
+            self.exchange.push_shared(self, text)?;
+            self.done.set(true);
+            self.exchange.finish(self)?;
+        }
+        Step::responded()
+    }
+
     async fn send_all(self: &RequestRef, pieces: Pieces) -> Result<(), RequestError> {
         for piece in pieces.into_iter().chain([Piece::Last]) {
             self.send(piece).await?;

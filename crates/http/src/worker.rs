@@ -79,9 +79,8 @@ pub struct Worker {
     unwanted: Cell<usize>,
     /// When it was last said that there is no room, in monotonic seconds.
     crowded: Cell<u64>,
+    memories: RefCell<Vec<Rc<Memory>>>,
     #[expect(clippy::vec_box, reason = "the boxes themselves are lent out: moving one moves a pointer")]
-    memories: RefCell<Vec<Box<Memory>>>,
-    #[expect(clippy::vec_box, reason = "as above")]
     works: RefCell<Vec<Box<Work>>>,
     pub(crate) file_caches: crate::open_file::Caches,
     upstreams: std::cell::OnceCell<Rc<crate::upstream::Local>>,
@@ -263,11 +262,11 @@ impl Worker {
         }
     }
 
-    pub(crate) fn take_memory(&self) -> Box<Memory> {
+    pub(crate) fn take_memory(&self) -> Rc<Memory> {
         self.memories.borrow_mut().pop().unwrap_or_default()
     }
 
-    pub(crate) fn give_memory(&self, memory: Box<Memory>) {
+    pub(crate) fn give_memory(&self, memory: Rc<Memory>) {
         let mut memories = self.memories.borrow_mut();
         if memories.len() < KEPT {
             memories.push(memory);

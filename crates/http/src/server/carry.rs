@@ -2,6 +2,7 @@
 
 use super::h1::{BodyReader, Fill, H1};
 use super::head::{self, Delimited};
+use super::queue::COPY;
 use crate::{
     browser::Browser,
     exchange::{BodyRead, Exchange, Output, RawStream},
@@ -95,6 +96,15 @@ impl Exchange for H1 {
         if chunked {
             queue.push_slice(DATA_END);
         }
+        Ok(())
+    }
+
+    fn push_shared(&self, r: &Request, data: &Bytes) -> Result<(), RequestError> {
+        // Short data is copied in any case.
+        if self.broken.get() || self.delimited.get() == Delimited::Chunked || data.len() > COPY {
+            return self.push(r, Output::Data(data.clone()));
+        }
+        self.queue.borrow_mut().push_slice(data);
         Ok(())
     }
 

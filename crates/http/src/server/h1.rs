@@ -263,7 +263,7 @@ impl H1 {
 /// What of a batch could not be done at once.
 pub(super) enum Rest {
     /// A head is not there yet, or its beginning.
-    Head(Option<Box<Memory>>),
+    Head(Option<Rc<Memory>>),
     /// A request with what its handling came to; the status is that of an error in its head.
     Request(RequestRef, Handling),
     /// Nothing but writing.

@@ -65,16 +65,16 @@ impl Future for Waiting {
 fn next(h1: &Rc<H1>) -> Result<After, Rest> {
     loop {
         h1.begin();
-        let mut memory = h1.worker.take_memory();
+        let memory = h1.worker.take_memory();
         let limits = h1.default_settings().head_limits;
         let work: &Work = h1;
         let parsed = {
             let buffer = work.buffer.borrow();
-            memory.head.get_mut().parse(buffer.get(work.at.get()..).unwrap_or_default(), &limits)
+            memory.head.borrow_mut().parse(buffer.get(work.at.get()..).unwrap_or_default(), &limits)
         };
         let Ok(Parse::Complete { len }) = parsed else {
             // Parsed again from its beginning, where waiting and errors are dealt with.
-            memory.head.get_mut().reset();
+            memory.head.borrow_mut().reset();
             return Err(Rest::Head(Some(memory)));
         };
         let (r, status) = take_head(h1, memory, len);
