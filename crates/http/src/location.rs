@@ -23,11 +23,11 @@ use std::{
 };
 
 /// A location's number in its generation.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct LocId(pub u32);
 
 /// A server's number in its generation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Hash)]
 pub struct ServerId(pub u32);
 
 /// What kind of block a location was made from.
@@ -127,7 +127,10 @@ pub enum Found {
 /// The locations of one level: names by prefix, then regular expressions in order.
 #[derive(Default)]
 pub struct Matcher {
+    /// Sorted.
     names: Vec<NameEntry>,
+    /// The [`key`]s of the names.
+    keys: Vec<u64>,
     /// Some name redirects requests that lack its final slash.
     redirects: bool,
     regexes: Vec<(CapturingRegex, LocId)>,
@@ -140,6 +143,15 @@ struct NameEntry {
     auto_redirect: bool,
     /// The longest other name that is a prefix of this one.
     parent: Option<usize>,
+}
+
+/// The first eight bytes of a text, the first one highest, with zeros behind the end: keys stand in the order of texts.
+#[inline]
+fn key(text: &[u8]) -> u64 {
+    match text.first_chunk() {
+        Some(bytes) => u64::from_be_bytes(*bytes),
+        None => (0..8).fold(0, |key, at| (key << 8) | u64::from(text.get(at).copied().unwrap_or_default())),
+    }
 }
 
 impl Matcher {
@@ -173,7 +185,8 @@ impl Matcher {
             open.push(index);
         }
         let redirects = entries.iter().any(|entry| entry.auto_redirect);
-        Self { names: entries, redirects, regexes }
+        let keys = entries.iter().map(|entry| key(&entry.name)).collect();
+        Self { names: entries, keys, redirects, regexes }
     }
 
     /// Whether the level has no locations.
@@ -188,7 +201,7 @@ impl Matcher {
 
     /// The exact or longest prefix location for a path.
     pub fn find_name(&self, path: &[u8]) -> Found {
-        let after = self.names.partition_point(|entry| &*entry.name <= path);
+        let after = self.count_up_to(path);
         let slashed = if self.redirects { self.find_slashed(path, after) } else { None };
         let mut index = after.checked_sub(1);
         let mut prefix = None;
@@ -212,6 +225,20 @@ impl Matcher {
             return Found::AutoRedirect(id);
         }
         prefix.map_or(Found::None, Found::Prefix)
+    }
+
+    /// How many names stand before the path or are the same.
+    #[inline]
+    fn count_up_to(&self, path: &[u8]) -> usize {
+        let key = key(path);
+        let before = self.keys.partition_point(|known| *known < key);
+        let rest = self.keys.get(before..).unwrap_or_default();
+        if rest.first() != Some(&key) {
+            return before;
+        }
+        let alike = rest.partition_point(|known| *known == key);
+        let alike = self.names.get(before..before + alike).unwrap_or_default();
+        before + alike.partition_point(|entry| &*entry.name <= path)
     }
 
     /// The location named like the path with a slash behind it, if requests for the path are redirected there. It
