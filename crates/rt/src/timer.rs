@@ -16,6 +16,8 @@ const STEP: u64 = 32;
 const SLOTS: usize = 2048;
 /// No deadline.
 const OFF: u64 = u64::MAX;
+/// A deadline that the wheel has found passed: nobody else has to read a clock for that.
+const PASSED: u64 = 0;
 
 /// A deadline that can be moved at the cost of a store. Cancelled by dropping it.
 pub struct Timeout {
@@ -67,7 +69,7 @@ impl Timeout {
 
     /// Fires `ms` milliseconds from now (up to one step of the wheel later), instead of any earlier arrangement.
     pub fn set(&self, ms: u64) {
-        let deadline = monotonic_coarse_ms().saturating_add(ms);
+        let deadline = monotonic_coarse_ms().saturating_add(ms).max(PASSED + 1);
         self.entry.deadline.set(deadline);
         if self.entry.queued.get() > deadline / STEP + 1 {
             WHEEL.with(|wheel| enqueue(wheel, &self.entry));
@@ -84,10 +86,9 @@ impl Timeout {
         self.entry.deadline.get() != OFF
     }
 
-    /// Whether the deadline has passed.
+    /// Whether the deadline has passed, as far as the wheel has noticed.
     pub fn expired(&self) -> bool {
-        let deadline = self.entry.deadline.get();
-        deadline != OFF && monotonic_coarse_ms() >= deadline
+        self.entry.deadline.get() == PASSED
     }
 
     /// Ready once the deadline has passed; otherwise wakes `cx` then.
@@ -270,6 +271,7 @@ fn sweep(wheel: &Rc<Wheel>, step: u64, now: u64) {
             continue;
         }
         if deadline / STEP < now {
+            entry.deadline.set(PASSED);
             if let Some(waker) = entry.waker.borrow_mut().take() {
                 waker.wake();
             }
