@@ -96,7 +96,8 @@ async fn watch(check: Arc<Check>, worker: Rc<Worker>, peer: Arc<Peer>, over: Rc<
     let settings = &check.settings;
     let mut probe = Probe::new(peer.clone(), settings.port, settings.keepalive_time, check.label(&peer));
     if let Some(probe) = Rc::get_mut(&mut probe) {
-        probe.wants_body = settings.grpc.is_some() || check.test.as_ref().is_some_and(|test| test.needs_body());
+        probe.wants_body =
+            settings.grpc.is_some() || check.test.as_ref().is_some_and(|test| test.needs_body());
     }
     let mut row = Row::default();
     loop {

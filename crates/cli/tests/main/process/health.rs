@@ -283,7 +283,24 @@ fn serve_names(socket: &std::net::UdpSocket, last: &AtomicUsize) {
         let mut answer = buffer[..2].to_vec();
         answer.extend_from_slice(&[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
         answer.extend_from_slice(&buffer[12..end.min(n)]);
-        answer.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4, 127, 0, 0, last.load(Relaxed) as u8]);
+        answer.extend_from_slice(&[
+            0xc0,
+            12,
+            0,
+            1,
+            0,
+            1,
+            0,
+            0,
+            0,
+            1,
+            0,
+            4,
+            127,
+            0,
+            0,
+            last.load(Relaxed) as u8,
+        ]);
         let _ = socket.send_to(&answer, from);
     }
 }
