@@ -68,6 +68,7 @@ pub mod static_files;
 pub mod stub_status;
 pub mod sub_filter;
 pub mod try_files;
+pub mod tunnel;
 pub mod upstream;
 pub mod userid;
 pub mod uwsgi;
@@ -114,6 +115,7 @@ pub static MODULES: Registry = &[
     &Module::<stub_status::StubStatus>::NEW,
     &Module::<upstream::Upstream>::NEW,
     &Module::<proxy::Proxy>::NEW,
+    &Module::<tunnel::Tunnel>::NEW,
     &Module::<fastcgi::FastCgi>::NEW,
     &Module::<uwsgi::Uwsgi>::NEW,
     &Module::<scgi::Scgi>::NEW,
