@@ -21,11 +21,12 @@ use std::rc::Rc;
 /// The request, and the status of the error in its head if there is one.
 pub(super) fn request(h1: &Rc<H1>, stream: &Rc<Stream>, parts: &Parts) -> (RequestRef, Option<u16>) {
     h1.conn.requests.set(h1.conn.requests.get() + 1);
-    let mut memory = h1.worker.take_memory();
-    let block = memory.block.get_mut();
-    let wellformed = write_head(parts, stream, block);
+    let memory = h1.worker.take_memory();
     let limits = h1.default_settings().head_limits;
-    let parsed = memory.head.get_mut().parse(block, &limits);
+    let (wellformed, parsed) = {
+        let mut block = memory.block.borrow_mut();
+        (write_head(parts, stream, &mut block), memory.head.borrow_mut().parse(&block, &limits))
+    };
     let server = h1.conn.server.get();
     let new = NewRequest {
         worker: h1.worker.clone(),
