@@ -175,6 +175,18 @@ impl Certificate {
         (nid, objects::signature_digest(nid).unwrap_or(0))
     }
 
+    /// The digest that its signature is of; of RSA-PSS too. `None` for algorithms that have none of their own.
+    pub fn signature_digest(&self) -> Option<i32> {
+        let mut digest = 0;
+        let null = null_mut();
+        // SAFETY: a live certificate, which is not changed; a place for a number; the others are not asked for.
+        let found = unsafe {
+            sys::X509_get_signature_info(self.ptr(), &raw mut digest, null, null.cast(), null.cast())
+        };
+        error::clear();
+        (found == 1 && digest != 0).then_some(digest)
+    }
+
     /// The parts of a name, in order.
     pub fn name(&self, party: Party) -> Vec<NameEntry> {
         // SAFETY: a live certificate, which lends its names and their parts.

@@ -61,6 +61,10 @@ const CERTIFICATE: &[(&str, super::Function)] = &[
         let (algorithm, digest) = with(call, 1, Certificate::signature)?;
         call.ret((f64::from(algorithm), f64::from(digest)))
     }),
+    ("signature_digest", |call| {
+        let digest = with(call, 1, Certificate::signature_digest)?;
+        call.ret(digest.and_then(moonrest_crypto::objects::short_name))
+    }),
     ("name", name),
     ("find_extension", find_extension),
     ("extension", extension),

@@ -137,6 +137,21 @@ pub(super) fn connection_id(call: &mut Call<'_>) -> LuaResult<Return> {
     }
 }
 
+/// `peer_certificates(sock)`: the certificates that the server of a TLS connection has shown, in DER, its own first.
+pub(super) fn peer_certificates(call: &mut Call<'_>) -> LuaResult<Return> {
+    let handle = stream::of(call)?;
+    let certificates = match handle.as_ref().map(|handle| handle.0.side.borrow()).as_deref() {
+        Some(stream::Side::Peer(connection)) => connection.io.client().map(|tls| tls.certificates()),
+        _ => None,
+    };
+    let Some(certificates) = certificates else { return call.ret(moonrest_luajit::Nil) };
+    let list = call.table(certificates.len(), 0)?;
+    for certificate in &certificates {
+        list.append(call, &certificate[..])?;
+    }
+    call.ret(list)
+}
+
 /// `sock:getreusedtimes()`.
 pub(super) fn get_reused_times(call: &mut Call<'_>) -> LuaResult<Return> {
     let given = call.args_len();
