@@ -7,7 +7,7 @@ use aws_lc_sys as sys;
 use crate::bio;
 use crate::bn::BigNum;
 use crate::digest::Algorithm;
-use crate::error::{self, Error, Outcome, check, int};
+use crate::error::{self, Outcome, check, int, signature_checked};
 use crate::objects;
 use crate::pkey::Key;
 
@@ -132,13 +132,7 @@ impl Certificate {
     /// A check that cannot be made.
     pub fn is_signed_by(&self, key: &Key) -> Outcome<bool> {
         // SAFETY: both live.
-        let answer = unsafe { sys::X509_verify(self.ptr(), key.ptr()) };
-        error::clear();
-        match answer {
-            1 => Ok(true),
-            0 => Ok(false),
-            _ => Err(Error::take()),
-        }
+        signature_checked(unsafe { sys::X509_verify(self.ptr(), key.ptr()) })
     }
 
     /// 1, 2 or 3.

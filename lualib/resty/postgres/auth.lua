@@ -62,7 +62,7 @@ end
 -- the certificate's signature, but with SHA-256 instead of MD5 and SHA-1 (RFC 5929, 4.1). `nil` where there is none.
 local function end_point(sock)
     local crypto = require "moonrest.crypto"
-    local chain = require("moonrest.socket").peer_certificates(sock)
+    local chain = require("moonrest.socket").tls_session(sock)
     local certificate = chain and chain[1] and crypto.x509_read(chain[1], "DER")
     local name = certificate and certificate:signature_digest()
     if name == "MD5" or name == "SHA1" then

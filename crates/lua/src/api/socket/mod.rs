@@ -94,7 +94,7 @@ pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
         "moonrest.socket",
         &[
             ("connection_id", Native::new(setup::connection_id)),
-            ("peer_certificates", Native::new(setup::peer_certificates)),
+            ("tls_session", Native::new(setup::tls_session)),
         ],
     )?;
     // Through `ngx.socket.tcp` as it is then: programs replace it.
