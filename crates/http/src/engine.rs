@@ -42,7 +42,7 @@ pub(crate) enum Later {
 /// it is finished; otherwise [`handle_later`] does the rest. Most requests never become a future.
 pub(crate) fn handle_now(r: &RequestRef) -> Option<Later> {
     r.action.set("");
-    let mut walk = Walk::new(Entry::Start);
+    let mut walk = Walk::start(r);
     let turn = walk.advance(r, Resumed::Nothing);
     conclude(r, walk, turn)
 }
@@ -61,13 +61,14 @@ fn conclude(r: &RequestRef, walk: Walk, turn: Result<Turn, RequestError>) -> Opt
         Ok(Turn::Done(Flow::Responded)) => {}
         turn => return Some(Later::Walk(walk, turn)),
     }
-    let unfinished = !r.done.get() || r.exchange.queued() > SMALL as u64 || r.exchange.is_paced();
-    if unfinished || r.loc().core.post_action.is_some() || !r.companions.borrow().is_empty() {
+    let location = r.loc();
+    let unfinished = !r.done.get() || !r.exchange.leaves_at_once(SMALL as u64);
+    if unfinished || location.core.post_action.is_some() || !r.companions.borrow().is_empty() {
         return Some(Later::Complete);
     }
     r.completed.set(true);
     r.action.set("logging request");
-    for (number, handler) in r.loc().log.iter().enumerate() {
+    for (number, handler) in location.log.iter().enumerate() {
         if let Some(wait) = handler.log(r) {
             return Some(Later::Log(number, wait));
         }

@@ -10,7 +10,7 @@ use crate::{
     request::Request,
     script::ScriptOp,
     tls::{ServerTls, hook::Hook},
-    upstream::HandshakeHook,
+    upstream::{GroupId, HandshakeHook},
     walk::Phases,
 };
 use moonrest_sys::temp::TempDir;
@@ -23,11 +23,11 @@ use std::{
 };
 
 /// A location's number in its generation.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct LocId(pub u32);
 
 /// A server's number in its generation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Hash)]
 pub struct ServerId(pub u32);
 
 /// What kind of block a location was made from.
@@ -127,7 +127,10 @@ pub enum Found {
 /// The locations of one level: names by prefix, then regular expressions in order.
 #[derive(Default)]
 pub struct Matcher {
+    /// Sorted.
     names: Vec<NameEntry>,
+    /// The [`key`]s of the names.
+    keys: Vec<u64>,
     /// Some name redirects requests that lack its final slash.
     redirects: bool,
     regexes: Vec<(CapturingRegex, LocId)>,
@@ -140,6 +143,15 @@ struct NameEntry {
     auto_redirect: bool,
     /// The longest other name that is a prefix of this one.
     parent: Option<usize>,
+}
+
+/// The first eight bytes of a text, the first one highest, with zeros behind the end: keys stand in the order of texts.
+#[inline]
+fn key(text: &[u8]) -> u64 {
+    match text.first_chunk() {
+        Some(bytes) => u64::from_be_bytes(*bytes),
+        None => (0..8).fold(0, |key, at| (key << 8) | u64::from(text.get(at).copied().unwrap_or_default())),
+    }
 }
 
 impl Matcher {
@@ -173,7 +185,8 @@ impl Matcher {
             open.push(index);
         }
         let redirects = entries.iter().any(|entry| entry.auto_redirect);
-        Self { names: entries, redirects, regexes }
+        let keys = entries.iter().map(|entry| key(&entry.name)).collect();
+        Self { names: entries, keys, redirects, regexes }
     }
 
     /// Whether the level has no locations.
@@ -188,7 +201,7 @@ impl Matcher {
 
     /// The exact or longest prefix location for a path.
     pub fn find_name(&self, path: &[u8]) -> Found {
-        let after = self.names.partition_point(|entry| &*entry.name <= path);
+        let after = self.count_up_to(path);
         let slashed = if self.redirects { self.find_slashed(path, after) } else { None };
         let mut index = after.checked_sub(1);
         let mut prefix = None;
@@ -214,6 +227,20 @@ impl Matcher {
         prefix.map_or(Found::None, Found::Prefix)
     }
 
+    /// How many names stand before the path or are the same.
+    #[inline]
+    fn count_up_to(&self, path: &[u8]) -> usize {
+        let key = key(path);
+        let before = self.keys.partition_point(|known| *known < key);
+        let rest = self.keys.get(before..).unwrap_or_default();
+        if rest.first() != Some(&key) {
+            return before;
+        }
+        let alike = rest.partition_point(|known| *known == key);
+        let alike = self.names.get(before..before + alike).unwrap_or_default();
+        before + alike.partition_point(|entry| &*entry.name <= path)
+    }
+
     /// The location named like the path with a slash behind it, if requests for the path are redirected there. It
     /// stands behind all names up to the path, but others may lie between ("/a" "/a+" "/a/").
     fn find_slashed(&self, path: &[u8], after: usize) -> Option<LocId> {
@@ -234,6 +261,14 @@ impl Matcher {
     }
 }
 
+/// What a location speaks to its upstream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Speaks {
+    Grpc,
+    /// Something else.
+    Other,
+}
+
 /// Collects what the modules attach to one location.
 pub struct LocationBuilder<'a> {
     pub compiler: &'a Compiler<'a>,
@@ -251,6 +286,7 @@ pub struct LocationBuilder<'a> {
     handshake: Option<Arc<dyn Hook>>,
     handshake_hook: Option<Arc<dyn HandshakeHook>>,
     secure_upstream: Option<bool>,
+    asks: Option<(GroupId, Speaks)>,
 }
 
 impl<'a> LocationBuilder<'a> {
@@ -277,6 +313,7 @@ impl<'a> LocationBuilder<'a> {
             handshake: None,
             handshake_hook: None,
             secure_upstream: None,
+            asks: None,
         }
     }
 
@@ -303,6 +340,25 @@ impl<'a> LocationBuilder<'a> {
     /// Whether they may, if there is an upstream; known to modules behind those that proxy.
     pub fn secure_upstream(&self) -> Option<bool> {
         self.secure_upstream
+    }
+
+    /// Names the upstream that answers here, if that is always the same, and what is spoken there.
+    pub fn asks(&mut self, group: Option<GroupId>, speaks: Speaks) {
+        self.asks = group.map(|group| (group, speaks));
+    }
+
+    /// The upstream that answers here; known to modules behind those that proxy.
+    pub fn asked_group(&self) -> Option<(GroupId, Speaks)> {
+        self.asks
+    }
+
+    /// This location's number, and its server's.
+    pub fn place(&self) -> (LocId, ServerId) {
+        let blocks = self.compiler.blocks.borrow();
+        let server = self.compiler.server_of(self.block).map_or(0, |server| server.0 as usize);
+        let before = blocks.iter().take(server).filter(|block| matches!(block.kind, BlockKind::Server));
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        (LocId(self.block.0.saturating_sub(1)), ServerId(number(before.count())))
     }
 
     /// Gives a program a say in handshakes with upstreams.

@@ -132,6 +132,16 @@ impl Walk {
         Self { at, next: 0, block: LocId(u32::MAX), step: 0, outer: Vec::new(), refused: 0 }
     }
 
+    /// The walk of a client's request from its first phase on.
+    #[inline]
+    pub(crate) fn start(r: &RequestRef) -> Self {
+        let mut walk = Self::new(Entry::Start);
+        if r.srv().settings.early_body.is_empty() {
+            walk.at = At::PostRead.or_later(r.loc().phases);
+        }
+        walk
+    }
+
     fn go(&mut self, at: At) {
         self.at = at;
         self.next = 0;

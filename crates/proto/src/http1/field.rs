@@ -236,6 +236,13 @@ impl Fields {
         self.list.push(field);
     }
 
+    /// Whether any rules accept them all, and there are no more than `max`.
+    #[inline]
+    #[must_use]
+    pub fn is_fine(&self, max: usize) -> bool {
+        !self.odd_names && self.list.len() <= max
+    }
+
     /// Keeps the fields that `rules` accept and tells `dropped` of the others.
     pub fn filter(&mut self, rules: FieldRules, mut dropped: impl FnMut(&Field)) {
         if !self.odd_names {
