@@ -45,8 +45,7 @@ impl HttpModule for Gzip {
             types: loc.types.clone().unwrap_or_else(html_only),
         };
         let window_bits = loc.window_bits.unwrap_or(15);
-        // Level 1 of the library in use is a quarter larger than nginx's, at hardly less cost than its level 2.
-        let level = u32::try_from(loc.level.unwrap_or(1)).unwrap_or(1).max(2);
+        let level = u8::try_from(loc.level.unwrap_or(1)).unwrap_or(1);
         let postpone = usize::try_from(loc.postpone.unwrap_or(0)).unwrap_or(0);
         let settings = Settings { level, window_bits };
         to.header_filter(HeaderOrder::Gzip, Filter { rules, settings, postpone });
@@ -108,8 +107,21 @@ struct Ratio(Cell<Counts>);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Settings {
-    level: u32,
+    /// From 1 to 9.
+    level: u8,
     window_bits: u8,
+}
+
+/// A response of up to as many bytes as nginx's `gzip_buffers` hold is compressed when it is complete: then there is a
+/// library that needs two thirds of the time.
+const WHOLE: usize = 128 * 1024;
+/// The levels for which that library is the faster one.
+const WHOLE_LEVELS: u8 = 6;
+
+thread_local! {
+    /// One per level: it is needed for no longer than a call takes.
+    static AT_ONCE: RefCell<[Option<libdeflater::Compressor>; WHOLE_LEVELS as usize + 1]> =
+        const { RefCell::new([const { None }; WHOLE_LEVELS as usize + 1]) };
 }
 
 /// Compressors kept by a worker: each owns a quarter of a megabyte that takes time to set up.
@@ -150,7 +162,9 @@ impl Encoder for Deflater {
             let at = idle.iter().rposition(|(kept, _)| kept == settings)?;
             Some(idle.swap_remove(at).1)
         });
-        let make = || Compress::new_gzip(Compression::new(settings.level), settings.window_bits);
+        // Level 1 of this library is a quarter larger than nginx's, at hardly less cost than its level 2.
+        let level = Compression::new(u32::from(settings.level.max(2)));
+        let make = || Compress::new_gzip(level, settings.window_bits);
         Ok(Self { settings: *settings, compress: Some(known.unwrap_or_else(make)) })
     }
 
@@ -181,6 +195,36 @@ impl Encoder for Deflater {
                 return Err(RequestError::internal("deflate() failed: no progress"));
             }
         }
+    }
+
+    fn held(settings: &Settings) -> usize {
+        // A window of less than 32k is a promise to the client about its memory; only a stream keeps it.
+        if settings.level <= WHOLE_LEVELS && settings.window_bits == 15 { WHOLE } else { 0 }
+    }
+
+    fn whole(settings: &Settings, data: &[u8], out: &mut Vec<u8>) -> bool {
+        if Self::held(settings) == 0 {
+            return false;
+        }
+        AT_ONCE.with_borrow_mut(|kept| {
+            let Some(kept) = kept.get_mut(usize::from(settings.level)) else { return false };
+            if kept.is_none() {
+                let level = libdeflater::CompressionLvl::new(i32::from(settings.level));
+                *kept = level.ok().map(libdeflater::Compressor::new);
+            }
+            let Some(compressor) = kept else { return false };
+            let start = out.len();
+            out.resize(start + compressor.gzip_compress_bound(data.len()), 0);
+            let made = out.get_mut(start..).map(|room| compressor.gzip_compress(data, room));
+            let Some(Ok(len)) = made else {
+                out.truncate(start);
+                return false;
+            };
+            out.truncate(start + len);
+            // A little is kept for long by a slow client.
+            out.shrink_to_fit();
+            true
+        })
     }
 
     fn record(r: &Request, counts: Counts) {
@@ -214,6 +258,26 @@ mod tests {
             assert!(unpack(&out) == [&text[..], b"end"].concat());
         }
         assert_eq!(IDLE.with_borrow(Vec::len), 1);
+    }
+
+    #[test]
+    fn a_complete_body_is_compressed_at_once_where_that_is_allowed() {
+        let text = b"the request of a server ".repeat(1000);
+        let mut sizes = Vec::new();
+        for level in 1..=6 {
+            let mut out = b"before".to_vec();
+            assert!(Deflater::whole(&Settings { level, window_bits: 15 }, &text, &mut out));
+            assert!(unpack(out.strip_prefix(b"before").unwrap()) == text);
+            sizes.push(out.len());
+        }
+        assert!(sizes.iter().all(|&size| size < 400), "{sizes:?}");
+        let mut out = Vec::new();
+        assert!(Deflater::whole(&Settings { level: 1, window_bits: 15 }, b"", &mut out));
+        assert_eq!(unpack(&out), b"");
+        for (level, window_bits) in [(7, 15), (1, 14)] {
+            assert!(!Deflater::whole(&Settings { level, window_bits }, &text, &mut Vec::new()));
+            assert_eq!(Deflater::held(&Settings { level, window_bits }), 0);
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::{
     request::Request,
     script::ScriptOp,
     tls::{ServerTls, hook::Hook},
-    upstream::HandshakeHook,
+    upstream::{GroupId, HandshakeHook},
     walk::Phases,
 };
 use moonrest_sys::temp::TempDir;
@@ -279,6 +279,14 @@ impl Matcher {
     }
 }
 
+/// What a location speaks to its upstream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Speaks {
+    Grpc,
+    /// Something else.
+    Other,
+}
+
 /// Collects what the modules attach to one location.
 pub struct LocationBuilder<'a> {
     pub compiler: &'a Compiler<'a>,
@@ -296,6 +304,7 @@ pub struct LocationBuilder<'a> {
     handshake: Option<Arc<dyn Hook>>,
     handshake_hook: Option<Arc<dyn HandshakeHook>>,
     secure_upstream: Option<bool>,
+    asks: Option<(GroupId, Speaks)>,
 }
 
 impl<'a> LocationBuilder<'a> {
@@ -322,6 +331,7 @@ impl<'a> LocationBuilder<'a> {
             handshake: None,
             handshake_hook: None,
             secure_upstream: None,
+            asks: None,
         }
     }
 
@@ -348,6 +358,25 @@ impl<'a> LocationBuilder<'a> {
     /// Whether they may, if there is an upstream; known to modules behind those that proxy.
     pub fn secure_upstream(&self) -> Option<bool> {
         self.secure_upstream
+    }
+
+    /// Names the upstream that answers here, if that is always the same, and what is spoken there.
+    pub fn asks(&mut self, group: Option<GroupId>, speaks: Speaks) {
+        self.asks = group.map(|group| (group, speaks));
+    }
+
+    /// The upstream that answers here; known to modules behind those that proxy.
+    pub fn asked_group(&self) -> Option<(GroupId, Speaks)> {
+        self.asks
+    }
+
+    /// This location's number, and its server's.
+    pub fn place(&self) -> (LocId, ServerId) {
+        let blocks = self.compiler.blocks.borrow();
+        let server = self.compiler.server_of(self.block).map_or(0, |server| server.0 as usize);
+        let before = blocks.iter().take(server).filter(|block| matches!(block.kind, BlockKind::Server));
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        (LocId(self.block.0.saturating_sub(1)), ServerId(number(before.count())))
     }
 
     /// Gives a program a say in handshakes with upstreams.

@@ -133,6 +133,8 @@ pub struct Memory {
     pub background: Cell<bool>,
     /// This subrequest is its parent again: it enters where that one is.
     pub(crate) again: Cell<bool>,
+    /// No client has sent it: it asks one peer of an upstream how it is ([`crate::upstream::Probe`]).
+    pub(crate) probes: Cell<bool>,
 }
 
 impl Memory {
@@ -177,6 +179,7 @@ impl Memory {
         self.own_variables.set(false);
         self.background.set(false);
         self.again.set(false);
+        self.probes.set(false);
     }
 
     /// Empties it, keeping what its parts have allocated.
@@ -391,7 +394,7 @@ impl Request {
         made
     }
 
-    fn keep_ctx<T: 'static>(&self, state: Rc<T>, lasting: bool) {
+    pub(crate) fn keep_ctx<T: 'static>(&self, state: Rc<T>, lasting: bool) {
         self.contexts.borrow_mut().push(Context { kind: TypeId::of::<T>(), state, lasting });
     }
 

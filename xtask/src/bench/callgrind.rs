@@ -42,7 +42,7 @@ pub(crate) fn per_request(site: &Site<'_>, request: Request, binary: &Path) -> R
 fn total(site: &Site<'_>, request: Request, binary: &Path, requests: u32) -> Result<f64, String> {
     let arguments = ["--tool=callgrind", "--callgrind-out-file=callgrind.out", &binary.to_string_lossy()];
     let mut server: Server =
-        site.builder().binary("valgrind").args_before(&arguments).in_root().start(&site.conf(1));
+        site.builder().binary("valgrind").args_before(&arguments).in_root().start(&site.conf(site.workers()));
     server.allow_log("");
     let method = if request.body > 0 { "POST" } else { "GET" };
     let mut text = format!("{method} {} HTTP/1.1\r\nHost: 127.0.0.1\r\n", request.path);

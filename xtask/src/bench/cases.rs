@@ -49,6 +49,9 @@ pub(crate) enum Ask {
     Http2 { connections: u32, streams: u32 },
     /// WebSocket messages that come back.
     WebSocket { connections: u32 },
+    /// What a request costs a server of two workers, as a multiple of what it costs two servers of one worker under
+    /// the same load on the same processors: 1 is perfect scaling, 1.11 is 1.8 times the work for twice the workers.
+    Scaling(Request),
     /// Connections that made a request and then do nothing.
     Idle { connections: u32, tls: bool },
     /// The time from the start of the process to the first answer.
@@ -266,6 +269,19 @@ pub(crate) static CASES: &[Case] = &[
     Case { http: DICT, workers: 2, ..lua("dict-get-2", "shared dictionary get, 2 workers", DICT_GET) },
     Case { http: DICT, workers: 2, ..lua("dict-set-2", "shared dictionary set, 2 workers", DICT_SET) },
     Case { http: DICT, workers: 2, ..lua("dict-incr-2", "shared dictionary incr, 2 workers", DICT_INCR) },
+    Case {
+        workers: 2,
+        ask: Ask::Scaling(get("/")),
+        goal: 1.0,
+        ..row("scaling", "cost with 2 workers, `return 200`", HELLO)
+    },
+    Case {
+        http: DICT,
+        workers: 2,
+        ask: Ask::Scaling(get("/")),
+        goal: 1.0,
+        ..lua("scaling-dict", "cost with 2 workers, shared dictionary incr", DICT_INCR)
+    },
     Case {
         needs: &[Need::Lua, Need::Library("cjson")],
         goal: 0.75,

@@ -52,7 +52,9 @@ pub(crate) fn measure(server: &Server, ask: Ask, load: Load) -> Result<Turn, Str
         Ask::Handshakes { resumed } => handshakes(server.addr(), resumed, load)?,
         Ask::Http2 { connections, streams } => h2load(server, connections, streams, load)?,
         Ask::WebSocket { connections } => websocket(server.addr(), connections, load)?,
-        Ask::Idle { .. } | Ask::Start | Ask::Reload => return Err("this row has no load".to_owned()),
+        Ask::Scaling(_) | Ask::Idle { .. } | Ask::Start | Ask::Reload => {
+            return Err("this row has no load".to_owned());
+        }
     };
     let spent = cpu_time(server.pid())?.saturating_sub(before);
     if report.requests < 1.0 {
@@ -66,6 +68,36 @@ pub(crate) fn measure(server: &Server, ask: Ask, load: Load) -> Result<Turn, Str
     })
 }
 
+/// CPU time per request, in microseconds, of two servers, or of one named twice, with a load generator for each.
+pub(crate) fn measure_two(servers: [&Server; 2], request: Request, load: Load) -> Result<f64, String> {
+    let spent = || -> Result<Duration, String> {
+        let one = cpu_time(servers[0].pid())?;
+        let same = servers[0].pid() == servers[1].pid();
+        Ok(one + if same { Duration::ZERO } else { cpu_time(servers[1].pid())? })
+    };
+    let before = spent()?;
+    let commands = servers.map(|server| wrk_command(server, "http", request, load));
+    let reports = std::thread::scope(|scope| {
+        let running = commands.map(|command| scope.spawn(move || run::output(&mut command?)));
+        running.map(|thread| thread.join().unwrap_or_else(|_| Err("the load generator failed".to_owned())))
+    });
+    let spent = spent()?.saturating_sub(before);
+    let mut requests = 0.0;
+    for text in reports {
+        let text = text?;
+        let report = wrk_report(&text).ok_or_else(|| unreadable("wrk", &text))?;
+        if report.requests < 1.0 || report.errors > 0 {
+            return Err(format!("not every request was answered\n{text}"));
+        }
+        requests += report.requests;
+    }
+    Ok(spent.as_secs_f64() * 1e6 / requests)
+}
+
+fn unreadable(program: &str, text: &str) -> String {
+    format!("what {program} reports cannot be read:\n{text}")
+}
+
 fn pinned(program: &str) -> Command {
     let mut command = Command::new("taskset");
     command.args(["-c", &others(), program]);
@@ -73,6 +105,15 @@ fn pinned(program: &str) -> Command {
 }
 
 fn wrk(server: &Server, scheme: &str, request: Request, load: Load) -> Result<Report, String> {
+    let text = run::output(&mut wrk_command(server, scheme, request, load)?)?;
+    let mut report = wrk_report(&text).ok_or_else(|| unreadable("wrk", &text))?;
+    if request.status != 200 {
+        report.errors = report.errors.saturating_sub(report.requests as u64);
+    }
+    Ok(report)
+}
+
+fn wrk_command(server: &Server, scheme: &str, request: Request, load: Load) -> Result<Command, String> {
     let connections = request.connections.unwrap_or(load.connections);
     let mut command = pinned("wrk");
     command.args(["-t", "1", "--latency", "--timeout", "10s"]);
@@ -86,12 +127,8 @@ fn wrk(server: &Server, scheme: &str, request: Request, load: Load) -> Result<Re
         fs::write(&script, text).map_err(|error| error.to_string())?;
         command.arg("-s").arg(script);
     }
-    let text = run::output(command.arg(format!("{scheme}://{}{}", server.addr(), request.path)))?;
-    let mut report = wrk_report(&text).ok_or_else(|| format!("what wrk reports cannot be read:\n{text}"))?;
-    if request.status != 200 {
-        report.errors = report.errors.saturating_sub(report.requests as u64);
-    }
-    Ok(report)
+    command.arg(format!("{scheme}://{}{}", server.addr(), request.path));
+    Ok(command)
 }
 
 /// Reads what `wrk --latency` writes.
@@ -138,8 +175,7 @@ fn h2load(server: &Server, connections: u32, streams: u32, load: Load) -> Result
         let before = line?.split(", ").find(|part| part.ends_with(word))?;
         before.trim_start_matches("requests: ").split_whitespace().next()?.parse().ok()
     };
-    let requests =
-        count("succeeded").ok_or_else(|| format!("what h2load reports cannot be read:\n{text}"))?;
+    let requests = count("succeeded").ok_or_else(|| unreadable("h2load", &text))?;
     // Start in microseconds since the epoch, status, microseconds.
     let times = fs::read_to_string(&log).unwrap_or_default();
     let times = times.lines().filter_map(|line| line.split('\t').nth(2)?.parse::<f64>().ok());
@@ -161,7 +197,7 @@ fn handshakes(addr: SocketAddr, resumed: bool, load: Load) -> Result<Report, Str
             text.lines().find(|line| line.contains(" connections in ") && line.contains(" real seconds"))?;
         line.split_whitespace().next()?.parse().ok()
     };
-    let requests = read().ok_or_else(|| format!("what openssl reports cannot be read:\n{text}"))?;
+    let requests = read().ok_or_else(|| unreadable("openssl", &text))?;
     Ok(Report { requests, ..Report::default() })
 }
 

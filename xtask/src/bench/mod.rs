@@ -137,6 +137,13 @@ fn measure(
         return Ok(Outcome::new(case, "instructions", vec![pair]));
     }
     match case.ask {
+        Ask::Scaling(request) => {
+            let figure = |binary: &Path| {
+                let apart = [start_with(&site, binary, 1), start_with(&site, binary, 1)];
+                states::scaling(&start(&site, binary), &apart, request, options.load)
+            };
+            Ok(Outcome::new(case, "times 1 worker's", pairs(options.pairs, servers, figure)?))
+        }
         Ask::Idle { connections, tls } => {
             let figure = |binary: &Path| states::idle(&start(&site, binary), connections, tls);
             let pair = Pair { ours: figure(&servers[0])?, theirs: figure(&servers[1])? };
@@ -193,12 +200,16 @@ fn cpu(
 
 /// A server of a row, bound to the first processor, or to all if it has several workers.
 fn start(site: &Site<'_>, binary: &Path) -> Server {
+    start_with(site, binary, site.workers())
+}
+
+fn start_with(site: &Site<'_>, binary: &Path, workers: u32) -> Server {
     let processors = if site.workers() > 1 { "0-63" } else { "0" };
     let mut server = site
         .builder()
         .binary("taskset")
         .args_before(&["-c", processors, &binary.to_string_lossy()])
-        .start(&site.conf(1));
+        .start(&site.conf(workers));
     // What the log says is for people who look into it; the load generator counts the errors.
     server.allow_log("");
     server

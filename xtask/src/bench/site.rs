@@ -65,8 +65,8 @@ impl<'a> Site<'a> {
         builder
     }
 
-    /// The configuration; one text for both servers. `generation` is what tells one configuration from the next.
-    pub(crate) fn conf(&self, generation: u32) -> String {
+    /// The configuration; one text for both servers.
+    pub(crate) fn conf(&self, workers: u32) -> String {
         let case = self.case;
         let mut main = String::new();
         let mut http = case.http.get();
@@ -82,19 +82,18 @@ impl<'a> Site<'a> {
             Ask::Http2 { .. } => "{{addr}} ssl http2",
             _ => "{{addr}} backlog=8192",
         };
-        let single = case.workers == 1 && case.ask != Ask::Reload;
+        let single = workers == 1 && case.ask != Ask::Reload;
         let text = format!(
-            "{main}user root; worker_processes {}; master_process {}; error_log logs/error.log warn;
+            "{main}user root; worker_processes {workers}; master_process {}; error_log logs/error.log warn;
              worker_rlimit_nofile 60000;
              events {{ worker_connections 20000; }}
              http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 600s; sendfile on; tcp_nopush on;
                     {http}
                     server {{ listen {listen}; {} }} }}",
-            case.workers,
             if single { "off" } else { "on" },
             case.server.get()
         );
-        self.fill(&text).replace("{{generation}}", &generation.to_string())
+        self.fill(&text).replace("{{generation}}", "1")
     }
 
     /// How many workers each server has.

@@ -1,4 +1,5 @@
-//! Rows without a load: memory of idle connections, time to start and to take in a new configuration.
+//! Rows that are no plain load: what a second worker costs, memory of idle connections, time to start and to take in a
+//! new configuration.
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -6,7 +7,8 @@ use std::time::{Duration, Instant};
 use moonrest_testkit::{Server, process, tls};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
-use super::load;
+use super::cases::Request;
+use super::load::{self, Load};
 
 /// The longest time anything here may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -15,6 +17,20 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) fn raise_limits() {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+/// What a request costs `together`, a server of two workers, as a multiple of what it costs `apart`, two servers of one
+/// worker that are asked at the same time. Each load takes the same processors, so that what differs is what the workers
+/// of a server share.
+pub(crate) fn scaling(
+    together: &Server,
+    apart: &[Server; 2],
+    request: Request,
+    load: Load,
+) -> Result<f64, String> {
+    let half = Load { connections: (load.connections / 2).max(1), ..load };
+    let alone = load::measure_two([&apart[0], &apart[1]], request, half)?;
+    Ok(load::measure_two([together, together], request, half)? / alone)
 }
 
 /// The bytes of memory per connection that made one request and is now idle.

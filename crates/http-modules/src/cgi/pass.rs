@@ -45,6 +45,14 @@ pub(crate) fn set(slot: &mut Option<Arc<Pass>>, args: &Args<'_>, schemes: &'stat
 }
 
 impl Pass {
+    /// The upstream, where it is always the same.
+    pub(crate) fn group(&self) -> Option<GroupId> {
+        match self.to {
+            To::Fixed(group, _) => Some(group),
+            To::Template(_) => None,
+        }
+    }
+
     /// Whether connections may have to be encrypted.
     pub(crate) fn may_be_secure(&self) -> bool {
         match self.to {

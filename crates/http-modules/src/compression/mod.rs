@@ -3,6 +3,7 @@
 pub(crate) mod precompressed;
 
 use moonrest_http::{gzip, prelude::*, types::MediaTypes};
+use smallvec::SmallVec;
 use std::io::Write;
 
 /// What all of them are told by the configuration.
@@ -101,6 +102,16 @@ pub(crate) trait Encoder: Sized {
     /// A failure of the library.
     fn encode(&mut self, data: &[u8], then: Then, out: &mut Vec<u8>) -> Result<(), RequestError>;
 
+    /// Up to this many bytes are kept until the end of the response is seen, for [`Self::whole`].
+    fn held(_: &Self::Settings) -> usize {
+        0
+    }
+
+    /// Compresses a body that lies there complete, if there is a better way than a stream for it.
+    fn whole(_: &Self::Settings, _data: &[u8], _out: &mut Vec<u8>) -> bool {
+        false
+    }
+
     /// Keeps what the response came to, for a variable.
     fn record(r: &Request, counts: Counts);
 }
@@ -132,20 +143,23 @@ const WORTH_SENDING: usize = 4096;
 pub(crate) struct Compressor<E: Encoder> {
     settings: E::Settings,
     encoder: Option<E>,
-    /// Input kept until there is enough to begin with, if there must be more than `postpone`.
-    waiting: Vec<u8>,
-    postpone: usize,
+    /// Input kept until there is as much as `hold`, or the end.
+    waiting: SmallVec<[Bytes; 1]>,
+    waiting_len: usize,
+    hold: usize,
     out: Vec<u8>,
     counts: Counts,
 }
 
 impl<E: Encoder> Compressor<E> {
     pub(crate) fn new(settings: E::Settings, postpone: usize) -> Self {
+        let hold = postpone.max(E::held(&settings));
         Self {
             settings,
             encoder: None,
-            waiting: Vec::new(),
-            postpone,
+            waiting: SmallVec::new(),
+            waiting_len: 0,
+            hold,
             out: Vec::new(),
             counts: Counts::default(),
         }
@@ -157,11 +171,22 @@ impl<E: Encoder> Compressor<E> {
             Some(encoder) => encoder,
             none => none.insert(E::start(&self.settings)?),
         };
-        if !self.waiting.is_empty() {
-            let waiting = std::mem::take(&mut self.waiting);
+        self.waiting_len = 0;
+        for waiting in std::mem::take(&mut self.waiting) {
             encoder.encode(&waiting, Then::Go, &mut self.out)?;
         }
         encoder.encode(data, then, &mut self.out)
+    }
+
+    /// Ends the response; one that is short enough has not begun yet.
+    fn finish(&mut self) -> Result<(), RequestError> {
+        let whole = match &*self.waiting {
+            _ if self.encoder.is_some() => false,
+            [] => E::whole(&self.settings, &[], &mut self.out),
+            [data] => E::whole(&self.settings, data, &mut self.out),
+            several => E::whole(&self.settings, &several.concat(), &mut self.out),
+        };
+        if whole { Ok(()) } else { self.encode(&[], Then::Finish) }
     }
 
     fn pass_on(&mut self, out: &mut Pieces) {
@@ -180,11 +205,10 @@ impl<E: Encoder> BodyFilter for Compressor<E> {
         out: &mut Pieces,
     ) -> Result<FilterStep<()>, RequestError> {
         match piece {
-            Piece::Data(data)
-                if self.encoder.is_none() && self.waiting.len() + data.len() < self.postpone =>
-            {
+            Piece::Data(data) if self.encoder.is_none() && self.waiting_len + data.len() < self.hold => {
                 self.counts.taken += data.len() as u64;
-                self.waiting.extend_from_slice(&data);
+                self.waiting_len += data.len();
+                self.waiting.push(data);
             }
             Piece::Data(data) => {
                 self.encode(&data, Then::Go)?;
@@ -201,7 +225,7 @@ impl<E: Encoder> BodyFilter for Compressor<E> {
                 out.push(Piece::Flush);
             }
             Piece::Last => {
-                self.encode(&[], Then::Finish)?;
+                self.finish()?;
                 self.pass_on(out);
                 self.encoder = None;
                 E::record(r, self.counts);
