@@ -187,6 +187,7 @@ end
 
 -- The beginning ------------------------------------------------------------------------------------------------------------
 
+-- Whether the connection is encrypted now.
 local function start_tls(self, options)
     local sock = self.sock
     local sent, err = sock:send(int32(8) .. int32(80877103))
@@ -204,7 +205,7 @@ local function start_tls(self, options)
         end
         return true
     elseif answer == "N" and not options.ssl_required then
-        return true
+        return false
     end
     return nil, "the server does not support SSL connections"
 end
@@ -247,10 +248,12 @@ local function next_step(self)
 end
 
 local function log_in(self, options)
+    local is_encrypted = false
     if options.ssl then
-        local ok, err = start_tls(self, options)
-        if not ok then
-            return nil, err
+        local problem
+        is_encrypted, problem = start_tls(self, options)
+        if is_encrypted == nil then
+            return nil, problem
         end
     end
     local ok, err, details = start(self, options)
@@ -277,7 +280,7 @@ local function log_in(self, options)
             return nil, "unknown response from auth"
         end
         return text
-    end)
+    end, is_encrypted and self.sock or nil)
     if not ok then
         return nil, err, details
     end
@@ -312,15 +315,22 @@ local function open(sock, options, pool)
     return sock:connect(options.host or "127.0.0.1", options.port or 5432, pool)
 end
 
--- Options: host, port, path, user, password, database, ssl, ssl_verify, ssl_required, server_name, application_name,
--- parameters, pool, pool_size, backlog.
+-- Options: host, port, path, user, password, database, ssl, ssl_verify, ssl_required, server_name, channel_binding,
+-- application_name, parameters, pool, pool_size, backlog.
 function M.connect(self, options)
     if not options.user then
         return nil, "missing user for connect"
     end
+    local binding = options.channel_binding
+    if binding and binding ~= "prefer" and binding ~= "disable" and binding ~= "require" then
+        return nil, 'invalid channel_binding value: "' .. binding .. '"'
+    end
     local place = options.path or (options.host or "127.0.0.1") .. ":" .. (options.port or 5432)
     -- Who wants encryption is not given a connection without.
     local suffix = options.ssl and (options.ssl_verify and ":ssl:verified" or ":ssl") or ""
+    if binding == "require" then
+        suffix = suffix .. ":bound"
+    end
     local ok, err = open(self.sock, options, {
         pool = options.pool or place .. ":" .. (options.database or options.user) .. ":" .. options.user .. suffix,
         pool_size = options.pool_size,

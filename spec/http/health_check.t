@@ -63,8 +63,8 @@ _EOC_
 
 add_block_preprocessor(sub {
     my $block = shift;
-    $block->set_value("http_config", $::Servers . ($block->http_config || "")) if !defined $block->bare;
-    $block->set_value("config", $::Ask . ($block->config || "")) if !defined $block->bare;
+    $block->set_value("http_config", $::Servers . ($block->http_config || ""));
+    $block->set_value("config", $::Ask . ($block->config || ""));
 });
 run_tests();
 
@@ -106,17 +106,16 @@ unhealthy 502
 up up
 one one two two
 GET /check?a=b HTTP/1.1\r
-X-Set: yes\r
 Host: u\r
-Connection: close\r
+X-Set: yes\r
 \r
 "
 --- error_log eval
-["peer is unhealthy while checking status code, health check \"\" of peer 127.0.0.1:$ENV{TEST_NGINX_RAND_PORT_1} in upstream \"u\"\n",
-"upstream prematurely closed connection while reading response header from upstream, health check \"\" of peer",
-"peer is unhealthy while reading response header from upstream, health check \"\" of peer 127.0.0.1:$ENV{TEST_NGINX_RAND_PORT_2} in upstream \"u\"\n",
-"peer is healthy while checking status code, health check \"\" of peer",
-"no live upstreams while connecting to upstream"]
+[qr/ \[warn\] \S+ peer is unhealthy while checking status code, health check "" of peer 127.0.0.1:\d+ in upstream "u"\n/,
+qr/ \[error\] \S+ upstream prematurely closed connection while reading response header from upstream, health check "" of peer 127/,
+qr/ \[warn\] \S+ peer is unhealthy while reading response header from upstream, health check "" of peer 127.0.0.1:\d+ in upstream "u"\n/,
+qr/ \[notice\] \S+ peer is healthy while checking status code, health check "" of peer 127.0.0.1:\d+ in upstream "u"\n/,
+qr/no live upstreams while connecting to upstream/]
 
 === so many failures and passes in a row
 --- config
@@ -241,13 +240,17 @@ peer is healthy while checking required variables, health check "ok" of peer
 --- http_config
 upstream v { zone v 64k; server 127.0.0.1:1; }
 server { listen 127.0.0.1:$TEST_NGINX_RAND_PORT_3; location / { return 200 "$connection_requests"; } }
-match used { body ~ "^[4-9]$"; }
+match used { body ~ "^([4-9]|[0-9][0-9]+)$"; }
+server {
+    listen 127.0.0.1:$TEST_NGINX_RAND_PORT_4;
+    location /c { proxy_pass http://v; proxy_http_version 1.1; proxy_set_header Connection "";
+        health_check interval=20ms mandatory passes=1 port=$TEST_NGINX_RAND_PORT_3 match=used keepalive_time=1m; }
+}
 --- config
-location /c { proxy_pass http://v; proxy_http_version 1.1; proxy_set_header Connection ""; health_check interval=20ms mandatory passes=1 port=$TEST_NGINX_RAND_PORT_3 match=used keepalive_time=1m; }
 location /t {
     content_by_lua_block {
         local upstream = require "ngx.upstream"
-        for _ = 1, 500 do
+        for _ = 1, 100 do
             if upstream.get_primary_peers("v")[1].state == "up" then break end
             ngx.sleep(0.02)
         end
@@ -259,7 +262,7 @@ GET /t
 --- response_body
 up true false
 --- error_log eval
-"peer is healthy while checking body, health check \"used\" of peer 127.0.0.1:1 in upstream \"v\", port $ENV{TEST_NGINX_RAND_PORT_3}\n"
+qr/peer is healthy while checking body, health check "used" of peer 127.0.0.1:1 in upstream "v", port \d+\n/
 
 === FastCGI servers, and one that is not there
 --- http_config
@@ -385,7 +388,6 @@ unhealthy
 unhealthy
 
 === errors: no zone
---- bare
 --- http_config
 upstream v { server 127.0.0.1:1; }
 --- config
@@ -395,7 +397,6 @@ location / { proxy_pass http://v; health_check; }
 health check requires upstream "v" to be in shared memory in
 
 === errors: no upstream
---- bare
 --- config
 location / { return 200; health_check; }
 --- must_die
@@ -471,7 +472,6 @@ location /t { return 200; }
 duplicate match "a" in
 
 === slow_start is not for every method
---- bare
 --- http_config
 upstream v { random; server 127.0.0.1:1 slow_start=30s; }
 --- config

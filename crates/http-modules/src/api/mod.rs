@@ -32,9 +32,11 @@ pub struct Loc {
 }
 inherit!(Loc { settings });
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Settings {
     block: BlockId,
+    /// The location's name, which stands before the version.
+    prefix: Arc<[u8]>,
     write: bool,
     request_id: VarId,
 }
@@ -51,16 +53,16 @@ impl HttpModule for Api {
             _ => return Err(args.wrong_count()),
         };
         let request_id = args.vars.reference("request_id", Some(args.span()));
-        set_once(&mut loc.settings, Settings { block: args.block, write, request_id })
+        let (prefix, _) = args.compiler.location_name(args.block);
+        set_once(&mut loc.settings, Settings { block: args.block, prefix: prefix.into(), write, request_id })
     })
     .within(Contexts::LOCATION)];
     type Main = Main;
     type Loc = Loc;
 
     fn attach(main: &Main, loc: &Arc<Loc>, to: &mut LocationBuilder<'_>) -> ConfResult {
-        if let Some(settings) = loc.settings.filter(|settings| to.belongs(settings.block)) {
-            let (prefix, _) = to.compiler.location_name(settings.block);
-            to.content(Handler { settings, prefix, begun: main.begun.clone() });
+        if let Some(settings) = loc.settings.as_ref().filter(|settings| to.belongs(settings.block)) {
+            to.content(Handler { settings: settings.clone(), begun: main.begun.clone() });
         }
         Ok(())
     }
@@ -73,8 +75,6 @@ impl HttpModule for Api {
 
 struct Handler {
     settings: Settings,
-    /// The location's name, which stands before the version.
-    prefix: Box<[u8]>,
     begun: Arc<OnceLock<(u64, i64)>>,
 }
 
@@ -114,7 +114,7 @@ impl PhaseHandler for Handler {
             let reply = if reads { self.get(r, &path) } else { Err(disabled()) };
             return self.reply(r, reply.map(|value| (200, Some(value))));
         }
-        let (settings, r) = (self.settings, r.clone());
+        let (settings, r) = (self.settings.clone(), r.clone());
         Step::wait(async move {
             body::read(&r).await?;
             let reply = match behind_version(&path) {
@@ -137,7 +137,7 @@ impl Handler {
     /// The parts of the path behind the location's name.
     fn path(&self, r: &Request) -> Vec<String> {
         let uri = r.uri();
-        let rest = uri.strip_prefix(&*self.prefix).unwrap_or(&uri);
+        let rest = uri.strip_prefix(&*self.settings.prefix).unwrap_or(&uri);
         let parts = rest.split(|byte| *byte == b'/').filter(|part| !part.is_empty());
         parts.map(|part| String::from_utf8_lossy(part).into_owned()).collect()
     }

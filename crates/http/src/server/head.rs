@@ -7,7 +7,10 @@ use crate::{
     response::HeadersOut,
 };
 use moonrest_net::addr::Addr;
-use moonrest_proto::{date, http1::Version};
+use moonrest_proto::{
+    date,
+    http1::{Method, Version},
+};
 use std::io::Write;
 
 /// How the body of the response is delimited.
@@ -204,7 +207,7 @@ fn append_local_host(addr: &Addr, out: &mut Vec<u8>) {
 /// How the body will be delimited; decides about keep-alive where the body's end must be the connection's.
 pub(crate) fn delimit(r: &Request) -> Delimited {
     let out = r.out.borrow();
-    if out.status == 101 {
+    if out.status == 101 || (r.method.get() == Method::Connect && out.status < 300) {
         // Another protocol follows.
         return Delimited::Close;
     }

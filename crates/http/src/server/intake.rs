@@ -12,7 +12,7 @@ use crate::{
 use moonrest_net::tls::verify::Failure;
 use moonrest_proto::{
     http1::{
-        Body, Framing, HeadError, Known, Parse, Version,
+        Body, Framing, HeadError, Known, Method, Parse, Version,
         chunked::{ChunkLimits, Decoder},
         framing,
         framing::check_method,
@@ -266,8 +266,9 @@ fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
     let framed = {
         let block = r.block.borrow();
         let head = r.head.borrow();
+        let connect = r.srv().settings.allow_connect;
         framing(&head, &block)
-            .and_then(|framed| check_method(&head, &framed, false).map(|()| framed))
+            .and_then(|framed| check_method(&head, &framed, connect).map(|()| framed))
             .map_err(|error| (error.status(), error.log_message(&block)))
     };
     let framed: Framing = match framed {
@@ -279,7 +280,8 @@ fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
     };
     h1.timeout.clear();
     r.framing.set(framed);
-    r.keepalive.set(framed.keep_alive);
+    // nginx: what answers CONNECT is the last on its connection, whatever it is.
+    r.keepalive.set(framed.keep_alive && r.method.get() != Method::Connect);
     h1.body_wait.set((0, 0));
     match framed.body {
         // As new_request set it.
