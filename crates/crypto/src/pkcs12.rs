@@ -48,8 +48,13 @@ pub fn open(file: &[u8], password: &str) -> Outcome<Contents> {
     unsafe {
         let file = File::own(sys::d2i_PKCS12(null_mut(), &raw mut data, file.len()))?;
         let (mut key, mut certificate, mut others) = (null_mut(), null_mut(), null_mut());
-        let read =
-            sys::PKCS12_parse(file.ptr(), password.as_ptr(), &raw mut key, &raw mut certificate, &raw mut others);
+        let read = sys::PKCS12_parse(
+            file.ptr(),
+            password.as_ptr(),
+            &raw mut key,
+            &raw mut certificate,
+            &raw mut others,
+        );
         let key = (!key.is_null()).then(|| Key::own(key)).transpose()?;
         let certificate = (!certificate.is_null()).then(|| Certificate::own(certificate)).transpose()?;
         let others = Chain::of(others.cast());

@@ -525,7 +525,8 @@ mod tests {
 
     #[test]
     fn names_that_are_alike_at_first_are_told_apart() {
-        let names = [("/directory", false), ("/directory/a", true), ("/directory/b", false), ("/directo", true)];
+        let names =
+            [("/directory", false), ("/directory/a", true), ("/directory/b", false), ("/directo", true)];
         check(&names, "/directory/a", Found::Exact(LocId(1)));
         check(&names, "/directory/ab", Found::Prefix(LocId(0)));
         check(&names, "/directory/bc", Found::Prefix(LocId(2)));
