@@ -6,6 +6,7 @@ mod des;
 
 use moonrest_core::env::os_error;
 use moonrest_http::{basic_auth, prelude::*};
+use moonrest_proto::http1::Method;
 use moonrest_sys::file;
 use std::{
     ffi::OsStr,
@@ -103,8 +104,12 @@ fn decide(r: &RequestRef, realm: &[u8], user: &[u8], matches: bool) -> Flow {
 
 /// Asks the client for a password.
 fn challenge(r: &Request, realm: &[u8]) -> Flow {
-    r.out_mut().add("WWW-Authenticate", [b"Basic realm=\"", realm, b"\""].concat());
-    Flow::Finish(401)
+    let (name, status) = match r.method.get() {
+        Method::Connect => ("Proxy-Authenticate", 407),
+        _ => ("WWW-Authenticate", 401),
+    };
+    r.out_mut().add(name, [b"Basic realm=\"", realm, b"\""].concat());
+    Flow::Finish(status)
 }
 
 fn unreadable(r: &Request, path: &[u8], error: &io::Error) -> Flow {
