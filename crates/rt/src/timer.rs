@@ -69,7 +69,7 @@ impl Timeout {
 
     /// Fires `ms` milliseconds from now (up to one step of the wheel later), instead of any earlier arrangement.
     pub fn set(&self, ms: u64) {
-        let deadline = monotonic_coarse_ms().saturating_add(ms).max(PASSED + 1);
+        let deadline = if ms == 0 { PASSED } else { monotonic_coarse_ms().saturating_add(ms) };
         self.entry.deadline.set(deadline);
         if self.entry.queued.get() > deadline / STEP + 1 {
             WHEEL.with(|wheel| enqueue(wheel, &self.entry));
@@ -326,6 +326,10 @@ mod tests {
             timeout.set(50);
             poll_fn(|cx| timeout.poll(cx)).await;
             timeout.clear();
+            assert!(!timeout.expired());
+            timeout.set(0);
+            assert!(timeout.expired());
+            timeout.set(60_000);
             assert!(!timeout.expired());
             assert_eq!(within(1_000, async { 7 }).await, Some(7));
         });
