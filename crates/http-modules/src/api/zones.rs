@@ -96,10 +96,11 @@ impl Zone {
     fn count(&self, r: &Request) {
         self.requests.fetch_add(1, Relaxed);
         self.received.fetch_add(r.request_length.get(), Relaxed);
-        self.sent.fetch_add(r.exchange.bytes_sent(), Relaxed);
+        let sent = r.exchange.bytes_sent();
+        self.sent.fetch_add(sent, Relaxed);
         let status = r.out().status;
         let kind = usize::from(status / 100).checked_sub(1).and_then(|kind| self.responses.get(kind));
-        match kind.filter(|_| r.header_sent.get()) {
+        match kind.filter(|_| sent > 0) {
             Some(responses) => {
                 responses.fetch_add(1, Relaxed);
                 *self.codes.lock().entry(status).or_default() += 1;
