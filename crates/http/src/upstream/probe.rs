@@ -214,10 +214,7 @@ impl Run {
             }
             Err(Failure::Next(reason)) => {
                 if reason == mask::TIMEOUT {
-                    self.log(
-                        Level::Error,
-                        format_args!("upstream timed out (110: Connection timed out)"),
-                    );
+                    self.log(Level::Error, format_args!("upstream timed out (110: Connection timed out)"));
                 }
                 Ok(Flow::Finish(502))
             }
