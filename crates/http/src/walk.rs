@@ -161,8 +161,8 @@ impl Walk {
             let turn = match self.at {
                 At::EarlyBody => early_body(r, flow.take()),
                 At::PostRead => self.generic(r, Phase::PostRead, flow.take())?,
-                At::ServerScript => {
-                    if self.block.0 == u32::MAX {
+                At::ServerScript | At::Script => {
+                    if self.at == At::ServerScript && self.block.0 == u32::MAX {
                         r.location.set(r.srv().location);
                     }
                     self.script(r, script.take())?
@@ -172,7 +172,6 @@ impl Walk {
                     r.uri_changed.set(false);
                     find_location(r).map(|status| Turn::Done(Flow::Finish(status)))
                 }
-                At::Script => self.script(r, script.take())?,
                 At::Rewrite => self.generic(r, Phase::Rewrite, flow.take())?,
                 At::Preaccess => self.generic(r, Phase::Preaccess, flow.take())?,
                 At::Access if r.is_subrequest() => None,
@@ -247,6 +246,7 @@ impl Walk {
     }
 
     /// Runs the rewrite script of the present location. `None` means that the next phase follows.
+    #[inline(always)]
     fn script(&mut self, r: &RequestRef, resumed: Option<ScriptFlow>) -> Result<Option<Turn>, RequestError> {
         if self.block.0 == u32::MAX {
             if r.loc().script.is_empty() {

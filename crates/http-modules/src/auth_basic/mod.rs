@@ -87,7 +87,7 @@ impl PhaseHandler for Guard {
         let (password, stored) = (credentials.password().to_vec(), stored.to_vec());
         let (r, realm) = (r.clone(), realm.into_owned());
         Step::wait(async move {
-            let check = tokio::task::spawn_blocking(move || crypt::matches(&password, &stored));
+            let check = moonrest_rt::spawn_blocking(move || crypt::matches(&password, &stored));
             let matches = check.await.map_err(|_| RequestError::internal("a thread of the pool was lost"))?;
             Ok(decide(&r, &realm, credentials.user(), matches))
         })

@@ -79,7 +79,9 @@ pub(crate) fn append(r: &Request, out: &mut Vec<u8>, delimited: Delimited, absol
         field(out, b"Location", location);
     }
     if let Some(etag) = &head.etag {
-        field(out, b"ETag", etag);
+        out.extend_from_slice(b"ETag: ");
+        out.extend_from_slice(etag);
+        out.extend_from_slice(b"\r\n");
     }
     if let Some(encoding) = &head.content_encoding {
         field(out, b"Content-Encoding", encoding);

@@ -145,6 +145,7 @@ pub(super) async fn log_unanswered(r: &RequestRef, status: u16) {
     engine::log(r).await;
 }
 
+#[inline(always)]
 fn new_request(h1: &Rc<H1>, memory: Rc<Memory>, len: usize) -> RequestRef {
     let server = h1.conn.server.get();
     let work: &Work = h1;
@@ -218,6 +219,7 @@ pub(super) fn take_head(h1: &Rc<H1>, memory: Rc<Memory>, len: usize) -> (Request
 }
 
 /// Checks the fields by the rules of the server, and on a socket for TLS who sent them.
+#[inline(always)]
 pub(super) fn accept_fields(h1: &H1, r: &RequestRef) -> Result<(), u16> {
     let settings = &r.srv().settings;
     if !r.head.borrow().fields.is_fine(limit(settings.max_headers)) {
@@ -254,6 +256,7 @@ fn filter_fields(r: &RequestRef, settings: &ServerSettings) -> Result<(), u16> {
     Ok(())
 }
 
+#[inline(always)]
 fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
     r.action.set("reading client request line");
     set_uri(h1, r)?;
@@ -351,6 +354,7 @@ fn limit(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
 
+#[inline(always)]
 pub(super) fn set_uri(h1: &H1, r: &Request) -> Result<(), u16> {
     let head = r.head.borrow();
     let block = r.block.borrow();
@@ -373,6 +377,7 @@ pub(super) fn set_uri(h1: &H1, r: &Request) -> Result<(), u16> {
 }
 
 /// Takes the host from the target or the field, and with it the server.
+#[inline(always)]
 pub(super) fn find_server(h1: &H1, r: &Request) -> Result<(), u16> {
     let valid = {
         let head = r.head.borrow();
