@@ -3,6 +3,7 @@
 
 use super::{stream::Stream, websocket::Key};
 use crate::{
+    http2,
     request::{NewRequest, Request, RequestRef},
     server::{
         h1::H1,
@@ -173,8 +174,16 @@ fn accept(h1: &H1, stream: &Stream, r: &RequestRef, parts: &Parts) -> Result<(),
     set_uri(h1, r)?;
     r.action.set("reading client request headers");
     find_server(h1, r)?;
-    accept_fields(h1, r)?;
+    if !h1.addr_conf.http2 && !http2::Settings::of(&h1.worker.http, r.server.get()).enabled {
+        crate::info!(
+            r,
+            "client attempted to request the server name for which the negotiated protocol is disabled"
+        );
+        return Err(421);
+    }
     let websocket = stream.websocket().is_some();
+    let ours = u64::from(parts.uri.authority().is_some()) + if websocket { 3 } else { 0 };
+    accept_fields(h1, r, ours)?;
     if let Some(protocol) = parts.extensions.get::<Protocol>().filter(|_| !websocket) {
         crate::info!(r, "client sent CONNECT for the unsupported protocol \"{}\"", protocol.as_str());
         return Err(501);
