@@ -5,7 +5,7 @@ use std::ptr::{null, null_mut};
 use aws_lc_sys as sys;
 
 use crate::bio;
-use crate::error::{Error, Outcome, check};
+use crate::error::{self, Error, Outcome, check, int};
 use crate::pkey::Key;
 use crate::x509::Certificate;
 use crate::x509_store::Chain;
@@ -47,6 +47,12 @@ pub fn open(file: &[u8], password: &str) -> Outcome<Contents> {
     // certificates.
     unsafe {
         let file = File::own(sys::d2i_PKCS12(null_mut(), &raw mut data, file.len()))?;
+        let verified = sys::PKCS12_verify_mac(file.ptr(), password.as_ptr(), int(password.as_bytes().len())?);
+        if verified != 1 {
+            error::clear();
+            // OpenSSL's words.
+            return Err(Error::new("mac verify failure"));
+        }
         let (mut key, mut certificate, mut others) = (null_mut(), null_mut(), null_mut());
         let read =
             sys::PKCS12_parse(file.ptr(), password.as_ptr(), &raw mut key, &raw mut certificate, &raw mut others);
