@@ -54,8 +54,13 @@ pub fn open(file: &[u8], password: &str) -> Outcome<Contents> {
             return Err(Error::new("mac verify failure"));
         }
         let (mut key, mut certificate, mut others) = (null_mut(), null_mut(), null_mut());
-        let read =
-            sys::PKCS12_parse(file.ptr(), password.as_ptr(), &raw mut key, &raw mut certificate, &raw mut others);
+        let read = sys::PKCS12_parse(
+            file.ptr(),
+            password.as_ptr(),
+            &raw mut key,
+            &raw mut certificate,
+            &raw mut others,
+        );
         let key = (!key.is_null()).then(|| Key::own(key)).transpose()?;
         let certificate = (!certificate.is_null()).then(|| Certificate::own(certificate)).transpose()?;
         let others = Chain::of(others.cast());
@@ -112,11 +117,16 @@ mod tests {
     #[test]
     fn what_is_put_in_comes_out_with_the_password_alone() {
         let key = Key::generate_ec(curve_by_name("prime256v1").unwrap()).unwrap();
-        let certificate = Certificate::new().unwrap();
-        certificate.set_public_key(&key).unwrap();
-        certificate.sign(&key, Algorithm::by_name("sha256")).unwrap();
+        let made_for = |key: &Key| {
+            let certificate = Certificate::new().unwrap();
+            certificate.set_public_key(key).unwrap();
+            certificate.sign(key, Algorithm::by_name("sha256")).unwrap();
+            certificate
+        };
+        let certificate = made_for(&key);
+        let other = made_for(&Key::generate_ec(curve_by_name("prime256v1").unwrap()).unwrap());
         let settings = Settings { name: Some("mine"), ..Settings::default() };
-        let file = make("secret", &key, &certificate, &[certificate.share()], settings).unwrap();
+        let file = make("secret", &key, &certificate, &[other], settings).unwrap();
         let found = open(&file, "secret").unwrap();
         assert_eq!(found.name.as_deref(), Some(&b"mine"[..]));
         assert_eq!(found.others.len(), 1);

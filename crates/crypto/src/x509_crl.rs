@@ -353,6 +353,9 @@ mod tests {
         back.remove_extension(place);
         back.sign(&other, Algorithm::by_name("sha256")).unwrap();
         let again = Crl::from_der(&back.to_der().unwrap()).unwrap();
-        assert!(again.is_signed_by(&other).unwrap() && again.find_extension(nid("crlNumber").unwrap(), None).is_none());
+        assert!(
+            again.is_signed_by(&other).unwrap()
+                && again.find_extension(nid("crlNumber").unwrap(), None).is_none()
+        );
     }
 }

@@ -1,6 +1,9 @@
 //! Lists of revoked certificates, and PKCS#12 files.
 
-use super::{answer, define_type, digest::optional_algorithm, done, object, set_bytes, with, x509, x509_make::name_parts};
+use super::{
+    answer, define_type, digest::optional_algorithm, done, object, set_bytes, with, x509,
+    x509_make::name_parts,
+};
 use moonrest_crypto::{
     bn::BigNum,
     pkcs12::{self, Settings},
@@ -66,11 +69,9 @@ const LIST: &[(&str, super::Function)] = &[
         let entry = with(call, 1, |it: &Crl| it.entry(place))?;
         entry_row(call, entry)
     }),
-    ("find", |call| {
-        match with(call, 1, |it: &Crl| with(call, 2, |serial: &BigNum| it.find(serial)))?? {
-            Ok(entry) => entry_row(call, entry),
-            Err(error) => super::refuse(call, &error),
-        }
+    ("find", |call| match with(call, 1, |it: &Crl| with(call, 2, |serial: &BigNum| it.find(serial)))?? {
+        Ok(entry) => entry_row(call, entry),
+        Err(error) => super::refuse(call, &error),
     }),
     ("add", |call| {
         let added = with(call, 1, |it: &Crl| with(call, 2, |entry: &Revoked| it.add(entry)))??;
@@ -132,7 +133,8 @@ pub(super) fn install(call: &mut Call<'_>, module: Table<'_>) -> LuaResult<()> {
             }),
             ("revoked_new", |call| {
                 let (since, reason): (f64, f64) = (call.arg(2)?, call.arg(3)?);
-                let made = with(call, 1, |serial: &BigNum| Revoked::new(serial, since as i64, reason as i64))?;
+                let made =
+                    with(call, 1, |serial: &BigNum| Revoked::new(serial, since as i64, reason as i64))?;
                 object(call, made)
             }),
             ("pkcs12_open", open),
