@@ -6,13 +6,13 @@ use moonrest_conf::Loader;
 use moonrest_core::{Env, Level, Log, env::Resources};
 use moonrest_http::{
     compile::{Compiler, Registry},
-    server::accept::{self, Socket},
+    server::accept,
     worker::Worker,
 };
+use moonrest_net::listen::Listener;
+use moonrest_rt::{Options, Runtime, sleep::sleep, yield_now};
 use std::{
-    cell::Cell,
     fs::File,
-    future::poll_fn,
     io::{self, ErrorKind, Read as _, Write as _},
     net::Shutdown,
     os::{
@@ -21,10 +21,8 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::Arc,
-    task::Poll,
     time::{Duration, Instant},
 };
-use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 /// How long a request may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -33,7 +31,7 @@ const MOST: usize = 8 << 20;
 
 /// A server of one configuration.
 pub struct Site {
-    runtime: LocalRuntime,
+    runtime: Runtime,
     socket: PathBuf,
 }
 
@@ -87,14 +85,13 @@ impl Site {
         let errors = env.errors.take();
         assert!(errors.is_empty(), "{errors:?}");
         let http = Arc::new(http.expect("a configuration without errors"));
-        let runtime = Builder::new_current_thread().enable_io().build_local(LocalOptions::default());
-        let runtime = runtime.expect("an event loop");
+        let runtime = Runtime::new(&Options::default()).expect("an event loop");
         let socket = name("site");
         let listener = listen(&socket);
         runtime.block_on(async {
             let worker = Worker::new(0, http, log(), Arc::default(), 100_000);
-            let socket = Socket::new(listener.into(), true).expect("a socket to watch");
-            tokio::task::spawn_local(accept::run(worker, socket, 0));
+            let socket = Listener::new(listener.into(), true).expect("a socket to watch");
+            moonrest_rt::spawn(accept::run(worker, socket, 0));
         });
         Self { runtime, socket }
     }
@@ -126,24 +123,11 @@ impl Site {
                 assert!(answer.len() <= MOST, "it answers without end");
                 assert!(began.elapsed() < PATIENCE, "it does not end");
                 meanwhile();
-                if turn < 200 { turn_over().await } else { moonrest_net::sleep::sleep(1).await }
+                if turn < 200 { yield_now().await } else { sleep(1).await }
             }
         });
         answer
     }
-}
-
-/// Lets other tasks run.
-async fn turn_over() {
-    let waited = Cell::new(false);
-    poll_fn(|cx| {
-        if waited.replace(true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 /// A server that says the same to everybody, whatever it is told.

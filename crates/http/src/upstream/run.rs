@@ -135,7 +135,7 @@ pub(super) struct Run {
     pub watch: bool,
     /// When the first and the present attempt began.
     first_started: u64,
-    started: u64,
+    pub(super) started: u64,
     /// Something of the request was sent; all of it was.
     pub sent: bool,
     pub sent_all: bool,
@@ -169,7 +169,7 @@ pub(super) async fn run_with(
     };
     let caching = match asked {
         Some(caching) => caching,
-        None if conf.cache.is_none() => {
+        None if conf.cache.is_none() || r.probes.get() => {
             cached::forget(&r);
             None
         }
@@ -189,7 +189,7 @@ pub(super) async fn run_with(
     *states.shown.borrow_mut() = shown;
     let local = r.worker.upstreams();
     let http2 = protocol.is_http2();
-    let recorder = super::recorder::for_request(&r, &conf);
+    let recorder = if r.probes.get() { None } else { super::recorder::for_request(&r, &conf) };
     let watch = recorder.is_none() && !states.is_cacheable() && !conf.ignore_client_abort;
     let mut run = Run {
         timeouts: Timeouts {
@@ -226,6 +226,9 @@ pub(super) async fn run_with(
         write_error: None,
         framing: Framing::default(),
     };
+    if run.r.probes.get() {
+        return Box::pin(run.probe(destination, secure)).await;
+    }
     let result = match run.find_peers(destination, secure).await {
         Ok(()) => run.attempts().await,
         Err(status) => Ok(run.fail(status)),
@@ -364,7 +367,7 @@ impl Run {
     }
 
     /// The way of encrypted connections.
-    fn secure_link(&self, id: Option<GroupId>, destination: &Destination) -> Result<Secure, u16> {
+    pub(super) fn secure_link(&self, id: Option<GroupId>, destination: &Destination) -> Result<Secure, u16> {
         let Some(tls) = &self.conf.tls else {
             crate::alert!(self.r, "no TLS configuration");
             return Err(500);
@@ -501,7 +504,7 @@ impl Run {
         Arc::as_ptr(&self.conf) as usize
     }
 
-    async fn connect(&self, addr: &Addr) -> Result<Box<Conn>, Failure> {
+    pub(super) async fn connect(&self, addr: &Addr) -> Result<Box<Conn>, Failure> {
         let options = Options::new(&self.conf);
         let timeout = moonrest_net::timer::Timeout::new();
         timeout.set(self.timeouts.connect);
@@ -564,6 +567,7 @@ impl Run {
             Outcome::Next => LastFailure::Next,
             _ => LastFailure::Failed,
         });
+        self.tally(None);
         let disabled = !own && self.selection.as_mut().is_some_and(|selection| selection.release(outcome));
         if disabled {
             self.log(Level::Warn, format_args!("upstream server temporarily disabled"));
@@ -661,8 +665,12 @@ impl Run {
             && self.sent_all
             && conn.http2.as_ref().is_none_or(|session| session.is_open())
         {
-            self.keep(conn, self.started.saturating_add(response));
+            match self.r.probes.get() {
+                false => self.keep(conn, self.started.saturating_add(response)),
+                true => self.keep_probed(conn),
+            }
         }
+        self.tally(Some(response));
         if !self.release_own(LastFailure::None)
             && let Some(selection) = &mut self.selection
         {

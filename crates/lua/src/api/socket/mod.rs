@@ -11,11 +11,15 @@
 
 mod connect;
 mod connection;
+mod exchange;
 pub(crate) mod handshake;
 mod inbox;
+mod memcached;
+mod mysql;
 mod options;
 mod pattern;
 mod pool;
+mod postgres;
 mod receive;
 mod redis;
 mod req;
@@ -88,6 +92,9 @@ pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
     socket.set(stack, "stream", make)?;
     udp::install(stack, socket)?;
     redis::install(stack)?;
+    memcached::install(stack)?;
+    mysql::install(stack)?;
+    postgres::install(stack)?;
     websocket::install(stack)?;
     super::module(
         stack,
