@@ -33,6 +33,7 @@ pub(crate) struct WorkerVm {
     pub vm: Vm,
     /// resty.core's table of `ngx.ctx` tables.
     pub ctx_tables: Option<Ref>,
+    pub capture_names: api::capture::Names,
     main: Arc<Main>,
     prefix: PathBuf,
     inline: RefCell<Inline>,
@@ -238,7 +239,16 @@ impl WorkerVm {
         vm.with(|stack| shdict::install(stack, &main.dicts))?;
         library::start(&vm, log)?;
         let ctx_tables = vm.with(|stack| ctx::find_tables(stack))?;
-        Ok(Self { vm, ctx_tables, main, prefix, inline: RefCell::default(), files: RefCell::default() })
+        let capture_names = vm.with(|stack| api::capture::Names::new(stack))?;
+        Ok(Self {
+            vm,
+            ctx_tables,
+            capture_names,
+            main,
+            prefix,
+            inline: RefCell::default(),
+            files: RefCell::default(),
+        })
     }
 
     /// Runs `init_by_lua*`, then has writes to new globals reported. What fails is logged.
