@@ -204,6 +204,7 @@ end
 
 -- The beginning ------------------------------------------------------------------------------------------------------------
 
+-- Whether the connection is encrypted now.
 local function start_tls(self, options)
     local sock = self.sock
     local sent, err = sock:send(int32(8) .. int32(80877103))
@@ -221,7 +222,7 @@ local function start_tls(self, options)
         end
         return true
     elseif answer == "N" and not options.ssl_required then
-        return true
+        return false
     end
     return nil, "the server does not support SSL connections"
 end
@@ -264,10 +265,12 @@ local function next_step(self)
 end
 
 local function log_in(self, options)
+    local is_encrypted = false
     if options.ssl then
-        local ok, err = start_tls(self, options)
-        if not ok then
-            return nil, err
+        local problem
+        is_encrypted, problem = start_tls(self, options)
+        if is_encrypted == nil then
+            return nil, problem
         end
     end
     local ok, err, details = start(self, options)
@@ -294,7 +297,7 @@ local function log_in(self, options)
             return nil, "unknown response from auth"
         end
         return text
-    end)
+    end, is_encrypted and self.sock or nil)
     if not ok then
         return nil, err, details
     end
@@ -329,17 +332,24 @@ local function open(sock, options, pool)
     return sock:connect(options.host or "127.0.0.1", options.port or 5432, pool)
 end
 
--- Options: host, port, path, user, password, database, ssl, ssl_verify, ssl_required, server_name, application_name,
--- parameters, pool, pool_size, backlog.
+-- Options: host, port, path, user, password, database, ssl, ssl_verify, ssl_required, server_name, channel_binding,
+-- application_name, parameters, pool, pool_size, backlog.
 function M.connect(self, options)
     if not options.user then
         return nil, "missing user for connect"
+    end
+    local binding = options.channel_binding
+    if binding and binding ~= "prefer" and binding ~= "disable" and binding ~= "require" then
+        return nil, 'invalid channel_binding value: "' .. binding .. '"'
     end
     local pool = options.pool
     if not pool then
         local place = options.path or (options.host or "127.0.0.1") .. ":" .. port_text[options.port or 5432]
         -- Who wants encryption is not given a connection without.
         local suffix = options.ssl and (options.ssl_verify and ":ssl:verified" or ":ssl") or ""
+        if binding == "require" then
+            suffix = suffix .. ":bound"
+        end
         pool = place .. ":" .. (options.database or options.user) .. ":" .. options.user .. suffix
     end
     local ok, err = open(self.sock, options, {

@@ -70,6 +70,7 @@ pub mod static_files;
 pub mod stub_status;
 pub mod sub_filter;
 pub mod try_files;
+pub mod tunnel;
 pub mod upstream;
 pub mod userid;
 pub mod uwsgi;
@@ -117,6 +118,7 @@ pub static MODULES: Registry = &[
     &Module::<api::Api>::NEW,
     &Module::<upstream::Upstream>::NEW,
     &Module::<proxy::Proxy>::NEW,
+    &Module::<tunnel::Tunnel>::NEW,
     &Module::<fastcgi::FastCgi>::NEW,
     &Module::<uwsgi::Uwsgi>::NEW,
     &Module::<scgi::Scgi>::NEW,

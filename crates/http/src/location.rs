@@ -148,10 +148,28 @@ struct NameEntry {
 /// The first eight bytes of a text, the first one highest, with zeros behind the end: keys stand in the order of texts.
 #[inline]
 fn key(text: &[u8]) -> u64 {
-    match text.first_chunk() {
-        Some(bytes) => u64::from_be_bytes(*bytes),
-        None => (0..8).fold(0, |key, at| (key << 8) | u64::from(text.get(at).copied().unwrap_or_default())),
+    if let Some(bytes) = text.first_chunk() {
+        return u64::from_be_bytes(*bytes);
     }
+    match (text.first_chunk(), text.last_chunk(), text) {
+        // These overlap.
+        (Some(first), Some(last), _) => {
+            let last = u64::from(u32::from_be_bytes(*last)) << (64 - 8 * text.len());
+            u64::from(u32::from_be_bytes(*first)) << 32 | last
+        }
+        (_, _, &[a, b, c, ..]) => u64::from_be_bytes([a, b, c, 0, 0, 0, 0, 0]),
+        (_, _, &[a, b]) => u64::from_be_bytes([a, b, 0, 0, 0, 0, 0, 0]),
+        (_, _, &[a]) => u64::from_be_bytes([a, 0, 0, 0, 0, 0, 0, 0]),
+        (_, _, []) => 0,
+    }
+}
+
+/// Whether a text begins with another; both with their keys.
+#[inline]
+fn begins(text: &[u8], text_key: u64, with: &[u8], with_key: u64) -> bool {
+    let len = with.len();
+    let alike = (text_key ^ with_key).leading_zeros() as usize / 8;
+    len <= text.len() && alike >= len.min(8) && (len <= 8 || text.starts_with(with))
 }
 
 impl Matcher {
@@ -201,13 +219,14 @@ impl Matcher {
 
     /// The exact or longest prefix location for a path.
     pub fn find_name(&self, path: &[u8]) -> Found {
-        let after = self.count_up_to(path);
+        let key = key(path);
+        let after = self.count_up_to(path, key);
         let slashed = if self.redirects { self.find_slashed(path, after) } else { None };
         let mut index = after.checked_sub(1);
         let mut prefix = None;
         while let Some(at) = index {
-            let Some(entry) = self.names.get(at) else { break };
-            if path.starts_with(&entry.name) {
+            let (Some(entry), Some(name_key)) = (self.names.get(at), self.keys.get(at)) else { break };
+            if begins(path, key, &entry.name, *name_key) {
                 if entry.name.len() == path.len() && entry.exact.is_some() {
                     return entry.exact.map_or(Found::None, Found::Exact);
                 }
@@ -229,8 +248,7 @@ impl Matcher {
 
     /// How many names stand before the path or are the same.
     #[inline]
-    fn count_up_to(&self, path: &[u8]) -> usize {
-        let key = key(path);
+    fn count_up_to(&self, path: &[u8], key: u64) -> usize {
         let before = self.keys.partition_point(|known| *known < key);
         let rest = self.keys.get(before..).unwrap_or_default();
         if rest.first() != Some(&key) {
@@ -487,6 +505,34 @@ mod tests {
             })
             .collect();
         assert_eq!(Matcher::new(names, Vec::new()).find_name(path.as_bytes()), expect, "{path}");
+    }
+
+    #[test]
+    fn keys_stand_in_the_order_of_texts() {
+        let mut texts: Vec<Vec<u8>> = (0..12).map(|len| (b'a'..).take(len).collect()).collect();
+        texts.extend((0..12).map(|len| vec![0xff; len]));
+        texts.extend((0..12).map(|len| vec![0; len]));
+        for a in &texts {
+            let mut eight = a.clone();
+            eight.resize(8.max(a.len()), 0);
+            assert_eq!(key(a).to_be_bytes(), eight[..8], "{a:?}");
+            for b in &texts {
+                assert!(a > b || key(a) <= key(b), "{a:?} {b:?}");
+                assert_eq!(begins(a, key(a), b, key(b)), a.starts_with(b), "{a:?} {b:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_that_are_alike_at_first_are_told_apart() {
+        let names =
+            [("/directory", false), ("/directory/a", true), ("/directory/b", false), ("/directo", true)];
+        check(&names, "/directory/a", Found::Exact(LocId(1)));
+        check(&names, "/directory/ab", Found::Prefix(LocId(0)));
+        check(&names, "/directory/bc", Found::Prefix(LocId(2)));
+        check(&names, "/directo", Found::Exact(LocId(3)));
+        check(&names, "/direct", Found::None);
+        check(&names, "/directors", Found::None);
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub struct Memory {
     pub captures: RefCell<Captures>,
     contexts: RefCell<Vec<Context>>,
     /// Subrequests that run beside this main request; it ends no sooner than they do.
-    pub(crate) companions: RefCell<Vec<tokio::task::JoinHandle<()>>>,
+    pub(crate) companions: RefCell<Vec<moonrest_rt::JoinHandle<()>>>,
     cleanups: RefCell<Vec<Cleanup>>,
 
     pub framing: Cell<Framing>,

@@ -31,6 +31,7 @@ pub struct Counters {
 }
 
 /// Adds to a counter that only this thread writes.
+#[inline]
 pub fn bump(counter: &AtomicU64, by: i64) {
     counter.store(counter.load(Relaxed).wrapping_add_signed(by), Relaxed);
 }
@@ -247,6 +248,7 @@ impl Worker {
         self.upstreams.get_or_init(|| crate::upstream::Local::new(&self.http, &self.quitting)).clone()
     }
 
+    #[inline]
     pub(crate) fn take_work(&self) -> Box<Work> {
         self.works.borrow_mut().pop().unwrap_or_else(|| {
             let mut work = Box::<Work>::default();
@@ -255,6 +257,7 @@ impl Worker {
         })
     }
 
+    #[inline]
     pub(crate) fn give_work(&self, mut work: Box<Work>) {
         let mut works = self.works.borrow_mut();
         if works.len() < KEPT && work.clear() {
@@ -262,10 +265,12 @@ impl Worker {
         }
     }
 
+    #[inline]
     pub(crate) fn take_memory(&self) -> Rc<Memory> {
         self.memories.borrow_mut().pop().unwrap_or_default()
     }
 
+    #[inline]
     pub(crate) fn give_memory(&self, memory: Rc<Memory>) {
         let mut memories = self.memories.borrow_mut();
         if memories.len() < KEPT {

@@ -262,7 +262,8 @@ impl Selection {
             }
             let own = load(peer);
             match best {
-                Some((_, least, load)) => match (own * weight(tier, least)).cmp(&(load * weight(tier, peer))) {
+                Some((_, least, load)) => match (own * weight(tier, least)).cmp(&(load * weight(tier, peer)))
+                {
                     std::cmp::Ordering::Less => {
                         best = Some((index, peer, own));
                         many = false;
@@ -645,9 +646,8 @@ mod tests {
     #[test]
     fn a_peer_that_starts_slowly_gets_more_and_more() {
         for method in [Method::RoundRobin, Method::LeastConn] {
-            let slow = |server: &Arc<Server>| {
-                Arc::new(Server { slow_start: 3_600_000, ..Server::clone(server) })
-            };
+            let slow =
+                |server: &Arc<Server>| Arc::new(Server { slow_start: 3_600_000, ..Server::clone(server) });
             let peers = peers("a b", method);
             peers.edit(|list| {
                 for peer in list {
@@ -671,7 +671,8 @@ mod tests {
                 });
                 names.sum::<usize>()
             };
-            let near = |got: usize, expect: usize| assert!(got.abs_diff(expect) <= 8, "{method:?} {got} {expect}");
+            let near =
+                |got: usize, expect: usize| assert!(got.abs_diff(expect) <= 8, "{method:?} {got} {expect}");
             near(share(0), 0);
             near(share(3_600_000 / 4), 80);
             near(share(3_600_000 / 2), 133);

@@ -225,9 +225,7 @@ impl Peer {
             responses.add(1);
             *tally.codes.lock().entry(attempt.status).or_default() += 1;
         }
-        for (mean, time) in
-            [(&tally.header_time, attempt.header), (&tally.response_time, attempt.response)]
-        {
+        for (mean, time) in [(&tally.header_time, attempt.header), (&tally.response_time, attempt.response)] {
             if let Some(time) = time {
                 average(mean, signed(time));
             }
@@ -446,8 +444,7 @@ mod tests {
         let peers = peers(2, |server| server.max_fails = 1);
         let mut selection = Selection::new(peers.clone(), b"");
         let peer = selection.next(None).unwrap();
-        let attempt =
-            Attempted { status: 404, sent: 10, received: 20, header: Some(3), response: Some(5) };
+        let attempt = Attempted { status: 404, sent: 10, received: 20, header: Some(3), response: Some(5) };
         peers.note_attempt(&peer, &attempt);
         selection.release(Outcome::Failed);
         let counted = peer.counted();

@@ -1,11 +1,7 @@
 //! The server as a whole: what it is, its connections and requests.
 
 use super::Asked;
-use moonrest_http::{
-    Request,
-    variables::nginx_version,
-    worker::Counters,
-};
+use moonrest_http::{Request, variables::nginx_version, worker::Counters};
 use moonrest_proto::date;
 use moonrest_sys::time::wall;
 use serde_json::{Value, json};

@@ -2,8 +2,8 @@
 
 use super::{Asked, Refusal, Reply, general::moment};
 use moonrest_core::upstream::{Down, Peer, Peers, Target};
-use moonrest_http::upstream::{Known, of_worker};
 use moonrest_http::prelude::*;
+use moonrest_http::upstream::{Known, of_worker};
 use serde_json::{Map, Value, json};
 
 /// Answers `/http/upstreams/…`.
@@ -36,9 +36,7 @@ pub(super) fn find(r: &Request, name: &str) -> Reply<Known> {
     let known = of_worker(&r.worker).into_iter().find(|known| known.name == name);
     match known {
         None => Err(Refusal::new(404, "upstream not found", "UpstreamNotFound")),
-        Some(known) if known.zone.is_none() => {
-            Err(Refusal::new(400, "upstream is static", "UpstreamStatic"))
-        }
+        Some(known) if known.zone.is_none() => Err(Refusal::new(400, "upstream is static", "UpstreamStatic")),
         Some(known) => Ok(known),
     }
 }

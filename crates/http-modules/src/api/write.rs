@@ -1,7 +1,10 @@
 //! Changes: settings of servers, servers that are added and removed, and counts that begin anew. They last until the
 //! configuration is read again.
 
-use super::{Refusal, Reply, upstreams::{find, find_peer, server}};
+use super::{
+    Refusal, Reply,
+    upstreams::{find, find_peer, server},
+};
 use moonrest_conf::value;
 use moonrest_core::upstream::{Down, Method as Balancing, Peer, Peers, Server, Target, Url};
 use moonrest_http::prelude::*;
@@ -101,7 +104,8 @@ fn read(from: &Server, object: &Map<String, Value>) -> Reply<Wanted> {
                 if route.len() > 32 {
                     return Err(Refusal::new(400, "route is too long", "UpstreamBadRoute"));
                 }
-                settings.route = Some(route).filter(|route| !route.is_empty()).map(|route| route.as_bytes().into());
+                settings.route =
+                    Some(route).filter(|route| !route.is_empty()).map(|route| route.as_bytes().into());
             }
             "down" => wanted.mode = Some(if flag()? { Down::Yes } else { Down::No }),
             "drain" => wanted.mode = Some(if flag()? { Down::Draining } else { Down::No }),
@@ -172,7 +176,8 @@ fn add(peers: &Peers, object: &Map<String, Value>) -> Reply {
     }
     peer.begin_slowly();
     let exists = peers.edit(|list| {
-        let exists = list.iter().any(|known| known.addr == peer.addr && known.server.backup == peer.server.backup);
+        let exists =
+            list.iter().any(|known| known.addr == peer.addr && known.server.backup == peer.server.backup);
         if !exists {
             list.push(peer.clone());
         }

@@ -28,7 +28,20 @@ pub(crate) fn set(slot: &mut Option<Arc<Pass>>, args: &Args<'_>, schemes: &'stat
     if slot.is_some() {
         return Err(Fault::DUPLICATE);
     }
-    let template = args.template(0)?;
+    let to = args.template(0)?;
+    set_template(slot, args, to, schemes)
+}
+
+/// Sets it to an address that is not an argument.
+pub(crate) fn set_template(
+    slot: &mut Option<Arc<Pass>>,
+    args: &Args<'_>,
+    template: Template,
+    schemes: &'static [Scheme],
+) -> ConfResult {
+    if slot.is_some() {
+        return Err(Fault::DUPLICATE);
+    }
     let to = match template.as_static() {
         None => To::Template(template),
         Some(text) => {

@@ -57,7 +57,9 @@ impl Match {
             ("header", [name]) => self.add_header(name, Test::Present(true)),
             ("header", [name, b"=", text]) => self.add_header(name, Test::Equal((*text).into(), true)),
             ("header", [name, b"!=", text]) => self.add_header(name, Test::Equal((*text).into(), false)),
-            ("header", [name, b"~", text]) => self.add_header(name, Test::Like(Regex::new(text, false)?, true)),
+            ("header", [name, b"~", text]) => {
+                self.add_header(name, Test::Like(Regex::new(text, false)?, true))
+            }
             ("header", [name, b"!~", text]) => {
                 self.add_header(name, Test::Like(Regex::new(text, false)?, false));
             }
@@ -118,9 +120,8 @@ impl Match {
         }
         if !self.required.is_empty() {
             r.action.set("checking required variables");
-            let holds = |id: &VarId| {
-                r.vars().get(r, *id).is_some_and(|value| !value.is_empty() && *value != *b"0")
-            };
+            let holds =
+                |id: &VarId| r.vars().get(r, *id).is_some_and(|value| !value.is_empty() && *value != *b"0");
             if !self.required.iter().all(holds) {
                 return false;
             }
@@ -158,7 +159,8 @@ impl Statuses {
 
 impl Header {
     fn passes(&self, head: &ResponseHead, block: &[u8]) -> bool {
-        let fields = || head.fields.iter().filter(|field| field.name.of(block).eq_ignore_ascii_case(&self.name));
+        let fields =
+            || head.fields.iter().filter(|field| field.name.of(block).eq_ignore_ascii_case(&self.name));
         let judge = |expect: bool, like: &dyn Fn(&[u8]) -> bool| {
             let found = fields().any(|field| like(field.value.of(block)));
             found == expect && fields().next().is_some()
@@ -183,7 +185,8 @@ mod tests {
 
     #[test]
     fn statuses_stand_alone_in_ranges_and_negated() {
-        let check = |statuses: &Statuses, code: u16, expect: bool| assert_eq!(statuses.allow(code), expect, "{code}");
+        let check =
+            |statuses: &Statuses, code: u16, expect: bool| assert_eq!(statuses.allow(code), expect, "{code}");
         let some = status(&["301-303", "307"], true);
         for (code, expect) in [(300, false), (301, true), (303, true), (304, false), (307, true)] {
             check(&some, code, expect);

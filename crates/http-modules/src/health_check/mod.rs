@@ -73,8 +73,10 @@ struct Check {
 impl HttpModule for HealthCheck {
     const NAME: &'static str = "ngx_http_upstream_hc_module";
     const DIRECTIVES: &'static [D] = &[
-        D::loc("health_check", Arity::at_least(0), |loc, args| set_once(&mut loc.settings, parse(args)?.into()))
-            .within(Contexts::LOCATION),
+        D::loc("health_check", Arity::at_least(0), |loc, args| {
+            set_once(&mut loc.settings, parse(args)?.into())
+        })
+        .within(Contexts::LOCATION),
         D::main("match", Arity::Block { min: 1, max: 1 }, |main, args| {
             let name = args.bytes(0)?;
             if main.matches.iter().any(|(known, _)| **known == *name) {

@@ -58,7 +58,7 @@ impl Drop for Watched {
 
 /// Begins to check, or waits to do so.
 pub(super) fn start(check: &Arc<Check>, worker: &Rc<Worker>) {
-    tokio::task::spawn_local(supervise(check.clone(), worker.clone()));
+    moonrest_rt::spawn(supervise(check.clone(), worker.clone()));
 }
 
 async fn supervise(check: Arc<Check>, worker: Rc<Worker>) {
@@ -76,7 +76,7 @@ async fn supervise(check: Arc<Check>, worker: Rc<Worker>) {
             if !watched.iter().any(|known| Arc::ptr_eq(peer, &known.peer)) {
                 let over = Rc::new(Cell::new(false));
                 watched.push(Watched { peer: peer.clone(), over: over.clone() });
-                tokio::task::spawn_local(watch(check.clone(), worker.clone(), peer.clone(), over));
+                moonrest_rt::spawn(watch(check.clone(), worker.clone(), peer.clone(), over));
             }
         }
         drop(set);
@@ -96,7 +96,8 @@ async fn watch(check: Arc<Check>, worker: Rc<Worker>, peer: Arc<Peer>, over: Rc<
     let settings = &check.settings;
     let mut probe = Probe::new(peer.clone(), settings.port, settings.keepalive_time, check.label(&peer));
     if let Some(probe) = Rc::get_mut(&mut probe) {
-        probe.wants_body = settings.grpc.is_some() || check.test.as_ref().is_some_and(|test| test.needs_body());
+        probe.wants_body =
+            settings.grpc.is_some() || check.test.as_ref().is_some_and(|test| test.needs_body());
     }
     let mut row = Row::default();
     loop {

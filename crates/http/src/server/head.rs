@@ -7,7 +7,10 @@ use crate::{
     response::HeadersOut,
 };
 use moonrest_net::addr::Addr;
-use moonrest_proto::{date, http1::Version};
+use moonrest_proto::{
+    date,
+    http1::{Method, Version},
+};
 use std::io::Write;
 
 /// How the body of the response is delimited.
@@ -76,7 +79,9 @@ pub(crate) fn append(r: &Request, out: &mut Vec<u8>, delimited: Delimited, absol
         field(out, b"Location", location);
     }
     if let Some(etag) = &head.etag {
-        field(out, b"ETag", etag);
+        out.extend_from_slice(b"ETag: ");
+        out.extend_from_slice(etag);
+        out.extend_from_slice(b"\r\n");
     }
     if let Some(encoding) = &head.content_encoding {
         field(out, b"Content-Encoding", encoding);
@@ -202,7 +207,7 @@ fn append_local_host(addr: &Addr, out: &mut Vec<u8>) {
 /// How the body will be delimited; decides about keep-alive where the body's end must be the connection's.
 pub(crate) fn delimit(r: &Request) -> Delimited {
     let out = r.out.borrow();
-    if out.status == 101 {
+    if out.status == 101 || (r.method.get() == Method::Connect && out.status < 300) {
         // Another protocol follows.
         return Delimited::Close;
     }

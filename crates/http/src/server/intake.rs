@@ -12,7 +12,7 @@ use crate::{
 use moonrest_net::tls::verify::Failure;
 use moonrest_proto::{
     http1::{
-        Body, Framing, HeadError, Known, Parse, Version,
+        Body, Framing, HeadError, Known, Method, Parse, Version,
         chunked::{ChunkLimits, Decoder},
         framing,
         framing::check_method,
@@ -145,6 +145,7 @@ pub(super) async fn log_unanswered(r: &RequestRef, status: u16) {
     engine::log(r).await;
 }
 
+#[inline(always)]
 fn new_request(h1: &Rc<H1>, memory: Rc<Memory>, len: usize) -> RequestRef {
     let server = h1.conn.server.get();
     let work: &Work = h1;
@@ -218,6 +219,7 @@ pub(super) fn take_head(h1: &Rc<H1>, memory: Rc<Memory>, len: usize) -> (Request
 }
 
 /// Checks the fields by the rules of the server, and on a socket for TLS who sent them.
+#[inline(always)]
 pub(super) fn accept_fields(h1: &H1, r: &RequestRef) -> Result<(), u16> {
     let settings = &r.srv().settings;
     if !r.head.borrow().fields.is_fine(limit(settings.max_headers)) {
@@ -254,6 +256,7 @@ fn filter_fields(r: &RequestRef, settings: &ServerSettings) -> Result<(), u16> {
     Ok(())
 }
 
+#[inline(always)]
 fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
     r.action.set("reading client request line");
     set_uri(h1, r)?;
@@ -263,8 +266,9 @@ fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
     let framed = {
         let block = r.block.borrow();
         let head = r.head.borrow();
+        let connect = r.srv().settings.allow_connect;
         framing(&head, &block)
-            .and_then(|framed| check_method(&head, &framed, false).map(|()| framed))
+            .and_then(|framed| check_method(&head, &framed, connect).map(|()| framed))
             .map_err(|error| (error.status(), error.log_message(&block)))
     };
     let framed: Framing = match framed {
@@ -276,7 +280,8 @@ fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
     };
     h1.timeout.clear();
     r.framing.set(framed);
-    r.keepalive.set(framed.keep_alive);
+    // nginx: what answers CONNECT is the last on its connection, whatever it is.
+    r.keepalive.set(framed.keep_alive && r.method.get() != Method::Connect);
     h1.body_wait.set((0, 0));
     match framed.body {
         // As new_request set it.
@@ -349,6 +354,7 @@ fn limit(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
 
+#[inline(always)]
 pub(super) fn set_uri(h1: &H1, r: &Request) -> Result<(), u16> {
     let head = r.head.borrow();
     let block = r.block.borrow();
@@ -371,6 +377,7 @@ pub(super) fn set_uri(h1: &H1, r: &Request) -> Result<(), u16> {
 }
 
 /// Takes the host from the target or the field, and with it the server.
+#[inline(always)]
 pub(super) fn find_server(h1: &H1, r: &Request) -> Result<(), u16> {
     let valid = {
         let head = r.head.borrow();

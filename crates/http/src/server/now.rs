@@ -6,11 +6,11 @@ use super::{
     intake::take_head,
 };
 use crate::{
-    engine::{self, Later},
+    engine::{self, Later, Wait},
     exchange::Exchange as _,
     phase::{Flow, LocalBoxFuture, RequestError},
     request::RequestRef,
-    walk::{Turn, Walk},
+    walk::Walk,
 };
 use moonrest_proto::http1::Parse;
 use std::{
@@ -39,7 +39,7 @@ impl Rest {
     /// What waits for a handler alone, which needs no larger future.
     pub(super) fn waiting(self, h1: &Rc<H1>) -> Result<Waiting, Self> {
         match self {
-            Self::Request(r, Handling::Later(Later::Walk(walk, Ok(Turn::Wait(handler))))) => {
+            Self::Request(r, Handling::Later(Later::Walk(walk, Wait::Handler(handler)))) => {
                 Ok(Waiting { handler, request: Some((h1.clone(), r, walk)) })
             }
             rest => Err(rest),

@@ -256,7 +256,7 @@ impl Caching {
                 }
                 Begun::Read(path) => {
                     let text = self.text.clone();
-                    let read = tokio::task::spawn_blocking(move || cache::read(&path, &text)).await;
+                    let read = moonrest_rt::spawn_blocking(move || cache::read(&path, &text)).await;
                     Some(read.map_err(|_| RequestError::internal("a thread that read a cache file failed"))?)
                 }
             };

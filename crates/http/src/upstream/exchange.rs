@@ -47,8 +47,11 @@ impl Run {
         self.input.clear();
         self.input.reserve_exact(self.conf.buffer_size);
         let (mut interim, mut hints) = (0, 0);
+        let mut ready = self.protocol.is_tunnel();
         loop {
-            poll_fn(|cx| self.poll_talk(cx)).await?;
+            if !std::mem::take(&mut ready) {
+                poll_fn(|cx| self.poll_talk(cx)).await?;
+            }
             self.act(READING_HEAD);
             loop {
                 let states = self.states.clone();

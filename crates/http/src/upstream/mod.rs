@@ -42,7 +42,9 @@ pub use bind::Bind;
 pub use cached::start;
 pub use conf::{Conf, Hidden, Loc, Store, directive, mask};
 pub use connect::dial;
-pub use define::{Balancers, Definition, Finished, Group, GroupId, HashKey, Keepalive, Main, StateZone, block};
+pub use define::{
+    Balancers, Definition, Finished, Group, GroupId, HashKey, Keepalive, Main, StateZone, block,
+};
 pub(crate) use probe::append_context as append_probe;
 pub use probe::{Probe, Question};
 pub use protocol::{BodyStep, Framing, HeadStep, Protocol, RequestLength};

@@ -149,7 +149,7 @@ impl Keeper {
             Some(waker) => pool.watch_newest(&mut Context::from_waker(&waker)),
             None => {
                 let local = Rc::downgrade(local);
-                tokio::task::spawn_local(std::future::poll_fn(move |cx| sweep(&local, cx)));
+                moonrest_rt::spawn(std::future::poll_fn(move |cx| sweep(&local, cx)));
             }
         }
     }

@@ -214,10 +214,7 @@ impl Run {
             }
             Err(Failure::Next(reason)) => {
                 if reason == mask::TIMEOUT {
-                    self.log(
-                        Level::Error,
-                        format_args!("upstream timed out (110: Connection timed out)"),
-                    );
+                    self.log(Level::Error, format_args!("upstream timed out (110: Connection timed out)"));
                 }
                 Ok(Flow::Finish(502))
             }
@@ -256,7 +253,13 @@ impl Run {
             return Ok(());
         }
         self.act("reading upstream");
+        let limit =
+            self.timeouts.connect.saturating_add(self.timeouts.send).saturating_add(self.timeouts.read);
         loop {
+            if self.elapsed() > limit {
+                // Single bytes do not keep it waiting.
+                return Err(Failure::Next(mask::TIMEOUT));
+            }
             match self.decode() {
                 Ok(Decoded::Data(data)) => {
                     let mut body = probe.body.borrow_mut();

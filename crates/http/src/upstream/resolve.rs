@@ -48,7 +48,7 @@ pub fn start(main: &Arc<Main>, worker: &Worker) {
         for server in &definition.servers {
             if matches!(server.target, Target::Resolve { .. }) {
                 let server = Arc::new(server.clone());
-                tokio::task::spawn_local(follower.clone().follow(server));
+                moonrest_rt::spawn(follower.clone().follow(server));
             }
         }
     }

@@ -1,4 +1,5 @@
 //! HTTP/2 clients that do not keep to it: what no proper client would send.
+#![allow(clippy::unwrap_used, reason = "a test stops by panicking")]
 
 use moonrest_testkit::{Server, client::Client, logs::Level};
 use std::time::{Duration, Instant};

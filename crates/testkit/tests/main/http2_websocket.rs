@@ -1,4 +1,5 @@
 //! WebSockets as streams of HTTP/2 (RFC 8441): answered by Lua, passed to servers of HTTP/1, refused.
+#![allow(clippy::unwrap_used, reason = "a test stops by panicking")]
 
 use bytes::{Buf, Bytes};
 use h2::{Reason, RecvStream, SendStream, client::SendRequest, ext::Protocol};

@@ -285,7 +285,7 @@ impl Driver {
             return;
         }
         let active = Active::new(&self.shared);
-        tokio::task::spawn_local(async move {
+        moonrest_rt::spawn(async move {
             handle(r, stream, handling).await;
             drop(active);
         });

@@ -97,7 +97,14 @@ pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
     mysql::install(stack)?;
     postgres::install(stack)?;
     websocket::install(stack)?;
-    super::module(stack, "moonrest.socket", &[("connection_id", Native::new(setup::connection_id))])?;
+    super::module(
+        stack,
+        "moonrest.socket",
+        &[
+            ("connection_id", Native::new(setup::connection_id)),
+            ("tls_session", Native::new(setup::tls_session)),
+        ],
+    )?;
     // Through `ngx.socket.tcp` as it is then: programs replace it.
     let chunk = stack.load(CONNECT, "=ngx.socket.connect", Form::Text)?;
     socket.set(stack, "connect", chunk)

@@ -200,12 +200,7 @@ enum Place<'a> {
 }
 
 impl Place<'_> {
-    fn set(
-        &self,
-        stack: &Stack<'_>,
-        row: Table<'_>,
-        value: impl moonrest_luajit::IntoLua,
-    ) -> LuaResult<()> {
+    fn set(&self, stack: &Stack<'_>, row: Table<'_>, value: impl moonrest_luajit::IntoLua) -> LuaResult<()> {
         match self {
             Self::Index(n) => row.set_index(stack, *n, value),
             Self::Name(name) => row.raw_set(stack, *name, value),

@@ -41,7 +41,9 @@ pub(super) fn install(stack: &Stack<'_>) -> LuaResult<()> {
 
 /// `call(sock, command, …) -> reply`.
 fn call_command(call: &mut Call<'_>) -> LuaResult<Return> {
-    with_command(call, 2, |call, stream, data| exchange(call, stream, data, Wanted::Replies(Scan::one(false))))
+    with_command(call, 2, |call, stream, data| {
+        exchange(call, stream, data, Wanted::Replies(Scan::one(false)))
+    })
 }
 
 /// `send(sock, command, …) -> bytes`.
