@@ -4,10 +4,13 @@ use super::{
     Conf, Framing, Job, Protocol,
     conf::mask,
     head::{Head, Kept},
+    hop::Hop,
     run::run_with,
+    source::{self, Source},
     state::{CacheStatus, States},
 };
 use crate::{
+    body,
     cache::{self, Cache, Entry, Freshness, Hold, Key, Read, Seen},
     core::Aio,
     filter::{FileRange, OpenFile, Piece},
@@ -87,8 +90,13 @@ struct Handed(RefCell<Option<Box<Caching>>>);
 /// answer on.
 ///
 /// # Errors
-/// As [`super::run`].
+/// A request that cannot be made.
 pub fn start(r: &RequestRef, job: Job) -> Result<Step, RequestError> {
+    if job.conf.cache.is_none() && body::is_settled(r) {
+        forget(r);
+        let source = if job.pass_body { source::buffered(r) } else { Source::None };
+        return Ok(Step::Wait(Box::pin(Hop::new(r.clone(), job, source, None)?)));
+    }
     if job.conf.cache.is_none() || r.has_unread_body() {
         return Ok(Step::Wait(Box::pin(run_with(r.clone(), job, None))));
     }

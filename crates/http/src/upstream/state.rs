@@ -89,7 +89,7 @@ pub struct States {
     pub(super) request: RefCell<Vec<u8>>,
     pub(super) shown: RefCell<Range<usize>>,
     /// The upstream's name.
-    pub upstream: RefCell<Option<String>>,
+    pub upstream: RefCell<Option<std::sync::Arc<str>>>,
     /// Log lines name the present attempt.
     pub(super) talking: Cell<bool>,
     pub(super) cache_status: Cell<Option<CacheStatus>>,
