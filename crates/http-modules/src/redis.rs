@@ -4,7 +4,9 @@
 use crate::cgi::{self, Pass};
 use moonrest_http::{
     prelude::*,
-    upstream::{self, BodyStep, Conf, Framing, HeadStep, Job, Protocol, RequestLength, directive, mask, start},
+    upstream::{
+        self, BodyStep, Conf, Framing, HeadStep, Job, Protocol, RequestLength, directive, mask, start,
+    },
 };
 use moonrest_proto::{
     http1::{Method, Parse, ResponseHead},

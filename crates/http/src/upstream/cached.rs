@@ -143,10 +143,7 @@ fn states(r: &Request) -> Rc<States> {
 /// What another location's cache said does not count here.
 pub(super) fn forget(r: &Request) {
     if let Some(states) = r.find_ctx::<States>() {
-        states.cache_status.set(None);
-        states.cacheable.set(false);
-        states.as_get.set(false);
-        *states.validators.borrow_mut() = None;
+        states.forget_cache();
     }
 }
 

@@ -22,7 +22,11 @@ impl Run {
     ///
     /// # Errors
     /// A status when nobody can.
-    pub(super) fn find_peers(&mut self, destination: Destination, secure: bool) -> Result<Option<Unknown>, u16> {
+    pub(super) fn find_peers(
+        &mut self,
+        destination: Destination,
+        secure: bool,
+    ) -> Result<Option<Unknown>, u16> {
         let id = match &destination {
             Destination::Group(id) => Some(*id),
             Destination::Dynamic { host, port, no_port, .. } => {

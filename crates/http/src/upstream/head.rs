@@ -149,7 +149,10 @@ impl Run {
     }
 
     /// The body has ended, and how.
-    pub(super) async fn end_answer(&mut self, result: Result<(), RequestError>) -> Result<Flow, RequestError> {
+    pub(super) async fn end_answer(
+        &mut self,
+        result: Result<(), RequestError>,
+    ) -> Result<Flow, RequestError> {
         let r = self.r.clone();
         if let Err(error) = result {
             if !matches!(error, RequestError::Gone { .. }) {
@@ -375,13 +378,7 @@ impl Head<'_> {
         Ok(())
     }
 
-    fn copy_field(
-        &self,
-        known: Known,
-        name: &[u8],
-        value: &[u8],
-        block: &Bytes,
-    ) -> Result<(), RequestError> {
+    fn copy_field(&self, known: Known, name: &[u8], value: &[u8], block: &Bytes) -> Result<(), RequestError> {
         let r = self.r;
         let name = || block.slice_ref(name);
         let value = block.slice_ref(value);

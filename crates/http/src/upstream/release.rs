@@ -73,7 +73,7 @@ impl Run {
                 conn.timeout.set((*timeout).max(1));
                 let max = usize::try_from(definition.balancer_keepalive.unwrap_or(32)).unwrap_or(usize::MAX);
                 group.kept.put(conn, addr.clone(), 0, lane.clone(), max);
-                return self.local.keeper.watch(&self.local, &group.kept);
+                return self.local.keeper.watch(&self.local);
             }
             Chosen::Own(own) => own.lane.clone(),
             Chosen::Peer(_) => Lane::default(),
@@ -91,6 +91,6 @@ impl Run {
         conn.timeout.set(keepalive.timeout.unwrap_or(60_000));
         let max = usize::try_from(max).unwrap_or(usize::MAX);
         group.pool.put(conn, target.addr().clone(), self.tag(), lane, max);
-        self.local.keeper.watch(&self.local, &group.pool);
+        self.local.keeper.watch(&self.local);
     }
 }

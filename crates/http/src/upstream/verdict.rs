@@ -1,12 +1,6 @@
 //! What follows an attempt: the answer is taken, another server is asked, or a page of our own is shown.
 
-use super::{
-    balancer::LastFailure,
-    conf::mask,
-    run::Run,
-    source::Source,
-    state::CacheStatus,
-};
+use super::{balancer::LastFailure, conf::mask, run::Run, source::Source, state::CacheStatus};
 use moonrest_core::{Level, upstream::Outcome};
 use moonrest_proto::http1::Method;
 use moonrest_sys::time::monotonic_coarse_ms;
