@@ -212,7 +212,8 @@ impl Headers {
 
 /// Whether an option of `Connection` is about the connection itself.
 fn is_usual_option(name: &[u8]) -> bool {
-    [&b"keep-alive"[..], b"close", b"upgrade"].iter().any(|usual| name.eq_ignore_ascii_case(usual))
+    matches!(name, b"keep-alive" | b"Keep-Alive" | b"close" | b"upgrade")
+        || [&b"keep-alive"[..], b"close", b"upgrade"].iter().any(|usual| name.eq_ignore_ascii_case(usual))
 }
 
 /// Appends a value that cannot end its line.

@@ -95,7 +95,7 @@ pub fn start(r: &RequestRef, job: Job) -> Result<Step, RequestError> {
     if job.conf.cache.is_none() && body::is_settled(r) {
         forget(r);
         let source = if job.pass_body { source::buffered(r) } else { Source::None };
-        return Ok(Step::Wait(Box::pin(Hop::new(r.clone(), job, source, None)?)));
+        return Ok(Step::Wait(Hop::boxed(r.clone(), job, source, None)?));
     }
     if job.conf.cache.is_none() || r.has_unread_body() {
         return Ok(Step::Wait(Box::pin(run_with(r.clone(), job, None))));

@@ -361,13 +361,14 @@ impl Head<'_> {
         let answer = self.states.answer.borrow();
         let fields = &answer.head.fields;
         let dropped = named_by_connection(&answer.head, &answer.block);
+        let skipped = OURS | self.conf.hidden.known();
         for (index, field) in fields.iter().enumerate() {
             let known = field.known;
-            if is_one_of(known, OURS) || !wanted(known) {
+            if is_one_of(known, skipped) || !wanted(known) {
                 continue;
             }
             let (name, value) = (field.name.of(&answer.block), field.value.of(&answer.block));
-            if self.conf.hidden.contains(known, name)
+            if (known == Known::Other && self.conf.hidden.contains(known, name))
                 || (is_one_of(known, UNIQUE) && fields.index_of(known) != Some(index))
                 || dropped.iter().any(|dropped| dropped.eq_ignore_ascii_case(name))
             {
@@ -524,7 +525,8 @@ fn named_by_connection(head: &ResponseHead, block: &Bytes) -> Vec<Box<[u8]>> {
 
 /// Whether an option of `Connection` is about the connection itself.
 fn is_usual_option(name: &[u8]) -> bool {
-    [&b"keep-alive"[..], b"close", b"upgrade"].iter().any(|usual| name.eq_ignore_ascii_case(usual))
+    matches!(name, b"keep-alive" | b"Keep-Alive" | b"close" | b"upgrade")
+        || [&b"keep-alive"[..], b"close", b"upgrade"].iter().any(|usual| name.eq_ignore_ascii_case(usual))
 }
 
 /// Sets type and charset, which are kept apart for the charset filter.

@@ -7,8 +7,11 @@ use super::{
     find::Unknown,
     head::Prepared,
     pipe::Pipe,
-    run::{Failure, Job, Run},
-    source::Source,
+    protocol::Framing,
+    run::{Destination, Failure, Job, Run, Timeouts},
+    source::{self, Source},
+    state::States,
+    tls::Link,
     verdict::Verdict,
 };
 use crate::{
@@ -16,10 +19,14 @@ use crate::{
     phase::{Flow, LocalBoxFuture, RequestError},
     request::RequestRef,
 };
+use bytes::Bytes;
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
 };
+
+/// Bytes that most requests to upstreams do not exceed.
+const REQUEST_SIZE: usize = 512;
 
 /// A request that is passed on, and its answer.
 pub(super) struct Hop {
@@ -73,32 +80,95 @@ enum Next {
 }
 
 impl Hop {
-    /// A request that is ready to be sent.
+    /// Writes the request, which can then be sent.
     ///
     /// # Errors
     /// A request that cannot be made.
-    pub(super) fn new(
+    pub(super) fn boxed(
         r: RequestRef,
         job: Job,
         source: Source,
         caching: Option<Box<Caching>>,
-    ) -> Result<Self, RequestError> {
-        let (mut run, destination, secure) = Run::new(r, job, source, caching)?;
-        let doing = match run.find_peers(destination, secure) {
-            Ok(None) => Doing::Fresh,
-            Ok(Some(unknown)) => return Ok(Self { run: None, doing: rare(run, From::Unknown(unknown)) }),
-            Err(status) => Doing::Nobody(status),
-        };
-        Ok(Self { run: Some(run), doing })
+    ) -> Result<Pin<Box<Self>>, RequestError> {
+        let Job { conf, destination, mut protocol, pass_body, stream_body: _, secure } = job;
+        let states = r.lasting_ctx::<States>();
+        states.begin(protocol.scheme());
+        let mut request = std::mem::take(&mut *states.request.borrow_mut());
+        request.clear();
+        // Most requests fit; growing by doubling costs more than all the rest of writing one.
+        request.reserve(REQUEST_SIZE);
+        let shown = protocol.request(&r, source::length(&r, &source, pass_body), &mut request)?;
+        *states.request.borrow_mut() = request;
+        *states.shown.borrow_mut() = shown;
+        let local = r.worker.upstreams();
+        let http2 = protocol.is_http2();
+        let recorder = super::recorder::for_request(&r, &conf);
+        let watch = recorder.is_none() && !states.is_cacheable() && !conf.ignore_client_abort;
+        let (queue, input) = local.take_memory();
+        // Large, so it is made where it stays.
+        let mut hop = Box::pin(Self {
+            doing: Doing::Fresh,
+            run: Some(Run {
+                timeouts: Timeouts {
+                    connect: conf.connect_timeout,
+                    send: conf.send_timeout,
+                    read: conf.read_timeout,
+                },
+                choosing: None,
+                target: None,
+                pass_body,
+                bind: conf.bind.as_ref().and_then(|bind| bind.address(&r)),
+                queue,
+                r,
+                conf,
+                protocol,
+                states,
+                local,
+                group: None,
+                selection: None,
+                session: None,
+                link: Link { http2, secure: None },
+                http2: None,
+                conn: None,
+                input,
+                interim: 0,
+                hints: 0,
+                rest: Bytes::new(),
+                source,
+                recorder,
+                caching,
+                watch,
+                first_started: 0,
+                started: 0,
+                held: false,
+                sent: false,
+                sent_all: false,
+                write_error: None,
+                framing: Framing::default(),
+            }),
+        });
+        hop.find_peers(destination, secure);
+        Ok(hop)
     }
-}
 
-fn rare(mut run: Run, from: From) -> Doing {
-    Doing::Rare(Box::pin(async move {
-        let result = run.go_on(from).await;
-        run.end();
-        result
-    }))
+    fn find_peers(&mut self, destination: Destination, secure: bool) {
+        let Some(run) = &mut self.run else { return };
+        match run.find_peers(destination, secure) {
+            Ok(None) => {}
+            Ok(Some(unknown)) => self.leave(From::Unknown(unknown)),
+            Err(status) => self.doing = Doing::Nobody(status),
+        }
+    }
+
+    /// Leaves the common way.
+    fn leave(&mut self, from: From) {
+        let Some(mut run) = self.run.take() else { return };
+        self.doing = Doing::Rare(Box::pin(async move {
+            let result = run.go_on(from).await;
+            run.end();
+            result
+        }));
+    }
 }
 
 impl Future for Hop {
@@ -127,10 +197,7 @@ impl Future for Hop {
             match next {
                 Next::Talk => this.doing = Doing::Talking,
                 Next::Pipe(pipe) => this.doing = Doing::Piping(pipe),
-                Next::Rare(from) => {
-                    let Some(run) = this.run.take() else { return Poll::Pending };
-                    this.doing = rare(run, from);
-                }
+                Next::Rare(from) => this.leave(from),
                 Next::Done(result) => {
                     run.end();
                     this.run = None;

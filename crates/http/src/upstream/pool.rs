@@ -129,7 +129,7 @@ fn is_quiet(conn: &Conn, cx: &mut Context<'_>) -> bool {
 
 /// Milliseconds until a connection that waits is watched: most are used again before, and what came meanwhile is seen
 /// when they are.
-const UNWATCHED: u64 = 50;
+const UNWATCHED: u64 = 250;
 
 /// Watches a worker's waiting connections: one task for all of them.
 #[derive(Default)]

@@ -25,9 +25,6 @@ use moonrest_core::{Level, upstream::Selection};
 use moonrest_net::addr::Addr;
 use std::{io, net::SocketAddr, rc::Rc, sync::Arc};
 
-/// Bytes that most requests to upstreams do not exceed.
-const REQUEST_SIZE: usize = 512;
-
 /// What a module wants asked.
 pub struct Job {
     pub conf: Arc<Conf>,
@@ -157,7 +154,7 @@ pub(super) async fn run_with(
             Found::Ask(caching) => caching,
         },
     };
-    Hop::new(r, job, source, caching)?.await
+    Hop::boxed(r, job, source, caching)?.await
 }
 
 impl Drop for Run {
@@ -167,72 +164,6 @@ impl Drop for Run {
 }
 
 impl Run {
-    /// Writes the request; also gives where to ask, and whether over an encrypted connection.
-    ///
-    /// # Errors
-    /// A request that cannot be made.
-    pub(super) fn new(
-        r: RequestRef,
-        job: Job,
-        source: Source,
-        caching: Option<Box<Caching>>,
-    ) -> Result<(Self, Destination, bool), RequestError> {
-        let Job { conf, destination, mut protocol, pass_body, stream_body: _, secure } = job;
-        let states = r.lasting_ctx::<States>();
-        states.begin(protocol.scheme());
-        let mut request = std::mem::take(&mut *states.request.borrow_mut());
-        request.clear();
-        // Most requests fit; growing by doubling costs more than all the rest of writing one.
-        request.reserve(REQUEST_SIZE);
-        let shown = protocol.request(&r, source::length(&r, &source, pass_body), &mut request)?;
-        *states.request.borrow_mut() = request;
-        *states.shown.borrow_mut() = shown;
-        let local = r.worker.upstreams();
-        let http2 = protocol.is_http2();
-        let recorder = super::recorder::for_request(&r, &conf);
-        let watch = recorder.is_none() && !states.is_cacheable() && !conf.ignore_client_abort;
-        let (queue, input) = local.take_memory();
-        let run = Self {
-            timeouts: Timeouts {
-                connect: conf.connect_timeout,
-                send: conf.send_timeout,
-                read: conf.read_timeout,
-            },
-            choosing: None,
-            target: None,
-            pass_body,
-            bind: conf.bind.as_ref().and_then(|bind| bind.address(&r)),
-            queue,
-            r,
-            conf,
-            protocol,
-            states,
-            local,
-            group: None,
-            selection: None,
-            session: None,
-            link: Link { http2, secure: None },
-            http2: None,
-            conn: None,
-            input,
-            interim: 0,
-            hints: 0,
-            rest: Bytes::new(),
-            source,
-            recorder,
-            caching,
-            watch,
-            first_started: 0,
-            started: 0,
-            held: false,
-            sent: false,
-            sent_all: false,
-            write_error: None,
-            framing: Framing::default(),
-        };
-        Ok((run, destination, secure))
-    }
-
     /// All is done, one way or another.
     pub(super) fn end(&mut self) {
         self.release(false);

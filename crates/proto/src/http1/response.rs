@@ -319,7 +319,7 @@ pub fn response_framing(
     for field in head.fields.all(Known::Connection) {
         let value = field.value.of(buf);
         // What nearly all of them say.
-        if value.eq_ignore_ascii_case(b"keep-alive") {
+        if value == b"keep-alive" || value.eq_ignore_ascii_case(b"keep-alive") {
             continue;
         }
         for option in options(value) {
