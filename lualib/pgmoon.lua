@@ -2,6 +2,7 @@
 local postgres = require "resty.postgres"
 local types = require "resty.postgres.types"
 local class = require "pgmoon.class"
+local port_text = require "moonrest.port"
 
 local byte, char, find, match, sub = string.byte, string.char, string.find, string.match, string.sub
 local gsub, format, floor = string.gsub, string.format, math.floor
@@ -123,20 +124,24 @@ function methods:setup_hstore()
     self:set_type_deserializer(tonumber(row.oid), "hstore")
 end
 
+-- What was given, and for the rest the defaults of the object at hand.
+local config_mt = {
+    __index = function(config, key)
+        local owner = config._owner
+        local value = owner._config[key]
+        if value == nil then
+            return owner.default_config[key]
+        end
+        return value
+    end,
+}
+
 -- Options: database, host, port, user, password, ssl, ssl_verify, ssl_required, socket_type, socket_path, application_name,
 -- pool_name, pool_size, backlog, convert_null.
 function Postgres.__init(self, config)
     self._config = config or {}
-    self.config = setmetatable({}, {
-        __index = function(_, key)
-            local value = self._config[key]
-            if value == nil then
-                return self.default_config[key]
-            end
-            return value
-        end,
-    })
-    local kind = self.config.socket_type
+    self.config = setmetatable({ _owner = self }, config_mt)
+    local kind = self._config.socket_type or self.default_config.socket_type
     if kind ~= nil and kind ~= "nginx" then
         error("unknown or unsupported socket type `" .. tostring(kind) .. "`")
     end
@@ -160,33 +165,41 @@ end
 
 function methods:connect()
     begin(self)
-    local config = self.config
-    local database = config.database
+    local given, defaults = self._config, self.default_config
+    -- `false` is a value like others.
+    local function option(key)
+        local value = given[key]
+        if value == nil then
+            return defaults[key]
+        end
+        return value
+    end
+    local database, host, port, user = option "database", option "host", option "port", option "user"
     if not database then
         self.busy = false
         error("missing database for connect", 2)
     end
+    local path, password = option "socket_path", option "password"
     local ok, err = self.client:connect {
-        host = config.host,
-        port = config.port,
-        path = config.socket_path,
-        user = config.user,
-        password = config.password,
+        host = host,
+        port = port,
+        path = path,
+        user = user,
+        password = password,
         database = database,
-        application_name = config.application_name,
-        ssl = config.ssl,
-        ssl_verify = config.ssl_verify,
-        ssl_required = config.ssl_required,
-        pool = config.pool_name or concat({
-            tostring(config.socket_path or config.host), tostring(config.port), database, config.user,
-        }, ":"),
-        pool_size = config.pool_size,
-        backlog = config.backlog,
+        application_name = option "application_name",
+        ssl = option "ssl",
+        ssl_verify = option "ssl_verify",
+        ssl_required = option "ssl_required",
+        pool = option "pool_name"
+            or tostring(path or host) .. ":" .. port_text[port] .. ":" .. database .. ":" .. user,
+        pool_size = option "pool_size",
+        backlog = option "backlog",
     }
     self.busy = false
     if ok then
         return true
-    elseif not config.password and find(err, "you did not provide a password", 1, true) then
+    elseif not password and find(err, "you did not provide a password", 1, true) then
         error(err, 2)
     end
     return nil, (gsub(err, "^failed to connect: ", ""))
@@ -209,66 +222,75 @@ end
 -- Queries ------------------------------------------------------------------------------------------------------------------
 
 -- Rows of this connection's types; a missing value is left out, or `NULL` where that is asked for.
+local function prepare(columns, hooks)
+    local self = hooks.owner
+    local names, decoders = {}, {}
+    local known, deserializers = self.PG_TYPES, self.type_deserializers
+    for i = 1, #columns do
+        local kind = known[columns[i].oid] or "string"
+        names[i] = columns[i].name
+        if kind == "number" then
+            decoders[i] = tonumber
+        elseif kind == "boolean" then
+            decoders[i] = is_true
+        elseif kind ~= "string" and deserializers[kind] then
+            local decode = deserializers[kind]
+            decoders[i] = function(value)
+                return (decode(self, value, kind))
+            end
+        end
+    end
+    hooks.names, hooks.converters = names, decoders
+end
+
+local function int32(data, at)
+    local a, b, c, d = byte(data, at, at + 3)
+    return bit.bor(bit.lshift(a, 24), bit.lshift(b, 16), bit.lshift(c, 8), d)
+end
+
+local function read_row(hooks, data, at, stop, columns)
+    local out, names, decoders = {}, hooks.names, hooks.converters
+    at = at + 2
+    for i = 1, #columns do
+        if at + 3 > stop then
+            return nil
+        end
+        local size = int32(data, at)
+        at = at + 4
+        if size < 0 then
+            out[names[i]] = hooks.null
+        elseif at + size - 1 > stop then
+            return nil
+        else
+            local value, decode = sub(data, at, at + size - 1), decoders[i]
+            at = at + size
+            if decode then
+                value = decode(value)
+            end
+            out[names[i]] = value
+        end
+    end
+    return out
+end
+
 local function hooks_for(self)
-    local names, decoders = nil, nil
-    local known, deserializers, null = self.PG_TYPES, self.type_deserializers, self.convert_null and self.NULL or nil
-
-    local function prepare(columns)
-        names, decoders = {}, {}
-        for i = 1, #columns do
-            local kind = known[columns[i].oid] or "string"
-            names[i] = columns[i].name
-            if kind == "number" then
-                decoders[i] = tonumber
-            elseif kind == "boolean" then
-                decoders[i] = is_true
-            elseif kind ~= "string" and deserializers[kind] then
-                local decode = deserializers[kind]
-                decoders[i] = function(value)
-                    return (decode(self, value, kind))
-                end
-            end
-        end
-    end
-
-    local function int32(data, at)
-        local a, b, c, d = byte(data, at, at + 3)
-        return bit.bor(bit.lshift(a, 24), bit.lshift(b, 16), bit.lshift(c, 8), d)
-    end
-
-    local function row(_, data, at, stop, columns)
-        local out = {}
-        at = at + 2
-        for i = 1, #columns do
-            if at + 3 > stop then
-                return nil
-            end
-            local size = int32(data, at)
-            at = at + 4
-            if size < 0 then
-                out[names[i]] = null
-            elseif at + size - 1 > stop then
-                return nil
-            else
-                local value, decode = sub(data, at, at + size - 1), decoders[i]
-                at = at + size
-                if decode then
-                    value = decode(value)
-                end
-                out[names[i]] = value
-            end
-        end
-        return out
-    end
-
-    return { row = row, columns = prepare }
+    return {
+        owner = self,
+        row = read_row,
+        columns = prepare,
+        kinds = self.PG_TYPES,
+        null = self.convert_null and self.NULL or nil,
+    }
 end
 
 local function format_result(result)
-    local affected = tonumber((match(result.tag, "(%d+)$")))
-    local rows = result.rows
+    local rows, tag = result.rows, result.tag
+    if rows and sub(tag, 1, 7) == "SELECT " then
+        return rows
+    end
+    local affected = tonumber((match(tag, "(%d+)$")))
     if rows then
-        if rows[1] and affected and match(result.tag, "^%w+") ~= "SELECT" then
+        if rows[1] and affected and match(tag, "^%w+") ~= "SELECT" then
             rows.affected_rows = affected
         end
         return rows
@@ -299,9 +321,9 @@ local function run(self, request)
             result[i] = format_result(results[i])
         end
     end
-    local notices = self.client.notices
-    local notifications = self.client:notifications()
-    notices, notifications = notices[1] and notices or nil, notifications[1] and notifications or nil
+    local client = self.client
+    local notices = client.notices[1] and client.notices or nil
+    local notifications = client._notifications[1] and client:notifications() or nil
     if results.error then
         return nil, results.error, result, count, notifications, notices
     end

@@ -28,7 +28,7 @@ use std::{
     rc::Rc,
     task::{Context, Poll},
 };
-use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use moonrest_rt::{Options, Runtime};
 
 const CONF: &str = "http { subrequest_output_buffer_size 64k; charset_map koi8-r utf-8 { C0 D18E; C1 D0B0; C2 D0B1; 80 E282AC; }
     server { listen 127.0.0.1:1; default_type text/html;
@@ -87,7 +87,7 @@ struct Answer;
 
 thread_local! {
     static BODY: RefCell<Vec<Bytes>> = RefCell::default();
-    static SERVER: (LocalRuntime, Rc<Worker>) = start();
+    static SERVER: (Runtime, Rc<Worker>) = start();
 }
 
 impl PhaseHandler for Answer {
@@ -132,7 +132,7 @@ impl Resources for Text {
     }
 }
 
-fn start() -> (LocalRuntime, Rc<Worker>) {
+fn start() -> (Runtime, Rc<Worker>) {
     let (tree, errors) = moonrest_conf::parse(&Text, Path::new("/"), Path::new("fuzz.conf"));
     assert!(errors.is_empty(), "{errors:?}");
     let env = Env::new("/".into(), "/".into(), &Text);
@@ -140,7 +140,7 @@ fn start() -> (LocalRuntime, Rc<Worker>) {
     let http = Compiler::new(&env, MODULES, log()).compile(&tree.directives[0]);
     let errors = env.errors.take();
     assert!(errors.is_empty(), "{errors:?}");
-    let runtime = Builder::new_current_thread().enable_io().build_local(LocalOptions::default()).unwrap();
+    let runtime = Runtime::new(&Options::default()).unwrap();
     let http = Arc::new(http.expect("a configuration without errors"));
     let worker = runtime.block_on(async { Worker::new(0, http, log(), Arc::default(), 10) });
     (runtime, worker)

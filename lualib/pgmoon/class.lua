@@ -1,4 +1,6 @@
 -- Classes as the MoonScript compiler lays them out, so that programs in MoonScript can extend pgmoon's.
+local new_tab = require "table.new"
+
 local setmetatable = setmetatable
 
 -- An empty class: its methods go into `__base`, its constructor is `__init`.
@@ -10,7 +12,7 @@ return function(name)
     return setmetatable(class, {
         __index = base,
         __call = function(self, ...)
-            local object = setmetatable({}, base)
+            local object = setmetatable(new_tab(0, 8), base)
             self.__init(object, ...)
             return object
         end,

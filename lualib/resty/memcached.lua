@@ -3,11 +3,16 @@
 -- A command is a request and the function that reads its reply; a pipeline collects both. A reply that makes no sense
 -- closes the connection, because nobody could tell where the next one begins.
 local new_tab = require "table.new"
+local native = require "moonrest.memcached.native"
 
 local tcp = ngx.socket.tcp
 local escape_uri, unescape_uri = ngx.escape_uri, ngx.unescape_uri
 local concat, find, match = table.concat, string.find, string.match
-local ipairs, pairs, rawget, setmetatable, tostring, type = ipairs, pairs, rawget, setmetatable, tostring, type
+local getmetatable, ipairs, pairs = getmetatable, ipairs, pairs
+local setmetatable, tostring, type = setmetatable, tostring, type
+
+-- The metatable of our own sockets. Programs put others in their place, which have methods only.
+local OURS = debug.getregistry().__tcp_cosocket_mt
 
 local M = { _VERSION = "0.18" }
 local mt = { __index = M }
@@ -26,7 +31,14 @@ function M.new(_, options)
             return nil, "expecting key_transform = { escape, unescape } table"
         end
     end
-    return setmetatable({ sock = sock, escape_key = escape, unescape_key = unescape }, mt)
+    return setmetatable({
+        sock = sock,
+        escape_key = escape,
+        unescape_key = unescape,
+        _whole = getmetatable(sock) == OURS,
+        _reqs = false,
+        _readers = false,
+    }, mt)
 end
 
 function M.set_timeouts(self, connect_timeout, send_timeout, read_timeout)
@@ -79,7 +91,7 @@ end
 -- come before the error.
 local function command(self, request, read, nils)
     local sock = self.sock
-    local requests = rawget(self, "_reqs")
+    local requests = self._reqs
     if requests then
         requests[#requests + 1] = request
         local readers = self._readers
@@ -264,7 +276,19 @@ function M.get(self, key)
     if several then
         return many(self, "get", key, read_values)
     end
-    return command(self, "get " .. self.escape_key(key) .. "\r\n", read_value, 2)
+    local request = "get " .. self.escape_key(key) .. "\r\n"
+    if not self._whole or self._reqs then
+        return command(self, request, read_value, 2)
+    end
+    local value, flags = native.get(self.sock, request)
+    if value then
+        return value, flags
+    elseif value == false then
+        return read_value(self.sock)
+    elseif flags then
+        self.sock:close()
+    end
+    return nil, nil, flags
 end
 
 -- `value, flags, cas_unique, err`, or for a table of keys `values, err`.
@@ -366,7 +390,7 @@ end
 
 -- Gives an error, or nothing.
 function M.init_pipeline(self, n)
-    if rawget(self, "_reqs") then
+    if self._reqs then
         return "already init pipeline"
     end
     if n and type(n) ~= "number" then
@@ -377,13 +401,13 @@ function M.init_pipeline(self, n)
 end
 
 function M.cancel_pipeline(self)
-    self._reqs, self._readers = nil, nil
+    self._reqs, self._readers = false, false
 end
 
 -- A table for each command, with what its method would have given.
 function M.commit_pipeline(self)
-    local requests, readers = rawget(self, "_reqs"), rawget(self, "_readers")
-    self._reqs, self._readers = nil, nil
+    local requests, readers = self._reqs, self._readers
+    self._reqs, self._readers = false, false
     if not requests then
         return nil, "no pipeline"
     end

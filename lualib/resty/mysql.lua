@@ -8,18 +8,23 @@ local new_tab = require "table.new"
 local bit = require "bit"
 local auth = require "resty.mysql.auth"
 local buffer = require "moonrest.buffer"
+local port_text = require "moonrest.port"
+local native = require "moonrest.mysql.native"
 local statement = require "resty.mysql.statement"
 local wire = require "resty.mysql.wire"
 
 local tcp, null = ngx.socket.tcp, ngx.null
 local band, bor, lshift = bit.band, bit.bor, bit.lshift
 local byte, char, find, rep, sub = string.byte, string.char, string.find, string.rep, string.sub
-local concat, setmetatable, tonumber, type = table.concat, setmetatable, tonumber, type
+local concat, getmetatable, setmetatable, tonumber, type = table.concat, getmetatable, setmetatable, tonumber, type
 local u16, u24, lenenc, lenenc_string = wire.u16, wire.u24, wire.lenenc, wire.lenenc_string
 local p24, p32 = wire.p24, wire.p32
 
 local M = { _VERSION = "0.31" }
 local mt = { __index = M }
+
+-- The metatable of our own sockets. Programs put others in their place, which have methods only.
+local OURS = debug.getregistry().__tcp_cosocket_mt
 
 local CONNECTED, COMMAND_SENT = 1, 2
 local COM_QUIT, COM_QUERY = "\1", "\3"
@@ -53,7 +58,26 @@ function M.new()
     if not sock then
         return nil, err
     end
-    return setmetatable({ sock = sock, _input = buffer.new(sock) }, mt)
+    -- All fields that a query looks at, so that the table need not grow.
+    return setmetatable({
+        sock = sock,
+        _input = buffer.new(sock),
+        _whole = getmetatable(sock) == OURS,
+        state = false,
+        packet_no = -1,
+        compact = false,
+        database = "",
+        user = "",
+        password = "",
+        charset = 0,
+        is_unix = false,
+        use_ssl = false,
+        ssl_verify = false,
+        _max_packet_size = 0,
+        _transaction = false,
+        _statements = false,
+        _parse_row = false,
+    }, mt)
 end
 
 function M.set_timeout(self, timeout)
@@ -303,7 +327,7 @@ function M.connect(self, options)
     if not sock then
         return nil, "not initialized"
     end
-    self.state, self._transaction, self._statements = nil, nil, nil
+    self.state, self._transaction, self._statements = false, false, false
     self._input:clear()
     self._max_packet_size = options.max_packet_size or 1024 * 1024
     self.compact = options.compact_arrays
@@ -318,22 +342,24 @@ function M.connect(self, options)
 
     -- Who wants encryption is not given a connection without.
     local suffix = self.use_ssl and (self.ssl_verify and ":ssl:verified" or ":ssl") or ""
-    local pool = {
-        pool = options.pool,
-        pool_size = options.pool_size,
-        backlog = options.backlog,
-    }
-    local prefix = self.user .. ":" .. self.database .. ":"
-    local ok, err
+    local pool, ok, err = options.pool, nil, nil
     if options.host then
         local port = options.port or 3306
-        pool.pool = pool.pool or prefix .. options.host .. ":" .. port .. suffix
+        pool = pool or self.user .. ":" .. self.database .. ":" .. options.host .. ":" .. port_text[port] .. suffix
         self.is_unix = false
-        ok, err = sock:connect(options.host, port, pool)
+        ok, err = sock:connect(options.host, port, {
+            pool = pool,
+            pool_size = options.pool_size,
+            backlog = options.backlog,
+        })
     elseif options.path then
-        pool.pool = pool.pool or prefix .. options.path .. suffix
+        pool = pool or self.user .. ":" .. self.database .. ":" .. options.path .. suffix
         self.is_unix = true
-        ok, err = sock:connect("unix:" .. options.path, pool)
+        ok, err = sock:connect("unix:" .. options.path, {
+            pool = pool,
+            pool_size = options.pool_size,
+            backlog = options.backlog,
+        })
     else
         return nil, "neither \"host\" nor \"path\" options are specified"
     end
@@ -363,7 +389,7 @@ function M.set_keepalive(self, ...)
     elseif self.state ~= CONNECTED then
         return nil, "cannot be reused in the current connection state: " .. (self.state or "nil")
     end
-    self.state = nil
+    self.state = false
     if self._transaction then
         return broken(self, "connection in transaction")
     elseif not self._input:is_empty() then
@@ -393,7 +419,7 @@ function M.close(self)
     if not sock then
         return nil, "not initialized"
     end
-    self.state = nil
+    self.state = false
     self._input:clear()
     self.packet_no = -1
     local sent, err = send_packet(self, COM_QUIT)
@@ -437,7 +463,7 @@ function M.send_query(self, query)
     if type(query) == "table" then
         query = concat(query)
     end
-    self._parse_row = nil
+    self._parse_row = false
     return send_command(self, COM_QUERY .. query)
 end
 
@@ -552,6 +578,21 @@ local function parse_text_row(packet, columns, compact)
     return row
 end
 
+-- The result of a command that is but one packet, an error or a success.
+local function read_packet_result(self, packet)
+    if byte(packet) == 0xff then
+        return failed(self, packet)
+    end
+    local result = parse_ok(packet)
+    if not result then
+        return broken(self, "malformed packet")
+    end
+    if note_status(self, result.server_status) then
+        return result, "again"
+    end
+    return result
+end
+
 -- The result of a command: `result` or `rows`, with "again" when another one follows. `parse_row` knows the form of rows.
 local function read_result(self, est_nrows, parse_row)
     if self.state ~= COMMAND_SENT then
@@ -562,17 +603,8 @@ local function read_result(self, est_nrows, parse_row)
         return nil, err
     end
     local kind = byte(packet)
-    if kind == 0xff then
-        return failed(self, packet)
-    elseif kind == 0 then
-        local result = parse_ok(packet)
-        if not result then
-            return broken(self, "malformed packet")
-        end
-        if note_status(self, result.server_status) then
-            return result, "again"
-        end
-        return result
+    if kind == 0xff or kind == 0 then
+        return read_packet_result(self, packet)
     elseif kind == 0xfb then
         return broken(self, "packet type LOCALINFILE not supported")
     end
@@ -617,7 +649,33 @@ function M.read_result(self, est_nrows)
     return read_result(self, est_nrows, self._parse_row or parse_text_row)
 end
 
+-- A query as one operation of the socket, which knows the usual form of rows.
+local function query_whole(self, query, est_nrows)
+    self._parse_row, self.state = false, COMMAND_SENT
+    local result, status, stage = native.query(self.sock, query, self._max_packet_size, self.compact, est_nrows)
+    if result then
+        if type(result) == "string" then
+            return read_packet_result(self, result)
+        elseif note_status(self, status) then
+            return result, "again"
+        end
+        return result
+    elseif result == false then
+        return read_result(self, est_nrows, parse_text_row)
+    elseif stage == "unsent" then
+        self.state = CONNECTED
+        self.sock:close()
+        return nil, "failed to send query: " .. status
+    end
+    return broken(self, (stage and "failed to read packet content: " or "failed to receive packet header: ") .. status)
+end
+
 function M.query(self, query, est_nrows)
+    if self._whole and type(query) == "string" and #query < FULL - 1 and self.state == CONNECTED
+        and self._input:is_empty()
+    then
+        return query_whole(self, query, est_nrows)
+    end
     local sent, err = M.send_query(self, query)
     if not sent then
         return nil, "failed to send query: " .. err

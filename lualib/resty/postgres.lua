@@ -12,19 +12,25 @@ local bit = require "bit"
 local lrucache = require "resty.lrucache"
 local auth = require "resty.postgres.auth"
 local buffer = require "moonrest.buffer"
+local port_text = require "moonrest.port"
 local types = require "resty.postgres.types"
-local has_native, native = pcall(require, "moonrest.socket")
+local native = require "moonrest.postgres.native"
+local connection_id = require("moonrest.socket").connection_id
 
 local tcp, null = ngx.socket.tcp, ngx.null
 local bor, lshift = bit.bor, bit.lshift
 local byte, char, find, match, sub = string.byte, string.char, string.find, string.match, string.sub
 local concat, remove = table.concat, table.remove
-local ipairs, pairs, select, setmetatable, tonumber, type = ipairs, pairs, select, setmetatable, tonumber, type
+local getmetatable, ipairs, pairs, select = getmetatable, ipairs, pairs, select
+local setmetatable, tonumber, type = setmetatable, tonumber, type
 local int32 = auth.int32
 local DECODERS = types.DECODERS
 
 local M = { _VERSION = "0.1", null = null, json = types.json, bytea = types.bytea, types = types }
 local mt = { __index = M }
+
+-- The metatable of our own sockets. Programs put others in their place, which have methods only.
+local OURS = debug.getregistry().__tcp_cosocket_mt
 
 -- Messages of a server that says more than this about a single thing are refused.
 local MAX_MESSAGE = 256 * 1024 * 1024
@@ -61,7 +67,7 @@ local sessions = assert(lrucache.new(1024))
 local statement_count = 0
 
 local function session_of(self, is_new)
-    local id = has_native and native.connection_id(self.sock)
+    local id = self._whole and connection_id(self.sock)
     local session = id and not is_new and sessions:get(id)
     if not session then
         session = { statements = {}, order = {}, parameters = {} }
@@ -77,7 +83,18 @@ function M.new()
     if not sock then
         return nil, err
     end
-    return setmetatable({ sock = sock, _buffer = buffer.new(sock) }, mt)
+    -- All fields that a query looks at, so that the table need not grow.
+    return setmetatable({
+        sock = sock,
+        state = "closed",
+        session = false,
+        notices = false,
+        _buffer = buffer.new(sock),
+        _whole = getmetatable(sock) == OURS,
+        _queue = false,
+        _notifications = false,
+        _options = false,
+    }, mt)
 end
 
 function M.set_timeout(self, timeout)
@@ -187,6 +204,7 @@ end
 
 -- The beginning ------------------------------------------------------------------------------------------------------------
 
+-- Whether the connection is encrypted now.
 local function start_tls(self, options)
     local sock = self.sock
     local sent, err = sock:send(int32(8) .. int32(80877103))
@@ -204,7 +222,7 @@ local function start_tls(self, options)
         end
         return true
     elseif answer == "N" and not options.ssl_required then
-        return true
+        return false
     end
     return nil, "the server does not support SSL connections"
 end
@@ -247,10 +265,12 @@ local function next_step(self)
 end
 
 local function log_in(self, options)
+    local is_encrypted = false
     if options.ssl then
-        local ok, err = start_tls(self, options)
-        if not ok then
-            return nil, err
+        local problem
+        is_encrypted, problem = start_tls(self, options)
+        if is_encrypted == nil then
+            return nil, problem
         end
     end
     local ok, err, details = start(self, options)
@@ -277,7 +297,7 @@ local function log_in(self, options)
             return nil, "unknown response from auth"
         end
         return text
-    end)
+    end, is_encrypted and self.sock or nil)
     if not ok then
         return nil, err, details
     end
@@ -312,22 +332,33 @@ local function open(sock, options, pool)
     return sock:connect(options.host or "127.0.0.1", options.port or 5432, pool)
 end
 
--- Options: host, port, path, user, password, database, ssl, ssl_verify, ssl_required, server_name, application_name,
--- parameters, pool, pool_size, backlog.
+-- Options: host, port, path, user, password, database, ssl, ssl_verify, ssl_required, server_name, channel_binding,
+-- application_name, parameters, pool, pool_size, backlog.
 function M.connect(self, options)
     if not options.user then
         return nil, "missing user for connect"
     end
-    local place = options.path or (options.host or "127.0.0.1") .. ":" .. (options.port or 5432)
-    -- Who wants encryption is not given a connection without.
-    local suffix = options.ssl and (options.ssl_verify and ":ssl:verified" or ":ssl") or ""
+    local binding = options.channel_binding
+    if binding and binding ~= "prefer" and binding ~= "disable" and binding ~= "require" then
+        return nil, 'invalid channel_binding value: "' .. binding .. '"'
+    end
+    local pool = options.pool
+    if not pool then
+        local place = options.path or (options.host or "127.0.0.1") .. ":" .. port_text[options.port or 5432]
+        -- Who wants encryption is not given a connection without.
+        local suffix = options.ssl and (options.ssl_verify and ":ssl:verified" or ":ssl") or ""
+        if binding == "require" then
+            suffix = suffix .. ":bound"
+        end
+        pool = place .. ":" .. (options.database or options.user) .. ":" .. options.user .. suffix
+    end
     local ok, err = open(self.sock, options, {
-        pool = options.pool or place .. ":" .. (options.database or options.user) .. ":" .. options.user .. suffix,
+        pool = pool,
         pool_size = options.pool_size,
         backlog = options.backlog,
     })
     self._buffer:clear()
-    self._queue, self._notifications, self.notices = nil, {}, {}
+    self._queue, self._notifications, self.notices = false, {}, {}
     self._options = options
     if not ok then
         self.state = "closed"
@@ -472,7 +503,7 @@ local function read_results(self, hooks)
             end
             rows, count = {}, 0
             if hooks.columns then
-                hooks.columns(columns)
+                hooks.columns(columns, hooks)
             end
         elseif kind == 67 then -- C: a statement is complete
             local tag = match(sub(data, at, stop), "^[^%z]*")
@@ -538,7 +569,15 @@ local function answer(results, err)
     return results, count
 end
 
-local HOOKS = { row = Row.parse }
+-- What `native.results` makes of texts. Other types have decoders of their own.
+local KINDS = {}
+for oid in pairs(DECODERS) do
+    KINDS[oid] = "other"
+end
+KINDS[16], KINDS[20], KINDS[1700] = "boolean", "exact", "exact"
+KINDS[21], KINDS[23], KINDS[26], KINDS[700], KINDS[701] = "number", "number", "number", "number", "number"
+
+local HOOKS = { row = Row.parse, kinds = KINDS, null = null, decoders = DECODERS }
 
 -- Begins a command; `true`, or `nil, err`.
 local function begin(self)
@@ -546,21 +585,58 @@ local function begin(self)
         return nil, self.state == "busy" and "connection is busy" or "closed"
     end
     self.state = "busy"
-    self.notices = {}
+    if self.notices[1] then
+        self.notices = {}
+    end
     return true
 end
 M._begin = begin
 
+-- The request and its whole answer as one operation of the socket, which knows the usual forms of both; `false` when the
+-- answer is still to be read.
+local function run_whole(self, request, hooks)
+    local sock = self.sock
+    local is_plain, err, stage = native.ask(sock, request)
+    if is_plain then
+        local results, status = native.results(sock, hooks.kinds, hooks.null, hooks.decoders)
+        if results then
+            local session = self.session
+            session.status, self.state = status, "idle"
+            for i = 1, #results do
+                if results[i].tag == "LISTEN" then
+                    session.listening = true
+                end
+            end
+        end
+        return results
+    elseif is_plain == false then
+        return false
+    end
+    if stage == "unsent" then
+        return broken(self, "failed to send: " .. err)
+    end
+    return broken(self, "receive_message: failed to get " .. (stage and "message: " or "type: ") .. err)
+end
+
+-- `hooks.kinds` tells that rows are of the usual form, as `native.results` takes it.
 local function run(self, request, hooks)
+    hooks = hooks or HOOKS
     local ok, err = begin(self)
     if not ok then
         return nil, err
+    end
+    if self._whole and hooks.kinds and self._buffer:is_empty() then
+        local results, failure = run_whole(self, request, hooks)
+        if results ~= false then
+            return results, failure
+        end
+        return read_results(self, hooks)
     end
     ok, err = send(self, request)
     if not ok then
         return nil, err
     end
-    return read_results(self, hooks or HOOKS)
+    return read_results(self, hooks)
 end
 M._run = run
 
@@ -760,7 +836,7 @@ function M.init_pipeline(self)
 end
 
 function M.cancel_pipeline(self)
-    self._queue = nil
+    self._queue = false
 end
 
 -- All results in order; `{ false, err, details }` for a query that failed, which the others do not feel.
@@ -769,7 +845,7 @@ function M.commit_pipeline(self)
     if not queue then
         return nil, "no pipeline"
     end
-    self._queue = nil
+    self._queue = false
     if #queue == 0 then
         return {}
     end

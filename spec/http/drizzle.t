@@ -211,3 +211,30 @@ upstream db { drizzle_server 127.0.0.1 moon=1; }
 --- must_die
 --- error_log
 drizzle: invalid parameter "moon=1" in "drizzle_server"
+
+=== passwords as MySQL 8 wants them
+--- http_config
+upstream key { drizzle_server 127.0.0.1:$TEST_NGINX_MYSQL8_PORT user=ngx_sha2_drizzle password=ngx_test; }
+upstream switched { drizzle_server 127.0.0.1:$TEST_NGINX_MYSQL8_NATIVE_PORT user=ngx_sha2_drizzle password=ngx_test; }
+upstream native { drizzle_server 127.0.0.1:$TEST_NGINX_MYSQL8_PORT user=ngx_native_drizzle password=ngx_test; }
+upstream none { drizzle_server 127.0.0.1:$TEST_NGINX_MYSQL8_PORT user=ngx_sha2_nopass; }
+--- config
+rds_json on;
+rds_json_format compact;
+location ~ ^/(.+) { drizzle_query "select 1"; drizzle_pass $1; }
+--- request eval
+["GET /key", "GET /key", "GET /switched", "GET /native", "GET /none"]
+--- response_body_like eval
+["caching_sha2_password\",\"rsa\",\"no", "caching_sha2_password\",\"fast\",\"no", "caching_sha2_password\",\"fast\",\"no",
+ "mysql_native_password\",\"scramble\",\"no", "caching_sha2_password\",\"empty\",\"no"]
+
+=== a wrong password for MySQL 8
+--- http_config
+upstream db { drizzle_server 127.0.0.1:$TEST_NGINX_MYSQL8_PORT user=ngx_sha2_drizzle password=wrong; }
+--- config
+location / { drizzle_query "select 1"; drizzle_pass db; }
+--- request
+GET /
+--- error_code: 502
+--- error_log
+Access denied for user 'ngx_sha2_drizzle'@'localhost'

@@ -85,3 +85,13 @@ location /t { return 200 ok; }
 --- request
 TRACE /t
 --- error_code: 405
+
+=== requests beside WebSockets (those are in the test kit: no common client opens them)
+--- config
+http2_websocket on;
+location /t { return 200 "$http2 [$http_upgrade]\n"; }
+--- http2
+--- request
+GET /t
+--- response_body
+h2c []

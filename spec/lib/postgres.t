@@ -24,6 +24,10 @@ mock(POSTGRES_MOCK => sub {
     my %ways = (
         kerberos => sub { $say->(auth(7)) },
         scramplus => sub { $say->(auth(10, "SCRAM-SHA-256-PLUS\0\0")) },
+        both => sub {
+            $say->(auth(10, "SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0"));
+            $say->(failure('08P01', get($client, 1) =~ /^(SCRAM-SHA-256)\0....(\w,,)/s ? "$1 $2" : 'neither'));
+        },
         nonce => sub { $say->(auth(10, "SCRAM-SHA-256\0\0")); get($client, 1); $say->(auth(11, 'r=other,s=YQ==,i=4096')) },
         rounds => sub {
             $say->(auth(10, "SCRAM-SHA-256\0\0"));
@@ -354,6 +358,11 @@ location /t {
         try({ user = "ngx_trust", password = false })
         try({ user = "ngx_tls", ssl = true, ssl_verify = true, server_name = "localhost" })
         try({ user = "ngx_tls", ssl = true, ssl_verify = true, server_name = "elsewhere", pool = "elsewhere" })
+        try({ user = "ngx_tls", ssl = true, channel_binding = "require" })
+        try({ user = "ngx_tls", ssl = true, channel_binding = "disable", pool = "unbound" })
+        try({ channel_binding = "require" })
+        try({ user = "ngx_md5", ssl = true, channel_binding = "require" })
+        try({ channel_binding = "perhaps" })
         try({ user = "ngx_tls" })
         for _, user in ipairs { "ngx_test", "ngx_md5", "ngx_plain" } do
             try({ user = user, password = "wrong", pool = "wrong" })
@@ -381,6 +390,13 @@ true
 true
 \{app=moonrest tls=true u=ngx_tls\} 1
 nil .*
+true
+\{app=moonrest tls=true u=ngx_tls\} 1
+true
+\{app=moonrest tls=true u=ngx_tls\} 1
+nil channel binding required, but not offered by server or connection
+nil channel binding required, but server authenticated client without channel binding
+nil invalid channel_binding value: "perhaps"
 nil FATAL: .*no encryption
 nil FATAL: password authentication failed for user "ngx_test"
 nil the database is requesting a password for authentication but you did not provide a password
@@ -456,7 +472,7 @@ nil connection is busy
 --- config
 location /t {
     content_by_lua_block {
-        for _, user in ipairs { "kerberos", "scramplus", "nonce", "rounds", "impostor", "short", "http", "half", "silent", "full" } do
+        for _, user in ipairs { "kerberos", "scramplus", "both", "nonce", "rounds", "impostor", "short", "http", "half", "silent", "full" } do
             local db = postgres:new()
             db:set_timeout(200)
             local ok, err, details = db:connect(options({ port = $TEST_NGINX_POSTGRES_MOCK_PORT, user = user }))
@@ -477,6 +493,7 @@ location /t {
 --- response_body
 kerberos nil don't know how to auth: 7 nil nil closed
 scramplus nil unsupported SCRAM mechanism name: SCRAM-SHA-256-PLUS nil nil closed
+both nil ERROR: SCRAM-SHA-256 n,, 08P01 nil closed
 nonce nil malformed server message (nonce) nil nil closed
 rounds nil the iteration-count sent by the server is less than 4096 nil nil closed
 impostor nil authentication exchange unsuccessful nil nil closed

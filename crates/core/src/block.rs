@@ -22,6 +22,11 @@ impl<'a> Row<'a> {
         }
     }
 
+    /// All words behind the first.
+    pub fn values(&self) -> &'a [Word] {
+        &self.directive.args
+    }
+
     /// Whether the row is this one word.
     pub fn is_word(&self, word: &str) -> bool {
         self.directive.args.is_empty() && self.directive.name == *word

@@ -479,7 +479,11 @@ impl Slots {
     }
 
     /// Forgets everything.
+    #[inline]
     pub fn clear(&mut self) {
+        if self.set.is_empty() {
+            return;
+        }
         for id in self.set.drain(..) {
             if let Some(slot) = self.slots.get_mut(id.0 as usize) {
                 *slot = None;

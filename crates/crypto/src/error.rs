@@ -74,6 +74,17 @@ pub(crate) fn check(answer: c_int) -> Outcome<()> {
     if answer == 1 { Ok(()) } else { Err(Error::take()) }
 }
 
+/// What a check of a signature answers: whether it is right.
+pub(crate) fn signature_checked(answer: c_int) -> Outcome<bool> {
+    match answer {
+        0 | 1 => {
+            clear();
+            Ok(answer == 1)
+        }
+        _ => Err(Error::take()),
+    }
+}
+
 /// Forgets errors of attempts that need not succeed.
 pub(crate) fn clear() {
     // SAFETY: no arguments.

@@ -44,10 +44,12 @@ mod error;
 pub mod kdf;
 pub mod mac;
 pub mod objects;
+pub mod pkcs12;
 pub mod pkey;
 pub mod pkey_parameters;
 pub mod pkey_text;
 pub mod x509;
+pub mod x509_crl;
 pub mod x509_make;
 mod x509_store;
 

@@ -7,7 +7,7 @@ use aws_lc_sys as sys;
 use crate::bio;
 use crate::bn::BigNum;
 use crate::digest::Algorithm;
-use crate::error::{self, Error, Outcome, check, int};
+use crate::error::{self, Outcome, check, int, signature_checked};
 use crate::objects;
 use crate::pkey::Key;
 
@@ -132,13 +132,7 @@ impl Certificate {
     /// A check that cannot be made.
     pub fn is_signed_by(&self, key: &Key) -> Outcome<bool> {
         // SAFETY: both live.
-        let answer = unsafe { sys::X509_verify(self.ptr(), key.ptr()) };
-        error::clear();
-        match answer {
-            1 => Ok(true),
-            0 => Ok(false),
-            _ => Err(Error::take()),
-        }
+        signature_checked(unsafe { sys::X509_verify(self.ptr(), key.ptr()) })
     }
 
     /// 1, 2 or 3.
@@ -173,6 +167,18 @@ impl Certificate {
         // SAFETY: a live certificate.
         let nid = unsafe { sys::X509_get_signature_nid(self.ptr()) };
         (nid, objects::signature_digest(nid).unwrap_or(0))
+    }
+
+    /// The digest that its signature is of; of RSA-PSS too. `None` for algorithms that have none of their own.
+    pub fn signature_digest(&self) -> Option<i32> {
+        let mut digest = 0;
+        let null = null_mut();
+        // SAFETY: a live certificate, which is not changed; a place for a number; the others are not asked for.
+        let found = unsafe {
+            sys::X509_get_signature_info(self.ptr(), &raw mut digest, null, null.cast(), null.cast())
+        };
+        error::clear();
+        (found == 1 && digest != 0).then_some(digest)
     }
 
     /// The parts of a name, in order.

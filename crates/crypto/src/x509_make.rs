@@ -7,7 +7,7 @@ use aws_lc_sys as sys;
 use crate::bio;
 use crate::bn::BigNum;
 use crate::digest::Algorithm;
-use crate::error::{self, Error, Outcome, check, int};
+use crate::error::{self, Error, Outcome, check, int, signature_checked};
 use crate::pkey::Key;
 use crate::x509::{AltName, Certificate, Extension, NameEntry, Party, describe_extension, name_entries};
 
@@ -88,7 +88,7 @@ impl ExtensionObject {
 }
 
 /// A name of its parts: the number of a kind, and a text.
-fn make_name(parts: &[(i32, Vec<u8>)]) -> Outcome<Name> {
+pub(crate) fn make_name(parts: &[(i32, Vec<u8>)]) -> Outcome<Name> {
     // SAFETY: a live name; pointers and lengths of slices, which are copied.
     unsafe {
         let name = Name::own(sys::X509_NAME_new())?;
@@ -100,7 +100,7 @@ fn make_name(parts: &[(i32, Vec<u8>)]) -> Outcome<Name> {
     }
 }
 
-fn make_time(seconds: i64) -> Outcome<Time> {
+pub(crate) fn make_time(seconds: i64) -> Outcome<Time> {
     // SAFETY: with a null pointer the library makes a new one.
     Time::own(unsafe { sys::ASN1_TIME_set_posix(null_mut(), seconds) })
 }
@@ -374,13 +374,7 @@ impl Request {
     /// A check that cannot be made.
     pub fn is_signed_by(&self, key: &Key) -> Outcome<bool> {
         // SAFETY: both live.
-        let answer = unsafe { sys::X509_REQ_verify(self.ptr(), key.ptr()) };
-        error::clear();
-        match answer {
-            1 => Ok(true),
-            0 => Ok(false),
-            _ => Err(Error::new("the signature cannot be checked")),
-        }
+        signature_checked(unsafe { sys::X509_REQ_verify(self.ptr(), key.ptr()) })
     }
 
     /// The number of the algorithm it was signed with.

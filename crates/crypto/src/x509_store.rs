@@ -7,6 +7,7 @@ use aws_lc_sys as sys;
 
 use crate::error::{self, Error, Outcome, check};
 use crate::x509::Certificate;
+use crate::x509_crl::Crl;
 
 owned!(
     /// Certificates that are trusted, and how chains are checked.
@@ -16,14 +17,58 @@ owned!(
 );
 owned!(Context, sys::X509_STORE_CTX, sys::X509_STORE_CTX_free);
 
-/// A list of certificates for the length of a call. It owns them.
-struct Chain(*mut sys::OPENSSL_STACK);
+/// A list of certificates for the length of a call. It owns them; null is an empty one.
+pub(crate) struct Chain(*mut sys::OPENSSL_STACK);
+
+impl Chain {
+    /// # Safety
+    /// Null, or a list of certificates that is nobody else's.
+    pub(crate) unsafe fn of(list: *mut sys::OPENSSL_STACK) -> Self {
+        Self(list)
+    }
+
+    pub(crate) fn with(certificates: &[Certificate]) -> Self {
+        // SAFETY: a new list, which takes a count of each certificate.
+        unsafe {
+            let list = Self(sys::OPENSSL_sk_new_null());
+            for certificate in certificates {
+                let certificate = certificate.share();
+                if sys::OPENSSL_sk_push(list.0, certificate.ptr().cast()) != 0 {
+                    std::mem::forget(certificate);
+                }
+            }
+            list
+        }
+    }
+
+    pub(crate) fn ptr(&self) -> *mut sys::OPENSSL_STACK {
+        self.0
+    }
+
+    fn len(&self) -> usize {
+        // SAFETY: null or a live list.
+        if self.0.is_null() { 0 } else { unsafe { sys::OPENSSL_sk_num(self.0) } }
+    }
+
+    /// Another handle to each.
+    pub(crate) fn certificates(&self) -> Outcome<Vec<Certificate>> {
+        let take = |n| {
+            // SAFETY: a live list; the place is within; the library counts.
+            unsafe {
+                let held: *mut sys::X509 = sys::OPENSSL_sk_value(self.0, n).cast();
+                sys::X509_up_ref(held);
+                Certificate::own(held)
+            }
+        };
+        (0..self.len()).map(take).collect()
+    }
+}
 
 impl Drop for Chain {
     fn drop(&mut self) {
-        // SAFETY: a live list, whose certificates were taken out or are freed here.
+        // SAFETY: a live list or null, with a count of each certificate.
         unsafe {
-            for n in 0..sys::OPENSSL_sk_num(self.0) {
+            for n in 0..self.len() {
                 sys::X509_free(sys::OPENSSL_sk_value(self.0, n).cast());
             }
             sys::OPENSSL_sk_free(self.0);
@@ -54,6 +99,15 @@ impl Store {
     pub fn add(&self, certificate: &Certificate) -> Outcome<()> {
         // SAFETY: both live; the store counts the certificate.
         check(unsafe { sys::X509_STORE_add_cert(self.ptr(), certificate.ptr()) })
+    }
+
+    /// Takes a list of revoked certificates.
+    ///
+    /// # Errors
+    /// The library's.
+    pub fn add_crl(&self, list: &Crl) -> Outcome<()> {
+        // SAFETY: both live; the store counts the list.
+        check(unsafe { sys::X509_STORE_add_crl(self.ptr(), list.ptr()) })
     }
 
     /// Trusts what the system trusts.
@@ -121,12 +175,7 @@ impl Store {
     ) -> Outcome<Vec<Certificate>> {
         // SAFETY: all live; the list owns a count of each, and outlives the context.
         unsafe {
-            let list = Chain(sys::OPENSSL_sk_new_null());
-            for other in others {
-                let other = other.share();
-                sys::OPENSSL_sk_push(list.0, other.ptr().cast());
-                std::mem::forget(other);
-            }
+            let list = Chain::with(others);
             let context = Context::own(sys::X509_STORE_CTX_new())?;
             check(sys::X509_STORE_CTX_init(context.ptr(), self.ptr(), certificate.ptr(), list.0.cast()))?;
             if let Some(purpose) = purpose {
@@ -142,14 +191,7 @@ impl Store {
                 let text = error::text(sys::X509_verify_cert_error_string(code.into()));
                 return Err(Error::new(text.unwrap_or_default()));
             }
-            let chain = Chain(sys::X509_STORE_CTX_get1_chain(context.ptr()).cast());
-            let mut certificates = Vec::new();
-            for n in 0..sys::OPENSSL_sk_num(chain.0) {
-                let held: *mut sys::X509 = sys::OPENSSL_sk_value(chain.0, n).cast();
-                sys::X509_up_ref(held);
-                certificates.push(Certificate::own(held)?);
-            }
-            Ok(certificates)
+            Chain::of(sys::X509_STORE_CTX_get1_chain(context.ptr()).cast()).certificates()
         }
     }
 }

@@ -91,6 +91,7 @@ impl HttpModule for Grpc {
         if to.block == pass.block {
             to.auto_redirect();
         }
+        to.asks(pass.group(), Speaks::Grpc);
         conf.buffering = false;
         conf.request_buffering = false;
         conf.pass_trailers = true;
@@ -171,6 +172,14 @@ fn set_pass(loc: &mut GrpcLoc, args: &Args<'_>) -> ConfResult {
 }
 
 impl Pass {
+    /// The upstream, where it is always the same.
+    fn group(&self) -> Option<GroupId> {
+        match self.to {
+            To::Fixed(group, _) => Some(group),
+            To::Template(_) => None,
+        }
+    }
+
     fn may_be_secure(&self) -> bool {
         match &self.to {
             To::Fixed(_, target) => target.secure,

@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod addition;
+pub mod api;
 pub mod array_var;
 pub mod auth_basic;
 pub mod auth_request;
@@ -31,6 +32,7 @@ pub mod gzip;
 pub mod gzip_static;
 pub mod headers;
 pub mod headers_more;
+pub mod health_check;
 pub mod iconv;
 pub mod index;
 mod lenient_base64;
@@ -68,6 +70,7 @@ pub mod static_files;
 pub mod stub_status;
 pub mod sub_filter;
 pub mod try_files;
+pub mod tunnel;
 pub mod upstream;
 pub mod userid;
 pub mod uwsgi;
@@ -112,13 +115,17 @@ pub static MODULES: Registry = &[
     &Module::<empty_gif::EmptyGif>::NEW,
     &Module::<echo::Echo>::NEW,
     &Module::<stub_status::StubStatus>::NEW,
+    &Module::<api::Api>::NEW,
     &Module::<upstream::Upstream>::NEW,
     &Module::<proxy::Proxy>::NEW,
+    &Module::<tunnel::Tunnel>::NEW,
     &Module::<fastcgi::FastCgi>::NEW,
     &Module::<uwsgi::Uwsgi>::NEW,
     &Module::<scgi::Scgi>::NEW,
     &Module::<grpc::Grpc>::NEW,
     &Module::<memcached::Memcached>::NEW,
+    // behind those that ask upstreams
+    &Module::<health_check::HealthCheck>::NEW,
     &Module::<memc::Memc>::NEW,
     &Module::<redis::Redis>::NEW,
     &Module::<redis2::Redis2>::NEW,

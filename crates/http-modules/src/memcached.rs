@@ -64,6 +64,7 @@ impl HttpModule for Memcached {
             to.auto_redirect();
         }
         let gzip_flag = loc.gzip_flag.unwrap_or(0);
+        to.asks(pass.group(), Speaks::Other);
         to.content(Handler { conf: Arc::new(conf), pass: pass.clone(), key, gzip_flag });
         Ok(())
     }

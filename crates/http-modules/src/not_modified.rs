@@ -22,7 +22,8 @@ struct Filter;
 
 impl HeaderFilter for Filter {
     fn filter(&self, r: &RequestRef) -> Result<FilterStep<Needed>, RequestError> {
-        if r.out().status != 200 || r.is_subrequest() || r.disable_not_modified.get() {
+        let unconditional = !r.head.borrow().fields.has_conditions();
+        if unconditional || r.out().status != 200 || r.is_subrequest() || r.disable_not_modified.get() {
             return Ok(FilterStep::Now(None));
         }
         if (r.has_known(Known::IfUnmodifiedSince) && !is_unmodified(r))

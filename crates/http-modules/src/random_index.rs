@@ -77,7 +77,7 @@ impl PhaseHandler for Handler {
 
 /// Runs what waits for a disk on the thread pool.
 async fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Result<T, RequestError> {
-    tokio::task::spawn_blocking(f).await.map_err(|_| RequestError::internal("a thread of the pool was lost"))
+    moonrest_rt::spawn_blocking(f).await.map_err(|_| RequestError::internal("a thread of the pool was lost"))
 }
 
 /// The regular files of a directory, hidden ones left out.

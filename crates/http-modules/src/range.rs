@@ -43,9 +43,9 @@ impl HeaderFilter for Filter {
     fn filter(&self, r: &RequestRef) -> Result<FilterStep<Needed>, RequestError> {
         let length = {
             let out = r.out();
-            if r.version.get() < Version::Http10
+            if !out.allow_ranges
                 || out.status != 200
-                || !out.allow_ranges
+                || r.version.get() < Version::Http10
                 || (r.is_subrequest() && !r.subrequest_ranges.get())
             {
                 return Ok(FilterStep::Now(None));

@@ -51,6 +51,7 @@ impl HttpModule for Scgi {
             to.auto_redirect();
         }
         let params = Arc::new(Params::new(loc.params.as_ref()));
+        to.asks(pass.group(), Speaks::Other);
         to.content(Handler { conf: Arc::new(conf), pass: pass.clone(), params });
         Ok(())
     }

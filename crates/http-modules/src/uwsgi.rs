@@ -77,6 +77,7 @@ impl HttpModule for Uwsgi {
             modifier1: loc.modifier1.unwrap_or(0),
             modifier2: loc.modifier2.unwrap_or(0),
         };
+        to.asks(pass.group(), Speaks::Other);
         to.content(Handler { conf: Arc::new(conf), pass: pass.clone(), settings: Arc::new(settings) });
         Ok(())
     }

@@ -6,7 +6,7 @@ use base64::{
     alphabet::STANDARD,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
-use moonrest_proto::http1::Known;
+use moonrest_proto::http1::{Known, Method};
 
 /// As lenient as nginx: padding may be missing, the bits behind the last byte may be anything.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -35,10 +35,14 @@ impl Credentials {
     }
 }
 
-/// What the request's `Authorization` says; `None` when it is missing, of another scheme or malformed.
+/// What the request's `Authorization` says, or `Proxy-Authorization` where a tunnel is asked for; `None` when it is missing, of another scheme or malformed.
 pub fn credentials(r: &Request) -> Option<Credentials> {
     let (head, block) = (r.head.borrow(), r.block.borrow());
-    parse(head.fields.value(Known::Authorization, &block)?)
+    let field = match r.method.get() {
+        Method::Connect => Known::ProxyAuthorization,
+        _ => Known::Authorization,
+    };
+    parse(head.fields.value(field, &block)?)
 }
 
 fn parse(field: &[u8]) -> Option<Credentials> {

@@ -88,6 +88,7 @@ impl RequestBody {
     }
 
     /// Makes it that of a new request.
+    #[inline]
     pub(crate) fn clear(&mut self) {
         self.state = BodyState::Unread;
         self.memory.clear();

@@ -97,6 +97,8 @@ pub struct Compiler<'a> {
     foreign: RefCell<HashMap<&'static str, Contexts>>,
     mains: RefCell<Vec<Option<AnyConf>>>,
     pub(crate) blocks: RefCell<Vec<Block>>,
+    /// Servers whose clients may send CONNECT.
+    connects: RefCell<HashSet<BlockId>>,
     /// Directories for temporary files that modules need.
     pub(crate) temp_dirs: RefCell<Vec<Vec<u8>>>,
     /// The `error_log` of the main level.
@@ -126,6 +128,7 @@ impl<'a> Compiler<'a> {
             foreign: RefCell::default(),
             mains: RefCell::new(mains),
             blocks: RefCell::default(),
+            connects: RefCell::default(),
             temp_dirs: RefCell::default(),
             main_log,
         }
@@ -265,6 +268,15 @@ impl<'a> Compiler<'a> {
     /// The `server` block around a block.
     pub fn server_of(&self, block: BlockId) -> Option<BlockId> {
         self.blocks.borrow().get(block.0 as usize)?.server
+    }
+
+    /// Lets clients send CONNECT to the server around a block.
+    pub fn allow_connect(&self, block: BlockId) {
+        self.connects.borrow_mut().extend(self.server_of(block));
+    }
+
+    pub(crate) fn allows_connect(&self, server: BlockId) -> bool {
+        self.connects.borrow().contains(&server)
     }
 
     /// The name of a location, and whether it is a plain prefix or exact name, part of which a handler may replace.
@@ -537,7 +549,7 @@ impl<'a> Compiler<'a> {
             }
             let settings = merged[index][core::MODULE]
                 .downcast_ref::<CoreLoc>()
-                .map(|conf| ServerSettings::resolve(conf, self))
+                .map(|conf| ServerSettings::resolve(conf, id, self))
                 .unwrap_or_default();
             servers.push(Server {
                 name: settings.name.clone(),

@@ -13,7 +13,8 @@ pub(crate) fn log(r: &Request, level: Level, message: fmt::Arguments<'_>) {
     let mut line = String::with_capacity(256);
     let _ = line.write_fmt(message);
     append(r, &mut line);
-    r.log().write(level, Some(r.conn.number), format_args!("{line}"));
+    let connection = Some(r.conn.number).filter(|_| !r.probes.get());
+    r.log().write(level, connection, format_args!("{line}"));
 }
 
 /// The same for a message of several lines. The context, in which a client's bytes are, stays one line.
@@ -44,6 +45,9 @@ fn append(r: &Request, line: &mut String) {
     let action = main.action.get();
     if !action.is_empty() {
         let _ = write!(line, " while {action}");
+    }
+    if main.probes.get() {
+        return crate::upstream::append_probe(main, line);
     }
     let mut text = Vec::with_capacity(64);
     r.with_client(|addr| addr.append_text(&mut text));

@@ -6,6 +6,7 @@ use crate::{
     location::{Found, LocId, LocationKind},
     phase::{Flow, LocalBoxFuture, RequestError},
     request::{Redirect, Request, RequestRef},
+    script::ScriptFlow,
     special, subrequest,
     walk::{Resumed, Turn, Walk},
 };
@@ -30,19 +31,31 @@ pub(crate) const MAX_DEPTH: u16 = 50;
 
 /// What is left to do for a request that could not be finished at once.
 pub(crate) enum Later {
-    /// Its walk through the phases came to this.
-    Walk(Walk, Result<Turn, RequestError>),
+    /// Its walk through the phases waits for this.
+    Walk(Walk, Wait),
+    /// It cannot be answered any more.
+    Failed(RequestError),
     /// It is answered; its output must drain, or something follows it.
     Complete,
     /// Log handler number `.0` waits.
     Log(usize, LocalBoxFuture<()>),
 }
 
+/// What the answer of a request waits for.
+pub(crate) enum Wait {
+    Handler(LocalBoxFuture<Result<Flow, RequestError>>),
+    Script(LocalBoxFuture<Result<ScriptFlow, RequestError>>),
+    /// The page of an error is on its way: it ends with this.
+    Page(LocalBoxFuture<Result<Flow, RequestError>>),
+    /// The status stands for an answer that is captured.
+    Captured(u16),
+}
+
 /// Handles a client's request from its first phase to its log lines, as far as that goes without waiting. `None` when
 /// it is finished; otherwise [`handle_later`] does the rest. Most requests never become a future.
 pub(crate) fn handle_now(r: &RequestRef) -> Option<Later> {
     r.action.set("");
-    let mut walk = Walk::new(Entry::Start);
+    let mut walk = Walk::start(r);
     let turn = walk.advance(r, Resumed::Nothing);
     conclude(r, walk, turn)
 }
@@ -57,17 +70,22 @@ pub(crate) fn go_on(r: &RequestRef, walk: Walk, handled: Result<Flow, RequestErr
 
 #[inline(always)]
 fn conclude(r: &RequestRef, walk: Walk, turn: Result<Turn, RequestError>) -> Option<Later> {
-    match turn {
-        Ok(Turn::Done(Flow::Responded)) => {}
-        turn => return Some(Later::Walk(walk, turn)),
+    if !matches!(turn, Ok(Turn::Done(Flow::Responded))) {
+        let mut walk = walk;
+        match walk_to_end(r, &mut walk, turn) {
+            Ok(None) => {}
+            Ok(Some(wait)) => return Some(Later::Walk(walk, wait)),
+            Err(error) => return Some(Later::Failed(error)),
+        }
     }
-    let unfinished = !r.done.get() || r.exchange.queued() > SMALL as u64 || r.exchange.is_paced();
-    if unfinished || r.loc().core.post_action.is_some() || !r.companions.borrow().is_empty() {
+    let location = r.loc();
+    let unfinished = !r.done.get() || !r.exchange.leaves_at_once(SMALL as u64);
+    if unfinished || location.core.post_action.is_some() || !r.companions.borrow().is_empty() {
         return Some(Later::Complete);
     }
     r.completed.set(true);
     r.action.set("logging request");
-    for (number, handler) in r.loc().log.iter().enumerate() {
+    for (number, handler) in location.log.iter().enumerate() {
         if let Some(wait) = handler.log(r) {
             return Some(Later::Log(number, wait));
         }
@@ -81,7 +99,8 @@ fn conclude(r: &RequestRef, walk: Walk, turn: Result<Turn, RequestError>) -> Opt
 /// When the response could not be completed and the connection must be closed.
 pub(crate) async fn handle_later(r: &RequestRef, later: Later) -> Result<(), RequestError> {
     let result = match later {
-        Later::Walk(walk, turn) => process_from(r, walk, turn).await,
+        Later::Walk(walk, wait) => process_on(r, walk, wait).await,
+        Later::Failed(error) => Err(error),
         Later::Complete => Ok(()),
         Later::Log(number, wait) => {
             wait.await;
@@ -112,8 +131,9 @@ pub async fn handle(r: &RequestRef) -> Result<(), RequestError> {
 /// # Errors
 /// As [`handle`].
 pub async fn handle_error(r: &RequestRef, status: u16) -> Result<(), RequestError> {
-    let result = match special::respond(r, status).await {
+    let result = match special::respond(r, status) {
         Ok(special::Answer::Done) => Ok(()),
+        Ok(special::Answer::Wait(wait)) => wait.await.map(drop),
         Ok(special::Answer::Redirected(entry)) => process(r, entry).await,
         Err(error) => Err(error),
     };
@@ -269,19 +289,44 @@ pub(crate) async fn process(r: &RequestRef, entry: Entry) -> Result<(), RequestE
     r.main().action.set("");
     let mut walk = Walk::new(entry);
     let turn = walk.advance(r, Resumed::Nothing);
-    process_from(r, walk, turn).await
+    match walk_to_end(r, &mut walk, turn)? {
+        None => Ok(()),
+        Some(wait) => process_on(r, walk, wait).await,
+    }
 }
 
-/// The same for a walk that has begun.
-async fn process_from(
-    r: &RequestRef,
-    walk: Walk,
-    turn: Result<Turn, RequestError>,
-) -> Result<(), RequestError> {
-    let (mut walk, mut turn) = (walk, turn);
+/// The same for a walk that waits.
+async fn process_on(r: &RequestRef, walk: Walk, wait: Wait) -> Result<(), RequestError> {
+    let (mut walk, mut wait) = (walk, wait);
     loop {
-        let flow = match walk_on(r, &mut walk, turn).await {
-            Ok(flow) => flow,
+        let resumed = match wait {
+            Wait::Handler(wait) => wait.await.map(Resumed::Flow),
+            Wait::Script(wait) => wait.await.map(Resumed::Script),
+            Wait::Page(wait) => return wait.await.map(drop),
+            Wait::Captured(status) => return subrequest::settle(r, status).await,
+        };
+        let turn = resumed.and_then(|resumed| walk.advance(r, resumed));
+        match walk_to_end(r, &mut walk, turn)? {
+            None => return Ok(()),
+            Some(next) => wait = next,
+        }
+    }
+}
+
+/// Follows a walk that has come to `turn` through redirects and error pages, until the request is answered or something
+/// must be waited for.
+#[inline(never)]
+fn walk_to_end(
+    r: &RequestRef,
+    walk: &mut Walk,
+    turn: Result<Turn, RequestError>,
+) -> Result<Option<Wait>, RequestError> {
+    let mut turn = turn;
+    loop {
+        let flow = match turn {
+            Ok(Turn::Done(flow)) => flow,
+            Ok(Turn::Wait(wait)) => return Ok(Some(Wait::Handler(wait))),
+            Ok(Turn::WaitScript(wait)) => return Ok(Some(Wait::Script(wait))),
             Err(error)
                 if r.header_sent.get()
                     || matches!(error, RequestError::Gone { .. } | RequestError::Cut(_)) =>
@@ -293,29 +338,28 @@ async fn process_from(
                 Flow::Finish(error.status())
             }
         };
-        let entry = match flow {
+        let answer = match flow {
             Flow::Redirected => match redirect(r) {
-                Ok(entry) => entry,
+                Ok(entry) => special::Answer::Redirected(entry),
                 Err(error) => {
                     report(r, &error);
-                    match special::respond(r, error.status()).await? {
-                        special::Answer::Done => return Ok(()),
-                        special::Answer::Redirected(entry) => entry,
-                    }
+                    special::respond(r, error.status())?
                 }
             },
             // Something else stands for this answer.
-            Flow::Finish(_) if !r.header_sent.get() && crate::subrequest::has_stub(r) => return Ok(()),
+            Flow::Finish(_) if !r.header_sent.get() && crate::subrequest::has_stub(r) => return Ok(None),
             Flow::Finish(status) if !matches!(status, 408 | 499) && subrequest::is_captured(r) => {
-                return subrequest::settle(r, status).await;
+                return Ok(Some(Wait::Captured(status)));
             }
-            Flow::Finish(status) => match special::respond(r, status).await? {
-                special::Answer::Done => return Ok(()),
-                special::Answer::Redirected(entry) => entry,
-            },
-            Flow::Next | Flow::PhaseDone | Flow::Responded => return Ok(()),
+            Flow::Finish(status) => special::respond(r, status)?,
+            Flow::Next | Flow::PhaseDone | Flow::Responded => return Ok(None),
         };
-        walk = Walk::new(entry);
+        let entry = match answer {
+            special::Answer::Done => return Ok(None),
+            special::Answer::Wait(wait) => return Ok(Some(Wait::Page(wait))),
+            special::Answer::Redirected(entry) => entry,
+        };
+        *walk = Walk::new(entry);
         turn = walk.advance(r, Resumed::Nothing);
     }
 }
@@ -379,23 +423,6 @@ pub(crate) fn count_cycle(
 /// Whether the path was changed once too often: only built-in pages can answer now.
 pub(crate) fn has_cycled(r: &Request) -> bool {
     r.cycles.get() > MAX_CYCLES
-}
-
-/// Walks on through the phases from where a walk came to `turn`.
-async fn walk_on(
-    r: &RequestRef,
-    walk: &mut Walk,
-    turn: Result<Turn, RequestError>,
-) -> Result<Flow, RequestError> {
-    let mut turn = turn?;
-    loop {
-        let resumed = match turn {
-            Turn::Done(flow) => return Ok(flow),
-            Turn::Wait(wait) => Resumed::Flow(wait.await?),
-            Turn::WaitScript(wait) => Resumed::Script(wait.await?),
-        };
-        turn = walk.advance(r, resumed)?;
-    }
 }
 
 /// Finds the location for the present path; a status when the search answers by itself.

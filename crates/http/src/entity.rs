@@ -3,7 +3,6 @@
 use crate::request::Request;
 use bytes::Bytes;
 use moonrest_proto::{escape, uri};
-use smallvec::SmallVec;
 
 impl Request {
     /// Sets the media type by the path's extension, unless a type is set already (`types`, `default_type`).
@@ -48,29 +47,32 @@ impl Request {
 
 /// `"TIME-LENGTH"`, both hexadecimal.
 pub fn etag(time: i64, length: u64) -> Bytes {
-    let mut text = SmallVec::<[u8; 36]>::new();
-    text.push(b'"');
-    append_hex(&mut text, time as u64);
-    text.push(b'-');
-    append_hex(&mut text, length);
-    text.push(b'"');
-    Bytes::copy_from_slice(&text)
+    let mut text = [b'"'; LONGEST];
+    let dash = put_hex(&mut text, LONGEST - 1, length).saturating_sub(1);
+    if let Some(place) = text.get_mut(dash) {
+        *place = b'-';
+    }
+    let start = put_hex(&mut text, dash, time as u64).saturating_sub(1);
+    Bytes::copy_from_slice(text.get(start..).unwrap_or_default())
 }
 
-fn append_hex(out: &mut SmallVec<[u8; 36]>, number: u64) {
-    let mut digits = [0; 16];
-    let mut at = digits.len();
-    let mut rest = number;
-    for digit in digits.iter_mut().rev() {
+/// Quotes, a dash, and twice sixteen digits.
+const LONGEST: usize = 35;
+
+/// Writes a number so that it ends before `end`; gives where it begins.
+#[inline]
+fn put_hex(text: &mut [u8; LONGEST], end: usize, number: u64) -> usize {
+    let (mut at, mut rest) = (end, number);
+    for place in text.get_mut(..end).unwrap_or_default().iter_mut().rev() {
         let value = (rest & 15) as u8;
-        *digit = if value < 10 { b'0' + value } else { b'a' - 10 + value };
+        *place = if value < 10 { b'0' + value } else { b'a' - 10 + value };
         at -= 1;
         rest >>= 4;
         if rest == 0 {
             break;
         }
     }
-    out.extend_from_slice(digits.get(at..).unwrap_or_default());
+    at
 }
 
 #[cfg(test)]

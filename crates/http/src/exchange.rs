@@ -50,6 +50,14 @@ pub trait Exchange {
     /// When the connection is gone.
     fn push(&self, r: &Request, output: Output) -> Result<(), RequestError>;
 
+    /// Queues body data that others have, too.
+    ///
+    /// # Errors
+    /// As [`Exchange::push`].
+    fn push_shared(&self, r: &Request, data: &Bytes) -> Result<(), RequestError> {
+        self.push(r, Output::Data(data.clone()))
+    }
+
     /// The response ends here: queues the last chunk and the trailers.
     ///
     /// # Errors
@@ -67,6 +75,11 @@ pub trait Exchange {
     /// Bytes that are queued and not yet written.
     fn queued(&self) -> u64 {
         0
+    }
+
+    /// Whether no more than `few` bytes are queued, and nothing limits how fast they leave.
+    fn leaves_at_once(&self, few: u64) -> bool {
+        self.queued() <= few && !self.is_paced()
     }
 
     /// Ready when no more than `low_water` bytes are queued.

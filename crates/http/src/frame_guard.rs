@@ -20,6 +20,8 @@ pub(crate) struct Guard {
     header: Cell<([u8; 9], usize)>,
     /// Bytes left of the present frame's payload.
     payload: Cell<u64>,
+    /// A head has begun and not ended; the second tells that it ends with the present frame.
+    head: Cell<(bool, bool)>,
     /// Bytes of the preface that were not seen yet.
     preface: Cell<usize>,
     /// Control frames seen.
@@ -38,6 +40,7 @@ impl Guard {
         Self {
             header: Cell::new(([0; 9], 0)),
             payload: Cell::new(0),
+            head: Cell::new((false, false)),
             preface: Cell::new(preface),
             control: Cell::new(0),
             useful: Cell::new(0),
@@ -56,6 +59,11 @@ impl Guard {
         self.flooded.get()
     }
 
+    /// Whether the rest of a head is still to come.
+    pub(crate) fn is_in_head(&self) -> bool {
+        self.head.get().0
+    }
+
     /// Looks at bytes that were read at `now`, in monotonic milliseconds.
     pub(crate) fn see(&self, bytes: &[u8], now: u64) {
         let mut rest = bytes;
@@ -67,6 +75,7 @@ impl Guard {
             let skip = usize::try_from(self.payload.get()).unwrap_or(usize::MAX).min(rest.len());
             self.payload.set(self.payload.get() - skip as u64);
             rest = rest.get(skip..).unwrap_or_default();
+            self.end_head();
             let (mut header, mut have) = self.header.get();
             let take = (9 - have).min(rest.len());
             for (place, byte) in header.iter_mut().skip(have).zip(rest) {
@@ -92,10 +101,22 @@ impl Guard {
         }
     }
 
+    /// The head is complete with the last byte of its last frame.
+    fn end_head(&self) {
+        if self.payload.get() == 0 && self.head.get() == (true, true) {
+            self.head.set((false, false));
+        }
+    }
+
     fn frame(&self, header: [u8; 9]) {
         let [a, b, c, kind, flags, ..] = header;
         let length = u64::from(a) << 16 | u64::from(b) << 8 | u64::from(c);
         self.payload.set(length);
+        // HEADERS and CONTINUATION, which may have END_HEADERS.
+        if matches!(kind, 1 | 9) {
+            self.head.set((true, flags & 4 != 0));
+            self.end_head();
+        }
         // A DATA frame with bytes, or a HEADERS frame.
         let useful = (kind == 0 && (length > 0 || flags & 1 != 0)) || kind == 1;
         let count = if useful { &self.useful } else { &self.control };
@@ -127,6 +148,26 @@ mod tests {
             bytes.chunks(step).for_each(|part| guard.see(part, 0));
             assert!(guard.is_flooded(), "{step}");
         }
+    }
+
+    #[test]
+    fn a_head_lasts_until_its_last_frame_has_come() {
+        let guard = Guard::new(0, 0);
+        let check = |bytes: &[u8], in_head| {
+            bytes.iter().enumerate().for_each(|(at, byte)| {
+                guard.see(&[*byte], 0);
+                assert!(at + 1 < bytes.len() || guard.is_in_head() == in_head, "{bytes:?}");
+            });
+        };
+        check(&frame(1, 5, 30), false);
+        check(&frame(1, 1, 30), true);
+        check(&frame(9, 0, 0), true);
+        check(&frame(9, 4, 1), false);
+        check(&frame(1, 4, 0), false);
+        check(&frame(1, 4, 5)[..12], true);
+        guard.see(&[7, 7], 0);
+        assert!(!guard.is_in_head());
+        check(&frame(0, 4, 5)[..10], false);
     }
 
     #[test]

@@ -25,6 +25,8 @@ impl HttpModule for Http2 {
     const NAME: &'static str = "ngx_http_v2_module";
     const DIRECTIVES: &'static [D] = &[
         D::flag("http2", |loc| &mut loc.enabled).within(HS),
+        // Not nginx's: WebSockets as streams (RFC 8441).
+        D::flag("http2_websocket", |loc| &mut loc.websocket).within(HS),
         D::new(
             "http2_max_concurrent_streams",
             HS,
@@ -91,8 +93,9 @@ pub struct Loc {
     streams: Option<u64>,
     preread: Option<u64>,
     chunk: Option<u64>,
+    websocket: Option<bool>,
 }
-inherit!(Loc { enabled, streams, preread, chunk });
+inherit!(Loc { enabled, streams, preread, chunk, websocket });
 
 impl Loc {
     /// The settings of a location, without a search.
@@ -132,6 +135,8 @@ pub(crate) struct Settings {
     pub max_concurrent_streams: u32,
     /// Bytes of a body that may come before somebody reads it.
     pub body_preread_size: u32,
+    /// Streams may carry WebSockets.
+    pub websocket: bool,
 }
 
 impl Settings {
@@ -142,6 +147,7 @@ impl Settings {
             enabled: loc.enabled == Some(true),
             max_concurrent_streams: small(loc.streams.unwrap_or(128)),
             body_preread_size: small(loc.preread.unwrap_or(65_536)),
+            websocket: loc.websocket == Some(true),
         }
     }
 }

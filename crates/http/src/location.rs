@@ -10,7 +10,7 @@ use crate::{
     request::Request,
     script::ScriptOp,
     tls::{ServerTls, hook::Hook},
-    upstream::HandshakeHook,
+    upstream::{GroupId, HandshakeHook},
     walk::Phases,
 };
 use moonrest_sys::temp::TempDir;
@@ -23,11 +23,11 @@ use std::{
 };
 
 /// A location's number in its generation.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct LocId(pub u32);
 
 /// A server's number in its generation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Hash)]
 pub struct ServerId(pub u32);
 
 /// What kind of block a location was made from.
@@ -127,7 +127,10 @@ pub enum Found {
 /// The locations of one level: names by prefix, then regular expressions in order.
 #[derive(Default)]
 pub struct Matcher {
+    /// Sorted.
     names: Vec<NameEntry>,
+    /// The [`key`]s of the names.
+    keys: Vec<u64>,
     /// Some name redirects requests that lack its final slash.
     redirects: bool,
     regexes: Vec<(CapturingRegex, LocId)>,
@@ -140,6 +143,33 @@ struct NameEntry {
     auto_redirect: bool,
     /// The longest other name that is a prefix of this one.
     parent: Option<usize>,
+}
+
+/// The first eight bytes of a text, the first one highest, with zeros behind the end: keys stand in the order of texts.
+#[inline]
+fn key(text: &[u8]) -> u64 {
+    if let Some(bytes) = text.first_chunk() {
+        return u64::from_be_bytes(*bytes);
+    }
+    match (text.first_chunk(), text.last_chunk(), text) {
+        // These overlap.
+        (Some(first), Some(last), _) => {
+            let last = u64::from(u32::from_be_bytes(*last)) << (64 - 8 * text.len());
+            u64::from(u32::from_be_bytes(*first)) << 32 | last
+        }
+        (_, _, &[a, b, c, ..]) => u64::from_be_bytes([a, b, c, 0, 0, 0, 0, 0]),
+        (_, _, &[a, b]) => u64::from_be_bytes([a, b, 0, 0, 0, 0, 0, 0]),
+        (_, _, &[a]) => u64::from_be_bytes([a, 0, 0, 0, 0, 0, 0, 0]),
+        (_, _, []) => 0,
+    }
+}
+
+/// Whether a text begins with another; both with their keys.
+#[inline]
+fn begins(text: &[u8], text_key: u64, with: &[u8], with_key: u64) -> bool {
+    let len = with.len();
+    let alike = (text_key ^ with_key).leading_zeros() as usize / 8;
+    len <= text.len() && alike >= len.min(8) && (len <= 8 || text.starts_with(with))
 }
 
 impl Matcher {
@@ -173,7 +203,8 @@ impl Matcher {
             open.push(index);
         }
         let redirects = entries.iter().any(|entry| entry.auto_redirect);
-        Self { names: entries, redirects, regexes }
+        let keys = entries.iter().map(|entry| key(&entry.name)).collect();
+        Self { names: entries, keys, redirects, regexes }
     }
 
     /// Whether the level has no locations.
@@ -188,13 +219,14 @@ impl Matcher {
 
     /// The exact or longest prefix location for a path.
     pub fn find_name(&self, path: &[u8]) -> Found {
-        let after = self.names.partition_point(|entry| &*entry.name <= path);
+        let key = key(path);
+        let after = self.count_up_to(path, key);
         let slashed = if self.redirects { self.find_slashed(path, after) } else { None };
         let mut index = after.checked_sub(1);
         let mut prefix = None;
         while let Some(at) = index {
-            let Some(entry) = self.names.get(at) else { break };
-            if path.starts_with(&entry.name) {
+            let (Some(entry), Some(name_key)) = (self.names.get(at), self.keys.get(at)) else { break };
+            if begins(path, key, &entry.name, *name_key) {
                 if entry.name.len() == path.len() && entry.exact.is_some() {
                     return entry.exact.map_or(Found::None, Found::Exact);
                 }
@@ -212,6 +244,19 @@ impl Matcher {
             return Found::AutoRedirect(id);
         }
         prefix.map_or(Found::None, Found::Prefix)
+    }
+
+    /// How many names stand before the path or are the same.
+    #[inline]
+    fn count_up_to(&self, path: &[u8], key: u64) -> usize {
+        let before = self.keys.partition_point(|known| *known < key);
+        let rest = self.keys.get(before..).unwrap_or_default();
+        if rest.first() != Some(&key) {
+            return before;
+        }
+        let alike = rest.partition_point(|known| *known == key);
+        let alike = self.names.get(before..before + alike).unwrap_or_default();
+        before + alike.partition_point(|entry| &*entry.name <= path)
     }
 
     /// The location named like the path with a slash behind it, if requests for the path are redirected there. It
@@ -234,6 +279,14 @@ impl Matcher {
     }
 }
 
+/// What a location speaks to its upstream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Speaks {
+    Grpc,
+    /// Something else.
+    Other,
+}
+
 /// Collects what the modules attach to one location.
 pub struct LocationBuilder<'a> {
     pub compiler: &'a Compiler<'a>,
@@ -251,6 +304,7 @@ pub struct LocationBuilder<'a> {
     handshake: Option<Arc<dyn Hook>>,
     handshake_hook: Option<Arc<dyn HandshakeHook>>,
     secure_upstream: Option<bool>,
+    asks: Option<(GroupId, Speaks)>,
 }
 
 impl<'a> LocationBuilder<'a> {
@@ -277,6 +331,7 @@ impl<'a> LocationBuilder<'a> {
             handshake: None,
             handshake_hook: None,
             secure_upstream: None,
+            asks: None,
         }
     }
 
@@ -303,6 +358,25 @@ impl<'a> LocationBuilder<'a> {
     /// Whether they may, if there is an upstream; known to modules behind those that proxy.
     pub fn secure_upstream(&self) -> Option<bool> {
         self.secure_upstream
+    }
+
+    /// Names the upstream that answers here, if that is always the same, and what is spoken there.
+    pub fn asks(&mut self, group: Option<GroupId>, speaks: Speaks) {
+        self.asks = group.map(|group| (group, speaks));
+    }
+
+    /// The upstream that answers here; known to modules behind those that proxy.
+    pub fn asked_group(&self) -> Option<(GroupId, Speaks)> {
+        self.asks
+    }
+
+    /// This location's number, and its server's.
+    pub fn place(&self) -> (LocId, ServerId) {
+        let blocks = self.compiler.blocks.borrow();
+        let server = self.compiler.server_of(self.block).map_or(0, |server| server.0 as usize);
+        let before = blocks.iter().take(server).filter(|block| matches!(block.kind, BlockKind::Server));
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        (LocId(self.block.0.saturating_sub(1)), ServerId(number(before.count())))
     }
 
     /// Gives a program a say in handshakes with upstreams.
@@ -431,6 +505,34 @@ mod tests {
             })
             .collect();
         assert_eq!(Matcher::new(names, Vec::new()).find_name(path.as_bytes()), expect, "{path}");
+    }
+
+    #[test]
+    fn keys_stand_in_the_order_of_texts() {
+        let mut texts: Vec<Vec<u8>> = (0..12).map(|len| (b'a'..).take(len).collect()).collect();
+        texts.extend((0..12).map(|len| vec![0xff; len]));
+        texts.extend((0..12).map(|len| vec![0; len]));
+        for a in &texts {
+            let mut eight = a.clone();
+            eight.resize(8.max(a.len()), 0);
+            assert_eq!(key(a).to_be_bytes(), eight[..8], "{a:?}");
+            for b in &texts {
+                assert!(a > b || key(a) <= key(b), "{a:?} {b:?}");
+                assert_eq!(begins(a, key(a), b, key(b)), a.starts_with(b), "{a:?} {b:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_that_are_alike_at_first_are_told_apart() {
+        let names =
+            [("/directory", false), ("/directory/a", true), ("/directory/b", false), ("/directo", true)];
+        check(&names, "/directory/a", Found::Exact(LocId(1)));
+        check(&names, "/directory/ab", Found::Prefix(LocId(0)));
+        check(&names, "/directory/bc", Found::Prefix(LocId(2)));
+        check(&names, "/directo", Found::Exact(LocId(3)));
+        check(&names, "/direct", Found::None);
+        check(&names, "/directors", Found::None);
     }
 
     #[test]

@@ -58,17 +58,16 @@ impl Request {
         mut needed: Vec<(BodyOrder, Box<dyn BodyFilter>)>,
     ) -> Result<FilterStep<()>, RequestError> {
         let location = self.loc();
-        let count = if subrequest::is_captured(self) {
-            location.captured_filters
-        } else {
-            location.header_filters.len()
-        };
-        for (index, filter) in location.header_filters.iter().enumerate().take(count).skip(from) {
+        let captured = self.is_subrequest() && subrequest::is_captured(self);
+        let count = if captured { location.captured_filters } else { location.header_filters.len() };
+        let mut index = from;
+        for filter in location.header_filters.get(from..count).unwrap_or_default() {
+            index += 1;
             match filter.filter(self)? {
                 FilterStep::Now(None) => {}
                 FilterStep::Now(Some(stage)) => needed.push(stage),
                 FilterStep::Wait(wait) => {
-                    return Ok(FilterStep::Wait(self.clone().resume_header(index + 1, needed, wait)));
+                    return Ok(FilterStep::Wait(self.clone().resume_header(index, needed, wait)));
                 }
             }
         }
@@ -258,6 +257,22 @@ impl Request {
                 Ok(Flow::Responded)
             });
         }
+        if self.done.get() || self.header_only.get() {
+            return Step::responded();
+        }
+        // Most responses: nothing stands between them and the client.
+        let direct = !self.is_subrequest()
+            && self.chain.borrow().is_none()
+            && match &piece {
+                Piece::Data(_) => true,
+                Piece::File(range) => !needs_thread(range),
+                _ => false,
+            };
+        if direct {
+            self.to_exchange(piece)?;
+            self.to_exchange(Piece::Last)?;
+            return Step::responded();
+        }
         if let FilterStep::Wait(wait) = self.output(piece)? {
             let r = self.clone();
             return Step::wait(async move {
@@ -275,6 +290,34 @@ impl Request {
         }
     }
 
+    /// [`Request::respond_piece`] of a text that is used for many answers.
+    ///
+    /// # Errors
+    /// What a filter or the exchange gives.
+    pub fn respond_text(self: &RequestRef, text: &Bytes) -> Result<Step, RequestError> {
+        if text.is_empty() || self.header_sent.get() || self.is_subrequest() {
+            return self.respond_piece(Piece::Data(text.clone()));
+        }
+        if let FilterStep::Wait(wait) = self.send_header()? {
+            let (r, piece) = (self.clone(), Piece::Data(text.clone()));
+            return Step::wait(async move {
+                wait.await?;
+                r.send_all(vec![piece]).await?;
+                Ok(Flow::Responded)
+            });
+        }
+        if self.chain.borrow().is_some() {
+            return self.respond_piece(Piece::Data(text.clone()));
+        }
+        if !self.header_only.get() {
+            self.body_sent.set(self.body_sent.get() + text.len() as u64);
+            self.exchange.push_shared(self, text)?;
+            self.done.set(true);
+            self.exchange.finish(self)?;
+        }
+        Step::responded()
+    }
+
     async fn send_all(self: &RequestRef, pieces: Pieces) -> Result<(), RequestError> {
         for piece in pieces.into_iter().chain([Piece::Last]) {
             self.send(piece).await?;
@@ -283,6 +326,7 @@ impl Request {
     }
 
     /// Queues a piece on the way out.
+    #[inline]
     pub(crate) fn to_exchange(&self, piece: Piece) -> Result<(), RequestError> {
         match piece {
             Piece::Data(data) if data.is_empty() => Ok(()),

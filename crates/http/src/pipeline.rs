@@ -231,7 +231,7 @@ impl Request {
                 break;
             }
             self.drained(LOW_WATER).await?;
-            tokio::task::yield_now().await;
+            moonrest_rt::yield_now().await;
             if let Some(filter) = chain.filter(stage) {
                 filter.more(&self, &mut done)?;
             }
@@ -257,7 +257,7 @@ impl Request {
                 at = end;
                 self.drive_on(chain, stage + 1, std::mem::take(&mut pieces)).await?;
                 self.drained(LOW_WATER).await?;
-                tokio::task::yield_now().await;
+                moonrest_rt::yield_now().await;
                 chain = self.chain.borrow_mut().take().unwrap_or_default();
             }
             pieces.extend(rest);
@@ -304,7 +304,7 @@ async fn read_async(range: &FileRange) -> Result<Bytes, RequestError> {
     }
     let (file, direct, start) = (range.file.file.clone(), range.file.direct, range.start);
     let len = usize::try_from(range.len()).unwrap_or(usize::MAX);
-    let read = tokio::task::spawn_blocking(move || {
+    let read = moonrest_rt::spawn_blocking(move || {
         let mut buffer = BytesMut::zeroed(len);
         crate::open_file::read_at(&file, direct, &mut buffer, start).map(|n| (n, buffer))
     });

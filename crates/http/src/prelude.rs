@@ -7,7 +7,7 @@ pub use crate::{
         BodyFilter, BodyOrder, FileRange, FilterStep, HeaderFilter, HeaderOrder, Needed, OpenFile, Piece,
         Pieces,
     },
-    location::{LocationBuilder, LocationKind},
+    location::{LocationBuilder, LocationKind, Speaks},
     module::{Directive, HttpModule, Set, ValueFunction},
     phase::{LogHandler, Phase, PhaseHandler},
     regex::CapturingRegex,

@@ -33,7 +33,37 @@ pub struct Request {
     pub parent: Option<RequestRef>,
     /// The client's request at the root; `None` on that one itself.
     pub main: Option<RequestRef>,
-    memory: Option<Box<Memory>>,
+    memory: Rc<Memory>,
+}
+
+/// What is done when a request ends, however it ends.
+type Cleanup = Box<dyn FnOnce(&Request)>;
+
+/// What a request knows, kept by the worker for the next one: the parts that grow are emptied when it ends, all else is
+/// set anew when the next one starts. A request derefs to it.
+#[derive(Default)]
+pub struct Memory {
+    /// The bytes of the request head, followed by what was edited.
+    pub block: RefCell<Vec<u8>>,
+    /// Method, version and fields, as positions in `block`.
+    pub head: RefCell<RequestHead>,
+    /// The normalised path.
+    pub uri: RefCell<Vec<u8>>,
+    /// What follows `?`, as sent.
+    pub args: RefCell<Vec<u8>>,
+    /// Host without port, lower case, validated.
+    pub host: RefCell<Vec<u8>>,
+    /// Replaces the connection's address (`realip`).
+    pub client: RefCell<Option<Addr>>,
+    pub body: RefCell<RequestBody>,
+    pub out: RefCell<HeadersOut>,
+    slots: RefCell<Slots>,
+    pub captures: RefCell<Captures>,
+    contexts: RefCell<Vec<Context>>,
+    /// Subrequests that run beside this main request; it ends no sooner than they do.
+    pub(crate) companions: RefCell<Vec<moonrest_rt::JoinHandle<()>>>,
+    cleanups: RefCell<Vec<Cleanup>>,
+
     pub framing: Cell<Framing>,
     pub method: Cell<Method>,
     pub version: Cell<Version>,
@@ -103,37 +133,55 @@ pub struct Request {
     pub background: Cell<bool>,
     /// This subrequest is its parent again: it enters where that one is.
     pub(crate) again: Cell<bool>,
-}
-
-/// What is done when a request ends, however it ends.
-type Cleanup = Box<dyn FnOnce(&Request)>;
-
-/// The growing parts of a request, kept by the worker for the next one. A request derefs to it.
-#[derive(Default)]
-pub struct Memory {
-    /// The bytes of the request head, followed by what was edited.
-    pub block: RefCell<Vec<u8>>,
-    /// Method, version and fields, as positions in `block`.
-    pub head: RefCell<RequestHead>,
-    /// The normalised path.
-    pub uri: RefCell<Vec<u8>>,
-    /// What follows `?`, as sent.
-    pub args: RefCell<Vec<u8>>,
-    /// Host without port, lower case, validated.
-    pub host: RefCell<Vec<u8>>,
-    /// Replaces the connection's address (`realip`).
-    pub client: RefCell<Option<Addr>>,
-    pub body: RefCell<RequestBody>,
-    pub out: RefCell<HeadersOut>,
-    slots: RefCell<Slots>,
-    pub captures: RefCell<Captures>,
-    contexts: RefCell<Vec<Context>>,
-    /// Subrequests that run beside this main request; it ends no sooner than they do.
-    pub(crate) companions: RefCell<Vec<tokio::task::JoinHandle<()>>>,
-    cleanups: RefCell<Vec<Cleanup>>,
+    /// No client has sent it: it asks one peer of an upstream how it is ([`crate::upstream::Probe`]).
+    pub(crate) probes: Cell<bool>,
 }
 
 impl Memory {
+    /// Gives the small parts the values that a new request has.
+    #[inline]
+    fn begin(&self, server: ServerId, location: LocId) {
+        self.server.set(server);
+        self.location.set(location);
+        self.framing.set(Framing::default());
+        self.method.set(Method::Get);
+        self.version.set(Version::Http11);
+        self.complex_uri.set(false);
+        self.valid_unparsed_uri.set(true);
+        self.started_ms.set(0);
+        self.body_sent.set(0);
+        self.header_size.set(0);
+        self.pipelined.set(false);
+        self.request_length.set(0);
+        self.port.set(0);
+        self.completed.set(false);
+        self.chunked.set(false);
+        self.error_status.set(0);
+        self.in_error_page.set(false);
+        self.internal.set(false);
+        self.header_sent.set(false);
+        self.header_only.set(false);
+        self.done.set(false);
+        self.keepalive.set(false);
+        self.cycles.set(0);
+        self.subrequest_depth.set(0);
+        self.uri_changed.set(false);
+        self.escape_captures.set(false);
+        self.rule_failed.set(false);
+        self.valid_location.set(true);
+        self.add_uri_to_alias.set(false);
+        self.disable_not_modified.set(false);
+        self.single_range.set(false);
+        self.subrequest_ranges.set(false);
+        self.action.set("");
+        self.limit_rate.set(None);
+        self.limit_rate_after.set(None);
+        self.own_variables.set(false);
+        self.background.set(false);
+        self.again.set(false);
+        self.probes.set(false);
+    }
+
     /// Empties it, keeping what its parts have allocated.
     fn clear(&mut self) {
         self.block.get_mut().clear();
@@ -152,6 +200,12 @@ impl Memory {
         self.companions.get_mut().clear();
         self.contexts.get_mut().clear();
         self.cleanups.get_mut().clear();
+        if self.chain.get_mut().is_some() {
+            *self.chain.get_mut() = None;
+        }
+        if self.pending_redirect.get_mut().is_some() {
+            *self.pending_redirect.get_mut() = None;
+        }
     }
 
     /// Whether it grew so much that the allocator should have it back.
@@ -163,12 +217,9 @@ impl Memory {
 impl std::ops::Deref for Request {
     type Target = Memory;
 
+    #[inline(always)]
     fn deref(&self) -> &Memory {
-        match &self.memory {
-            Some(memory) => memory,
-            // Taken away in `drop` alone.
-            None => unreachable!("a request keeps its memory as long as it lives"),
-        }
+        &self.memory
     }
 }
 
@@ -343,7 +394,7 @@ impl Request {
         made
     }
 
-    fn keep_ctx<T: 'static>(&self, state: Rc<T>, lasting: bool) {
+    pub(crate) fn keep_ctx<T: 'static>(&self, state: Rc<T>, lasting: bool) {
         self.contexts.borrow_mut().push(Context { kind: TypeId::of::<T>(), state, lasting });
     }
 
@@ -490,67 +541,23 @@ impl Request {
     }
 
     /// The same in memory that was taken before, with the head that was parsed there.
-    pub(crate) fn start_in(memory: Box<Memory>, new: NewRequest) -> RequestRef {
-        let main = new.parent.as_ref().map(|parent| parent.main.clone().unwrap_or_else(|| parent.clone()));
-        Rc::new(Self {
-            worker: new.worker,
-            conn: new.conn,
-            exchange: new.exchange,
-            parent: new.parent,
-            main,
-            memory: Some(memory),
-            framing: Cell::default(),
-            method: Cell::new(Method::Get),
-            version: Cell::new(Version::Http11),
-            complex_uri: Cell::new(false),
-            valid_unparsed_uri: Cell::new(true),
-            server: Cell::new(new.server),
-            location: Cell::new(new.location),
-            chain: RefCell::new(None),
-            pending_redirect: RefCell::new(None),
-            started_ms: Cell::new(0),
-            body_sent: Cell::new(0),
-            header_size: Cell::new(0),
-            pipelined: Cell::new(false),
-            request_length: Cell::new(0),
-            port: Cell::new(0),
-            completed: Cell::new(false),
-            chunked: Cell::new(false),
-            error_status: Cell::new(0),
-            in_error_page: Cell::new(false),
-            internal: Cell::new(false),
-            header_sent: Cell::new(false),
-            header_only: Cell::new(false),
-            done: Cell::new(false),
-            keepalive: Cell::new(false),
-            cycles: Cell::new(0),
-            subrequest_depth: Cell::new(0),
-            uri_changed: Cell::new(false),
-            escape_captures: Cell::new(false),
-            rule_failed: Cell::new(false),
-            valid_location: Cell::new(true),
-            add_uri_to_alias: Cell::new(false),
-            disable_not_modified: Cell::new(false),
-            single_range: Cell::new(false),
-            subrequest_ranges: Cell::new(false),
-            action: Cell::new(""),
-            limit_rate: Cell::new(None),
-            limit_rate_after: Cell::new(None),
-            own_variables: Cell::new(false),
-            background: Cell::new(false),
-            again: Cell::new(false),
-        })
+    #[inline]
+    pub(crate) fn start_in(memory: Rc<Memory>, new: NewRequest) -> RequestRef {
+        let NewRequest { worker, conn, exchange, server, location, parent } = new;
+        let main = parent.as_ref().map(|parent| parent.main.clone().unwrap_or_else(|| parent.clone()));
+        memory.begin(server, location);
+        Rc::new(Self { worker, conn, exchange, parent, main, memory })
     }
 }
 
 impl Drop for Request {
     fn drop(&mut self) {
         self.run_cleanups();
-        if let Some(mut memory) = self.memory.take()
+        if let Some(memory) = Rc::get_mut(&mut self.memory)
             && !memory.is_large()
         {
             memory.clear();
-            self.worker.give_memory(memory);
+            self.worker.give_memory(self.memory.clone());
         }
     }
 }

@@ -83,6 +83,7 @@ const SPECIAL: [&[u8]; 9] = [
 
 impl HeadersOut {
     /// Empties it for the next response, keeping its memory. Written out, because most of it is empty already.
+    #[inline]
     pub fn clear(&mut self) {
         self.status = 0;
         self.content_type_len = 0;

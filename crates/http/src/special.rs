@@ -4,7 +4,7 @@ use crate::{
     browser::Browser,
     core::{ErrorPage, ServerTokens},
     engine::Entry,
-    phase::{Flow, RequestError, Step},
+    phase::{Flow, LocalBoxFuture, RequestError, Step},
     request::{Request, RequestRef},
     server::reason,
 };
@@ -13,11 +13,14 @@ use moonrest_proto::{
     escape::{Kind, escape},
     http1::{Framing, Method, Version},
 };
+use std::{borrow::Cow, sync::OnceLock};
 
 /// What became of an error.
 pub(crate) enum Answer {
     /// The response is queued.
     Done,
+    /// It is, once this was waited for.
+    Wait(LocalBoxFuture<Result<Flow, RequestError>>),
     /// `error_page` led elsewhere.
     Redirected(Entry),
 }
@@ -28,7 +31,7 @@ pub const SIGNATURE: &str = concat!("moonrest/", env!("CARGO_PKG_VERSION"));
 pub const NAME: &str = "moonrest";
 
 /// Answers with `status`.
-pub(crate) async fn respond(r: &RequestRef, status: u16) -> Result<Answer, RequestError> {
+pub(crate) fn respond(r: &RequestRef, status: u16) -> Result<Answer, RequestError> {
     if r.header_sent.get() {
         // Too late to say so.
         return if status >= 400 { Err(RequestError::Cut("".into())) } else { Ok(Answer::Done) };
@@ -44,7 +47,7 @@ pub(crate) async fn respond(r: &RequestRef, status: u16) -> Result<Answer, Reque
         }
         // Nobody waits for an answer any more.
         408 | 499 => return Err(RequestError::Gone { status, message: "".into() }),
-        200..300 if !matches!(status, 201 | 204) => return plain(r, status).await,
+        200..300 if !matches!(status, 201 | 204) => return plain(r, status),
         _ => {}
     }
     let mut status = status;
@@ -57,13 +60,13 @@ pub(crate) async fn respond(r: &RequestRef, status: u16) -> Result<Answer, Reque
         r.exchange.error_starts(r, status);
         let Some(page) = error_page(r, status) else {
             refuse_body(r);
-            return built_in(r, status).await;
+            return built_in(r, status);
         };
         match follow(r, &page) {
             Ok(Some(entry)) => return Ok(Answer::Redirected(entry)),
             Ok(None) => {
                 refuse_body(r);
-                return redirect_to_client(r).await;
+                return redirect_to_client(r);
             }
             Err(error) => {
                 crate::engine::report(r, &error);
@@ -82,22 +85,21 @@ fn refuse_body(r: &Request) {
 }
 
 /// 200 and the like without a page.
-async fn plain(r: &RequestRef, status: u16) -> Result<Answer, RequestError> {
+fn plain(r: &RequestRef, status: u16) -> Result<Answer, RequestError> {
     r.ignore_body()?;
     {
         let mut out = r.out.borrow_mut();
         out.status = status;
         out.content_length = Some(0);
     }
-    settle(r.respond_pieces(Vec::new())?).await
+    Ok(settle(r.respond_pieces(Vec::new())?))
 }
 
-async fn settle(step: Step) -> Result<Answer, RequestError> {
-    if let Step::Wait(wait) = step {
-        let flow = wait.await?;
-        debug_assert_eq!(flow, Flow::Responded);
+fn settle(step: Step) -> Answer {
+    match step {
+        Step::Now(_) => Answer::Done,
+        Step::Wait(wait) => Answer::Wait(wait),
     }
-    Ok(Answer::Done)
 }
 
 /// The `error_page` that replaces `status` here.
@@ -148,34 +150,34 @@ fn follow(r: &RequestRef, page: &ErrorPage) -> Result<Option<Entry>, RequestErro
 }
 
 /// An error page that is a URL: the client is sent there.
-async fn redirect_to_client(r: &RequestRef) -> Result<Answer, RequestError> {
+fn redirect_to_client(r: &RequestRef) -> Result<Answer, RequestError> {
     if r.loc().core.msie_refresh && Browser::of(r).msie {
-        return refresh(r).await;
+        return refresh(r);
     }
-    page_of(r, r.error_status.get()).await
+    page_of(r, r.error_status.get())
 }
 
-async fn built_in(r: &RequestRef, status: u16) -> Result<Answer, RequestError> {
+fn built_in(r: &RequestRef, status: u16) -> Result<Answer, RequestError> {
     if matches!(status, 301 | 302) && r.loc().core.msie_refresh && Browser::of(r).msie {
-        return refresh(r).await;
+        return refresh(r);
     }
     if matches!(status, 494..=497) {
         r.error_status.set(400);
     }
-    page_of(r, status).await
+    page_of(r, status)
 }
 
 /// Sends the page of `status`, or nothing but a head when it has none.
-async fn page_of(r: &RequestRef, status: u16) -> Result<Answer, RequestError> {
+fn page_of(r: &RequestRef, status: u16) -> Result<Answer, RequestError> {
     let body = page(r, status);
     if !body.is_empty() {
         r.out.borrow_mut().set_content_type(Bytes::from_static(b"text/html"));
     }
-    send(r, body).await
+    send(r, &body)
 }
 
 /// `msie_refresh`: a page that leads on, for browsers that forget the fragment in a redirect.
-async fn refresh(r: &RequestRef) -> Result<Answer, RequestError> {
+fn refresh(r: &RequestRef) -> Result<Answer, RequestError> {
     let location = r.out.borrow_mut().location.take().unwrap_or_default();
     let mut body = Vec::with_capacity(location.len() + 128);
     body.extend_from_slice(b"<html><head><meta http-equiv=\"Refresh\" content=\"0; URL=");
@@ -183,10 +185,10 @@ async fn refresh(r: &RequestRef) -> Result<Answer, RequestError> {
     body.extend_from_slice(b"\"></head><body></body></html>\r\n");
     r.error_status.set(200);
     r.out.borrow_mut().set_content_type(Bytes::from_static(b"text/html"));
-    send(r, body.into()).await
+    send(r, &body.into())
 }
 
-async fn send(r: &RequestRef, body: Bytes) -> Result<Answer, RequestError> {
+fn send(r: &RequestRef, body: &Bytes) -> Result<Answer, RequestError> {
     {
         let mut out = r.out.borrow_mut();
         out.content_length = Some(body.len() as u64);
@@ -194,8 +196,8 @@ async fn send(r: &RequestRef, body: Bytes) -> Result<Answer, RequestError> {
         out.clear_last_modified();
         out.clear_etag();
     }
-    let pieces = if body.is_empty() { Vec::new() } else { vec![crate::filter::Piece::Data(body)] };
-    settle(r.respond_pieces(pieces)?).await
+    let step = if body.is_empty() { r.respond_pieces(Vec::new())? } else { r.respond_text(body)? };
+    Ok(settle(step))
 }
 
 /// The status code and its text, as nginx's pages have them.
@@ -214,8 +216,34 @@ pub fn page_title(status: u16) -> Option<&'static str> {
     }
 }
 
-fn page(r: &Request, status: u16) -> Bytes {
-    let Some(title) = page_title(status) else { return Bytes::new() };
+/// The pages of a status that have nothing of a request in them, made when first asked for: without a version or with
+/// it, and both as padded.
+type Pages = [OnceLock<Bytes>; 4];
+
+/// From status 300 on.
+static PAGES: [Pages; 210] = [const { [const { OnceLock::new() }; 4] }; 210];
+
+fn page(r: &Request, status: u16) -> Cow<'static, Bytes> {
+    let Some(title) = page_title(status) else { return Cow::Owned(Bytes::new()) };
+    let core = &r.loc().core;
+    let padded = status >= 400 && core.msie_padding && r.version.get() > Version::Http09 && {
+        let browser = Browser::of(r);
+        browser.msie || browser.chrome
+    };
+    let (kind, signature) = match &core.server_tokens {
+        ServerTokens::Off => (0, NAME),
+        ServerTokens::On | ServerTokens::Build => (1, SIGNATURE),
+        ServerTokens::Text(text) => return Cow::Owned(make_page(status, title, &text.eval(r), padded)),
+    };
+    let make = || make_page(status, title, signature.as_bytes(), padded);
+    let pages = PAGES.get(usize::from(status).wrapping_sub(300));
+    match pages.and_then(|pages| pages.get(kind + 2 * usize::from(padded))) {
+        Some(page) => Cow::Borrowed(page.get_or_init(make)),
+        None => Cow::Owned(make()),
+    }
+}
+
+fn make_page(status: u16, title: &str, signature: &[u8], padded: bool) -> Bytes {
     let mut body = Vec::with_capacity(256);
     match status {
         // nginx's own codes have a heading and a sentence.
@@ -238,17 +266,10 @@ fn page(r: &Request, status: u16) -> Bytes {
         }
     }
     body.extend_from_slice(b"<hr><center>");
-    match &r.loc().core.server_tokens {
-        ServerTokens::Off => body.extend_from_slice(NAME.as_bytes()),
-        ServerTokens::On | ServerTokens::Build => body.extend_from_slice(SIGNATURE.as_bytes()),
-        ServerTokens::Text(text) => text.append(r, &mut body),
-    }
+    body.extend_from_slice(signature);
     body.extend_from_slice(b"</center>\r\n</body>\r\n</html>\r\n");
-    if status >= 400 && r.loc().core.msie_padding && r.version.get() > Version::Http09 {
-        let browser = Browser::of(r);
-        if browser.msie || browser.chrome {
-            pad(&mut body);
-        }
+    if padded {
+        pad(&mut body);
     }
     body.into()
 }

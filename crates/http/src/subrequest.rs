@@ -111,7 +111,7 @@ pub fn detached(parent: &RequestRef, uri: &[u8]) -> Result<RequestRef, RequestEr
 /// Starts a subrequest beside its main request. That one ends, and is logged, no sooner than the subrequest.
 pub fn start(child: RequestRef) {
     let main = child.main.clone();
-    let task = tokio::task::spawn_local(async move {
+    let task = moonrest_rt::spawn_joined(async move {
         // What it answers, or why it cannot, is in its own log lines.
         let _ = run(child).await;
     });
@@ -160,7 +160,7 @@ pub(crate) fn start_alone(child: RequestRef) {
     let main = child.main.clone();
     let task = crate::worker::Task::new(&child.worker);
     let (finished, wait) = tokio::sync::oneshot::channel::<()>();
-    tokio::task::spawn_local(async move {
+    moonrest_rt::spawn(async move {
         // What it answers, or why it cannot, is in its own log lines.
         let _ = run(child).await;
         drop((task, finished));
@@ -172,7 +172,7 @@ pub(crate) fn start_alone(child: RequestRef) {
             // It is never sent anything; that the other side is gone is enough.
             let _ = wait.await;
         };
-        main.companions.borrow_mut().push(tokio::task::spawn_local(wait));
+        main.companions.borrow_mut().push(moonrest_rt::spawn_joined(wait));
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     request::RequestRef,
     script::{ScriptFlow, ScriptStep},
 };
+use moonrest_proto::http1::Method;
 
 /// Where a walk stands.
 pub(crate) struct Walk {
@@ -132,6 +133,16 @@ impl Walk {
         Self { at, next: 0, block: LocId(u32::MAX), step: 0, outer: Vec::new(), refused: 0 }
     }
 
+    /// The walk of a client's request from its first phase on.
+    #[inline]
+    pub(crate) fn start(r: &RequestRef) -> Self {
+        let mut walk = Self::new(Entry::Start);
+        if r.srv().settings.early_body.is_empty() {
+            walk.at = At::PostRead.or_later(r.loc().phases);
+        }
+        walk
+    }
+
     fn go(&mut self, at: At) {
         self.at = at;
         self.next = 0;
@@ -150,8 +161,8 @@ impl Walk {
             let turn = match self.at {
                 At::EarlyBody => early_body(r, flow.take()),
                 At::PostRead => self.generic(r, Phase::PostRead, flow.take())?,
-                At::ServerScript => {
-                    if self.block.0 == u32::MAX {
+                At::ServerScript | At::Script => {
+                    if self.at == At::ServerScript && self.block.0 == u32::MAX {
                         r.location.set(r.srv().location);
                     }
                     self.script(r, script.take())?
@@ -161,12 +172,11 @@ impl Walk {
                     r.uri_changed.set(false);
                     find_location(r).map(|status| Turn::Done(Flow::Finish(status)))
                 }
-                At::Script => self.script(r, script.take())?,
                 At::Rewrite => self.generic(r, Phase::Rewrite, flow.take())?,
                 At::Preaccess => self.generic(r, Phase::Preaccess, flow.take())?,
                 At::Access if r.is_subrequest() => None,
                 At::Access => self.access(r, flow.take())?,
-                At::Delayed => Some(Turn::Done(Flow::Finish(401))),
+                At::Delayed => Some(Turn::Done(Flow::Finish(self.refused))),
                 At::Precontent => self.generic(r, Phase::Precontent, flow.take())?,
                 At::Content | At::Answered => Some(self.content(r, flow.take())?),
             };
@@ -236,6 +246,7 @@ impl Walk {
     }
 
     /// Runs the rewrite script of the present location. `None` means that the next phase follows.
+    #[inline(always)]
     fn script(&mut self, r: &RequestRef, resumed: Option<ScriptFlow>) -> Result<Option<Turn>, RequestError> {
         if self.block.0 == u32::MAX {
             if r.loc().script.is_empty() {
@@ -305,21 +316,23 @@ impl Walk {
                 (_, Flow::Next) | (Satisfy::All, Flow::PhaseDone) => {}
                 (Satisfy::Any, Flow::PhaseDone) => {
                     // The refusals of earlier handlers no longer count, nor does the challenge they set.
-                    r.out.borrow_mut().remove(b"WWW-Authenticate");
+                    let connects = r.method.get() == Method::Connect;
+                    let challenge: &[u8] = if connects { b"Proxy-Authenticate" } else { b"WWW-Authenticate" };
+                    r.out.borrow_mut().remove(challenge);
                     return Ok(None);
                 }
-                (Satisfy::Any, Flow::Finish(status @ (401 | 403))) => {
-                    if self.refused != 401 {
+                (Satisfy::Any, Flow::Finish(status @ (401 | 403 | 407))) => {
+                    if !matches!(self.refused, 401 | 407) {
                         self.refused = status;
                     }
                 }
-                (_, Flow::Finish(401)) => return Ok(Some(self.unauthorized(r))),
+                (_, Flow::Finish(status @ (401 | 407))) => return Ok(Some(self.unauthorized(r, status))),
                 (_, other) => return Ok(Some(Turn::Done(other))),
             }
         }
         match self.refused {
             0 => Ok(None),
-            401 => Ok(Some(self.unauthorized(r))),
+            status @ (401 | 407) => Ok(Some(self.unauthorized(r, status))),
             status => {
                 crate::error!(r, "access forbidden by rule");
                 Ok(Some(Turn::Done(Flow::Finish(status))))
@@ -327,12 +340,13 @@ impl Walk {
         }
     }
 
-    /// `auth_delay`: an answer of 401 waits, so that guessing takes time.
-    fn unauthorized(&mut self, r: &RequestRef) -> Turn {
+    /// `auth_delay`: an answer of 401 or 407 waits, so that guessing takes time.
+    fn unauthorized(&mut self, r: &RequestRef, status: u16) -> Turn {
         let ms = r.loc().core.auth_delay;
         if ms == 0 {
-            return Turn::Done(Flow::Finish(401));
+            return Turn::Done(Flow::Finish(status));
         }
+        self.refused = status;
         crate::info!(r, "delaying unauthorized request");
         self.at = At::Delayed;
         Turn::Wait(Box::pin(r.sleep(ms)))

@@ -1,6 +1,10 @@
 //! What belongs to one worker thread: its generation, counters, cached time and reusable memory.
 
-use crate::{compile::Http, request::Memory, server::Work};
+use crate::{
+    compile::Http,
+    request::Memory,
+    server::{SERVER, Work},
+};
 use moonrest_core::{Level, Log};
 use moonrest_net::report::Severity;
 use moonrest_sys::time;
@@ -27,6 +31,7 @@ pub struct Counters {
 }
 
 /// Adds to a counter that only this thread writes.
+#[inline]
 pub fn bump(counter: &AtomicU64, by: i64) {
     counter.store(counter.load(Relaxed).wrapping_add_signed(by), Relaxed);
 }
@@ -75,13 +80,13 @@ pub struct Worker {
     unwanted: Cell<usize>,
     /// When it was last said that there is no room, in monotonic seconds.
     crowded: Cell<u64>,
+    memories: RefCell<Vec<Rc<Memory>>>,
     #[expect(clippy::vec_box, reason = "the boxes themselves are lent out: moving one moves a pointer")]
-    memories: RefCell<Vec<Box<Memory>>>,
-    #[expect(clippy::vec_box, reason = "as above")]
     works: RefCell<Vec<Box<Work>>>,
     pub(crate) file_caches: crate::open_file::Caches,
     upstreams: std::cell::OnceCell<Rc<crate::upstream::Local>>,
-    date: Cell<(i64, [u8; 37])>,
+    /// A second with its [`ServerAndDate`].
+    date: Cell<(i64, ServerAndDate)>,
     local_times: Cell<LocalTimes>,
     stopping: tokio::sync::Notify,
     /// Its own program wants it to end.
@@ -110,6 +115,12 @@ impl Drop for Task {
         }
     }
 }
+
+/// Bytes of a `Date` field.
+const DATE: usize = 37;
+const SERVER_AND_DATE: usize = SERVER.len() + DATE;
+/// Our own `Server` field, and behind it a `Date` field.
+type ServerAndDate = [u8; SERVER_AND_DATE];
 
 /// Buffers and requests kept for reuse, of each.
 const KEPT: usize = 64;
@@ -151,7 +162,7 @@ impl Worker {
             works: RefCell::default(),
             file_caches: crate::open_file::Caches::default(),
             upstreams: std::cell::OnceCell::new(),
-            date: Cell::new((i64::MIN, [0; 37])),
+            date: Cell::new((i64::MIN, [0; SERVER_AND_DATE])),
             local_times: Cell::new(LocalTimes { at: i64::MIN, log: [0; 26], iso8601: [0; 25] }),
             stopping: tokio::sync::Notify::new(),
             leaving: tokio::sync::watch::Sender::new(false),
@@ -237,6 +248,7 @@ impl Worker {
         self.upstreams.get_or_init(|| crate::upstream::Local::new(&self.http, &self.quitting)).clone()
     }
 
+    #[inline]
     pub(crate) fn take_work(&self) -> Box<Work> {
         self.works.borrow_mut().pop().unwrap_or_else(|| {
             let mut work = Box::<Work>::default();
@@ -245,6 +257,7 @@ impl Worker {
         })
     }
 
+    #[inline]
     pub(crate) fn give_work(&self, mut work: Box<Work>) {
         let mut works = self.works.borrow_mut();
         if works.len() < KEPT && work.clear() {
@@ -252,30 +265,43 @@ impl Worker {
         }
     }
 
-    pub(crate) fn take_memory(&self) -> Box<Memory> {
+    #[inline]
+    pub(crate) fn take_memory(&self) -> Rc<Memory> {
         self.memories.borrow_mut().pop().unwrap_or_default()
     }
 
-    pub(crate) fn give_memory(&self, memory: Box<Memory>) {
+    #[inline]
+    pub(crate) fn give_memory(&self, memory: Rc<Memory>) {
         let mut memories = self.memories.borrow_mut();
         if memories.len() < KEPT {
             memories.push(memory);
         }
     }
 
-    /// The present second as a `Date` field, formatted once per second.
-    pub fn date_line(&self) -> [u8; 37] {
+    /// Our own `Server` and the present second as a `Date` field, written once per second.
+    #[inline]
+    pub(crate) fn server_and_date(&self) -> ServerAndDate {
         let now = self.now();
-        let (at, line) = self.date.get();
-        if at == now {
-            return line;
+        let (at, lines) = self.date.get();
+        if at == now { lines } else { self.make_date(now) }
+    }
+
+    #[cold]
+    fn make_date(&self, now: i64) -> ServerAndDate {
+        let mut lines = [0; SERVER_AND_DATE];
+        let (server, date) = lines.split_at_mut(SERVER.len());
+        server.copy_from_slice(SERVER.as_bytes());
+        let text = moonrest_proto::date::http(now);
+        for (into, byte) in date.iter_mut().zip(b"Date: ".iter().chain(&text).chain(b"\r\n")) {
+            *into = *byte;
         }
-        let mut line = *b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
-        if let Some(date) = line.get_mut(6..35) {
-            date.copy_from_slice(&moonrest_proto::date::http(now));
-        }
-        self.date.set((now, line));
-        line
+        self.date.set((now, lines));
+        lines
+    }
+
+    /// The present second as a `Date` field.
+    pub fn date_line(&self) -> [u8; DATE] {
+        self.server_and_date().last_chunk().copied().unwrap_or([b' '; DATE])
     }
 
     /// The present second in local time, formatted once per second.

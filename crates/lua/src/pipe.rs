@@ -2,12 +2,10 @@
 //!
 //! A program belongs to the request or timer that started it: it is killed when that ends, or when Lua forgets it.
 
-use crate::{
-    ffi::pipe::register,
-    scheduler::{Item, Values},
-};
+use crate::scheduler::{Item, Values};
 use bytes::BytesMut;
 use moonrest_net::sleep::sleep;
+use moonrest_rt::{Interest, Watched};
 use moonrest_sys::child::{self, Child, Ended, Start};
 use std::{
     cell::{Cell, RefCell},
@@ -16,7 +14,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     rc::Rc,
 };
-use tokio::{io::unix::AsyncFd, sync::Notify};
+use tokio::sync::Notify;
 
 /// A program, running or ended.
 pub(crate) struct Program {
@@ -65,14 +63,14 @@ impl Program {
         };
         let (mut stdin, mut stdout, mut stderr) = (None, None, None);
         if let Some(pipes) = pipes {
-            let watch = |fd: OwnedFd| {
+            let watch = |fd: OwnedFd, interest| {
                 child::set_nonblocking(fd.as_fd())
-                    .and_then(|()| register(fd))
+                    .and_then(|()| Watched::new(fd, interest))
                     .map_err(|error| format!("pipe failed: {}", text(&error)))
             };
-            stdin = Some(Rc::new(watch(pipes.stdin)?));
-            stdout = Some(Rc::new(watch(pipes.stdout)?));
-            stderr = pipes.stderr.map(watch).transpose()?.map(Rc::new);
+            stdin = Some(Rc::new(watch(pipes.stdin, Interest::WRITE)?));
+            stdout = Some(Rc::new(watch(pipes.stdout, Interest::READ)?));
+            stderr = pipes.stderr.map(|fd| watch(fd, Interest::READ)).transpose()?.map(Rc::new);
         }
         let pid = child.as_ref().map_or(0, |child| child.pid());
         let ended = if child.is_none() { Some(Ended::Exited(NOT_EXECUTED)) } else { None };
@@ -147,7 +145,10 @@ impl Program {
                         return Ok(ended);
                     }
                     match &end {
-                        Ok(Some(fd)) => fd.readable().await?.clear_ready(),
+                        Ok(Some(fd)) => {
+                            fd.readable().await;
+                            fd.clear_read();
+                        }
                         _ => return Err(io::Error::from(io::ErrorKind::NotFound)),
                     }
                 }
@@ -191,8 +192,8 @@ impl Program {
 }
 
 /// A descriptor that becomes readable when the program has ended.
-fn watch(child: &Child) -> io::Result<AsyncFd<OwnedFd>> {
-    register(child.end_fd()?)
+fn watch(child: &Child) -> io::Result<Watched<OwnedFd>> {
+    Watched::shared(child.end_fd()?, Interest::READ)
 }
 
 /// Sees to it that a program that was killed leaves no entry behind.
@@ -200,11 +201,11 @@ fn bury(child: Rc<Child>) {
     if !matches!(child.reap(), Ok(None)) {
         return;
     }
-    let later = tokio::runtime::Handle::try_current().ok().and_then(|_| watch(&child).ok());
+    let later = moonrest_rt::is_running().then(|| watch(&child).ok()).flatten();
     match later {
         Some(end) => {
-            tokio::task::spawn_local(async move {
-                let _ = end.readable().await;
+            moonrest_rt::spawn(async move {
+                end.readable().await;
                 let _ = child.reap();
             });
         }
@@ -288,7 +289,7 @@ impl Drop for Busy {
     }
 }
 
-type Fd = Rc<AsyncFd<OwnedFd>>;
+type Fd = Rc<Watched<OwnedFd>>;
 
 /// Where a program reads.
 pub(crate) struct Input {
@@ -348,10 +349,10 @@ pub(crate) fn write(
         let all = async {
             let mut at = 0;
             while let Some(left) = rest.get(at..).filter(|left| !left.is_empty()) {
-                let mut guard = fd.writable().await?;
-                match guard.try_io(|fd| moonrest_sys::child::write(fd.get_ref().as_fd(), left)) {
-                    Ok(n) => at += n?,
-                    Err(_) => continue,
+                fd.writable().await?;
+                match fd.try_write(|fd| moonrest_sys::child::write(fd.as_fd(), left)) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    n => at += n?,
                 }
             }
             Ok::<_, io::Error>(())
@@ -478,7 +479,7 @@ impl Output {
     }
 
     /// Reads once; `false` when it would have to wait.
-    fn fill(&self, fd: &AsyncFd<OwnedFd>) -> io::Result<bool> {
+    fn fill(&self, fd: &Watched<OwnedFd>) -> io::Result<bool> {
         let mut buffer = self.buffer.borrow_mut();
         let start = buffer.len();
         buffer.resize(start + self.step, 0);
@@ -546,9 +547,9 @@ pub(crate) fn read(
         let output = of(&program);
         let all = async {
             loop {
-                let mut guard = fd.readable().await?;
+                fd.readable().await;
                 if !output.fill(&fd)? {
-                    guard.clear_ready();
+                    fd.clear_read();
                     continue;
                 }
                 let taken = amount.take(&mut output.buffer.borrow_mut(), output.eof.get(), &mut data);

@@ -148,11 +148,7 @@ mod tests {
     }
 
     fn on_a_worker(test: impl FnOnce()) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .build_local(tokio::runtime::LocalOptions::default())
-            .unwrap();
-        runtime.block_on(async { test() });
+        moonrest_rt::block_on(async { test() });
     }
 
     #[test]

@@ -118,7 +118,7 @@ impl Timers {
         // Counted from now on, not from when the task first runs.
         self.pending.set(self.pending.get() + 1);
         let task = Task::new(&self.worker);
-        tokio::task::spawn_local(async move {
+        moonrest_rt::spawn(async move {
             timers.run(timer, quits).await;
             drop(task);
         });
@@ -141,7 +141,7 @@ impl Timers {
                 return self.fire(&timer, premature).await;
             }
             let (timers, timer, task) = (self.clone(), timer.clone(), Task::new(&self.worker));
-            tokio::task::spawn_local(async move {
+            moonrest_rt::spawn(async move {
                 timers.fire(&timer, premature).await;
                 drop(task);
             });

@@ -117,7 +117,7 @@ pub(crate) fn start(main: &Arc<Main>, worker: &Rc<Worker>) -> Result<(), String>
 pub(crate) fn init_worker(main: &Main, worker: &Rc<Worker>) {
     if let Some(wait) = run_for_worker(main.init_worker.as_deref(), LuaPhase::InitWorker, worker) {
         let task = Task::new(worker);
-        tokio::task::spawn_local(async move {
+        moonrest_rt::spawn(async move {
             wait.await;
             drop(task);
         });

@@ -176,7 +176,7 @@ impl Threads {
         let threads = self.clone();
         let task = Task::new(&self.worker);
         // The thread is free again when it has answered, whether or not somebody still waits for that.
-        tokio::task::spawn_local(async move {
+        moonrest_rt::spawn(async move {
             if let Ok(answer) = answer.await {
                 threads.idle.borrow_mut().push(thread);
                 let _ = forward.send(answer);

@@ -1,19 +1,23 @@
 //! Connecting to peers without blocking: TCP, unix sockets, and datagrams.
 
-use crate::{addr::Addr, io::Io, timer::Timeout};
+use crate::{
+    addr::Addr,
+    io::{Io, Socket as Watched},
+    timer::Timeout,
+};
+use moonrest_rt::Interest;
 use moonrest_sys::socket;
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use std::{
     ffi::OsStr,
     future::poll_fn,
     io,
     net::SocketAddr,
-    os::unix::ffi::OsStrExt,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
     task::{Context, Poll},
-};
-use tokio::{
-    io::Interest,
-    net::{TcpStream, UdpSocket, UnixDatagram, UnixStream},
 };
 
 /// The address of this machine that a connection comes from.
@@ -45,18 +49,38 @@ pub enum ConnectError {
 /// # Errors
 /// Those of `socket`, `bind` and `connect`, but not that it takes time.
 pub fn start(to: &Addr, from: Option<&Local>) -> io::Result<Connecting> {
+    start_with(open(&sock_addr(to)?, Type::STREAM, from)?.into(), to)
+}
+
+/// A socket for a stream to `to`, for somebody who has options to set before he [begins](start_with) to connect it.
+///
+/// # Errors
+/// Those of `socket`.
+pub fn stream_for(to: &Addr) -> io::Result<OwnedFd> {
+    Ok(open(&sock_addr(to)?, Type::STREAM, None)?.into())
+}
+
+/// Has `socket` come from an address of this machine.
+///
+/// # Errors
+/// Those of `bind`.
+pub fn bind(socket: impl AsFd, from: SocketAddr) -> io::Result<()> {
+    SockRef::from(&socket).bind(&from.into())
+}
+
+/// Begins to connect a socket that does not wait.
+///
+/// # Errors
+/// Those of `connect`, but not that it takes time.
+pub fn start_with(socket: OwnedFd, to: &Addr) -> io::Result<Connecting> {
     let target = sock_addr(to)?;
-    let socket = open(&target, Type::STREAM, from)?;
-    let done = match socket.connect(&target) {
+    let done = match SockRef::from(&socket).connect(&target) {
         Ok(()) => true,
         Err(error) if error.raw_os_error() == Some(IN_PROGRESS) => false,
         Err(error) => return Err(error),
     };
-    let io = match to {
-        Addr::Inet(_) => Io::Tcp(TcpStream::from_std(socket.into())?),
-        Addr::Unix(_) => Io::Unix(UnixStream::from_std(socket.into())?),
-    };
-    Ok(Connecting { io, done })
+    // Not before: a socket without a connection is one whose connection has ended.
+    Ok(Connecting { io: Io::connecting(socket, target.is_unix())?, done })
 }
 
 /// `EINPROGRESS`.
@@ -129,14 +153,8 @@ fn sock_addr(addr: &Addr) -> io::Result<SockAddr> {
     }
 }
 
-/// What is waited for: a datagram, or that there is nobody to send one.
-const ANSWER: Interest = Interest::READABLE.add(Interest::ERROR);
-
 /// A datagram socket that talks to one peer.
-pub enum Datagrams {
-    Udp(UdpSocket),
-    Unix(UnixDatagram),
-}
+pub struct Datagrams(Watched);
 
 impl Datagrams {
     /// A socket for `to`. On unix sockets it gets a name of its own, so that the peer can answer.
@@ -150,10 +168,7 @@ impl Datagrams {
             socket::bind_any_name(&socket)?;
         }
         socket.connect(&target)?;
-        Ok(match to {
-            Addr::Inet(_) => Self::Udp(UdpSocket::from_std(socket.into())?),
-            Addr::Unix(_) => Self::Unix(UnixDatagram::from_std(socket.into())?),
-        })
+        Ok(Self(Watched::new(socket.into(), Interest::READ)?))
     }
 
     /// Sends one datagram, without waiting.
@@ -161,10 +176,7 @@ impl Datagrams {
     /// # Errors
     /// `WouldBlock` when there is no room; the system's.
     pub fn send(&self, data: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Udp(socket) => socket::send(socket, &[io::IoSlice::new(data)], false),
-            Self::Unix(socket) => socket::send(socket, &[io::IoSlice::new(data)], false),
-        }
+        socket::send(&self.0, &[io::IoSlice::new(data)], false)
     }
 
     /// Receives one datagram if one is there. What does not fit is lost.
@@ -172,18 +184,7 @@ impl Datagrams {
     /// # Errors
     /// `WouldBlock`, or the system's.
     pub fn try_recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        // One after the other: tokio knows no `try_io` for both.
-        match self.try_for(Interest::READABLE, buffer) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.try_for(Interest::ERROR, buffer),
-            done => done,
-        }
-    }
-
-    fn try_for(&self, interest: Interest, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Udp(socket) => socket.try_io(interest, || socket::recv(socket, buffer)),
-            Self::Unix(socket) => socket.try_io(interest, || socket::recv(socket, buffer)),
-        }
+        self.0.try_read(|socket| socket::recv(socket, buffer))
     }
 
     /// Receives one datagram.
@@ -192,10 +193,7 @@ impl Datagrams {
     /// The system's: also what the network said about a datagram that was sent.
     pub async fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            match self {
-                Self::Udp(socket) => socket.ready(ANSWER).await?,
-                Self::Unix(socket) => socket.ready(ANSWER).await?,
-            };
+            self.0.readable().await;
             match self.try_recv(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 done => return done,
@@ -207,16 +205,8 @@ impl Datagrams {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use moonrest_rt::block_on as run;
     use std::{io::Read, net::TcpListener};
-    use tokio::runtime::{Builder, LocalOptions};
-
-    fn run<F: Future>(future: F) -> F::Output {
-        Builder::new_current_thread()
-            .enable_io()
-            .build_local(LocalOptions::default())
-            .unwrap()
-            .block_on(future)
-    }
 
     #[test]
     fn a_stream_comes_from_the_address_asked_for() {

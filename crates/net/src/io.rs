@@ -1,20 +1,21 @@
 //! A client's stream: TCP or unix socket, or TLS over one of them.
 
 use crate::{addr::Addr, tls};
+use moonrest_rt::{Interest, Watched};
+use moonrest_sys::socket;
 use std::{
     io::{self, IoSlice},
-    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     task::{Context, Poll, Waker, ready},
 };
-use tokio::{
-    io::Interest,
-    net::{TcpStream, UnixStream},
-};
+
+/// A socket that the event loop watches.
+pub type Socket = Watched<OwnedFd>;
 
 /// A byte stream to a peer.
 pub enum Io {
-    Tcp(TcpStream),
-    Unix(UnixStream),
+    Tcp(Socket),
+    Unix(Socket),
     /// What arrived at a socket for TLS.
     Tls(Box<tls::Stream>),
     /// A TLS session to a server.
@@ -27,50 +28,58 @@ impl From<tls::client::Client> for Io {
     }
 }
 
-impl From<TcpStream> for Io {
-    fn from(stream: TcpStream) -> Self {
-        Self::Tcp(stream)
-    }
-}
-
-impl From<UnixStream> for Io {
-    fn from(stream: UnixStream) -> Self {
-        Self::Unix(stream)
-    }
-}
-
 impl Io {
-    /// Ready when a read may give something, the end included.
-    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// A connected socket; `unix`: one of that kind.
+    ///
+    /// # Errors
+    /// When the event loop cannot watch it.
+    pub fn connected(socket: OwnedFd, unix: bool) -> io::Result<Self> {
+        Self::watched(socket, unix, Interest::READ)
+    }
+
+    /// A socket that is about to be connected: writable when it is.
+    pub(crate) fn connecting(socket: OwnedFd, unix: bool) -> io::Result<Self> {
+        Self::watched(socket, unix, Interest::BOTH)
+    }
+
+    fn watched(socket: OwnedFd, unix: bool, interest: Interest) -> io::Result<Self> {
+        let socket = Socket::new(socket, interest)?;
+        Ok(if unix { Self::Unix(socket) } else { Self::Tcp(socket) })
+    }
+
+    /// The socket at the bottom.
+    fn socket(&self) -> &Socket {
         match self {
-            Self::Tcp(stream) => stream.poll_read_ready(cx),
-            Self::Unix(stream) => stream.poll_read_ready(cx),
-            Self::Tls(stream) => stream.io().poll_readable(cx),
-            Self::Client(client) => client.io().poll_readable(cx),
+            Self::Tcp(socket) | Self::Unix(socket) => socket,
+            Self::Tls(stream) => stream.io().socket(),
+            Self::Client(client) => client.io().socket(),
         }
+    }
+
+    /// Ready when a read may give something, the end included.
+    #[inline]
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket().poll_readable(cx).map(Ok)
     }
 
     /// Ready when a write may take something.
+    ///
+    /// # Errors
+    /// When the event loop cannot watch the socket.
+    #[inline]
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(stream) => stream.poll_write_ready(cx),
-            Self::Unix(stream) => stream.poll_write_ready(cx),
-            Self::Tls(stream) => stream.io().poll_writable(cx),
-            Self::Client(client) => client.io().poll_writable(cx),
-        }
+        self.socket().poll_writable(cx)
     }
 
     /// One read from the socket. What does not fill the room tells the event loop that the socket is empty.
     #[inline]
-    fn recv(&self, buffer: &mut Vec<u8>) -> (Option<usize>, io::Result<()>) {
+    fn recv(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<usize> {
         let room = buffer.capacity() - buffer.len();
-        let mut read = None;
-        let tried = self.try_io(Interest::READABLE, |fd| {
-            let n = moonrest_sys::socket::recv_more(fd, buffer)?;
-            read = Some(n);
-            if 0 < n && n < room { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-        });
-        (read, tried)
+        let read = socket.try_read(|fd| socket::recv_more(fd, buffer));
+        if read.as_ref().is_ok_and(|n| 0 < *n && *n < room) {
+            socket.drained();
+        }
+        read
     }
 
     /// Reads into the buffer's spare room, waiting for the first byte. 0 is the end of the stream.
@@ -78,20 +87,16 @@ impl Io {
     /// A read that does not fill the room tells the event loop that the socket is empty, which saves the read that
     /// would find out.
     pub fn poll_read(&self, buffer: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        match self {
+        let socket = match self {
             Self::Tls(stream) => return stream.poll_read(buffer, cx),
             Self::Client(client) => return client.poll_read(buffer, cx),
-            Self::Tcp(_) | Self::Unix(_) => {}
-        }
+            Self::Tcp(socket) | Self::Unix(socket) => socket,
+        };
         loop {
-            ready!(self.poll_readable(cx))?;
-            let (read, tried) = self.recv(buffer);
-            match (read, tried) {
-                (Some(n), _) => return Poll::Ready(Ok(n)),
-                (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
-                    return Poll::Ready(Err(error));
-                }
-                (None, _) => {}
+            ready!(socket.poll_readable(cx));
+            match Self::recv(socket, buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
             }
         }
     }
@@ -102,16 +107,12 @@ impl Io {
     /// # Errors
     /// `WouldBlock`, or the system's.
     pub fn try_read(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
-        if matches!(self, Self::Tls(_) | Self::Client(_)) {
-            return match self.poll_read(buffer, &mut Context::from_waker(Waker::noop())) {
-                Poll::Ready(read) => read,
-                Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-            };
+        if let Self::Tcp(socket) | Self::Unix(socket) = self {
+            return Self::recv(socket, buffer);
         }
-        let (read, tried) = self.recv(buffer);
-        match read {
-            Some(n) => Ok(n),
-            None => tried.map(|()| 0),
+        match self.poll_read(buffer, &mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(read) => read,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 
@@ -120,13 +121,12 @@ impl Io {
     /// # Errors
     /// `WouldBlock`, or the system's.
     pub fn try_peek(&self) -> io::Result<usize> {
-        self.try_io(Interest::READABLE, |fd| moonrest_sys::socket::peek(fd, &mut [0]))
+        self.socket().try_read(|fd| socket::peek(fd, &mut [0]))
     }
 
     /// Whether a read would give nothing, not even the end of the stream; the event loop is told.
     pub fn peek_is_empty(&self) -> bool {
-        self.try_io(Interest::READABLE, |fd| moonrest_sys::socket::peek(fd, &mut [0]))
-            .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        self.try_peek().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// The same, asked of the kernel although the event loop knows of nothing.
@@ -139,7 +139,7 @@ impl Io {
     /// # Errors
     /// `WouldBlock`, or the system's.
     pub fn peek_now(&self) -> io::Result<usize> {
-        self.with_fd(|fd| moonrest_sys::socket::peek(fd, &mut [0]))
+        socket::peek(self.socket(), &mut [0])
     }
 
     /// Writes what the socket takes at once; `more` says that more follows immediately.
@@ -147,18 +147,17 @@ impl Io {
     /// # Errors
     /// `WouldBlock`, or the system's.
     pub fn try_write(&self, slices: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
-        match self {
+        let socket = match self {
             Self::Tls(stream) => return stream.try_write(slices, more),
             Self::Client(client) => return client.try_write(slices),
-            Self::Tcp(_) | Self::Unix(_) => {}
-        }
+            Self::Tcp(socket) | Self::Unix(socket) => socket,
+        };
         // Not asking the event loop first: most often there is room.
-        match self.with_fd(|fd| moonrest_sys::socket::send(fd, slices, more)) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.try_io(Interest::WRITABLE, |_| Err(io::ErrorKind::WouldBlock.into()))
+        socket::send(socket, slices, more).inspect_err(|error| {
+            if error.kind() == io::ErrorKind::WouldBlock {
+                socket.clear_write();
             }
-            done => done,
-        }
+        })
     }
 
     /// Whether files must be read to be sent, as what is encrypted cannot go from file to socket.
@@ -218,20 +217,7 @@ impl Io {
     /// # Errors
     /// `WouldBlock`, or the system's.
     pub fn try_sendfile(&self, file: BorrowedFd<'_>, offset: &mut u64, count: usize) -> io::Result<usize> {
-        self.try_io(Interest::WRITABLE, |fd| moonrest_sys::file::sendfile(fd, file, offset, count))
-    }
-
-    fn try_io<R>(
-        &self,
-        interest: Interest,
-        f: impl FnOnce(BorrowedFd<'_>) -> io::Result<R>,
-    ) -> io::Result<R> {
-        match self {
-            Self::Tcp(stream) => stream.try_io(interest, || f(stream.as_fd())),
-            Self::Unix(stream) => stream.try_io(interest, || f(stream.as_fd())),
-            Self::Tls(stream) => stream.io().try_io(interest, f),
-            Self::Client(client) => client.io().try_io(interest, f),
-        }
+        self.socket().try_write(|fd| moonrest_sys::file::sendfile(fd, file, offset, count))
     }
 
     /// The address this end has.
@@ -239,18 +225,12 @@ impl Io {
     /// # Errors
     /// The system's.
     pub fn local_addr(&self) -> io::Result<Addr> {
-        match self {
-            Self::Tcp(stream) => stream.local_addr().map(Addr::from),
-            Self::Unix(stream) => {
-                use std::os::unix::ffi::OsStrExt;
-                let addr = stream.local_addr()?;
-                Ok(Addr::Unix(
-                    addr.as_pathname().map(|p| p.as_os_str().as_bytes().into()).unwrap_or_default(),
-                ))
-            }
-            Self::Tls(stream) => stream.io().local_addr(),
-            Self::Client(client) => client.io().local_addr(),
-        }
+        Ok(match socket::local_addr(self.socket())? {
+            socket::Addr::Inet(addr) => Addr::Inet(addr),
+            // Abstract names are none that could be shown.
+            socket::Addr::Unix(path) if path.first() != Some(&0) => Addr::Unix(path.into()),
+            socket::Addr::Unix(_) | socket::Addr::Unnamed => Addr::Unix(Box::default()),
+        })
     }
 
     /// Closes the sending half.
@@ -264,21 +244,11 @@ impl Io {
 
     /// The descriptor's number.
     pub fn raw_fd(&self) -> RawFd {
-        match self {
-            Self::Tcp(stream) => stream.as_raw_fd(),
-            Self::Unix(stream) => stream.as_raw_fd(),
-            Self::Tls(stream) => stream.io().raw_fd(),
-            Self::Client(client) => client.io().raw_fd(),
-        }
+        self.socket().as_fd().as_raw_fd()
     }
 
     /// Calls `f` with the descriptor.
     pub fn with_fd<R>(&self, f: impl FnOnce(BorrowedFd<'_>) -> R) -> R {
-        match self {
-            Self::Tcp(stream) => f(stream.as_fd()),
-            Self::Unix(stream) => f(stream.as_fd()),
-            Self::Tls(stream) => stream.io().with_fd(f),
-            Self::Client(client) => client.io().with_fd(f),
-        }
+        f(self.socket().as_fd())
     }
 }

@@ -3,8 +3,9 @@
 pub mod addr;
 pub mod connect;
 pub mod io;
+pub mod listen;
 pub mod report;
 pub mod resolver;
-pub mod sleep;
-pub mod timer;
 pub mod tls;
+
+pub use moonrest_rt::{sleep, timer};

@@ -29,7 +29,8 @@ impl Civil {
     #[must_use]
     pub fn from_unix(seconds: i64) -> Self {
         let seconds = seconds.clamp(0, LAST);
-        let (days, rest) = (seconds / DAY, seconds % DAY);
+        // Below 2³², where dividing is cheaper.
+        let (days, rest) = ((seconds / DAY) as u32, (seconds % DAY) as u32);
         // Years begin in March here, so that a leap day is a year's last; 719,468 days before 1970 is 0000-03-01.
         let shifted = days + 719_468;
         let era = shifted / 146_097;
@@ -39,7 +40,7 @@ impl Civil {
         let month_from_march = (5 * day_of_year + 2) / 153;
         let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
         let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-        let year = year_of_era + era * 400 + i64::from(month <= 2);
+        let year = year_of_era + era * 400 + u32::from(month <= 2);
         Self {
             year: year as u16,
             month: month as u8,

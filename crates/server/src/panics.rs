@@ -41,7 +41,7 @@ fn report(info: &PanicHookInfo<'_>) {
 mod tests {
     use super::*;
     use moonrest_core::log::{MemoryLog, Sink, Target};
-    use tokio::{runtime::LocalOptions, task::spawn_local};
+    use moonrest_rt::{block_on, spawn_joined};
 
     #[test]
     fn a_panic_costs_its_own_task_and_is_logged() {
@@ -49,12 +49,11 @@ mod tests {
         log_to(Arc::new(Log::new(vec![Target { level: Level::Alert, sink: Sink::Memory(memory.clone()) }])));
         let before = panic::take_hook();
         install();
-        let runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = { runtime }.build_local(LocalOptions::default()).unwrap();
-        let (broken, whole) = runtime.block_on(async {
-            let broken = spawn_local(async { panic!("one of {}", 3) });
-            let whole = spawn_local(async { 7 });
-            (broken.await.is_err(), whole.await.unwrap())
+        let (broken, whole) = block_on(async {
+            let broken = spawn_joined(async { panic!("one of {}", 3) });
+            let whole = spawn_joined(async { 7 });
+            let broken: Result<(), _> = broken.await;
+            (broken.is_err(), whole.await.unwrap())
         });
         panic::set_hook(before);
         assert!(broken && whole == 7);

@@ -5,6 +5,7 @@
 //! one that does not answer is stuck.
 
 use moonrest_core::{Log, log::Level};
+use moonrest_rt::Options;
 use std::{
     sync::{
         Arc,
@@ -12,7 +13,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::{runtime::Builder, sync::Notify};
+use tokio::sync::Notify;
 
 /// A loop that stands still for so long is reported.
 const STUCK: Duration = Duration::from_secs(2);
@@ -23,20 +24,17 @@ const SUSPICIOUS: Duration = Duration::from_millis(900);
 #[derive(Default)]
 pub(crate) struct Pulse {
     /// Odd while the loop is awake.
-    turns: AtomicU64,
+    turns: Arc<AtomicU64>,
     asked: Notify,
     answered: AtomicBool,
     thread: AtomicI32,
 }
 
 impl Pulse {
-    /// Has the event loop count its turns.
-    pub(crate) fn attach(self: &Arc<Self>, builder: &mut Builder) {
+    /// Has the event loop of this thread, that is about to be made, count its turns.
+    pub(crate) fn attach(&self, options: &mut Options) {
         self.thread.store(moonrest_sys::process::tid(), Relaxed);
-        let (sleeps, wakes) = (self.clone(), self.clone());
-        // Written by the worker alone.
-        builder.on_thread_park(move || sleeps.turns.store((sleeps.turns.load(Relaxed) | 1) + 1, Relaxed));
-        builder.on_thread_unpark(move || wakes.turns.store(wakes.turns.load(Relaxed) | 1, Relaxed));
+        options.turns = Some(self.turns.clone());
     }
 
     /// Answers for ever; to be spawned in the worker.
@@ -99,7 +97,7 @@ mod tests {
     use super::*;
     use moonrest_core::log::{MemoryLog, Sink, Target};
     use moonrest_net::sleep::sleep;
-    use tokio::runtime::LocalOptions;
+    use moonrest_rt::Runtime;
 
     fn log() -> (Log, Arc<MemoryLog>) {
         let memory = Arc::new(MemoryLog::new(10_000));
@@ -113,11 +111,10 @@ mod tests {
         let worker = std::thread::spawn({
             let pulse = pulse.clone();
             move || {
-                let mut builder = Builder::new_current_thread();
-                pulse.attach(&mut builder);
-                let runtime = builder.enable_all().build_local(LocalOptions::default()).unwrap();
-                runtime.block_on(async {
-                    tokio::task::spawn_local(pulse.answer());
+                let mut options = Options::default();
+                pulse.attach(&mut options);
+                Runtime::new(&options).unwrap().block_on(async {
+                    moonrest_rt::spawn(pulse.answer());
                     sleep(10).await;
                     work.await;
                 });
@@ -149,7 +146,7 @@ mod tests {
             let start = Instant::now();
             while start.elapsed() < Duration::from_millis(3200) {
                 std::thread::sleep(Duration::from_millis(1));
-                tokio::task::yield_now().await;
+                moonrest_rt::yield_now().await;
             }
         };
         assert_eq!(watched(busy), "");

@@ -7,9 +7,11 @@ use crate::{
 };
 use moonrest_core::{env::os_error, log::Level};
 use moonrest_http::{
-    server::accept::{self, Socket},
+    server::accept,
     worker::{Process, Worker},
 };
+use moonrest_net::listen::Listener;
+use moonrest_rt::{Options, Runtime};
 use moonrest_sys::{cpu, listen::ListenAddr};
 use std::{
     io,
@@ -18,7 +20,7 @@ use std::{
     thread,
     time::Duration,
 };
-use tokio::{runtime::LocalOptions, sync::watch};
+use tokio::sync::watch;
 
 /// What the serving process tells a worker.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -143,18 +145,16 @@ fn run(mut job: Job, commands: watch::Receiver<Command>, pulse: &Arc<Pulse>) -> 
         let text = os_error(&error);
         shared.log.write(Level::Alert, None, format_args!("sched_setaffinity() failed ({text})"));
     }
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    pulse.attach(&mut builder);
-    let runtime = builder
-        .enable_io()
-        .max_blocking_threads(settings.blocking_threads())
-        .max_io_events_per_tick(settings.epoll_events())
-        .build_local(LocalOptions::default())
-        .map_err(|error| format!("epoll_create() failed ({})", os_error(&error)))?;
+    let mut options = Options {
+        events: settings.epoll_events(),
+        blocking_threads: settings.blocking_threads(),
+        ..Options::default()
+    };
+    pulse.attach(&mut options);
+    let runtime =
+        Runtime::new(&options).map_err(|error| format!("epoll_create() failed ({})", os_error(&error)))?;
     runtime.block_on(async {
-        tokio::task::spawn_local(pulse.clone().answer());
-        moonrest_net::sleep::prepare()
-            .map_err(|error| format!("timerfd_create() failed ({})", os_error(&error)))?;
+        moonrest_rt::spawn(pulse.clone().answer());
         let Some(http) = &shared.http else {
             job.tell(News::Ready { agent: false });
             idle(commands).await;
@@ -188,7 +188,7 @@ async fn serve(
     let http = &worker.http;
     let sockets = shares.iter().map(|(listener, fd)| {
         let unix = matches!(http.listeners[*listener].spec.addr, ListenAddr::Unix(_));
-        fd.try_clone().and_then(|fd| Socket::new(fd, unix)).map(|socket| (*listener, socket))
+        fd.try_clone().and_then(|fd| Listener::new(fd, unix)).map(|socket| (*listener, socket))
     });
     let sockets = sockets
         .collect::<Result<Vec<_>, _>>()
@@ -203,7 +203,7 @@ async fn serve(
     let order = commands.wait_for(|command| *command > Command::Prepare).await.map(|command| *command);
     if matches!(order, Ok(Command::Serve)) {
         for (listener, socket) in sockets {
-            tokio::task::spawn_local(accept::run(worker.clone(), socket, listener));
+            moonrest_rt::spawn(accept::run(worker.clone(), socket, listener));
         }
     } else {
         drop(sockets);

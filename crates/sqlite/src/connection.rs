@@ -327,7 +327,7 @@ mod tests {
     use super::*;
 
     fn block_on<F: Future>(future: F) -> F::Output {
-        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+        moonrest_rt::block_on(future)
     }
 
     fn open(path: &str) -> Rc<Connection> {

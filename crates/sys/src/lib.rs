@@ -9,6 +9,7 @@ pub mod alloc;
 pub mod child;
 pub mod cpu;
 pub mod environment;
+pub mod epoll;
 pub mod errno;
 pub mod exec;
 pub mod fdpass;
@@ -35,6 +36,7 @@ pub mod title;
 pub mod tree;
 pub mod udp;
 pub mod user;
+pub mod waker;
 
 #[cfg(test)]
 mod scratch;

@@ -3,10 +3,12 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::mem::{MaybeUninit, size_of};
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::time::Duration;
 
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny, SocketAddrUnix, UCred, sockopt};
+use rustix::net::{
+    RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny, SocketAddrUnix, SocketFlags, UCred, sockopt,
+};
 
 use crate::errno::{check, retry};
 
@@ -88,6 +90,18 @@ pub(crate) fn address(addr: SocketAddrAny) -> io::Result<Addr> {
     }
     let abstract_name = unix.abstract_name().filter(|name| !name.is_empty());
     Ok(abstract_name.map_or(Addr::Unnamed, |name| Addr::Unix([b"\0", name].concat())))
+}
+
+/// Takes a connection from a listening socket, with the address of its other end (none on unix sockets). It never waits,
+/// nor does what is done with the connection.
+///
+/// # Errors
+/// `WouldBlock` when there is none, if the listening socket does not wait; those of `accept4` otherwise.
+pub fn accept(fd: impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
+    let fd = fd.as_fd();
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let (connection, addr) = retry(|| rustix::net::acceptfrom_with(fd, flags))?;
+    Ok((connection, addr.and_then(|addr| SocketAddr::try_from(addr).ok())))
 }
 
 /// Sends without waiting and without a signal when the peer has gone; `more` tells that more follows at once

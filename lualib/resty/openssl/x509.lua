@@ -2,11 +2,9 @@
 local crypto = require "moonrest.crypto"
 local altname_lib = require "resty.openssl.x509.altname"
 local bn_lib = require "resty.openssl.bn"
-local digest_lib = require "resty.openssl.digest"
 local extension_lib = require "resty.openssl.x509.extension"
 local name_lib = require "resty.openssl.x509.name"
-local objects = require "resty.openssl.objects"
-local pkey_lib = require "resty.openssl.pkey"
+local signed = require "resty.openssl.x509.signed"
 local describe = require("resty.openssl.err").describe
 
 local format, lower = string.format, string.lower
@@ -26,24 +24,10 @@ function M.new(text, fmt)
         return M.from_native(text)
     elseif text == nil then
         return M.from_native(crypto.x509_new())
-    elseif type(text) ~= "string" then
-        return nil, "x509.new: expect nil or a string at #1"
     end
-    fmt = fmt or "*"
-    if fmt ~= "PEM" and fmt ~= "DER" and fmt ~= "*" then
-        return nil, "x509.new: expect PEM, DER or * at #2"
-    end
-    local ctx, err
-    if fmt ~= "DER" then
-        ctx, err = crypto.x509_read(text, "PEM")
-    end
-    if not ctx and fmt ~= "PEM" then
-        local problem
-        ctx, problem = crypto.x509_read(text, "DER")
-        err = err or problem
-    end
+    local ctx, err = signed.read("x509", text, fmt, crypto.x509_read)
     if not ctx then
-        return nil, describe("x509.new", err)
+        return nil, err
     end
     return M.from_native(ctx)
 end
@@ -57,26 +41,6 @@ function M.dup(ctx)
         return nil, "x509.dup: expect a x509 ctx at #1"
     end
     return M.from_native(ctx)
-end
-
-function M:tostring(fmt)
-    fmt = fmt or "PEM"
-    if fmt ~= "PEM" and fmt ~= "DER" then
-        return nil, "x509:tostring: can only write PEM or DER format, not " .. fmt
-    end
-    local text, err = self.ctx:write(fmt)
-    if not text then
-        return nil, describe("x509:tostring", err)
-    end
-    return text
-end
-
-function methods.__tostring(self)
-    return (self:tostring("PEM"))
-end
-
-function M:to_PEM()
-    return self:tostring("PEM")
 end
 
 local function digest(self, name, key_only)
@@ -96,37 +60,9 @@ function M:pubkey_digest(name)
     return digest(self, name, true)
 end
 
-function M:check_private_key(key)
-    if not pkey_lib.istype(key) then
-        return false, "x509:check_private_key: except a pkey instance at #1"
-    elseif not key:is_private() then
-        return false, "x509:check_private_key: not a private key"
-    end
-    local ok, err = self.ctx:check_private_key(key.ctx)
-    if not ok then
-        return false, describe("x509:check_private_key", err)
-    end
-    return true
-end
-
-function M:verify(key)
-    if not pkey_lib.istype(key) then
-        return false, "x509:verify: expect a pkey instance at #1"
-    end
-    local signed, err = self.ctx:is_signed_by(key.ctx)
-    if signed == nil then
-        return false, describe("x509:verify", err)
-    end
-    return signed
-end
-
-function M:get_pubkey()
-    local key, err = self.ctx:public_key()
-    if not key then
-        return nil, describe("x509:get_pubkey", err)
-    end
-    return pkey_lib.new(key)
-end
+signed.add_signing(M, methods, "x509")
+signed.add_key(M, "x509")
+signed.add_extensions(M, "x509")
 
 function M:get_version()
     return self.ctx:version()
@@ -165,53 +101,8 @@ function M:get_issuer_name()
     return name_lib.from_entries(self.ctx:name("issuer"))
 end
 
-function M:get_signature_nid()
-    return (self.ctx:signature())
-end
-
-function M:get_signature_name()
-    return objects.nid2table(self:get_signature_nid()).sn
-end
-
-function M:get_signature_digest_name()
-    local _, nid = self.ctx:signature()
-    return nid ~= 0 and objects.nid2table(nid).sn or "UNDEF"
-end
-
--- The next extension of this kind behind a place, and where it is.
-function M:get_extension(nid_or_txt, last_pos)
-    local nid, err = objects.txtnid2nid(nid_or_txt)
-    if not nid then
-        return nil, nil, "x509:get_extension: " .. err
-    end
-    local place = self.ctx:find_extension(nid, (last_pos or 0) - 1)
-    if not place then
-        return nil
-    end
-    return extension_lib.from_native(self.ctx:extension_object(place)), place + 1
-end
-
-function M:get_extension_critical(nid_or_txt, last_pos)
-    local extension, _, err = self:get_extension(nid_or_txt, last_pos)
-    if not extension then
-        return nil, "x509:get_extension_critical: " .. (err or "extension not found")
-    end
-    return extension:get_critical()
-end
-
--- Setters that need no more than an argument of the right type.
-local function setter(name, check, expected, native)
-    M["set_" .. name] = function(self, value)
-        local converted = check(value)
-        if converted == nil then
-            return false, "x509:set_" .. name .. ": expect " .. expected .. " at #1"
-        end
-        local ok, err = native(self.ctx, converted)
-        if not ok then
-            return false, describe("x509:set_" .. name, err)
-        end
-        return true
-    end
+local function setter(...)
+    signed.add_setter(M, "x509", ...)
 end
 
 local function number(value)
@@ -240,9 +131,6 @@ end)
 setter("not_after", number, "a number", function(ctx, value)
     return ctx:set_not_after(value)
 end)
-setter("pubkey", ctx_of(pkey_lib), "a pkey instance", function(ctx, value)
-    return ctx:set_public_key(value)
-end)
 setter("subject_name", name, "a x509.name instance", function(ctx, value)
     return ctx:set_name("subject", value)
 end)
@@ -265,64 +153,6 @@ function M:set_lifetime(not_before, not_after)
         end
     end
     return true
-end
-
--- A digest instance's name; keys that take none sign without.
-local function digest_name(key, md)
-    if md then
-        return md.algo
-    end
-    local kind = key.ctx:kind()
-    return (kind == "RSA" or kind == "EC") and "sha256" or nil
-end
-
-function M:sign(key, md)
-    if not pkey_lib.istype(key) then
-        return false, "x509:sign: expect a pkey instance at #1"
-    elseif md and not digest_lib.istype(md) then
-        return false, "x509:sign: expect a digest instance at #2"
-    end
-    local ok, err = self.ctx:sign(key.ctx, digest_name(key, md))
-    if not ok then
-        return false, describe("x509:sign", err)
-    end
-    return true
-end
-
-function M:add_extension(extension)
-    if not extension_lib.istype(extension) then
-        return false, "x509:add_extension: expect a x509.extension instance at #1"
-    end
-    local ok, err = self.ctx:add_extension(extension.ctx)
-    if not ok then
-        return false, describe("x509:add_extension", err)
-    end
-    return true
-end
-
--- Puts an extension in the place of the one of its kind.
-function M:set_extension(extension, last_pos)
-    if not extension_lib.istype(extension) then
-        return false, "x509:set_extension: expect a x509.extension instance at #1"
-    end
-    local place = self.ctx:find_extension(extension.ctx:describe().nid, (last_pos or 0) - 1)
-    if place then
-        self.ctx:remove_extension(place)
-    end
-    local ok, err = self.ctx:add_extension(extension.ctx, place)
-    if not ok then
-        return false, describe("x509:set_extension", err)
-    end
-    return true
-end
-
-function M:set_extension_critical(nid_or_txt, critical, last_pos)
-    local extension, _, err = self:get_extension(nid_or_txt, last_pos)
-    if not extension then
-        return false, "x509:set_extension_critical: " .. (err or "extension not found")
-    end
-    extension:set_critical(critical)
-    return self:set_extension(extension, last_pos)
 end
 
 -- Sets an extension of a text.

@@ -1,4 +1,4 @@
--- How a password is proven to PostgreSQL: in clear, with MD5, by SCRAM-SHA-256.
+-- How a password is proven to PostgreSQL: in clear, with MD5, by SCRAM-SHA-256 and SCRAM-SHA-256-PLUS.
 -- https://www.postgresql.org/docs/current/sasl-authentication.html
 local bit = require "bit"
 local proof = require "moonrest.password"
@@ -58,19 +58,48 @@ local function is_equal(a, b)
     return difference == 0
 end
 
--- `ask(kind, data) -> data` sends a message of type "p" and gives what follows the number `kind` in the answer.
-local function scram(options, mechanisms, ask)
-    local found = false
-    for name in gmatch(mechanisms, "[^%z]+") do
-        found = found or name == "SCRAM-SHA-256"
+-- What binds a login to the server's end of this TLS connection: the digest of its certificate, made with the algorithm of
+-- the certificate's signature, but with SHA-256 instead of MD5 and SHA-1 (RFC 5929, 4.1). `nil` where there is none.
+local function end_point(sock)
+    local crypto = require "moonrest.crypto"
+    local chain = require("moonrest.socket").tls_session(sock)
+    local certificate = chain and chain[1] and crypto.x509_read(chain[1], "DER")
+    local name = certificate and certificate:signature_digest()
+    if name == "MD5" or name == "SHA1" then
+        name = "SHA256"
     end
-    if not found then
+    return name and certificate:digest(name)
+end
+
+-- `mechanism, header, binding`: what is used of what the server offers, or `nil` and an error.
+local function choose(options, mechanisms, sock)
+    local offers = {}
+    for name in gmatch(mechanisms, "[^%z]+") do
+        offers[name] = true
+    end
+    local wish = options.channel_binding or "prefer"
+    local binding = sock and wish ~= "disable" and end_point(sock)
+    if binding and offers["SCRAM-SHA-256-PLUS"] then
+        return "SCRAM-SHA-256-PLUS", "p=tls-server-end-point,,", binding
+    elseif wish == "require" then
+        return nil, "channel binding required, but not offered by server or connection"
+    elseif not offers["SCRAM-SHA-256"] then
         return nil, "unsupported SCRAM mechanism name: " .. concat({ match(mechanisms, "^([^%z]*)") })
+    end
+    -- "y": somebody in between who took the better mechanism off the list is found out.
+    return "SCRAM-SHA-256", binding and "y,," or "n,,", ""
+end
+
+-- `ask(kind, data) -> data` sends a message of type "p" and gives what follows the number `kind` in the answer.
+local function scram(options, mechanisms, ask, sock)
+    local mechanism, header, binding = choose(options, mechanisms, sock)
+    if not mechanism then
+        return nil, header
     end
     local nonce = encode_base64(proof.random_bytes(18))
     local first_bare = "n=,r=" .. nonce
-    local first = "n,," .. first_bare
-    local challenge, err, details = ask(11, "SCRAM-SHA-256\0" .. M.int32(#first) .. first)
+    local first = header .. first_bare
+    local challenge, err, details = ask(11, mechanism .. "\0" .. M.int32(#first) .. first)
     if not challenge then
         return nil, err, details
     end
@@ -95,7 +124,7 @@ local function scram(options, mechanisms, ask)
         return nil, err
     end
     local client_key = hmac(salted, "Client Key")
-    local unproven = "c=biws,r=" .. server_nonce
+    local unproven = "c=" .. encode_base64(header .. binding) .. ",r=" .. server_nonce
     local message = first_bare .. "," .. challenge .. "," .. unproven
     local proof = xor(client_key, hmac(sha256(client_key), message))
     local final
@@ -117,9 +146,12 @@ function M.int32(n)
         bit.band(n, 255))
 end
 
--- Answers a request for authentication, whose number is `kind`; `true`, or `nil, err, details`.
-function M.answer(options, kind, data, ask)
-    if kind == 0 then
+-- Answers a request for authentication, whose number is `kind`; `true`, or `nil, err, details`. `sock` is given when the
+-- connection is encrypted.
+function M.answer(options, kind, data, ask, sock)
+    if options.channel_binding == "require" and kind ~= 10 then
+        return nil, "channel binding required, but server authenticated client without channel binding"
+    elseif kind == 0 then
         return true
     end
     local password = options.password
@@ -132,7 +164,7 @@ function M.answer(options, kind, data, ask)
     elseif kind == 5 then
         return ask(nil, "md5" .. md5(md5(password .. options.user) .. sub(data, 1, 4)) .. "\0")
     end
-    return scram(options, data, ask)
+    return scram(options, data, ask, sock)
 end
 
 return M

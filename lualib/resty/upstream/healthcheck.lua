@@ -411,7 +411,8 @@ function M.status_page()
     end
     local lines = {}
     for i, name in ipairs(names) do
-        add(lines, i > 1 and "\n" or "", "Upstream ", name, (checkers[name] or 0) == 0 and " (NO checkers)" or "")
+        local is_checked = (checkers[name] or 0) > 0 or upstream.has_health_checks(name)
+        add(lines, i > 1 and "\n" or "", "Upstream ", name, is_checked and "" or " (NO checkers)")
         local peers
         peers, err = upstream.get_primary_peers(name)
         if not peers then

@@ -25,7 +25,9 @@ end
 
 -- The client's key; or nil and what is wrong with its request.
 local function check_request(headers)
-    if ngx.req.http_version() ~= 1.1 then
+    local version = ngx.req.http_version()
+    -- A stream of HTTP/2 that asks for a WebSocket (RFC 8441) shows the fields of HTTP/1; no other can have them.
+    if version ~= 1.1 and version ~= 2 then
         return nil, "bad http version"
     end
     local upgrade = first(headers.upgrade)

@@ -7,9 +7,9 @@
 use super::{
     LeastTime, Method, Peer, PeerSet, Peers, Tier,
     hash::{self, IP_START},
-    peer::{Number, now},
+    health::Attempted,
+    peer::{Number, millis, now},
 };
-use moonrest_sys::time::monotonic_coarse_ms;
 use smallvec::SmallVec;
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
@@ -96,6 +96,9 @@ impl Selection {
         if now - peer.state.checked.get() > peer.server.fail_timeout {
             peer.state.checked.set(now);
         }
+        if peers.counts {
+            peer.note_selected();
+        }
         if let Method::LeastTime(LeastTime { inflight: true, .. }) = self.peers.method {
             self.begin_inflight(&peer);
         }
@@ -120,7 +123,12 @@ impl Selection {
         if outcome != Outcome::Failed {
             // A check that passed makes it live again.
             if state.accessed.get() < state.checked.get() {
+                let was_unavailable = peer.is_unavailable();
                 state.fails.set(0);
+                if was_unavailable {
+                    peer.begin_slowly();
+                    peer.note_down();
+                }
             }
             return false;
         }
@@ -129,12 +137,30 @@ impl Selection {
         state.accessed.set(now);
         state.checked.set(now);
         let max = i64::from(peer.server.max_fails);
-        if max == 0 {
-            return false;
+        if max != 0 {
+            let lowered = state.effective_weight.get() - peer.weight / max;
+            state.effective_weight.set(lowered.max(0));
         }
-        let lowered = state.effective_weight.get() - peer.weight / max;
-        state.effective_weight.set(lowered.max(0));
-        state.fails.get() >= max
+        let disabled = peer.is_unavailable();
+        if peers.counts {
+            peer.note_failure(disabled);
+        }
+        if disabled {
+            peer.note_down();
+        }
+        disabled
+    }
+
+    /// Whether what peers do is counted.
+    pub fn counts(&self) -> bool {
+        self.peers.counts
+    }
+
+    /// How the attempt at the present peer went.
+    pub fn note_attempt(&self, attempt: &Attempted) {
+        if let Some(peer) = &self.current {
+            self.peers.note_attempt(peer, attempt);
+        }
     }
 
     fn choose(&mut self, bound: Option<&[u8]>, now: i64) -> Option<usize> {
@@ -156,6 +182,9 @@ impl Selection {
         if set.is_single(self.backup) {
             let peer = tier.peers.first()?;
             let usable = peer.down() == super::Down::No && !peer.is_full();
+            if !peer.is_healthy() {
+                return None;
+            }
             return if bound.is_some() || usable { Some(0) } else { None };
         }
         // The other methods leave the servers that stand by to round robin.
@@ -202,7 +231,7 @@ impl Selection {
     /// Smooth weighted round robin: each peer gains its weight, the one that gained most is taken and pays for all.
     fn round_robin(&self, tier: &Tier, bound: Option<usize>, now: i64) -> Option<usize> {
         if let Some(peer) = bound.and_then(|bound| tier.peers.get(bound))
-            && peer.state.current_weight.get() <= -(tier.total_weight - peer.weight)
+            && peer.state.current_weight.get() <= -(tier.total_weight - peer.weight) * tier.unit
         {
             // Requests that are bound to a peer must not push its turn away for ever.
             return bound;
@@ -213,7 +242,7 @@ impl Selection {
             if !self.is_free(index, peer, now) {
                 continue;
             }
-            let gained = gain(peer, &mut total);
+            let gained = gain(tier, peer, &mut total);
             if best.is_none_or(|(_, most)| gained > most) {
                 best = Some((index, gained));
             }
@@ -233,7 +262,8 @@ impl Selection {
             }
             let own = load(peer);
             match best {
-                Some((_, least, load)) => match (own * least.weight).cmp(&(load * peer.weight)) {
+                Some((_, least, load)) => match (own * weight(tier, least)).cmp(&(load * weight(tier, peer)))
+                {
                     std::cmp::Ordering::Less => {
                         best = Some((index, peer, own));
                         many = false;
@@ -248,13 +278,14 @@ impl Selection {
         if !many {
             return Some(first);
         }
+        let least_weight = weight(tier, least);
         let (mut chosen, mut total) = (first, 0);
         let mut most = least.state.current_weight.get();
         for (index, peer) in tier.peers.iter().enumerate().skip(first) {
-            if !self.is_free(index, peer, now) || load(peer) * least.weight != lowest * peer.weight {
+            if !self.is_free(index, peer, now) || load(peer) * least_weight != lowest * weight(tier, peer) {
                 continue;
             }
-            let gained = gain(peer, &mut total);
+            let gained = gain(tier, peer, &mut total);
             if gained > most || index == chosen {
                 most = gained;
                 chosen = index;
@@ -297,7 +328,7 @@ impl Selection {
                 if *peer.server.name != *server || !self.is_free(index, peer, now) {
                     continue;
                 }
-                let gained = gain(peer, &mut total);
+                let gained = gain(tier, peer, &mut total);
                 if best.is_none_or(|(_, most)| gained > most) {
                     best = Some((index, gained));
                 }
@@ -430,20 +461,22 @@ impl Drop for Selection {
     }
 }
 
-fn millis() -> i64 {
-    i64::try_from(monotonic_coarse_ms()).unwrap_or(i64::MAX)
-}
-
 /// A peer's turn comes nearer; what it lost by failing comes back step by step.
-fn gain(peer: &Peer, total: &mut i64) -> i64 {
+fn gain(tier: &Tier, peer: &Peer, total: &mut i64) -> i64 {
     let state = &peer.state;
     let weight = state.effective_weight.get();
-    state.current_weight.add(weight);
-    *total += weight;
+    let gained = if tier.unit == 1 { weight } else { weight * peer.share(millis()) };
+    state.current_weight.add(gained);
+    *total += gained;
     if weight < peer.weight {
         state.effective_weight.set(weight + 1);
     }
     state.current_weight.get()
+}
+
+/// What a peer's load is compared by: its weight, or the part of it that it has when it starts slowly.
+fn weight(tier: &Tier, peer: &Peer) -> i64 {
+    if tier.unit == 1 { peer.weight } else { peer.weight.saturating_mul(peer.share(millis())) }
 }
 
 /// The peer in whose share of the weights a number lies.
@@ -611,6 +644,64 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_that_starts_slowly_gets_more_and_more() {
+        for method in [Method::RoundRobin, Method::LeastConn] {
+            let slow =
+                |server: &Arc<Server>| Arc::new(Server { slow_start: 3_600_000, ..Server::clone(server) });
+            let peers = peers("a b", method);
+            peers.edit(|list| {
+                for peer in list {
+                    *peer = Arc::new(peer.with_server(slow(&peer.server)));
+                }
+            });
+            let set = peers.set();
+            let share = |at: i64| {
+                for (n, peer) in set.all().enumerate() {
+                    peer.state.current_weight.set(0);
+                    let since = if n == 0 { 0 } else { (millis() - at).max(1) };
+                    peer.state.slow_since.set(since);
+                }
+                // All at once, so that the number of connections counts.
+                let mut held = Vec::new();
+                let names = (0..400).map(|_| {
+                    let mut selection = Selection::new(peers.clone(), b"");
+                    let peer = selection.next(None).unwrap();
+                    held.push(selection);
+                    usize::from(&*peer.name == b"b")
+                });
+                names.sum::<usize>()
+            };
+            let near =
+                |got: usize, expect: usize| assert!(got.abs_diff(expect) <= 8, "{method:?} {got} {expect}");
+            near(share(0), 0);
+            near(share(3_600_000 / 4), 80);
+            near(share(3_600_000 / 2), 133);
+            near(share(3_600_000), 200);
+            assert_eq!(set.primary.unit, crate::upstream::peer::WHOLE);
+        }
+    }
+
+    #[test]
+    fn what_was_unavailable_starts_slowly() {
+        let peers = peers("a b", Method::RoundRobin);
+        peers.edit(|list| {
+            for peer in list {
+                let server = Server { slow_start: 10_000, fail_timeout: 0, ..Server::clone(&peer.server) };
+                *peer = Arc::new(peer.with_server(Arc::new(server)));
+            }
+        });
+        let mut selection = Selection::new(peers.clone(), b"");
+        let peer = selection.next(None).unwrap();
+        assert!(selection.release(Outcome::Failed));
+        assert_eq!(peer.state.slow_since.get(), 0);
+        // Its time is over: it was tried again.
+        peer.state.accessed.add(-2);
+        selection.current = Some(peer.clone());
+        assert!(!selection.release(Outcome::Done { header: None, response: 1 }));
+        assert!(peer.state.slow_since.get() != 0 && peer.share(millis()) < crate::upstream::peer::WHOLE);
+    }
+
+    #[test]
     fn a_bound_request_finds_its_peer() {
         let peers = peers("a b", Method::RoundRobin);
         let set = peers.set();
@@ -618,7 +709,8 @@ mod tests {
             let peer = Peer::named(peer.addr.clone(), peer.name.clone(), peer.server.clone());
             Arc::new(peer.with_sid(|name| name.into()))
         });
-        peers.replace(with_sids.collect());
+        let with_sids = with_sids.collect();
+        peers.edit(|list| *list = with_sids);
         for _ in 0..3 {
             let mut selection = Selection::new(peers.clone(), b"");
             assert_eq!(&*selection.next(Some(b"b")).unwrap().name, b"b");

@@ -6,12 +6,14 @@
 
 mod balance;
 mod hash;
+mod health;
 mod peer;
 mod server;
 mod sessions;
 mod url;
 
 pub use balance::{Outcome, Selection};
+pub use health::{Attempted, Check, Checked, Condition, Counted};
 pub use peer::{Numbers, Peer, PeerSet, Peers, Tier};
 pub use server::{Down, Server, Supports, Target};
 pub use sessions::{Id, Sessions};

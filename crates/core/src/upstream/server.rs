@@ -20,6 +20,8 @@ pub struct Server {
     pub max_fails: u32,
     /// Seconds.
     pub fail_timeout: i64,
+    /// Milliseconds in which it comes to its whole weight again; 0 for at once.
+    pub slow_start: i64,
     pub down: Down,
     pub backup: bool,
     /// What `sticky` calls it.
@@ -59,6 +61,7 @@ pub enum Down {
 pub struct Supports {
     pub weight: bool,
     pub backup: bool,
+    pub slow_start: bool,
 }
 
 impl Server {
@@ -71,6 +74,7 @@ impl Server {
             max_conns: 0,
             max_fails: 1,
             fail_timeout: 10,
+            slow_start: 0,
             down: Down::No,
             backup: false,
             route: None,
@@ -124,6 +128,11 @@ impl Server {
                 b"fail_timeout=" => {
                     let time = value::parse_sec(rest).and_then(|time| i64::try_from(time).ok());
                     server.fail_timeout = time.ok_or_else(invalid)?;
+                }
+                b"slow_start=" if !supports.slow_start => return Err(unsupported()),
+                b"slow_start=" => {
+                    let time = value::parse_msec(rest).and_then(|time| i64::try_from(time).ok());
+                    server.slow_start = time.ok_or_else(invalid)?;
                 }
                 b"backup" if !supports.backup => return Err(unsupported()),
                 b"backup" => server.backup = true,

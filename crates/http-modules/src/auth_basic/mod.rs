@@ -6,6 +6,7 @@ mod des;
 
 use moonrest_core::env::os_error;
 use moonrest_http::{basic_auth, prelude::*};
+use moonrest_proto::http1::Method;
 use moonrest_sys::file;
 use std::{
     ffi::OsStr,
@@ -86,7 +87,7 @@ impl PhaseHandler for Guard {
         let (password, stored) = (credentials.password().to_vec(), stored.to_vec());
         let (r, realm) = (r.clone(), realm.into_owned());
         Step::wait(async move {
-            let check = tokio::task::spawn_blocking(move || crypt::matches(&password, &stored));
+            let check = moonrest_rt::spawn_blocking(move || crypt::matches(&password, &stored));
             let matches = check.await.map_err(|_| RequestError::internal("a thread of the pool was lost"))?;
             Ok(decide(&r, &realm, credentials.user(), matches))
         })
@@ -103,8 +104,12 @@ fn decide(r: &RequestRef, realm: &[u8], user: &[u8], matches: bool) -> Flow {
 
 /// Asks the client for a password.
 fn challenge(r: &Request, realm: &[u8]) -> Flow {
-    r.out_mut().add("WWW-Authenticate", [b"Basic realm=\"", realm, b"\""].concat());
-    Flow::Finish(401)
+    let (name, status) = match r.method.get() {
+        Method::Connect => ("Proxy-Authenticate", 407),
+        _ => ("WWW-Authenticate", 401),
+    };
+    r.out_mut().add(name, [b"Basic realm=\"", realm, b"\""].concat());
+    Flow::Finish(status)
 }
 
 fn unreadable(r: &Request, path: &[u8], error: &io::Error) -> Flow {

@@ -115,7 +115,7 @@ impl Handler {
         path: Vec<u8>,
         callback: Option<Vec<u8>>,
     ) -> Result<Flow, RequestError> {
-        let reading = tokio::task::spawn_blocking(move || {
+        let reading = moonrest_rt::spawn_blocking(move || {
             let listed = list(&path);
             (path, listed)
         });

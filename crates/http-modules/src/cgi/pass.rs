@@ -28,7 +28,20 @@ pub(crate) fn set(slot: &mut Option<Arc<Pass>>, args: &Args<'_>, schemes: &'stat
     if slot.is_some() {
         return Err(Fault::DUPLICATE);
     }
-    let template = args.template(0)?;
+    let to = args.template(0)?;
+    set_template(slot, args, to, schemes)
+}
+
+/// Sets it to an address that is not an argument.
+pub(crate) fn set_template(
+    slot: &mut Option<Arc<Pass>>,
+    args: &Args<'_>,
+    template: Template,
+    schemes: &'static [Scheme],
+) -> ConfResult {
+    if slot.is_some() {
+        return Err(Fault::DUPLICATE);
+    }
     let to = match template.as_static() {
         None => To::Template(template),
         Some(text) => {
@@ -45,6 +58,14 @@ pub(crate) fn set(slot: &mut Option<Arc<Pass>>, args: &Args<'_>, schemes: &'stat
 }
 
 impl Pass {
+    /// The upstream, where it is always the same.
+    pub(crate) fn group(&self) -> Option<GroupId> {
+        match self.to {
+            To::Fixed(group, _) => Some(group),
+            To::Template(_) => None,
+        }
+    }
+
     /// Whether connections may have to be encrypted.
     pub(crate) fn may_be_secure(&self) -> bool {
         match self.to {

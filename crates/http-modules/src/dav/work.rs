@@ -50,7 +50,7 @@ impl Outcome {
 pub(super) async fn blocking<T: Send + 'static>(
     f: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, RequestError> {
-    tokio::task::spawn_blocking(f).await.map_err(|_| RequestError::internal("a thread of the pool was lost"))
+    moonrest_rt::spawn_blocking(f).await.map_err(|_| RequestError::internal("a thread of the pool was lost"))
 }
 
 /// A failed call; `missing` is the status when the name does not exist.

@@ -81,6 +81,7 @@ impl HttpModule for FastCgi {
             keep: loc.keep.unwrap_or(false),
             catch_stderr: loc.catch_stderr.clone().unwrap_or_default(),
         };
+        to.asks(pass.group(), Speaks::Other);
         to.content(Handler { conf: Arc::new(conf), pass: pass.clone(), settings: Arc::new(settings) });
         Ok(())
     }

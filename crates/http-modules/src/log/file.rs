@@ -232,7 +232,7 @@ fn new_buffer(buffering: &Arc<Buffering>) -> Arc<Buffer> {
     buffering.file.attach(weak);
     BUFFERS.with_borrow_mut(|buffers| buffers.push(buffer.clone()));
     if buffering.settings.flush.is_some() {
-        tokio::task::spawn_local(watch(Arc::downgrade(&buffer)));
+        moonrest_rt::spawn(watch(Arc::downgrade(&buffer)));
     }
     buffer
 }

@@ -111,6 +111,7 @@ impl HttpModule for Proxy {
             conf.tls = loc.ssl.compile("proxy_ssl", to);
         }
         to.proxies(conf.tls.is_some());
+        to.asks(pass.group(), Speaks::Other);
         let http10 = loc.http_version == Some(0);
         let redirects = Redirects::in_force(loc.redirects.as_ref(), pass);
         let proxying = Proxying {

@@ -131,6 +131,14 @@ impl Target {
 }
 
 impl Pass {
+    /// The upstream, where it is always the same.
+    pub(super) fn group(&self) -> Option<GroupId> {
+        match &self.to {
+            To::Fixed(group, _) => Some(*group),
+            To::Template(_) => None,
+        }
+    }
+
     /// Whether the URI of the URL takes the place of the location's name.
     pub(super) fn has_uri(&self) -> bool {
         matches!(&self.to, To::Fixed(_, target) if !target.uri.is_empty())

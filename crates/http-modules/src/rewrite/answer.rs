@@ -42,16 +42,17 @@ impl ScriptOp for Answer {
             r.out_mut().location = Some(self.text.eval(&**r).into_owned().into());
             return Ok(ScriptStep::Now(ScriptFlow::Finish(self.status)));
         }
+        let made: Bytes;
         let body = match &self.fixed {
-            Some(text) => text.clone(),
-            None => self.text.eval(&**r).into_owned().into(),
+            Some(text) => text,
+            None => {
+                made = self.text.eval(&**r).into_owned().into();
+                &made
+            }
         };
-        {
-            let mut out = r.out_mut();
-            out.content_length = Some(body.len() as u64);
-        }
+        r.out_mut().content_length = Some(body.len() as u64);
         r.set_content_type();
-        Ok(match r.respond_piece(Piece::Data(body))? {
+        Ok(match r.respond_text(body)? {
             Step::Now(_) => ScriptStep::Now(ScriptFlow::Responded),
             Step::Wait(wait) => ScriptStep::Wait(Box::pin(async move {
                 wait.await?;

@@ -129,7 +129,7 @@ impl Stapling for Staples {
             drop(state);
             // The task outlives the connection: it keeps nothing of it.
             let (this, core) = (self.clone(), r.loc().core.clone());
-            tokio::task::spawn_local(async move { this.refresh(n, &core).await });
+            moonrest_rt::spawn(async move { this.refresh(n, &core).await });
         }
     }
 }

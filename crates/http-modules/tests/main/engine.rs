@@ -27,7 +27,6 @@ use std::{
     rc::Rc,
     task::{Context, Poll},
 };
-use tokio::runtime::LocalOptions;
 
 static MODULES: Registry = &[
     &Module::<HttpCore>::NEW,
@@ -283,10 +282,7 @@ impl Ask {
 
     pub(crate) fn run(self) -> Done {
         let http = compile(&self.server);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .build_local(LocalOptions::default())
-            .unwrap();
+        let runtime = moonrest_rt::Runtime::new(&moonrest_rt::Options::default()).unwrap();
         let client = Rc::new(Client {
             queued: RefCell::default(),
             received: RefCell::default(),

@@ -2,10 +2,8 @@
 
 use crate::engine::compile;
 use moonrest_core::{Level, Log};
-use moonrest_http::{
-    server::accept::{self, Socket},
-    worker::Worker,
-};
+use moonrest_http::{server::accept, worker::Worker};
+use moonrest_net::listen::Listener;
 use std::{
     fs,
     io::{Read, Write},
@@ -13,7 +11,6 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
-use tokio::runtime::{Builder, LocalOptions};
 
 fn ask(client: &mut TcpStream, path: &str) -> String {
     write!(client, "GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
@@ -56,15 +53,14 @@ fn a_panic_costs_one_connection() {
          location /late {{ script 'repeat 99999 text' flush panic; }}
          location /page {{ ssi on; script '<!--# include virtual=\"/late\" -->.'; }}"
     ));
-    let runtime = Builder::new_current_thread().enable_io().build_local(LocalOptions::default()).unwrap();
-    let worker = runtime.block_on(async {
+    let worker = moonrest_rt::block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let addr = listener.local_addr().unwrap();
         let worker = Worker::new(0, http, Arc::new(Log::stderr(Level::Emerg)), Arc::default(), 100);
-        let socket = Socket::new(listener.into(), false).unwrap();
-        tokio::task::spawn_local(accept::run(worker.clone(), socket, 0));
-        tokio::task::spawn_blocking(move || clients(addr)).await.unwrap();
+        let socket = Listener::new(listener.into(), false).unwrap();
+        moonrest_rt::spawn(accept::run(worker.clone(), socket, 0));
+        moonrest_rt::spawn_blocking(move || clients(addr)).await.unwrap();
         // The last connections end.
         for _ in 0..100 {
             if worker.connections.get() == 0 {

@@ -173,7 +173,7 @@ impl Storing {
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
                 let log = r.log().clone();
                 // Copying takes its time.
-                tokio::task::spawn_blocking(move || {
+                let _copying = moonrest_rt::spawn_blocking(move || {
                     let mut temp = temp;
                     let options = rename::Options { make_parents: Some(0o700), ..rename::Options::default() };
                     match rename::into_place(&temp.path, &path, &options) {

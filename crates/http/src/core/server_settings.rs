@@ -1,7 +1,7 @@
 //! What a `server` block settles before a location is known: how heads are read.
 
 use super::settings::CoreLoc;
-use crate::compile::Compiler;
+use crate::compile::{BlockId, Compiler};
 use moonrest_core::Template;
 use moonrest_proto::http1::HeadLimits;
 
@@ -17,13 +17,15 @@ pub struct ServerSettings {
     pub ignore_invalid_headers: bool,
     pub underscores_in_headers: bool,
     pub merge_slashes: bool,
+    /// Clients may ask for tunnels.
+    pub allow_connect: bool,
     /// If one of these holds, the body is read before anything else is done.
     pub early_body: Box<[Template]>,
 }
 
 impl ServerSettings {
     /// Puts nginx's defaults in the place of what is not set anywhere.
-    pub(crate) fn resolve(conf: &CoreLoc, _cx: &Compiler<'_>) -> Self {
+    pub(crate) fn resolve(conf: &CoreLoc, server: BlockId, cx: &Compiler<'_>) -> Self {
         let (count, size) = conf.large_client_header_buffers.unwrap_or((4, 8192));
         let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
         Self {
@@ -38,6 +40,7 @@ impl ServerSettings {
             ignore_invalid_headers: conf.ignore_invalid_headers.unwrap_or(true),
             underscores_in_headers: conf.underscores_in_headers.unwrap_or(false),
             merge_slashes: conf.merge_slashes.unwrap_or(true),
+            allow_connect: cx.allows_connect(server),
             early_body: conf.client_body_early_read.clone().unwrap_or_default().into(),
         }
     }

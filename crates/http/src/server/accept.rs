@@ -6,51 +6,16 @@ use crate::{
     worker::{Worker, bump},
 };
 use moonrest_core::Level;
-use moonrest_net::{addr::Addr, io::Io, tls::Stream};
+use moonrest_net::{addr::Addr, io::Io, listen::Listener, tls::Stream};
 use std::{
     cell::{Cell, OnceCell},
     io,
-    os::fd::OwnedFd,
     rc::Rc,
     sync::atomic::Ordering::Relaxed,
 };
-use tokio::net::{TcpListener, UnixListener};
-
-/// A listening socket of this worker.
-pub enum Socket {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-impl Socket {
-    /// Takes over a non-blocking listening socket.
-    ///
-    /// # Errors
-    /// When the event loop cannot watch it.
-    pub fn new(fd: OwnedFd, unix: bool) -> io::Result<Self> {
-        if unix {
-            UnixListener::from_std(fd.into()).map(Self::Unix)
-        } else {
-            TcpListener::from_std(fd.into()).map(Self::Tcp)
-        }
-    }
-
-    async fn accept(&self) -> io::Result<(Io, Addr)> {
-        match self {
-            Self::Tcp(listener) => {
-                let (stream, addr) = listener.accept().await?;
-                Ok((stream.into(), Addr::Inet(addr)))
-            }
-            Self::Unix(listener) => {
-                let (stream, _) = listener.accept().await?;
-                Ok((stream.into(), Addr::Unix(Box::default())))
-            }
-        }
-    }
-}
 
 /// Accepts until the worker drains. `listener` is the socket's number in the generation.
-pub async fn run(worker: Rc<Worker>, socket: Socket, listener: usize) {
+pub async fn run(worker: Rc<Worker>, socket: Listener, listener: usize) {
     loop {
         if worker.is_quitting() {
             return;
@@ -58,10 +23,10 @@ pub async fn run(worker: Rc<Worker>, socket: Socket, listener: usize) {
         if worker.connections.get() >= worker.max_connections {
             // Meanwhile new connections wait in the socket.
             if worker.make_room() {
-                moonrest_net::sleep::sleep(1).await;
+                rest(&socket, 1).await;
             } else {
                 worker.note_crowd();
-                moonrest_net::sleep::sleep(100).await;
+                rest(&socket, 100).await;
             }
             continue;
         }
@@ -72,19 +37,27 @@ pub async fn run(worker: Rc<Worker>, socket: Socket, listener: usize) {
         };
         match accepted {
             Ok((io, remote)) => start(&worker, io, remote, listener),
-            Err(error) => refused(&worker, &error).await,
+            Err(error) => refused(&worker, &socket, &error).await,
         }
     }
 }
 
-async fn refused(worker: &Worker, error: &io::Error) {
+/// Accepts nothing for so many milliseconds.
+async fn rest(socket: &Listener, ms: u64) {
+    // Connections that wait would wake the event loop again and again. An error here is one of memory.
+    let paused = socket.pause();
+    moonrest_net::sleep::sleep(ms).await;
+    let _ = paused.and_then(|()| socket.resume());
+}
+
+async fn refused(worker: &Worker, socket: &Listener, error: &io::Error) {
     let text = moonrest_core::env::os_error(error);
     // Out of descriptors: nothing gets better by trying at once.
     let exhausted = matches!(error.raw_os_error(), Some(libc_code::EMFILE | libc_code::ENFILE));
     let level = if exhausted { Level::Crit } else { Level::Error };
     worker.log.write(level, None, format_args!("accept4() failed ({text})"));
     if exhausted {
-        moonrest_net::sleep::sleep(500).await;
+        rest(socket, 500).await;
     }
 }
 
@@ -122,7 +95,7 @@ fn start(worker: &Rc<Worker>, io: Io, remote: Addr, listener: usize) {
     let io = if secured { Io::Tls(Box::new(Stream::plain(io))) } else { io };
     let h1 = H1::new(io, worker.clone(), conn, addr_conf);
     let end = End(worker.clone());
-    tokio::task::spawn_local(Serve::new(h1, proxied, secured, end));
+    moonrest_rt::spawn(Serve::new(h1, proxied, secured, end));
 }
 
 /// Counts a connection out, however it ends.

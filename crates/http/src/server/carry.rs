@@ -2,6 +2,7 @@
 
 use super::h1::{BodyReader, Fill, H1};
 use super::head::{self, Delimited};
+use super::queue::COPY;
 use crate::{
     browser::Browser,
     exchange::{BodyRead, Exchange, Output, RawStream},
@@ -38,7 +39,7 @@ impl Exchange for H1 {
         let delimited = head::delimit(r);
         self.delimited.set(delimited);
         r.chunked.set(delimited == Delimited::Chunked);
-        let absolute = head::make_location_absolute(r);
+        let absolute = r.out.borrow().location.is_some() && head::make_location_absolute(r);
         self.start_pace(r);
         if r.version.get() == Version::Http09 {
             r.keepalive.set(false);
@@ -95,6 +96,15 @@ impl Exchange for H1 {
         if chunked {
             queue.push_slice(DATA_END);
         }
+        Ok(())
+    }
+
+    fn push_shared(&self, r: &Request, data: &Bytes) -> Result<(), RequestError> {
+        // Short data is copied in any case.
+        if self.broken.get() || self.delimited.get() == Delimited::Chunked || data.len() > COPY {
+            return self.push(r, Output::Data(data.clone()));
+        }
+        self.queue.borrow_mut().push_slice(data);
         Ok(())
     }
 
@@ -288,12 +298,11 @@ impl H1 {
         }
         let core = &r.loc().core;
         let age = r.started_ms.get().saturating_sub(self.conn.started);
-        let old_browser = core.keepalive_disable != 0 && disabled_browser(r, core.keepalive_disable);
         if core.keepalive_timeout == 0
             || self.conn.requests.get() >= core.keepalive_requests
             || age > core.keepalive_time
             || self.worker.is_quitting()
-            || old_browser
+            || disabled_browser(r, core.keepalive_disable)
         {
             r.keepalive.set(false);
         }
@@ -301,12 +310,14 @@ impl H1 {
 }
 
 /// `keepalive_disable`: browsers known to mishandle it.
+#[inline]
 fn disabled_browser(r: &Request, which: u8) -> bool {
     // Telling browsers apart costs more than the rest of a small answer.
     let posted = r.method.get() == Method::Post;
-    if (which & 1 == 0 || !posted) && which & 2 == 0 {
-        return false;
-    }
+    which != 0 && (posted && which & 1 != 0 || which & 2 != 0) && is_disabled_browser(r, which, posted)
+}
+
+fn is_disabled_browser(r: &Request, which: u8, posted: bool) -> bool {
     let browser = Browser::of(r);
     (which & 1 != 0 && browser.msie6 && posted) || (which & 2 != 0 && browser.safari)
 }

@@ -20,7 +20,7 @@ use crate::{
     listen::AddrConf,
     phase::RequestError,
     request::{Memory, RequestRef},
-    worker::{Worker, bump},
+    worker::{Counters, Worker, bump},
 };
 use moonrest_core::Level;
 use moonrest_net::{io::Io, timer::Timeout};
@@ -30,7 +30,7 @@ use std::{
     future::poll_fn,
     io,
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     task::{Context, Poll},
 };
 
@@ -68,6 +68,18 @@ pub(super) enum Doing {
     Waiting,
     Reading,
     Writing,
+}
+
+impl Doing {
+    #[inline(always)]
+    fn counter(self, counters: &Counters) -> Option<&AtomicU64> {
+        match self {
+            Self::Nothing => None,
+            Self::Waiting => Some(&counters.waiting),
+            Self::Reading => Some(&counters.reading),
+            Self::Writing => Some(&counters.writing),
+        }
+    }
 }
 
 /// What a connection needs while something is going on. Kept by the worker in between.
@@ -164,13 +176,11 @@ impl H1 {
     /// Counts the connection as this from now on, and no longer as what it was.
     pub(super) fn count_as(&self, doing: Doing) {
         let counters = &self.worker.counters;
-        for (doing, by) in [(self.doing.replace(doing), -1), (doing, 1)] {
-            match doing {
-                Doing::Nothing => {}
-                Doing::Waiting => bump(&counters.waiting, by),
-                Doing::Reading => bump(&counters.reading, by),
-                Doing::Writing => bump(&counters.writing, by),
-            }
+        if let Some(counter) = self.doing.replace(doing).counter(counters) {
+            bump(counter, -1);
+        }
+        if let Some(counter) = doing.counter(counters) {
+            bump(counter, 1);
         }
     }
 
@@ -253,7 +263,7 @@ impl H1 {
 /// What of a batch could not be done at once.
 pub(super) enum Rest {
     /// A head is not there yet, or its beginning.
-    Head(Option<Box<Memory>>),
+    Head(Option<Rc<Memory>>),
     /// A request with what its handling came to; the status is that of an error in its head.
     Request(RequestRef, Handling),
     /// Nothing but writing.

@@ -1,8 +1,16 @@
 //! Serialises HTTP/1 response heads, in nginx's order of fields.
 
-use crate::{core::ServerTokens, decimal, request::Request};
+use crate::{
+    core::{Core, ServerTokens},
+    decimal,
+    request::Request,
+    response::HeadersOut,
+};
 use moonrest_net::addr::Addr;
-use moonrest_proto::{date, http1::Version};
+use moonrest_proto::{
+    date,
+    http1::{Method, Version},
+};
 use std::io::Write;
 
 /// How the body of the response is delimited.
@@ -24,28 +32,17 @@ pub(super) fn interim_line(status: u16) -> &'static str {
 /// Appends the head of the request's response; `absolute` tells that `Location` was made a URL of this server.
 pub(crate) fn append(r: &Request, out: &mut Vec<u8>, delimited: Delimited, absolute: bool) {
     let head = r.out.borrow();
-    match (&head.status_line, status_line(head.status)) {
-        (None, Some(line)) => out.extend_from_slice(line.as_bytes()),
-        (Some(text), _) => {
-            out.extend_from_slice(b"HTTP/1.1 ");
-            out.extend_from_slice(text);
-            out.extend_from_slice(b"\r\n");
-        }
-        (None, None) => {
-            out.extend_from_slice(b"HTTP/1.1 ");
-            decimal::append_three(out, u64::from(head.status));
-            out.extend_from_slice(b" \r\n");
-        }
+    let core = &*r.loc().core;
+    out.reserve(ROOM);
+    if head.status == 200 && head.status_line.is_none() {
+        out.extend_from_slice(OK);
+    } else {
+        append_status(&head, out);
     }
-    match &head.server {
-        Some(name) if name.is_empty() => {}
-        Some(name) => field(out, b"Server", name),
-        None => server(r, out),
-    }
-    match &head.date {
-        Some(date) if date.is_empty() => {}
-        Some(date) => field(out, b"Date", date),
-        None => out.extend_from_slice(&r.worker.date_line()),
+    if matches!(core.server_tokens, ServerTokens::On) && head.server.is_none() && head.date.is_none() {
+        out.extend_from_slice(&r.worker.server_and_date());
+    } else {
+        append_server_and_date(r, &head, out);
     }
     if !head.content_type.is_empty() {
         out.extend_from_slice(b"Content-Type: ");
@@ -63,7 +60,11 @@ pub(crate) fn append(r: &Request, out: &mut Vec<u8>, delimited: Delimited, absol
     }
     match (&head.last_modified_text, head.last_modified) {
         (Some(text), _) => field(out, b"Last-Modified", text),
-        (None, Some(time)) => field(out, b"Last-Modified", &date::http(time)),
+        (None, Some(time)) => {
+            out.extend_from_slice(b"Last-Modified: ");
+            out.extend_from_slice(&date::http(time));
+            out.extend_from_slice(b"\r\n");
+        }
         (None, None) => {}
     }
     if absolute && let Some(location) = &head.location {
@@ -72,13 +73,15 @@ pub(crate) fn append(r: &Request, out: &mut Vec<u8>, delimited: Delimited, absol
     if delimited == Delimited::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
-    connection(r, head.status, out);
+    connection(r, core, head.status, out);
     // nginx: what was not made absolute here is a field like others.
     if !absolute && let Some(location) = &head.location {
         field(out, b"Location", location);
     }
     if let Some(etag) = &head.etag {
-        field(out, b"ETag", etag);
+        out.extend_from_slice(b"ETag: ");
+        out.extend_from_slice(etag);
+        out.extend_from_slice(b"\r\n");
     }
     if let Some(encoding) = &head.content_encoding {
         field(out, b"Content-Encoding", encoding);
@@ -89,6 +92,40 @@ pub(crate) fn append(r: &Request, out: &mut Vec<u8>, delimited: Delimited, absol
     out.extend_from_slice(b"\r\n");
 }
 
+/// Most heads fit in this.
+const ROOM: usize = 512;
+
+const OK: &[u8; 17] = b"HTTP/1.1 200 OK\r\n";
+
+fn append_status(head: &HeadersOut, out: &mut Vec<u8>) {
+    match (&head.status_line, status_line(head.status)) {
+        (None, Some(line)) => out.extend_from_slice(line.as_bytes()),
+        (Some(text), _) => {
+            out.extend_from_slice(b"HTTP/1.1 ");
+            out.extend_from_slice(text);
+            out.extend_from_slice(b"\r\n");
+        }
+        (None, None) => {
+            out.extend_from_slice(b"HTTP/1.1 ");
+            decimal::append_three(out, u64::from(head.status));
+            out.extend_from_slice(b" \r\n");
+        }
+    }
+}
+
+fn append_server_and_date(r: &Request, head: &HeadersOut, out: &mut Vec<u8>) {
+    match &head.server {
+        Some(name) if name.is_empty() => {}
+        Some(name) => field(out, b"Server", name),
+        None => server(r, out),
+    }
+    match &head.date {
+        Some(date) if date.is_empty() => {}
+        Some(date) => field(out, b"Date", date),
+        None => out.extend_from_slice(&r.worker.date_line()),
+    }
+}
+
 fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
@@ -96,12 +133,13 @@ fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Our own `Server` with the version.
+pub(crate) const SERVER: &str = concat!("Server: moonrest/", env!("CARGO_PKG_VERSION"), "\r\n");
+
 /// Our own `Server`.
 fn server(r: &Request, out: &mut Vec<u8>) {
     match &r.loc().core.server_tokens {
-        ServerTokens::On | ServerTokens::Build => {
-            out.extend_from_slice(concat!("Server: moonrest/", env!("CARGO_PKG_VERSION"), "\r\n").as_bytes());
-        }
+        ServerTokens::On | ServerTokens::Build => out.extend_from_slice(SERVER.as_bytes()),
         ServerTokens::Off => out.extend_from_slice(b"Server: moonrest\r\n"),
         ServerTokens::Text(text) => {
             let value = text.eval(r);
@@ -112,7 +150,7 @@ fn server(r: &Request, out: &mut Vec<u8>) {
     }
 }
 
-fn connection(r: &Request, status: u16, out: &mut Vec<u8>) {
+fn connection(r: &Request, core: &Core, status: u16, out: &mut Vec<u8>) {
     if status == 101 {
         out.extend_from_slice(b"Connection: upgrade\r\n");
         return;
@@ -122,7 +160,7 @@ fn connection(r: &Request, status: u16, out: &mut Vec<u8>) {
         return;
     }
     out.extend_from_slice(b"Connection: keep-alive\r\n");
-    let seconds = r.loc().core.keepalive_header;
+    let seconds = core.keepalive_header;
     if seconds > 0 {
         let _ = write!(out, "Keep-Alive: timeout={seconds}\r\n");
     }
@@ -169,7 +207,7 @@ fn append_local_host(addr: &Addr, out: &mut Vec<u8>) {
 /// How the body will be delimited; decides about keep-alive where the body's end must be the connection's.
 pub(crate) fn delimit(r: &Request) -> Delimited {
     let out = r.out.borrow();
-    if out.status == 101 {
+    if out.status == 101 || (r.method.get() == Method::Connect && out.status < 300) {
         // Another protocol follows.
         return Delimited::Close;
     }

@@ -3,6 +3,7 @@
 use super::h1::{BodyReader, Doing, Fill, H1, Work, flush};
 use super::{h2, head::Delimited};
 use crate::{
+    core::ServerSettings,
     engine,
     location::ServerId,
     request::{Memory, NewRequest, Request, RequestRef},
@@ -11,7 +12,7 @@ use crate::{
 use moonrest_net::tls::verify::Failure;
 use moonrest_proto::{
     http1::{
-        Body, Framing, HeadError, Known, Parse, Version,
+        Body, Framing, HeadError, Known, Method, Parse, Version,
         chunked::{ChunkLimits, Decoder},
         framing,
         framing::check_method,
@@ -33,8 +34,8 @@ pub(super) enum Next {
 }
 
 /// Reads a head. Responses queued before are written if it is not there yet.
-pub(super) async fn next_request(h1: &Rc<H1>, memory: Option<Box<Memory>>) -> Next {
-    let mut memory = memory.unwrap_or_else(|| h1.worker.take_memory());
+pub(super) async fn next_request(h1: &Rc<H1>, memory: Option<Rc<Memory>>) -> Next {
+    let memory = memory.unwrap_or_else(|| h1.worker.take_memory());
     let settings = h1.default_settings();
     let limits = settings.head_limits;
     let mut waited = false;
@@ -46,7 +47,7 @@ pub(super) async fn next_request(h1: &Rc<H1>, memory: Option<Box<Memory>>) -> Ne
         if h1.unread() > 0 {
             let parsed = {
                 let buffer = h1.buffer.borrow();
-                memory.head.get_mut().parse(buffer.get(h1.at.get()..).unwrap_or_default(), &limits)
+                memory.head.borrow_mut().parse(buffer.get(h1.at.get()..).unwrap_or_default(), &limits)
             };
             match parsed {
                 Ok(Parse::Complete { len }) => return Next::Request(take_head(h1, memory, len)),
@@ -105,7 +106,7 @@ fn reading(head: &moonrest_proto::http1::RequestHead) -> &'static str {
 }
 
 /// The client closed within a head, or the connection broke.
-fn head_ended(h1: &Rc<H1>, memory: Box<Memory>, error: Option<&io::Error>) -> Next {
+fn head_ended(h1: &Rc<H1>, memory: Rc<Memory>, error: Option<&io::Error>) -> Next {
     let blank = memory.head.borrow().is_blank(h1.buffer.borrow().get(h1.at.get()..).unwrap_or_default());
     if h1.unread() == 0 || blank {
         h1.note_idle_close(error);
@@ -123,7 +124,7 @@ fn head_ended(h1: &Rc<H1>, memory: Box<Memory>, error: Option<&io::Error>) -> Ne
     Next::Unanswered(r, 400)
 }
 
-fn head_timed_out(h1: &Rc<H1>, memory: Box<Memory>) -> Next {
+fn head_timed_out(h1: &Rc<H1>, memory: Rc<Memory>) -> Next {
     if h1.unread() == 0 {
         if h1.conn.requests.get() == 0 {
             h1.note(format_args!("{} while waiting for request", super::TIMED_OUT));
@@ -144,7 +145,8 @@ pub(super) async fn log_unanswered(r: &RequestRef, status: u16) {
     engine::log(r).await;
 }
 
-fn new_request(h1: &Rc<H1>, memory: Box<Memory>, len: usize) -> RequestRef {
+#[inline(always)]
+fn new_request(h1: &Rc<H1>, memory: Rc<Memory>, len: usize) -> RequestRef {
     let server = h1.conn.server.get();
     let work: &Work = h1;
     h1.conn.requests.set(h1.conn.requests.get() + 1);
@@ -185,7 +187,7 @@ fn new_request(h1: &Rc<H1>, memory: Box<Memory>, len: usize) -> RequestRef {
 /// What a request is doing while its fields are read.
 const HEADERS: &str = "reading client request headers";
 
-fn bad_head(h1: &Rc<H1>, memory: Box<Memory>, error: &HeadError) -> (RequestRef, Option<u16>) {
+fn bad_head(h1: &Rc<H1>, memory: Rc<Memory>, error: &HeadError) -> (RequestRef, Option<u16>) {
     let message = {
         let buffer = h1.buffer.borrow();
         error.log_message(buffer.get(h1.at.get()..).unwrap_or_default())
@@ -207,7 +209,7 @@ fn bad_head(h1: &Rc<H1>, memory: Box<Memory>, error: &HeadError) -> (RequestRef,
 }
 
 /// Makes a request of a complete head; with the status of what is wrong with it.
-pub(super) fn take_head(h1: &Rc<H1>, memory: Box<Memory>, len: usize) -> (RequestRef, Option<u16>) {
+pub(super) fn take_head(h1: &Rc<H1>, memory: Rc<Memory>, len: usize) -> (RequestRef, Option<u16>) {
     let r = new_request(h1, memory, len);
     let status = accept_head(h1, &r).err();
     if status.is_some() {
@@ -217,8 +219,21 @@ pub(super) fn take_head(h1: &Rc<H1>, memory: Box<Memory>, len: usize) -> (Reques
 }
 
 /// Checks the fields by the rules of the server, and on a socket for TLS who sent them.
+#[inline(always)]
 pub(super) fn accept_fields(h1: &H1, r: &RequestRef) -> Result<(), u16> {
     let settings = &r.srv().settings;
+    if !r.head.borrow().fields.is_fine(limit(settings.max_headers)) {
+        filter_fields(r, settings)?;
+    }
+    if h1.addr_conf.ssl {
+        h1.learn_tls();
+        check_tls(r)?;
+    }
+    Ok(())
+}
+
+/// Drops the fields that the server does not take, telling of each, and refuses too many.
+fn filter_fields(r: &RequestRef, settings: &ServerSettings) -> Result<(), u16> {
     let dropped = {
         let block = r.block.borrow();
         let mut dropped = Vec::new();
@@ -238,13 +253,10 @@ pub(super) fn accept_fields(h1: &H1, r: &RequestRef) -> Result<(), u16> {
             return Err(error.status());
         }
     }
-    if h1.addr_conf.ssl {
-        h1.learn_tls();
-        check_tls(r)?;
-    }
     Ok(())
 }
 
+#[inline(always)]
 fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
     r.action.set("reading client request line");
     set_uri(h1, r)?;
@@ -254,8 +266,9 @@ fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
     let framed = {
         let block = r.block.borrow();
         let head = r.head.borrow();
+        let connect = r.srv().settings.allow_connect;
         framing(&head, &block)
-            .and_then(|framed| check_method(&head, &framed, false).map(|()| framed))
+            .and_then(|framed| check_method(&head, &framed, connect).map(|()| framed))
             .map_err(|error| (error.status(), error.log_message(&block)))
     };
     let framed: Framing = match framed {
@@ -267,7 +280,8 @@ fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
     };
     h1.timeout.clear();
     r.framing.set(framed);
-    r.keepalive.set(framed.keep_alive);
+    // nginx: what answers CONNECT is the last on its connection, whatever it is.
+    r.keepalive.set(framed.keep_alive && r.method.get() != Method::Connect);
     h1.body_wait.set((0, 0));
     match framed.body {
         // As new_request set it.
@@ -340,6 +354,7 @@ fn limit(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
 
+#[inline(always)]
 pub(super) fn set_uri(h1: &H1, r: &Request) -> Result<(), u16> {
     let head = r.head.borrow();
     let block = r.block.borrow();
@@ -362,6 +377,7 @@ pub(super) fn set_uri(h1: &H1, r: &Request) -> Result<(), u16> {
 }
 
 /// Takes the host from the target or the field, and with it the server.
+#[inline(always)]
 pub(super) fn find_server(h1: &H1, r: &Request) -> Result<(), u16> {
     let valid = {
         let head = r.head.borrow();

@@ -2,15 +2,15 @@
 //! All of it is plain code; the first thing that must wait hands the rest to a future.
 
 use super::{
-    h1::{After, BATCH, BodyReader, Doing, H1, Handling, Rest, Work, begin},
+    h1::{After, BATCH, BodyReader, H1, Handling, Rest, Work, begin},
     intake::take_head,
 };
 use crate::{
-    engine::{self, Later},
+    engine::{self, Later, Wait},
     exchange::Exchange as _,
     phase::{Flow, LocalBoxFuture, RequestError},
     request::RequestRef,
-    walk::{Turn, Walk},
+    walk::Walk,
 };
 use moonrest_proto::http1::Parse;
 use std::{
@@ -39,7 +39,7 @@ impl Rest {
     /// What waits for a handler alone, which needs no larger future.
     pub(super) fn waiting(self, h1: &Rc<H1>) -> Result<Waiting, Self> {
         match self {
-            Self::Request(r, Handling::Later(Later::Walk(walk, Ok(Turn::Wait(handler))))) => {
+            Self::Request(r, Handling::Later(Later::Walk(walk, Wait::Handler(handler)))) => {
                 Ok(Waiting { handler, request: Some((h1.clone(), r, walk)) })
             }
             rest => Err(rest),
@@ -65,16 +65,16 @@ impl Future for Waiting {
 fn next(h1: &Rc<H1>) -> Result<After, Rest> {
     loop {
         h1.begin();
-        let mut memory = h1.worker.take_memory();
+        let memory = h1.worker.take_memory();
         let limits = h1.default_settings().head_limits;
         let work: &Work = h1;
         let parsed = {
             let buffer = work.buffer.borrow();
-            memory.head.get_mut().parse(buffer.get(work.at.get()..).unwrap_or_default(), &limits)
+            memory.head.borrow_mut().parse(buffer.get(work.at.get()..).unwrap_or_default(), &limits)
         };
         let Ok(Parse::Complete { len }) = parsed else {
             // Parsed again from its beginning, where waiting and errors are dealt with.
-            memory.head.get_mut().reset();
+            memory.head.borrow_mut().reset();
             return Err(Rest::Head(Some(memory)));
         };
         let (r, status) = take_head(h1, memory, len);
@@ -99,7 +99,6 @@ fn follow(h1: &Rc<H1>, r: RequestRef) -> Option<Result<After, Rest>> {
     if !r.keepalive.get() || !body_read || h1.worker.is_quitting() || h1.broken.get() || h1.is_paced() {
         return Some(Err(Rest::Request(r, Handling::Finished)));
     }
-    h1.count_as(Doing::Nothing);
     let keepalive = r.loc().core.keepalive_timeout;
     drop(r);
     let more = h1.unread() > 0;

@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Data up to this length is copied behind what is already in the buffer; longer data is queued as it is.
-const COPY: usize = 4096;
+pub(super) const COPY: usize = 4096;
 /// Files up to this length are read into the buffer, so that head and body leave in one call; larger ones use sendfile.
 pub(crate) const READ_FILE: u64 = 64 * 1024;
 /// How much of a file is read at once where sendfile may not be used.
@@ -127,16 +127,21 @@ impl Queue {
     ///
     /// # Errors
     /// `WouldBlock`, or the system's.
+    #[inline]
     pub(crate) fn write(&mut self, io: &Io, limit: u64) -> io::Result<usize> {
+        if !self.chunks.is_empty() {
+            return self.write_chunks(io, limit);
+        }
+        let rest = self.tail.get(self.sent..).unwrap_or_default();
+        let rest = rest.get(..usize::try_from(limit).unwrap_or(usize::MAX)).unwrap_or(rest);
+        let n = io.try_write(&[IoSlice::new(rest)], false)?;
+        self.advance(n);
+        Ok(n)
+    }
+
+    fn write_chunks(&mut self, io: &Io, limit: u64) -> io::Result<usize> {
         if let Some(Chunk::File(_)) = self.chunks.front() {
             return self.write_file(io, limit);
-        }
-        if self.chunks.is_empty() {
-            let rest = self.tail.get(self.sent..).unwrap_or_default();
-            let rest = rest.get(..usize::try_from(limit).unwrap_or(usize::MAX)).unwrap_or(rest);
-            let n = io.try_write(&[IoSlice::new(rest)], false)?;
-            self.advance(n);
-            return Ok(n);
         }
         let n = self.write_several(io, limit)?;
         self.advance(n);
@@ -201,9 +206,20 @@ impl Queue {
         self.write(io, limit)
     }
 
+    #[inline]
     fn advance(&mut self, written: usize) {
         self.queued -= written as u64;
         self.sent += written;
+        if !self.chunks.is_empty() {
+            self.drop_sent();
+        } else if self.sent >= self.tail.len() {
+            self.tail.clear();
+            self.sent = 0;
+        }
+    }
+
+    /// Forgets the chunks that have left.
+    fn drop_sent(&mut self) {
         loop {
             let len = match self.chunks.front() {
                 Some(Chunk::Owned(data)) => data.len(),

@@ -124,7 +124,9 @@ impl H1 {
         let core = &r.loc().core;
         self.send_timeout_ms.set(core.send_timeout);
         self.reset_if_late.set(core.reset_timedout_connection);
-        if let Some(pace) = pace_of(r) {
+        if r.limit_rate.get().is_none() && core.limit_rate.is_none() {
+            r.limit_rate.set(Some(0));
+        } else if let Some(pace) = pace_of(r) {
             *self.pace.borrow_mut() = Some(pace);
         }
     }

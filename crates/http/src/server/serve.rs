@@ -154,7 +154,6 @@ impl Serve {
                 State::Idle => {
                     let go_on = ready!(this.poll_idle(cx));
                     this.state = State::Fresh;
-                    this.h1.count_as(Doing::Nothing);
                     if go_on { this.begin() } else { Some(After::Close) }
                 }
                 State::Active(future) => match future.as_mut().poll(cx) {

@@ -103,6 +103,12 @@ impl Run {
             self.target = Some(chosen);
             self.takes(conn);
         }
+        self.talk().await?;
+        Ok(self.judge())
+    }
+
+    /// Sends the request over the present connection and reads the answer's head.
+    pub(super) async fn talk(&mut self) -> Result<(), Failure> {
         if self.link.http2 {
             self.framing = Box::pin(self.talk_http2()).await?;
         } else {
@@ -110,7 +116,7 @@ impl Run {
             poll_fn(|cx| self.poll_head(cx)).await?;
         }
         self.note_head();
-        Ok(self.judge())
+        Ok(())
     }
 
     /// Takes a connection that is kept from an earlier request; gives the peer back when there is none.
@@ -158,7 +164,7 @@ impl Run {
         Arc::as_ptr(&self.conf) as usize
     }
 
-    async fn connect(&self, addr: &Addr) -> Result<Box<Conn>, Failure> {
+    pub(super) async fn connect(&self, addr: &Addr) -> Result<Box<Conn>, Failure> {
         let options = Options::new(&self.conf);
         let timeout = moonrest_net::timer::Timeout::new();
         timeout.set(self.timeouts.connect);

@@ -92,12 +92,12 @@ struct Handed(RefCell<Option<Box<Caching>>>);
 /// # Errors
 /// A request that cannot be made.
 pub fn start(r: &RequestRef, job: Job) -> Result<Step, RequestError> {
-    if job.conf.cache.is_none() && body::is_settled(r) {
+    if job.conf.cache.is_none() && !r.probes.get() && body::is_settled(r) {
         forget(r);
         let source = if job.pass_body { source::buffered(r) } else { Source::None };
         return Ok(Step::Wait(Hop::boxed(r.clone(), job, source, None)?));
     }
-    if job.conf.cache.is_none() || r.has_unread_body() {
+    if job.conf.cache.is_none() || r.probes.get() || r.has_unread_body() {
         return Ok(Step::Wait(Box::pin(run_with(r.clone(), job, None))));
     }
     let Some(mut caching) = prepare(r, &job.conf, &*job.protocol)? else {
@@ -261,7 +261,7 @@ impl Caching {
                 }
                 Begun::Read(path) => {
                     let text = self.text.clone();
-                    let read = tokio::task::spawn_blocking(move || cache::read(&path, &text)).await;
+                    let read = moonrest_rt::spawn_blocking(move || cache::read(&path, &text)).await;
                     Some(read.map_err(|_| RequestError::internal("a thread that read a cache file failed"))?)
                 }
             };

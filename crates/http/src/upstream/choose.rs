@@ -10,7 +10,10 @@ use super::{
     tls::Secure,
 };
 use crate::phase::RequestError;
-use moonrest_core::{Level, upstream::Peer};
+use moonrest_core::{
+    Level,
+    upstream::{Attempted, Peer},
+};
 use moonrest_net::addr::Addr;
 use std::{future::poll_fn, rc::Rc, sync::Arc, task::Poll};
 
@@ -165,6 +168,22 @@ impl Run {
         *self.states.request.borrow_mut() = request;
         *self.states.shown.borrow_mut() = shown;
         Ok(())
+    }
+
+    /// Counts the present attempt, if the upstream counts what its peers do. `response` is how long an answer took that
+    /// was read to its end.
+    pub(super) fn tally(&self, response: Option<u64>) {
+        let Some(selection) = self.selection.as_ref().filter(|selection| selection.counts()) else { return };
+        let attempted = self.states.with(|attempt| Attempted {
+            status: attempt.status,
+            sent: attempt.bytes_sent,
+            received: attempt.bytes_received,
+            header: attempt.header_time,
+            response: response.filter(|_| attempt.header_time.is_some()),
+        });
+        if let Some(attempted) = attempted {
+            selection.note_attempt(&attempted);
+        }
     }
 
     /// Is done with a peer that the balancer named. `false` when the present one is not such.

@@ -2,10 +2,14 @@
 
 use super::{Conf, http2::Session, tls::Link};
 use moonrest_core::Level;
-use moonrest_net::{addr::Addr, io::Io, timer::Timeout};
+use moonrest_net::{
+    addr::Addr,
+    connect::{bind, start_with, stream_for},
+    io::Io,
+    timer::Timeout,
+};
 use moonrest_sys::{socket, time::monotonic_coarse_ms};
-use std::{io, net::SocketAddr, os::unix::ffi::OsStrExt, path::Path, rc::Rc};
-use tokio::net::{TcpSocket, UnixStream};
+use std::{future::poll_fn, io, net::SocketAddr, os::fd::OwnedFd, rc::Rc};
 
 /// A connection to a peer, new or used before.
 pub(super) struct Conn {
@@ -64,20 +68,15 @@ pub(super) async fn connect(
     addr: &Addr,
     local: Option<SocketAddr>,
 ) -> Result<Io, ConnectError> {
-    match addr {
-        Addr::Inet(addr) => {
-            let socket = open(options, *addr, local)?;
-            let stream = socket.connect(*addr).await.map_err(|error| refused(&Addr::Inet(*addr), &error))?;
-            // What is written is complete: nothing is gained by holding back the end of a request.
-            let _ = stream.set_nodelay(true);
-            Ok(stream.into())
-        }
-        Addr::Unix(path) => {
-            let path = Path::new(std::ffi::OsStr::from_bytes(path));
-            let stream = UnixStream::connect(path).await.map_err(|error| refused(addr, &error))?;
-            Ok(stream.into())
-        }
+    let socket = open(options, addr, local)?;
+    let mut connecting = start_with(socket, addr).map_err(|error| refused(addr, &error))?;
+    poll_fn(|cx| connecting.poll(cx)).await.map_err(|error| refused(addr, &error))?;
+    let io = connecting.into_io();
+    if matches!(addr, Addr::Inet(_)) {
+        // What is written is complete: nothing is gained by holding back the end of a request.
+        let _ = io.with_fd(|fd| socket::set_nodelay(fd, true));
     }
+    Ok(io)
 }
 
 /// A connection for a module that speaks a protocol of its own.
@@ -108,15 +107,16 @@ impl Options {
     }
 }
 
-fn open(options: &Options, addr: SocketAddr, local: Option<SocketAddr>) -> Result<TcpSocket, ConnectError> {
-    let new = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
-    let tcp =
-        new.map_err(|error| ConnectError { level: Level::Alert, ..ConnectError::ours("socket()", &error) })?;
+fn open(options: &Options, addr: &Addr, local: Option<SocketAddr>) -> Result<OwnedFd, ConnectError> {
     let failed = |call: &'static str| {
         move |error: io::Error| ConnectError { level: Level::Alert, ..ConnectError::ours(call, &error) }
     };
+    let tcp = stream_for(addr).map_err(failed("socket()"))?;
+    if matches!(addr, Addr::Unix(_)) {
+        return Ok(tcp);
+    }
     if options.keepalive {
-        tcp.set_keepalive(true).map_err(failed("setsockopt(SO_KEEPALIVE)"))?;
+        socket::set_keepalive(&tcp, true).map_err(failed("setsockopt(SO_KEEPALIVE)"))?;
     }
     if let Some(size) = options.rcvbuf {
         socket::set_rcvbuf(&tcp, size).map_err(failed("setsockopt(SO_RCVBUF)"))?;
@@ -132,7 +132,7 @@ fn open(options: &Options, addr: SocketAddr, local: Option<SocketAddr>) -> Resul
             // Old kernels choose the port when binding.
             let _ = socket::set_bind_address_no_port(&tcp);
         }
-        tcp.bind(local).map_err(|error| ConnectError::ours(&format!("bind({})", local.ip()), &error))?;
+        bind(&tcp, local).map_err(|error| ConnectError::ours(&format!("bind({})", local.ip()), &error))?;
     }
     Ok(tcp)
 }

@@ -88,7 +88,7 @@ impl Definition {
             explicit: false,
             servers: Vec::new(),
             method: None,
-            supports: Supports { weight: true, backup: true },
+            supports: Supports { weight: true, backup: true, slow_start: true },
             key: None,
             keepalive: Keepalive::default(),
             balancer: None,
@@ -120,7 +120,8 @@ impl Definition {
         self.balancer = None;
         self.method = Some(method);
         self.key = key;
-        self.supports = Supports { weight: true, backup };
+        let slow_start = matches!(method, Method::RoundRobin | Method::LeastConn | Method::LeastTime(_));
+        self.supports = Supports { weight: true, backup, slow_start };
     }
 
     /// Sets code that balances; without it saying anything the method that was set before chooses.
@@ -139,7 +140,7 @@ impl Definition {
         }
         args.env.shared::<Balancers>().0.store(true, Relaxed);
         self.balancer = Some(balancer);
-        self.supports = Supports { weight: true, backup: false };
+        self.supports = Supports { weight: true, backup: false, slow_start: true };
         Ok(())
     }
 
@@ -266,9 +267,13 @@ impl Main {
     /// nginx's `host not found in upstream "x"`, `no servers in upstream "x"` and those of zones.
     pub fn finish(&mut self, cx: &Compiler<'_>) -> ConfResult {
         self.caches = cx.env.shared();
+        let known = cx.env.shared::<Finished>();
         for index in 0..self.definitions.len() {
             let Some(definition) = self.definitions.get_mut(index) else { break };
             definition.finish(cx)?;
+            let Some(peers) = definition.peers.clone() else { continue };
+            let (name, state) = (definition.full_name().to_string(), definition.state.clone());
+            known.0.lock().push(Group { name, shared: definition.zone.is_some(), peers, state });
         }
         Ok(())
     }
@@ -326,10 +331,47 @@ impl Definition {
             let message = format!("zero size shared memory zone \"{zone}\"");
             return Err(ConfigError::emerg(message).with_span(self.span).into());
         }
-        let peers = Arc::new(Peers::new(self.name.clone(), method, peers));
-        self.peers = Some(peers);
+        let mut peers = Peers::new(self.name.clone(), method, peers);
+        if self.zone.is_some() {
+            peers = peers.counting();
+        }
+        self.peers = Some(Arc::new(peers));
         self.state = zone;
         Ok(())
+    }
+}
+
+/// The upstreams of a configuration, in order, for modules that attach something to them.
+#[derive(Default)]
+pub struct Finished(parking_lot::Mutex<Vec<Group>>);
+
+/// An upstream as those modules see it.
+#[derive(Clone)]
+pub struct Group {
+    /// With the port, if that is part of it.
+    pub name: String,
+    /// Its state is in a zone, common to all workers.
+    pub shared: bool,
+    pub peers: Arc<Peers>,
+    state: Option<Arc<StateZone>>,
+}
+
+impl Finished {
+    /// The upstream of that number.
+    pub fn get(&self, id: GroupId) -> Option<Group> {
+        self.0.lock().get(id.0 as usize).cloned()
+    }
+}
+
+impl Group {
+    /// Whether the running generation has found a peer of this address healthy.
+    pub fn was_healthy(&self, peer: &Peer) -> bool {
+        let known = self.state.as_ref().and_then(|state| state.find(&self.peers.name));
+        known.is_some_and(|peers| {
+            let set = peers.set();
+            let mut alike = set.all().filter(|known| known.addr == peer.addr);
+            peers.has_checks() && alike.any(|known| known.is_healthy())
+        })
     }
 }
 
@@ -345,11 +387,15 @@ impl StateZone {
         known.push(peers.clone());
     }
 
+    /// The peers of that upstream.
+    fn find(&self, upstream: &[u8]) -> Option<Arc<Peers>> {
+        self.0.lock().iter().find(|known| *known.name == *upstream).cloned()
+    }
+
     /// Addresses that names of servers were last resolved to.
     fn resolved(&self, upstream: &[u8], server: &Server) -> Vec<Peer> {
         let Target::Resolve { host, port, service } = &server.target else { return Vec::new() };
-        let known = self.0.lock();
-        let Some(peers) = known.iter().find(|known| *known.name == *upstream) else { return Vec::new() };
+        let Some(peers) = self.find(upstream) else { return Vec::new() };
         let same = |peer: &&Arc<Peer>| match &peer.server.target {
             Target::Resolve { host: known, service: of, .. } => known == host && of == service,
             _ => false,

@@ -45,6 +45,7 @@ impl Run {
         self.write_error = None;
         self.queue_request()?;
         (self.interim, self.hints) = (0, 0);
+        self.given = self.protocol.is_tunnel();
         // Memory that was used before may have another size.
         if self.input.capacity() == self.conf.buffer_size {
             self.input.clear();
@@ -57,7 +58,9 @@ impl Run {
     /// Sends the request and reads the answer's head.
     pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         loop {
-            ready!(self.poll_talk(cx))?;
+            if !std::mem::take(&mut self.given) {
+                ready!(self.poll_talk(cx))?;
+            }
             self.act(READING_HEAD);
             if self.read_head()? {
                 return Poll::Ready(Ok(()));

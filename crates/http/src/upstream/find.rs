@@ -91,7 +91,7 @@ impl Run {
     }
 
     /// The way of encrypted connections.
-    fn secure_link(&self, id: Option<GroupId>, destination: &Destination) -> Result<Secure, u16> {
+    pub(super) fn secure_link(&self, id: Option<GroupId>, destination: &Destination) -> Result<Secure, u16> {
         let Some(tls) = &self.conf.tls else {
             crate::alert!(self.r, "no TLS configuration");
             return Err(500);

@@ -102,7 +102,8 @@ impl Hop {
         *states.shown.borrow_mut() = shown;
         let local = r.worker.upstreams();
         let http2 = protocol.is_http2();
-        let recorder = super::recorder::for_request(&r, &conf);
+        let probes = r.probes.get();
+        let recorder = if probes { None } else { super::recorder::for_request(&r, &conf) };
         let watch = recorder.is_none() && !states.is_cacheable() && !conf.ignore_client_abort;
         let (queue, input) = local.take_memory();
         // Large, so it is made where it stays.
@@ -131,6 +132,7 @@ impl Hop {
                 http2: None,
                 conn: None,
                 input,
+                given: false,
                 interim: 0,
                 hints: 0,
                 rest: Bytes::new(),
@@ -147,7 +149,11 @@ impl Hop {
                 framing: Framing::default(),
             }),
         });
-        hop.find_peers(destination, secure);
+        if probes {
+            hop.probe(destination, secure);
+        } else {
+            hop.find_peers(destination, secure);
+        }
         Ok(hop)
     }
 
@@ -158,6 +164,12 @@ impl Hop {
             Ok(Some(unknown)) => self.leave(From::Unknown(unknown)),
             Err(status) => self.doing = Doing::Nobody(status),
         }
+    }
+
+    /// Asks one peer how it is.
+    fn probe(&mut self, destination: Destination, secure: bool) {
+        let Some(mut run) = self.run.take() else { return };
+        self.doing = Doing::Rare(Box::pin(async move { run.probe(destination, secure).await }));
     }
 
     /// Leaves the common way.

@@ -27,6 +27,7 @@ mod http2;
 mod keep;
 mod pipe;
 mod pool;
+mod probe;
 mod protocol;
 mod recorder;
 mod release;
@@ -47,14 +48,18 @@ pub use bind::Bind;
 pub use cached::start;
 pub use conf::{Conf, Hidden, Loc, Store, directive, mask};
 pub use connect::dial;
-pub use define::{Balancers, Definition, GroupId, HashKey, Keepalive, Main, StateZone, block};
+pub use define::{
+    Balancers, Definition, Finished, Group, GroupId, HashKey, Keepalive, Main, StateZone, block,
+};
+pub(crate) use probe::append_context as append_probe;
+pub use probe::{Probe, Question};
 pub use protocol::{BodyStep, Framing, HeadStep, Protocol, RequestLength};
 pub(crate) use recorder::Recorder;
 pub use resolve::start as start_resolving;
 pub use run::{Destination, Job};
 pub(crate) use state::append_context;
 pub use state::{Answer, CacheStatus, States};
-pub use sticky::{Cookie, Expires, Kind as StickyKind, Learn, Sticky};
+pub use sticky::{Cookie, Expires, Kind as StickyKind, Learn, Sticky, new_peer};
 pub use tls::{CertificateFiles, FileNames, HandshakeHook, Shown, Tls};
 pub(crate) use worker::Local;
 pub use worker::{Known, of_worker};

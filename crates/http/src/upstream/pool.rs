@@ -90,7 +90,7 @@ impl Pool {
 }
 
 /// Whether nothing has come on a connection that its user has not seen, asked of the kernel.
-fn is_silent(conn: &Conn) -> bool {
+pub(super) fn is_silent(conn: &Conn) -> bool {
     let silent = conn.io.is_silent();
     if let Some(session) = &conn.http2 {
         // The other side may say something at any time, as long as it is not the end.
@@ -147,7 +147,7 @@ impl Keeper {
         }
         if !self.running.replace(true) {
             let local = Rc::downgrade(local);
-            tokio::task::spawn_local(std::future::poll_fn(move |cx| sweep(&local, cx)));
+            moonrest_rt::spawn(std::future::poll_fn(move |cx| sweep(&local, cx)));
         }
     }
 }

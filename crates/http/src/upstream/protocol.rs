@@ -20,6 +20,11 @@ pub trait Protocol {
         false
     }
 
+    /// Whether nothing is asked: connections carry what the client sends, and the head is the protocol's own.
+    fn is_tunnel(&self) -> bool {
+        false
+    }
+
     /// Whether the answer has no body, whatever its head says.
     fn asks_head(&self, _r: &Request) -> bool {
         false

@@ -50,8 +50,12 @@ impl Run {
             && self.sent_all
             && conn.http2.as_ref().is_none_or(|session| session.is_open())
         {
-            self.keep(conn, self.started.saturating_add(response));
+            match self.r.probes.get() {
+                false => self.keep(conn, self.started.saturating_add(response)),
+                true => self.keep_probed(conn),
+            }
         }
+        self.tally(Some(response));
         if !self.release_own(LastFailure::None)
             && let Some(selection) = &mut self.selection
         {

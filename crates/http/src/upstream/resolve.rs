@@ -48,7 +48,7 @@ pub fn start(main: &Arc<Main>, worker: &Worker) {
         for server in &definition.servers {
             if matches!(server.target, Target::Resolve { .. }) {
                 let server = Arc::new(server.clone());
-                tokio::task::spawn_local(follower.clone().follow(server));
+                moonrest_rt::spawn(follower.clone().follow(server));
             }
         }
     }
@@ -118,23 +118,28 @@ impl Follower {
 
     /// Makes these the addresses of `server`; those that were known keep their state.
     fn adopt(&self, server: &Arc<Server>, found: Vec<Found>) {
-        let set = self.peers.set();
         let same = |peer: &Peer| peer.server.span == server.span && peer.server.name == server.name;
-        let mut peers: Vec<Arc<Peer>> = set.all().filter(|peer| !same(peer)).cloned().collect();
-        for found in found {
-            let known = set.all().find(|peer| {
-                same(peer)
-                    && peer.addr == found.addr
-                    && peer.weight == i64::from(found.weight)
-                    && peer.server.backup == found.backup
-            });
-            let peer = known.cloned().unwrap_or_else(|| {
-                let server = Server { weight: found.weight, backup: found.backup, ..Server::clone(server) };
-                Arc::new(Peer::new(found.addr, Arc::new(server)).with_sid(sticky::address_sid))
-            });
-            peers.push(peer);
-        }
-        self.peers.replace(peers);
+        self.peers.edit(|list| {
+            let late = list.iter().any(|peer| same(peer));
+            let (known, others): (Vec<_>, Vec<_>) = list.drain(..).partition(|peer| same(peer));
+            *list = others;
+            list.extend(found.into_iter().map(|found| {
+                let alike = known.iter().find(|peer| {
+                    peer.addr == found.addr
+                        && peer.weight == i64::from(found.weight)
+                        && peer.server.backup == found.backup
+                });
+                alike.cloned().unwrap_or_else(|| {
+                    let server =
+                        Server { weight: found.weight, backup: found.backup, ..Server::clone(server) };
+                    let peer = Peer::new(found.addr, Arc::new(server)).with_sid(sticky::address_sid);
+                    if late {
+                        peer.begin_slowly();
+                    }
+                    Arc::new(peer)
+                })
+            }));
+        });
     }
 }
 

@@ -96,6 +96,8 @@ pub(super) struct Run {
     pub queue: Queue,
     /// What has been read of a head.
     pub input: Vec<u8>,
+    /// The head is the protocol's own: nothing need be read for it.
+    pub given: bool,
     /// Interim answers that came, and the bytes of them.
     pub interim: u32,
     pub hints: usize,
@@ -145,7 +147,7 @@ pub(super) async fn run_with(
     };
     let caching = match asked {
         Some(caching) => caching,
-        None if job.conf.cache.is_none() => {
+        None if job.conf.cache.is_none() || r.probes.get() => {
             cached::forget(&r);
             None
         }

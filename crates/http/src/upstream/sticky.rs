@@ -2,7 +2,11 @@
 
 use crate::request::{Request, RequestRef};
 use md5::{Digest, Md5};
-use moonrest_core::{Subject, Template, VarId, upstream::Sessions};
+use moonrest_core::{
+    Subject, Template, VarId,
+    upstream::{Peer, Server, Sessions},
+};
+use moonrest_net::addr::Addr;
 use moonrest_sys::time::monotonic_coarse_ms;
 use std::sync::Arc;
 
@@ -52,6 +56,11 @@ pub struct Learn {
     pub timeout: u64,
     /// As soon as the head has come.
     pub after_header: bool,
+}
+
+/// A peer that `sticky` can name.
+pub fn new_peer(addr: Addr, server: Arc<Server>) -> Peer {
+    Peer::new(addr, server).with_sid(address_sid)
 }
 
 /// What `sticky` calls a server without a route: the digest of its address.

@@ -48,6 +48,7 @@ impl Run {
         self.release(false);
         r.done.set(true);
         result?;
+        r.exchange.finish(&r)?;
         r.drained(0).await?;
         Ok(Flow::Responded)
     }

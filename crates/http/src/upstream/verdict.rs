@@ -38,6 +38,7 @@ impl Run {
             Outcome::Next => LastFailure::Next,
             _ => LastFailure::Failed,
         });
+        self.tally(None);
         let disabled = !own && self.selection.as_mut().is_some_and(|selection| selection.release(outcome));
         if disabled {
             self.log(Level::Warn, format_args!("upstream server temporarily disabled"));

@@ -41,6 +41,8 @@ pub struct Known {
     pub name: String,
     /// It is a block, not just a name.
     pub explicit: bool,
+    /// The zone that makes it common to all workers.
+    pub zone: Option<String>,
     pub peers: Arc<Peers>,
 }
 
@@ -51,6 +53,7 @@ pub fn of_worker(worker: &Worker) -> Vec<Known> {
     let known = |(definition, group): (&Definition, &Group)| Known {
         name: definition.full_name().to_string(),
         explicit: definition.explicit,
+        zone: definition.zone.clone(),
         peers: group.peers.clone(),
     };
     definitions.iter().zip(&local.groups).map(known).collect()

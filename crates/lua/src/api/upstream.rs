@@ -2,7 +2,7 @@
 //! <https://github.com/openresty/lua-upstream-nginx-module>
 
 use crate::host::Host;
-use moonrest_core::upstream::{Down, Peer};
+use moonrest_core::upstream::{Condition, Down, Peer};
 use moonrest_http::upstream::{Known, States, of_worker};
 use moonrest_luajit::{Call, LuaError, LuaResult, Nil, Return, Stack, Table, Value};
 use moonrest_sys::time::{monotonic_ms, wall};
@@ -10,7 +10,7 @@ use std::{rc::Rc, sync::Arc};
 
 /// Makes the module.
 pub(super) fn open(call: &mut Call<'_>) -> LuaResult<Return> {
-    let module = call.table(0, 6)?;
+    let module = call.table(0, 7)?;
     super::define(
         call,
         module,
@@ -20,6 +20,7 @@ pub(super) fn open(call: &mut Call<'_>) -> LuaResult<Return> {
             ("get_primary_peers", get_primary_peers),
             ("get_backup_peers", get_backup_peers),
             ("set_peer_down", set_peer_down),
+            ("has_health_checks", has_health_checks),
             ("current_upstream_name", current_upstream_name),
         ],
     )?;
@@ -134,7 +135,7 @@ fn peers(call: &mut Call<'_>, backup: bool) -> LuaResult<Return> {
 
 fn show<'s>(stack: &Stack<'s>, peer: &Peer, id: usize) -> LuaResult<Table<'s>> {
     let numbers = peer.numbers();
-    let shown = stack.table(0, 12)?;
+    let shown = stack.table(0, 14)?;
     shown.set(stack, "name", &*peer.name)?;
     let moment = |monotonic: i64| {
         let now = i64::try_from(monotonic_ms() / 1000).unwrap_or(i64::MAX);
@@ -158,8 +159,20 @@ fn show<'s>(stack: &Stack<'s>, peer: &Peer, id: usize) -> LuaResult<Table<'s>> {
             shown.set(stack, name, moment(value) as f64)?;
         }
     }
-    if peer.down() == Down::Yes {
+    let condition = peer.condition();
+    if matches!(condition, Condition::Down | Condition::Unhealthy | Condition::Checking) {
         shown.set(stack, "down", true)?;
+    }
+    // What nginx does not have: what checks say.
+    shown.set(stack, "state", condition.name())?;
+    let checked = peer.checked();
+    if let Some(passed) = checked.last_passed {
+        let checks = stack.table(0, 4)?;
+        checks.set(stack, "checks", checked.checks as f64)?;
+        checks.set(stack, "fails", checked.fails as f64)?;
+        checks.set(stack, "unhealthy", checked.unhealthy as f64)?;
+        checks.set(stack, "last_passed", passed)?;
+        shown.set(stack, "health_checks", checks)?;
     }
     Ok(shown)
 }
@@ -179,6 +192,15 @@ fn set_peer_down(call: &mut Call<'_>) -> LuaResult<Return> {
     let Some(peer) = peer else { return call.ret((Nil, "bad peer id")) };
     peers.set_down(peer, down);
     call.ret(true)
+}
+
+/// `has_health_checks(upstream) -> boolean, err`: whether there is a `health_check` of it. nginx does not have this.
+fn has_health_checks(call: &mut Call<'_>) -> LuaResult<Return> {
+    takes(call, 1, "exactly one argument")?;
+    match find(call)? {
+        Some(Known { peers, .. }) => call.ret(peers.has_checks()),
+        None => call.ret((Nil, NOT_FOUND)),
+    }
 }
 
 /// `current_upstream_name() -> name`; nil where nothing is proxied.

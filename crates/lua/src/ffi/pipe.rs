@@ -13,10 +13,8 @@ use moonrest_sys::child::Start;
 use std::{
     ffi::{CStr, c_char, c_int},
     io,
-    os::fd::OwnedFd,
     rc::Rc,
 };
-use tokio::io::unix::AsyncFd;
 
 /// `ngx_http_lua_ffi_pipe_proc_t`.
 #[repr(C)]
@@ -27,15 +25,6 @@ pub(crate) struct Proc {
     stderr_read_timeout: usize,
     wait_timeout: usize,
     program: *const Program,
-}
-
-/// Watches a descriptor that is ours alone.
-///
-/// # Errors
-/// Those of `epoll_ctl`.
-pub(crate) fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an `OwnedFd` gives the same open descriptor until it is dropped, which is when it is watched no longer.
-    Ok(unsafe { AsyncFd::register(fd) }?)
 }
 
 /// Where an error's text goes, and its length.

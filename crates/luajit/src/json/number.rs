@@ -13,9 +13,47 @@ pub(super) fn write(out: &mut Vec<u8>, number: f64, precision: usize) {
         }
         // Below 10^17: it fits.
         write_integer(out, number.abs() as u64);
-    } else {
+    } else if !write_decimal(out, number, precision) {
         write_general(out, number, precision);
     }
+}
+
+/// Writes what has few digits behind its point: of 3.25 a product with a power of ten is whole. False if there is more
+/// to it.
+///
+/// Digits whose value reads as this number are the nearest ones there are: up to 15 of them, no two decimals are the same
+/// number. Quotient and operands are exact or rounded once, so the comparison is that of a reader.
+fn write_decimal(out: &mut Vec<u8>, number: f64, precision: usize) -> bool {
+    let size = number.abs();
+    let Some(&bound) = POWERS.get(precision).filter(|_| precision <= 15) else { return false };
+    if size < 1e-3 {
+        return false;
+    }
+    for (places, &power) in POWERS.iter().enumerate().take(7).skip(1) {
+        let scaled = size * power;
+        if scaled >= bound {
+            return false;
+        }
+        if scaled.trunc() == scaled && scaled / power == size {
+            if number.is_sign_negative() {
+                out.push(b'-');
+            }
+            let (scaled, power) = (scaled as u64, power as u64);
+            write_integer(out, scaled / power);
+            let mut digits = [b'0'; 8];
+            let mut rest = scaled % power;
+            for place in (1..=places).rev() {
+                digits[place] += (rest % 10) as u8;
+                rest /= 10;
+            }
+            digits[0] = b'.';
+            // A product may have been rounded up to a whole number only with a place too many.
+            let last = digits[..=places].iter().rposition(|digit| *digit != b'0').unwrap_or(0);
+            out.extend_from_slice(&digits[..=last]);
+            return true;
+        }
+    }
+    false
 }
 
 fn write_integer(out: &mut Vec<u8>, mut number: u64) {
@@ -151,6 +189,8 @@ mod tests {
                 check(number);
             }
             check((seed % 1_000_000) as f64 / 1000.0);
+            check((seed % 100_000_000_000) as f64 / 1e6);
+            check((seed % 1_000_000_007) as f64 * 0.1);
         }
     }
 }

@@ -6,16 +6,17 @@ use super::{
 };
 use crate::{
     addr::Addr,
-    connect::Datagrams,
+    connect::{ConnectError, Datagrams, connect},
+    io::Io,
     report::{self, Severity},
     sleep::sleep,
     timer,
 };
 use hickory_proto::rr::RecordType;
-use std::{io, net::SocketAddr};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+use std::{
+    future::poll_fn,
+    io::{self, IoSlice},
+    net::SocketAddr,
 };
 
 /// How long one server has to answer.
@@ -153,24 +154,51 @@ async fn exchange(question: &Question, server: SocketAddr) -> Result<Reply, Fail
 }
 
 async fn over_tcp(question: &Question, server: SocketAddr) -> Result<Reply, Failure> {
-    let mut stream = TcpStream::connect(server).await.map_err(|error| ("connect()", error))?;
+    let io = connect(&Addr::Inet(server), None, PATIENCE_MS).await.map_err(|error| match error {
+        ConnectError::TimedOut => ("connect()", io::ErrorKind::TimedOut.into()),
+        ConnectError::Io(error) => ("connect()", error),
+    })?;
     let len = u16::try_from(question.bytes.len()).unwrap_or(0).to_be_bytes();
-    let sent = [&len[..], &question.bytes].concat();
-    stream.write_all(&sent).await.map_err(|error| ("send()", error))?;
+    send(&io, &[&len[..], &question.bytes].concat()).await.map_err(|error| ("send()", error))?;
+    let mut received = Vec::new();
     loop {
-        let len = stream.read_u16().await.map_err(|error| ("recv()", error))?;
+        while let Some((message, rest)) = first_message(&received) {
+            match question.judge(message) {
+                Verdict::Answer(reply) => return Ok(reply),
+                Verdict::Truncated => {
+                    return Err(("recv()", io::Error::from(io::ErrorKind::InvalidData)));
+                }
+                Verdict::Ignore(line) => {
+                    report::error(format_args!("{line} while resolving, resolver: {server}"))
+                }
+            }
+            received = rest.to_vec();
+        }
         // It grows with what comes, not with what is announced.
-        let mut bytes = Vec::new();
-        let mut limited = (&mut stream).take(u64::from(len));
-        limited.read_to_end(&mut bytes).await.map_err(|error| ("recv()", error))?;
-        match question.judge(&bytes) {
-            Verdict::Answer(reply) => return Ok(reply),
-            Verdict::Truncated => {
-                return Err(("recv()", io::Error::from(io::ErrorKind::InvalidData)));
-            }
-            Verdict::Ignore(line) => {
-                report::error(format_args!("{line} while resolving, resolver: {server}"))
-            }
+        received.reserve(DATAGRAM);
+        match poll_fn(|cx| io.poll_read(&mut received, cx)).await {
+            Ok(0) => return Err(("recv()", io::ErrorKind::UnexpectedEof.into())),
+            Ok(_) => {}
+            Err(error) => return Err(("recv()", error)),
         }
     }
+}
+
+async fn send(io: &Io, mut data: &[u8]) -> io::Result<()> {
+    while !data.is_empty() {
+        match io.try_write(&[IoSlice::new(data)], false) {
+            Ok(n) => data = data.get(n..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                poll_fn(|cx| io.poll_writable(cx)).await?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// The first message of what was received, once it is complete, and what is behind it.
+fn first_message(received: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (len, rest) = received.split_first_chunk::<2>()?;
+    rest.split_at_checked(usize::from(u16::from_be_bytes(*len)))
 }

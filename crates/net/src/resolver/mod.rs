@@ -363,7 +363,7 @@ impl Resolver {
                 entry => {
                     let flight = Rc::new(Flight::default());
                     entry.insert_entry(Entrance::Asked(flight.clone()));
-                    tokio::task::spawn_local(self.clone().fly(key, flight.clone()));
+                    moonrest_rt::spawn(self.clone().fly(key, flight.clone()));
                     flight
                 }
             }

@@ -8,8 +8,8 @@ use hickory_proto::{
         rdata::{A, AAAA, CNAME, SRV},
     },
 };
+use moonrest_rt::block_on as run;
 use std::{io::Write, net::UdpSocket, time::Duration};
-use tokio::runtime::{Builder, LocalOptions};
 
 /// What a test's server does with a question.
 enum Action {
@@ -95,10 +95,6 @@ fn over_tcp(listener: &std::net::TcpListener) {
     let bytes = answer.to_vec().unwrap();
     stream.write_all(&u16::try_from(bytes.len()).unwrap().to_be_bytes()).unwrap();
     stream.write_all(&bytes).unwrap();
-}
-
-fn run<F: Future>(future: F) -> F::Output {
-    Builder::new_current_thread().enable_io().build_local(LocalOptions::default()).unwrap().block_on(future)
 }
 
 fn resolver(servers: Vec<SocketAddr>, edit: impl FnOnce(&mut Settings)) -> Rc<Resolver> {

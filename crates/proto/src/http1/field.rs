@@ -181,6 +181,8 @@ pub struct Fields {
     first: [u16; Known::COUNT],
     repeated: u128,
     odd_names: bool,
+    /// Which groups of names occur.
+    groups: u8,
 }
 
 const NONE: u16 = u16::MAX;
@@ -211,6 +213,29 @@ impl<'a> IntoIterator for &'a Fields {
     }
 }
 
+const CONDITION: u8 = 1;
+const FRAMES: u8 = 2;
+
+/// Names that are asked for together.
+static GROUPS: ByteClass = {
+    const fn only(known: Known, group: u8) -> (u8, u8, u8) {
+        (known as u8, known as u8, group)
+    }
+    ByteClass::build(
+        0,
+        &[
+            only(Known::IfMatch, CONDITION),
+            only(Known::IfNoneMatch, CONDITION),
+            only(Known::IfModifiedSince, CONDITION),
+            only(Known::IfUnmodifiedSince, CONDITION),
+            only(Known::Connection, FRAMES),
+            only(Known::ContentLength, FRAMES),
+            only(Known::TransferEncoding, FRAMES),
+            only(Known::Expect, FRAMES),
+        ],
+    )
+};
+
 impl Fields {
     /// More fields than this cannot be indexed; heads that have them are refused.
     pub(super) const MAX: usize = NONE as usize - 1;
@@ -218,7 +243,7 @@ impl Fields {
     /// No fields, but the memory of others.
     pub(super) fn reusing(mut list: Vec<Field>) -> Self {
         list.clear();
-        Self { list, first: [NONE; Known::COUNT], repeated: 0, odd_names: false }
+        Self { list, first: [NONE; Known::COUNT], repeated: 0, odd_names: false, groups: 0 }
     }
 
     /// Makes room for as many as most heads have, in one piece.
@@ -235,11 +260,13 @@ impl Fields {
         self.first = [NONE; Known::COUNT];
         self.repeated = 0;
         self.odd_names = false;
+        self.groups = 0;
     }
 
     #[inline(always)]
     pub(super) fn push(&mut self, field: Field) {
         if field.known != Known::Other {
+            self.groups |= GROUPS.of(field.known as u8);
             if let Some(first @ &mut NONE) = self.first.get_mut(field.known as usize) {
                 *first = self.list.len() as u16; // see `MAX`
             } else {
@@ -250,6 +277,26 @@ impl Fields {
             self.odd_names = true;
         }
         self.list.push(field);
+    }
+
+    /// Whether any rules accept them all, and there are no more than `max`.
+    #[inline]
+    #[must_use]
+    pub fn is_fine(&self, max: usize) -> bool {
+        !self.odd_names && self.list.len() <= max
+    }
+
+    /// Whether some field is a condition: `If-Match`, `If-None-Match`, `If-Modified-Since`, `If-Unmodified-Since`.
+    #[inline]
+    #[must_use]
+    pub fn has_conditions(&self) -> bool {
+        self.groups & CONDITION != 0
+    }
+
+    /// Whether some field may say how the body is delimited, or what becomes of the connection.
+    #[inline]
+    pub(super) fn frames(&self) -> bool {
+        self.groups & FRAMES != 0
     }
 
     /// Keeps the fields that `rules` accept and tells `dropped` of the others.

@@ -126,7 +126,16 @@ const fn mask(names: &[Known]) -> u128 {
 
 /// Decides on body and connection of a completely parsed request; to be called after `RequestHead::filter`.
 /// The value of `Host` is not checked here (`host::validate`), nor whether the method is allowed (`check_method`).
+#[inline]
 pub fn framing(head: &RequestHead, buf: &[u8]) -> Result<Framing, FramingError> {
+    let plain = head.version == Version::Http11
+        && head.fields.repeated() == 0
+        && !head.fields.frames()
+        && head.fields.index_of(Known::Host).is_some();
+    if plain { Ok(Framing { keep_alive: true, ..Framing::default() }) } else { framing_of_any(head, buf) }
+}
+
+fn framing_of_any(head: &RequestHead, buf: &[u8]) -> Result<Framing, FramingError> {
     if head.fields.repeated() & UNIQUE != 0 {
         return Err(duplicate(head));
     }
@@ -200,6 +209,7 @@ pub fn parse_length(value: &[u8]) -> Option<u64> {
 }
 
 /// CONNECT and TRACE: refused with 405 unless `allow_connect` (a directive of nginx 1.29.3) says otherwise.
+#[inline]
 pub fn check_method(head: &RequestHead, framing: &Framing, allow_connect: bool) -> Result<(), FramingError> {
     match head.method {
         Method::Connect if head.version != Version::Http11 || !allow_connect => Err(FramingError::Connect),

@@ -149,31 +149,32 @@ fn parse_path(buf: &[u8], path: usize, head: &mut RequestHead) -> Progress<usize
         head.target = head.path;
         return Ok(Some(path + 1));
     }
-    let (mut seen, mut complex) = (0, false);
+    // What was seen, what of it stood behind a slash, and what the byte before was.
+    let (mut seen, mut behind, mut last) = (0, 0, 0);
     let stop = loop {
-        let Some(plain) = rest.iter().position(|byte| TARGET.of(*byte) != PLAIN) else { return Ok(None) };
-        rest = rest.get(plain..).unwrap_or_default();
         let [byte, tail @ ..] = rest else { return Ok(None) };
         let class = TARGET.of(*byte);
         if class >= FRAGMENT {
             break class;
         }
         seen |= class;
-        // A second slash or a dot must be resolved.
-        complex |= class == SLASH && matches!(tail.first(), Some(b'/' | b'.'));
+        behind |= class * (last & SLASH);
+        last = class;
         rest = tail;
     };
     if stop == CONTROL {
         return Err(HeadError::InvalidRequest);
     }
     let end = buf.len() - rest.len();
-    head.plus |= seen & PLUS != 0;
-    head.quoted |= seen & PERCENT != 0;
-    head.complex |= complex || seen & PERCENT != 0;
-    let has_dot = seen & DOT != 0;
     head.path = Span::new(path, end);
-    if has_dot {
-        head.ext = extension(buf, head.path);
+    if seen != SLASH || behind != 0 {
+        head.plus |= seen & PLUS != 0;
+        head.quoted |= seen & PERCENT != 0;
+        // A second slash or a dot must be resolved.
+        head.complex |= behind & (SLASH | DOT) != 0 || seen & PERCENT != 0;
+        if seen & DOT != 0 {
+            head.ext = extension(buf, head.path);
+        }
     }
     let mut target_end = end;
     if stop != END {

@@ -1,8 +1,10 @@
-//! Real servers for specifications: Redis, memcached, MariaDB, PostgreSQL and PHP-FPM, started when a file needs them.
+//! Real servers for specifications: Redis, memcached, MariaDB, PostgreSQL and PHP-FPM, started when a file needs
+//! them; and a login of MySQL 8, which Debian does not have.
 //!
 //! One of each serves all files of a run. They live in a temporary directory on free ports, and end with the runner,
 //! however it ends: `setpriv` asks the kernel to signal them when the thread that started them is gone.
 mod launch;
+mod mysql8;
 mod servers;
 
 use std::collections::BTreeMap;
@@ -29,6 +31,7 @@ pub enum Kind {
     Redis,
     Memcached,
     Mysql,
+    Mysql8,
     Postgres,
     PhpFpm,
 }
@@ -38,7 +41,8 @@ pub type Variables = BTreeMap<&'static str, String>;
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 5] = [Self::Redis, Self::Memcached, Self::Mysql, Self::Postgres, Self::PhpFpm];
+    pub const ALL: [Self; 6] =
+        [Self::Redis, Self::Memcached, Self::Mysql, Self::Mysql8, Self::Postgres, Self::PhpFpm];
 
     /// What the names of its variables begin with, `TEST_NGINX_` left out.
     pub fn name(self) -> &'static str {
@@ -46,6 +50,7 @@ impl Kind {
             Self::Redis => "REDIS",
             Self::Memcached => "MEMCACHED",
             Self::Mysql => "MYSQL",
+            Self::Mysql8 => "MYSQL8",
             Self::Postgres => "POSTGRES",
             Self::PhpFpm => "PHP_FPM",
         }
@@ -164,6 +169,7 @@ fn start(kind: Kind, root: &Path) -> io::Result<Service> {
         Kind::Redis => servers::redis(&place),
         Kind::Memcached => servers::memcached(&place),
         Kind::Mysql => servers::mysql(&place),
+        Kind::Mysql8 => mysql8::mysql8(&place),
         Kind::Postgres => servers::postgres(&place),
         Kind::PhpFpm => servers::php_fpm(&place),
     }

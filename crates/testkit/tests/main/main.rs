@@ -1,5 +1,7 @@
 //! The test kit against a real server: the default binary, or what `MOONREST_BINARY` names.
 mod cache;
+mod http2;
+mod http2_websocket;
 mod tidy;
 
 use std::time::Duration;

@@ -1,12 +1,11 @@
 -- resty.openssl.x509.csr: requests for certificates.
 local crypto = require "moonrest.crypto"
 local altname_lib = require "resty.openssl.x509.altname"
-local digest_lib = require "resty.openssl.digest"
 local extension_lib = require "resty.openssl.x509.extension"
 local extensions_lib = require "resty.openssl.x509.extensions"
 local name_lib = require "resty.openssl.x509.name"
 local objects = require "resty.openssl.objects"
-local pkey_lib = require "resty.openssl.pkey"
+local signed = require "resty.openssl.x509.signed"
 local describe = require("resty.openssl.err").describe
 
 local ipairs, setmetatable, type, unpack = ipairs, setmetatable, type, unpack
@@ -25,21 +24,10 @@ function M.new(text, fmt)
             return nil, describe("x509.csr.new", err)
         end
         return wrap(ctx)
-    elseif type(text) ~= "string" then
-        return nil, "x509.csr.new: expect nil or a string at #1"
     end
-    fmt = fmt or "*"
-    local ctx, err
-    if fmt == "PEM" or fmt == "*" then
-        ctx, err = crypto.csr_read(text, "PEM")
-    end
-    if not ctx and (fmt == "DER" or fmt == "*") then
-        local problem
-        ctx, problem = crypto.csr_read(text, "DER")
-        err = err or problem
-    end
+    local ctx, err = signed.read("x509.csr", text, fmt, crypto.csr_read)
     if not ctx then
-        return nil, describe("x509.csr.new", err)
+        return nil, err
     end
     local csr = wrap(ctx)
     for n, extension in ipairs(ctx:extensions()) do
@@ -65,39 +53,8 @@ local function settle(self)
     return self.ctx:set_extensions(list)
 end
 
-function M:tostring(fmt)
-    fmt = fmt or "PEM"
-    if fmt ~= "PEM" and fmt ~= "DER" then
-        return nil, "x509.csr:tostring: can only write PEM or DER format, not " .. fmt
-    end
-    settle(self)
-    local text, err = self.ctx:write(fmt)
-    if not text then
-        return nil, describe("x509.csr:tostring", err)
-    end
-    return text
-end
-
-function methods.__tostring(self)
-    return (self:tostring("PEM"))
-end
-
-function M:to_PEM()
-    return self:tostring("PEM")
-end
-
-function M:check_private_key(key)
-    if not pkey_lib.istype(key) then
-        return false, "x509.csr:check_private_key: except a pkey instance at #1"
-    elseif not key:is_private() then
-        return false, "x509.csr:check_private_key: not a private key"
-    end
-    local ok, err = self.ctx:check_private_key(key.ctx)
-    if not ok then
-        return false, describe("x509.csr:check_private_key", err)
-    end
-    return true
-end
+signed.add_signing(M, methods, "x509.csr", settle)
+signed.add_key(M, "x509.csr")
 
 function M:get_subject_name()
     return name_lib.from_entries(self.ctx:name())
@@ -110,25 +67,6 @@ function M:set_subject_name(name)
     local ok, err = self.ctx:set_name(name:flat())
     if not ok then
         return false, describe("x509.csr:set_subject_name", err)
-    end
-    return true
-end
-
-function M:get_pubkey()
-    local key, err = self.ctx:public_key()
-    if not key then
-        return nil, describe("x509.csr:get_pubkey", err)
-    end
-    return pkey_lib.new(key)
-end
-
-function M:set_pubkey(key)
-    if not pkey_lib.istype(key) then
-        return false, "x509.csr:set_pubkey: expect a pkey instance at #1"
-    end
-    local ok, err = self.ctx:set_public_key(key.ctx)
-    if not ok then
-        return false, describe("x509.csr:set_pubkey", err)
     end
     return true
 end
@@ -231,51 +169,6 @@ end
 
 function M:set_subject_alt_name_critical(critical)
     return self:set_extension_critical("subjectAltName", critical)
-end
-
-function M:sign(key, md)
-    if not pkey_lib.istype(key) then
-        return false, "x509.csr:sign: expect a pkey instance at #1"
-    elseif md and not digest_lib.istype(md) then
-        return false, "x509.csr:sign: expect a digest instance at #2"
-    end
-    local name = md and md.algo
-    if not name then
-        local kind = key.ctx:kind()
-        name = (kind == "RSA" or kind == "EC") and "sha256" or nil
-    end
-    local ok, err = settle(self)
-    if ok then
-        ok, err = self.ctx:sign(key.ctx, name)
-    end
-    if not ok then
-        return false, describe("x509.csr:sign", err)
-    end
-    return true
-end
-
-function M:verify(key)
-    if not pkey_lib.istype(key) then
-        return false, "x509.csr:verify: expect a pkey instance at #1"
-    end
-    local signed, err = self.ctx:is_signed_by(key.ctx)
-    if signed == nil then
-        return false, describe("x509.csr:verify", err)
-    end
-    return signed
-end
-
-function M:get_signature_nid()
-    return self.ctx:signature()
-end
-
-function M:get_signature_name()
-    return objects.nid2table(self:get_signature_nid()).sn
-end
-
-function M:get_signature_digest_name()
-    local digest = objects.find_sigid_algs(self:get_signature_nid())
-    return digest ~= 0 and objects.nid2table(digest).sn or "UNDEF"
 end
 
 return M

@@ -1,6 +1,7 @@
 -- resty.openssl.x509.store: trusted certificates, and certificates checked against them.
 local crypto = require "moonrest.crypto"
 local chain_lib = require "resty.openssl.x509.chain"
+local crl_lib = require "resty.openssl.x509.crl"
 local x509_lib = require "resty.openssl.x509"
 local describe = require("resty.openssl.err").describe
 
@@ -53,8 +54,15 @@ function M:use_default()
     return true
 end
 
-function M:add(item)
-    if not x509_lib.istype(item) then
+-- Certificates are trusted. A list of revoked ones turns on that the last certificate of a chain is looked for in it.
+function M:add(item, skip_flags)
+    if type(item) == "table" and crl_lib.istype(item) then
+        local ok, err = self.ctx:add_crl(item.ctx)
+        if not ok then
+            return false, describe("x509.store:add: X509_STORE_add_crl", err)
+        end
+        return skip_flags and true or self:set_flags(M.verify_flags.X509_V_FLAG_CRL_CHECK)
+    elseif not x509_lib.istype(item) then
         return false, "x509.store:add: expect an x509 or crl instance at #1"
     end
     local ok, err = self.ctx:add(item.ctx)
@@ -157,12 +165,31 @@ function M:verify(x509, chain, return_chain, _, verify_method, flags)
         return nil, err
     end
     if not return_chain then
-        return true
+        return true, nil
     end
     for n, ctx in ipairs(found) do
         found[n] = x509_lib.from_native(ctx)
     end
     return chain_lib.from_items(found)
+end
+
+-- Whether the first certificate of a chain that `verify` gave is in no list of revoked ones. A list has to be there.
+function M:check_revocation(chain)
+    if not chain or not chain_lib.istype(chain) then
+        return nil, "x509.store:check_revocation: expect a x509.chain instance at #1"
+    end
+    local others = {}
+    for n, other in ipairs(chain.items) do
+        others[n] = other.ctx
+    end
+    if not others[1] then
+        return nil, "x509.store:check_revocation: the chain is empty"
+    end
+    local found, err = self.ctx:verify(others[1], others, nil, M.verify_flags.X509_V_FLAG_CRL_CHECK)
+    if not found then
+        return nil, err
+    end
+    return true, nil
 end
 
 return M

@@ -1,6 +1,7 @@
 //! The program as an administrator has it: a daemon with options, signals, reload, upgrade and crashes.
 
 mod endings;
+mod health;
 mod instance;
 mod limits;
 mod load;

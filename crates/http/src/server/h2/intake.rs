@@ -1,7 +1,7 @@
 //! Makes a request of a stream's head. The fields are written out as HTTP/1 would have them and read by the same parser,
 //! so that all that follows sees one kind of head, and one set of rules checks it.
 
-use super::stream::Stream;
+use super::{stream::Stream, websocket::Key};
 use crate::{
     request::{NewRequest, Request, RequestRef},
     server::{
@@ -21,11 +21,12 @@ use std::rc::Rc;
 /// The request, and the status of the error in its head if there is one.
 pub(super) fn request(h1: &Rc<H1>, stream: &Rc<Stream>, parts: &Parts) -> (RequestRef, Option<u16>) {
     h1.conn.requests.set(h1.conn.requests.get() + 1);
-    let mut memory = h1.worker.take_memory();
-    let block = memory.block.get_mut();
-    let wellformed = write_head(parts, block);
+    let memory = h1.worker.take_memory();
     let limits = h1.default_settings().head_limits;
-    let parsed = memory.head.get_mut().parse(block, &limits);
+    let (wellformed, parsed) = {
+        let mut block = memory.block.borrow_mut();
+        (write_head(parts, stream, &mut block), memory.head.borrow_mut().parse(&block, &limits))
+    };
     let server = h1.conn.server.get();
     let new = NewRequest {
         worker: h1.worker.clone(),
@@ -72,15 +73,16 @@ fn name_version(r: &Request) {
 }
 
 /// Writes the head as text; `false` when there is no such text.
-fn write_head(parts: &Parts, out: &mut Vec<u8>) -> bool {
-    let method = parts.method.as_str();
+fn write_head(parts: &Parts, stream: &Stream, out: &mut Vec<u8>) -> bool {
+    let tunnel = parts.extensions.get::<Protocol>();
+    // A WebSocket is asked for as HTTP/1 would (RFC 8441, 5): whatever handles those handles these.
+    let method = if tunnel.is_some() { "GET" } else { parts.method.as_str() };
     out.extend_from_slice(method.as_bytes());
     out.push(b' ');
     let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
-    let tunnel = parts.extensions.get::<Protocol>().is_some();
     match parts.uri.path_and_query() {
         Some(target) => out.extend_from_slice(target.as_str().as_bytes()),
-        None if method == "CONNECT" && !tunnel => out.extend_from_slice(authority.unwrap_or_default()),
+        None if method == "CONNECT" => out.extend_from_slice(authority.unwrap_or_default()),
         None => return false,
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
@@ -94,9 +96,18 @@ fn write_head(parts: &Parts, out: &mut Vec<u8>) -> bool {
     if let Some(authority) = authority {
         field(out, b"host", authority);
     }
+    if tunnel.is_some_and(|protocol| protocol.as_str().eq_ignore_ascii_case("websocket")) {
+        let Some(key) = Key::new() else { return false };
+        field(out, b"upgrade", b"websocket");
+        field(out, b"connection", b"upgrade");
+        field(out, b"sec-websocket-key", key.text().as_bytes());
+        stream.is_websocket(key);
+    }
     let mut cookies = 0;
     for (name, value) in &parts.headers {
-        if name == header::HOST && authority.is_some() {
+        if (name == header::HOST && authority.is_some())
+            || (tunnel.is_some() && name == header::SEC_WEBSOCKET_KEY)
+        {
             continue;
         }
         if name == header::COOKIE {
@@ -133,18 +144,23 @@ fn accept(h1: &H1, stream: &Stream, r: &RequestRef, parts: &Parts) -> Result<(),
     r.action.set("reading client request headers");
     find_server(h1, r)?;
     accept_fields(h1, r)?;
+    let websocket = stream.websocket().is_some();
+    if let Some(protocol) = parts.extensions.get::<Protocol>().filter(|_| !websocket) {
+        crate::info!(r, "client sent CONNECT for the unsupported protocol \"{}\"", protocol.as_str());
+        return Err(501);
+    }
     let length = parts.headers.get(header::CONTENT_LENGTH);
     let body = match length.map(|length| parse_length(length.as_bytes())) {
         Some(None) => {
             crate::info!(r, "client sent invalid \"Content-Length\" header");
             return Err(400);
         }
-        _ if stream.has_no_body() => Body::None,
+        _ if websocket || stream.has_no_body() => Body::None,
         Some(Some(length)) => Body::Length(length),
         // Whatever comes until the stream's end.
         None => Body::Chunked,
     };
-    let framing = Framing { body, keep_alive: true, ..Framing::default() };
+    let framing = Framing { body, keep_alive: true, upgrade: websocket, ..Framing::default() };
     let checked = {
         let block = r.block.borrow();
         let head = r.head.borrow();

@@ -11,12 +11,14 @@ mod head;
 mod intake;
 mod stream;
 mod transport;
+mod websocket;
 
 use super::h1::{After, Doing, H1, Handling};
 use crate::{engine, frame_guard::Guard, http2, phase::RequestError, request::RequestRef, worker::bump};
 use bytes::Bytes;
 use h2::{Reason, server};
 use moonrest_core::Level;
+use moonrest_net::timer::Timeout;
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
@@ -82,7 +84,11 @@ pub(super) async fn serve(h1: Rc<H1>) -> After {
     });
     let transport = Transport::new(h1.clone(), shared.clone());
     let limits = h1.default_settings().head_limits;
-    let handshake = server::Builder::new()
+    let mut builder = server::Builder::new();
+    if settings.websocket {
+        builder.enable_connect_protocol();
+    }
+    let handshake = builder
         .max_concurrent_streams(settings.max_concurrent_streams)
         .initial_window_size(settings.body_preread_size)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -103,8 +109,15 @@ pub(super) async fn serve(h1: Rc<H1>) -> After {
         }
     };
     h1.count_as(Doing::Waiting);
-    let mut driver =
-        Driver { h1: h1.clone(), shared, connection, accepted: Vec::new(), closing: false, idle: false };
+    let mut driver = Driver {
+        h1: h1.clone(),
+        shared,
+        connection,
+        accepted: Vec::new(),
+        closing: false,
+        idle: false,
+        head: Timeout::new(),
+    };
     let mut stopping = Box::pin(stopping(h1.clone()));
     poll_fn(|cx| {
         if !driver.closing && stopping.as_mut().poll(cx).is_ready() {
@@ -147,6 +160,8 @@ struct Driver {
     closing: bool,
     /// Nothing is being handled, and the time for that runs.
     idle: bool,
+    /// How long a head that has begun may take to end.
+    head: Timeout,
 }
 
 type Accepted = (::http::Request<h2::RecvStream>, server::SendResponse<Bytes>);
@@ -188,16 +203,37 @@ impl Driver {
                 break;
             }
         }
-        if self.poll_idle(cx).is_ready() {
+        if self.poll_head(cx).is_ready() || self.poll_idle(cx).is_ready() {
             return Poll::Ready(());
         }
         *self.shared.waker.borrow_mut() = Some(cx.waker().clone());
         Poll::Pending
     }
 
+    /// Ready when a head has not ended in time.
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.shared.guard.is_in_head() {
+            if self.head.is_armed() {
+                self.head.clear();
+            }
+            return Poll::Pending;
+        }
+        if !self.head.is_armed() {
+            self.head.set(self.h1.default_settings().client_header_timeout);
+        }
+        if self.head.poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        self.h1.note(format_args!("{} while processing HTTP/2 connection", super::TIMED_OUT));
+        self.connection.abrupt_shutdown(Reason::PROTOCOL_ERROR);
+        let _ = self.connection.poll_closed(cx);
+        Poll::Ready(())
+    }
+
     /// Ready when nothing has happened for as long as a connection is kept.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.shared.active.get() > 0 {
+        // What is being received is not nothing, and has a time of its own.
+        if self.shared.active.get() > 0 || self.shared.guard.is_in_head() {
             if std::mem::take(&mut self.idle) {
                 self.h1.timeout.clear();
                 self.h1.count_as(Doing::Writing);
@@ -264,7 +300,7 @@ impl Driver {
             return;
         }
         let active = Active::new(&self.shared);
-        tokio::task::spawn_local(async move {
+        moonrest_rt::spawn(async move {
             handle(r, stream, handling).await;
             drop(active);
         });

@@ -1,8 +1,11 @@
 //! One stream: what the engine asks of it, and how its body leaves within the client's windows.
 
-use super::{Shared, head};
+use super::{
+    Shared, head,
+    websocket::{Key, WebSocket},
+};
 use crate::{
-    exchange::{BodyRead, Exchange, Output},
+    exchange::{BodyRead, Exchange, Output, RawStream},
     filter::FileRange,
     http2,
     phase::RequestError,
@@ -26,21 +29,23 @@ use std::{
 /// A stream with a request on it.
 pub(super) struct Stream {
     pub(super) h1: Rc<H1>,
-    shared: Rc<Shared>,
+    pub(super) shared: Rc<Shared>,
     respond: RefCell<SendResponse<Bytes>>,
     /// There once the head is sent.
-    send: RefCell<Option<SendStream<Bytes>>>,
-    receive: RefCell<RecvStream>,
+    pub(super) send: RefCell<Option<SendStream<Bytes>>>,
+    pub(super) receive: RefCell<RecvStream>,
     /// The client has sent all of the body, or there was none.
-    received: Cell<bool>,
+    pub(super) received: Cell<bool>,
+    /// There if the stream is to carry a WebSocket.
+    websocket: OnceCell<Box<WebSocket>>,
     queue: RefCell<VecDeque<Output>>,
-    queued: Cell<u64>,
+    pub(super) queued: Cell<u64>,
     trailers: RefCell<Option<HeaderMap>>,
     /// The end stands behind what is queued.
     ended: Cell<bool>,
     /// The end was handed to the framing.
     closed: Cell<bool>,
-    broken: Cell<bool>,
+    pub(super) broken: Cell<bool>,
     sent: Cell<u64>,
     /// Bytes given to the framing at once.
     chunk: Cell<usize>,
@@ -57,7 +62,7 @@ struct Timeouts {
 }
 
 /// How queueing went on.
-enum Pumped {
+pub(super) enum Pumped {
     /// Nothing is left to hand over.
     All,
     /// The client's window is full.
@@ -81,6 +86,7 @@ impl Stream {
             send: RefCell::new(None),
             receive: RefCell::new(receive),
             received,
+            websocket: OnceCell::new(),
             queue: RefCell::default(),
             queued: Cell::new(0),
             trailers: RefCell::default(),
@@ -93,6 +99,15 @@ impl Stream {
             send_timeout: Cell::new(60_000),
             timeouts: OnceCell::new(),
         }
+    }
+
+    /// The stream asks for a WebSocket.
+    pub(super) fn is_websocket(&self, key: Key) {
+        let _ = self.websocket.set(Box::new(WebSocket::new(key)));
+    }
+
+    pub(super) fn websocket(&self) -> Option<&WebSocket> {
+        self.websocket.get().map(|websocket| &**websocket)
     }
 
     /// Whether the head announced no body.
@@ -120,7 +135,7 @@ impl Stream {
     }
 
     /// Hands over what the client's window and the rate allow.
-    fn pump(&self) -> Result<Pumped, RequestError> {
+    pub(super) fn pump(&self) -> Result<Pumped, RequestError> {
         if self.broken.get() {
             return Err(RequestError::client_gone());
         }
@@ -169,6 +184,11 @@ impl Stream {
         Ok(Pumped::All)
     }
 
+    pub(super) fn enqueue(&self, output: Output) {
+        self.queued.set(self.queued.get() + length(&output));
+        self.queue.borrow_mut().push_back(output);
+    }
+
     /// Takes at most `room` bytes from the front of the queue.
     fn take(&self, room: usize) -> Result<Bytes, RequestError> {
         let mut queue = self.queue.borrow_mut();
@@ -201,7 +221,7 @@ impl Stream {
     }
 
     /// Hands over, waiting for the client, until at most `low_water` bytes are queued.
-    fn poll_pump(&self, low_water: u64, cx: &mut Context<'_>) -> Poll<Result<(), RequestError>> {
+    pub(super) fn poll_pump(&self, low_water: u64, cx: &mut Context<'_>) -> Poll<Result<(), RequestError>> {
         loop {
             let pumped = self.pump()?;
             if matches!(pumped, Pumped::All) || self.queued.get() <= low_water {
@@ -296,12 +316,18 @@ impl Exchange for Stream {
         if self.broken.get() {
             return Err(RequestError::client_gone());
         }
+        if let Some(websocket) = self.websocket() {
+            websocket.judge(r)?;
+        }
         make_location_absolute(r);
         let core = &r.loc().core;
         self.send_timeout.set(core.send_timeout);
         self.chunk.set(http2::chunk_size(r.loc()));
         *self.pace.borrow_mut() = pace_of(r);
-        let response = head::response(r);
+        let mut response = head::response(r);
+        if self.websocket().is_some() {
+            super::websocket::adapt(&mut response);
+        }
         // About what it takes without compression; what leaves is usually less.
         let size: usize =
             response.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
@@ -340,8 +366,7 @@ impl Exchange for Stream {
         if self.broken.get() {
             return Err(RequestError::client_gone());
         }
-        self.queued.set(self.queued.get() + length(&output));
-        self.queue.borrow_mut().push_back(output);
+        self.enqueue(output);
         Ok(())
     }
 
@@ -408,6 +433,14 @@ impl Exchange for Stream {
                 })
             }
         }
+    }
+
+    fn raw(&self) -> Option<&dyn RawStream> {
+        self.websocket().map(|_| self as &dyn RawStream)
+    }
+
+    fn poll_raw(&self, cx: &mut Context<'_>) -> Poll<std::io::Result<Bytes>> {
+        self.poll_data(cx)
     }
 
     fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {

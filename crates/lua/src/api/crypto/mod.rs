@@ -9,6 +9,7 @@ mod kdf;
 mod objects;
 mod pkey;
 mod x509;
+mod x509_crl;
 mod x509_make;
 
 use moonrest_crypto::{Error, Outcome};
@@ -27,6 +28,7 @@ pub(super) fn open(call: &mut Call<'_>) -> LuaResult<Return> {
     pkey::install(call, module)?;
     x509::install(call, module)?;
     x509_make::install(call, module)?;
+    x509_crl::install(call, module)?;
     super::define(call, module, &[("random", random), ("version", version)])?;
     call.ret(module)
 }

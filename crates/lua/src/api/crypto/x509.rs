@@ -4,8 +4,9 @@ use super::{answer, define_type, digest::algorithm, done, object, with};
 use moonrest_crypto::{
     pkey::Key,
     x509::{AltName, Certificate, Extension, NameEntry, Party, Store, all_from_pem, purpose},
+    x509_crl::Crl,
 };
-use moonrest_luajit::{Call, LuaError, LuaResult, Nil, Return, Stack, Table, Value};
+use moonrest_luajit::{Call, LuaError, LuaResult, Nil, Return, Stack, Table};
 
 pub(super) fn install(call: &mut Call<'_>, module: Table<'_>) -> LuaResult<()> {
     super::define_type_with::<Certificate>(
@@ -61,6 +62,10 @@ const CERTIFICATE: &[(&str, super::Function)] = &[
         let (algorithm, digest) = with(call, 1, Certificate::signature)?;
         call.ret((f64::from(algorithm), f64::from(digest)))
     }),
+    ("signature_digest", |call| {
+        let digest = with(call, 1, Certificate::signature_digest)?;
+        call.ret(digest.and_then(moonrest_crypto::objects::short_name))
+    }),
     ("name", name),
     ("find_extension", find_extension),
     ("extension", extension),
@@ -77,6 +82,10 @@ const CERTIFICATE: &[(&str, super::Function)] = &[
 const STORE: &[(&str, super::Function)] = &[
     ("add", |call| {
         let added = with(call, 1, |store: &Store| with(call, 2, |it: &Certificate| store.add(it)))??;
+        done(call, added)
+    }),
+    ("add_crl", |call| {
+        let added = with(call, 1, |store: &Store| with(call, 2, |it: &Crl| store.add_crl(it)))??;
         done(call, added)
     }),
     ("use_default", |call| {
@@ -257,16 +266,7 @@ fn crl_points(call: &mut Call<'_>) -> LuaResult<Return> {
 
 /// `store:verify(certificate, others, purpose, flags) -> chain or nil, error`.
 fn verify(call: &mut Call<'_>) -> LuaResult<Return> {
-    let mut others = Vec::new();
-    if let Some(list) = super::optional::<Table<'_>>(call, 3)? {
-        for n in 1..=list.raw_len(call) {
-            if let Value::Userdata(other) = list.raw_index(call, n)?
-                && let Some(other) = other.get::<Certificate>(call)
-            {
-                others.push(other.share());
-            }
-        }
-    }
+    let others = super::x509_crl::certificates(call, 3)?;
     let purpose: Option<f64> = super::optional(call, 4)?;
     let flags: Option<f64> = super::optional(call, 5)?;
     let (purpose, flags) = (purpose.map(|purpose| purpose as i32), flags.unwrap_or(0.0) as u32);

@@ -174,7 +174,7 @@ pub(super) fn install(call: &mut Call<'_>, module: Table<'_>) -> LuaResult<()> {
 }
 
 /// The parts of a name: a list of number and text in turn.
-fn name_parts(call: &Call<'_>, n: u32) -> LuaResult<Vec<(i32, Vec<u8>)>> {
+pub(super) fn name_parts(call: &Call<'_>, n: u32) -> LuaResult<Vec<(i32, Vec<u8>)>> {
     let list: Table<'_> = call.arg(n)?;
     let mut parts = Vec::new();
     for place in (1..=list.raw_len(call)).step_by(2) {

@@ -1,6 +1,7 @@
 //! Bytes received and not yet given to Lua, and what a reading call wants of them.
 
 use super::{
+    exchange::Answer,
     pattern::{Matching, Pattern},
     redis::Scan,
     websocket::Frame,
@@ -45,6 +46,8 @@ pub(super) enum Wanted {
     Replies(Scan),
     /// A frame of WebSocket.
     Frame(Frame),
+    /// A database's answer.
+    Answer(Box<dyn Answer>),
 }
 
 /// A call's progress.
@@ -84,11 +87,20 @@ impl Reading {
         }
     }
 
+    /// The answer that is wanted, if it is a database's.
+    pub(super) fn answer(&self) -> Option<&dyn Answer> {
+        match &self.wanted {
+            Wanted::Answer(answer) => Some(&**answer),
+            _ => None,
+        }
+    }
+
     /// How many bytes are known to be missing.
     fn missing(&self, unread: usize) -> usize {
         match &self.wanted {
             Wanted::Replies(scan) => scan.missing(unread),
             Wanted::Frame(frame) => frame.missing(),
+            Wanted::Answer(answer) => answer.end().saturating_sub(unread),
             Wanted::Bytes(count) => count.saturating_sub(unread),
             Wanted::All => unread,
             _ => 0,
@@ -113,6 +125,7 @@ impl Inbox {
         match &mut reading.wanted {
             Wanted::Replies(scan) => scan.advance(unread).map(exactly),
             Wanted::Frame(frame) => frame.advance(unread).map(exactly),
+            Wanted::Answer(answer) => answer.advance(unread).map(exactly),
             Wanted::Line => {
                 let found = memchr::memchr(b'\n', unread.get(reading.scanned..).unwrap_or_default());
                 let found = found.map(|found| reading.scanned + found);
@@ -129,7 +142,7 @@ impl Inbox {
     /// What a call that fails gives as its third value.
     pub(super) fn partial(&self, reading: &Reading) -> Taken {
         let len = match &reading.wanted {
-            Wanted::Any(_) | Wanted::Replies(_) => 0,
+            Wanted::Any(_) | Wanted::Replies(_) | Wanted::Answer(_) => 0,
             // The beginning of a pattern stays, in case that the rest of it follows.
             Wanted::Until(..) => reading.matching.settled(),
             _ => self.unread().len(),

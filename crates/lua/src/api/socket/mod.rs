@@ -11,11 +11,15 @@
 
 mod connect;
 mod connection;
+mod exchange;
 pub(crate) mod handshake;
 mod inbox;
+mod memcached;
+mod mysql;
 mod options;
 mod pattern;
 mod pool;
+mod postgres;
 mod receive;
 mod redis;
 mod req;
@@ -88,8 +92,18 @@ pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
     socket.set(stack, "stream", make)?;
     udp::install(stack, socket)?;
     redis::install(stack)?;
+    memcached::install(stack)?;
+    mysql::install(stack)?;
+    postgres::install(stack)?;
     websocket::install(stack)?;
-    super::module(stack, "moonrest.socket", &[("connection_id", Native::new(setup::connection_id))])?;
+    super::module(
+        stack,
+        "moonrest.socket",
+        &[
+            ("connection_id", Native::new(setup::connection_id)),
+            ("tls_session", Native::new(setup::tls_session)),
+        ],
+    )?;
     // Through `ngx.socket.tcp` as it is then: programs replace it.
     let chunk = stack.load(CONNECT, "=ngx.socket.connect", Form::Text)?;
     socket.set(stack, "connect", chunk)

@@ -374,7 +374,7 @@ impl Pools {
     fn watch(self: &Rc<Self>, connection: &Connection, until: u64) {
         if !self.running.replace(true) {
             self.next.set(u64::MAX);
-            tokio::task::spawn_local(watch(self.clone()));
+            moonrest_rt::spawn(watch(self.clone()));
             return; // it begins with a look at everything
         }
         if let Some(waker) = &*self.watcher.borrow() {

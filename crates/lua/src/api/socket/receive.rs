@@ -196,6 +196,16 @@ fn push(stack: &Stack<'_>, stream: &Stream, reading: &Reading, taken: Taken) -> 
     }
     let mut inbox = stream.inbox.borrow_mut();
     let data = inbox.unread().get(..taken.len).unwrap_or_default();
+    if let Some(answer) = reading.answer() {
+        if data.is_empty() {
+            return stack.push(false);
+        }
+        answer.push(stack, data)?;
+        if !answer.stays() {
+            inbox.take(taken.used);
+        }
+        return Ok(());
+    }
     // A carriage return is left out wherever it stands in a line, but it only ever stands at the end.
     match data {
         _ if !reading.is_line() => stack.push(data)?,
@@ -229,6 +239,9 @@ fn push_failure(
             stream.finalize();
         }
         return Ok(());
+    }
+    if let Some(answer) = reading.answer() {
+        return stack.push(answer.is_within().then_some("within"));
     }
     let partial = stream.inbox.borrow().partial(reading);
     push(stack, stream, reading, partial)?;

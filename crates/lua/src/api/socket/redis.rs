@@ -5,16 +5,12 @@
 //! middle closes the stream: nobody could tell where the next reply begins.
 
 use super::{
-    CELL, Journal,
-    inbox::{Reading, Taken, Wanted},
-    receive,
-    send::{self, Sent},
-    stream::{self, Handle, Stream},
+    exchange::{exchange, with_stream},
+    inbox::{Taken, Wanted},
+    receive, send,
+    stream::{self, Stream},
 };
-use crate::{
-    api::output::append_number,
-    scheduler::{self, Item, Operation, Values},
-};
+use crate::api::output::append_number;
 use moonrest_luajit::{Call, Light, LuaError, LuaResult, Native, Nil, Return, Stack, Table, Value};
 use smallvec::{SmallVec, smallvec};
 use std::{cell::RefCell, rc::Rc};
@@ -45,7 +41,9 @@ pub(super) fn install(stack: &Stack<'_>) -> LuaResult<()> {
 
 /// `call(sock, command, …) -> reply`.
 fn call_command(call: &mut Call<'_>) -> LuaResult<Return> {
-    with_command(call, 2, |call, stream, data| exchange(call, stream, data, Scan::one(false)))
+    with_command(call, 2, |call, stream, data| {
+        exchange(call, stream, data, Wanted::Replies(Scan::one(false)))
+    })
 }
 
 /// `send(sock, command, …) -> bytes`.
@@ -83,7 +81,7 @@ fn pipeline(call: &mut Call<'_>) -> LuaResult<Return> {
     let answer = send::gather(call, Value::Table(requests), &mut data).and_then(|()| {
         with_stream(call, |call, stream| match count {
             0 => call.table(0, 0).and_then(|empty| call.ret(empty)),
-            _ => exchange(call, stream, &data, Scan::many(count)),
+            _ => exchange(call, stream, &data, Wanted::Replies(Scan::many(count))),
         })
     });
     SCRATCH.set(data);
@@ -102,57 +100,6 @@ fn with_command(
         .and_then(|()| with_stream(call, |call, stream| then(call, stream, &data)));
     SCRATCH.set(data);
     answer
-}
-
-fn with_stream(
-    call: &Call<'_>,
-    then: impl FnOnce(&Call<'_>, &Rc<Stream>) -> LuaResult<Return>,
-) -> LuaResult<Return> {
-    super::owner(call)?;
-    let object: Table<'_> = call.arg(1)?;
-    let handle = match object.raw_index(call, CELL)? {
-        Value::Userdata(userdata) => userdata.get::<Handle>(call),
-        _ => None,
-    };
-    match send::ready_to_write(call, handle.as_deref().map(|handle| &handle.0))? {
-        Ok(stream) => then(call, stream),
-        Err(answer) => Ok(answer),
-    }
-}
-
-/// Sends, and waits for the replies.
-fn exchange(call: &Call<'_>, stream: &Rc<Stream>, data: &[u8], scan: Scan) -> LuaResult<Return> {
-    if let Some(busy) = stream.busy(true, false) {
-        return super::fail(call, busy);
-    }
-    let reading = Reading::new(Wanted::Replies(scan));
-    match send::send_now(call, stream, data)? {
-        Sent::Failed(answer) => {
-            stream.finalize();
-            Ok(answer)
-        }
-        // The answer cannot be there yet.
-        Sent::All => {
-            let wait = receive::wait(stream, Journal::of(call)?, reading);
-            scheduler::suspend(call, Operation::Poll(wait))
-        }
-        Sent::Some(sent) => {
-            let rest = data.get(sent..).unwrap_or_default().to_vec();
-            let (stream, journal) = (stream.clone(), Journal::of(call)?);
-            let write = send::write_rest(stream.clone(), journal.clone(), rest);
-            let wait = async move {
-                match write.await {
-                    Ok(()) if stream.is_open() => receive::wait(&stream, journal, reading).values().await,
-                    Ok(()) => Values(vec![Item::Nil, Item::Text(b"closed".to_vec())]),
-                    Err(failed) => {
-                        stream.finalize();
-                        failed
-                    }
-                }
-            };
-            call.suspend(Operation::Wait(Box::pin(wait)), ())
-        }
-    }
 }
 
 /// Appends a command in the form of an array of bulk strings. `nil`s at the end are left out.

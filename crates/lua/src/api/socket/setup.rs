@@ -137,6 +137,24 @@ pub(super) fn connection_id(call: &mut Call<'_>) -> LuaResult<Return> {
     }
 }
 
+/// `tls_session(sock) -> certificates, cipher, protocol` of a TLS connection: what the server has shown, in DER, its own
+/// certificate first; nothing without TLS.
+pub(super) fn tls_session(call: &mut Call<'_>) -> LuaResult<Return> {
+    let handle = stream::of(call)?;
+    let session = match handle.as_ref().map(|handle| handle.0.side.borrow()).as_deref() {
+        Some(stream::Side::Peer(connection)) => {
+            connection.io.client().map(|tls| (tls.certificates(), tls.cipher(), tls.version()))
+        }
+        _ => None,
+    };
+    let Some((certificates, cipher, version)) = session else { return call.ret(moonrest_luajit::Nil) };
+    let list = call.table(certificates.len(), 0)?;
+    for certificate in &certificates {
+        list.append(call, &certificate[..])?;
+    }
+    call.ret((list, cipher, version))
+}
+
 /// `sock:getreusedtimes()`.
 pub(super) fn get_reused_times(call: &mut Call<'_>) -> LuaResult<Return> {
     let given = call.args_len();

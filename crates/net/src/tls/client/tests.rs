@@ -7,12 +7,10 @@ use crate::tls::{
     server,
     ticket::Ticketer,
 };
+use crate::{connect::connect, listen::Listener};
 use moonrest_proto::tls::{Parse, parse};
+use moonrest_rt::{block_on, spawn_joined};
 use std::{future::poll_fn, rc::Rc};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    runtime::{Builder, LocalOptions},
-};
 
 /// In 2027.
 const NOW: i64 = 1_800_000_000;
@@ -51,8 +49,7 @@ fn site(tls13: bool) -> Site {
 }
 
 /// Answers one connection with what it sends, until that ends.
-async fn echo(config: Arc<rustls::ServerConfig>, socket: TcpStream) -> Rc<Info> {
-    let io = Io::from(socket);
+async fn echo(config: Arc<rustls::ServerConfig>, io: Io) -> Rc<Info> {
     let mut received = Vec::new();
     let hello = loop {
         received.reserve(4096);
@@ -123,10 +120,12 @@ async fn exchange(io: &Io, data: &[u8]) -> Vec<u8> {
 }
 
 fn run(tls13: bool, connections: usize, check: impl Fn(usize, &Client, &Store, Option<&Info>)) {
-    let runtime = Builder::new_current_thread().enable_io().build_local(LocalOptions::default()).unwrap();
-    runtime.block_on(async {
+    block_on(async {
         let site = site(tls13);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let addr = socket.local_addr().unwrap().into();
+        let listener = Listener::new(socket.into(), false).unwrap();
         let connector = Connector::new(Settings {
             sessions: Some(session_store(16)),
             protocols: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
@@ -134,11 +133,9 @@ fn run(tls13: bool, connections: usize, check: impl Fn(usize, &Client, &Store, O
         })
         .unwrap();
         for n in 0..connections {
-            let connecting = TcpStream::connect(listener.local_addr().unwrap());
-            let (socket, accepted) = tokio::join!(connecting, listener.accept());
-            let server = tokio::task::spawn_local(echo(site.config.clone(), accepted.unwrap().0));
-            let io = Io::from(socket.unwrap());
-            let client = connector.start(io, Some("a.example"), "peer").unwrap();
+            let (io, accepted) = tokio::join!(connect(&addr, None, 5_000), listener.accept());
+            let server = spawn_joined(echo(site.config.clone(), accepted.unwrap().0));
+            let client = connector.start(io.unwrap(), Some("a.example"), "peer").unwrap();
             poll_fn(|cx| client.poll_handshake(cx)).await.unwrap();
             check(n, &client, &site.store, None);
             let io = Io::from(client);

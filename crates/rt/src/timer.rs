@@ -35,10 +35,6 @@ struct Wheel {
     /// The last step that was swept.
     swept: Cell<u64>,
     queued: Cell<usize>,
-    running: Cell<bool>,
-    /// The step the wheel sleeps until.
-    planned: Cell<u64>,
-    wake: tokio::sync::Notify,
 }
 
 thread_local! {
@@ -46,10 +42,9 @@ thread_local! {
         slots: (0..SLOTS).map(|_| RefCell::default()).collect(),
         swept: Cell::new(monotonic_coarse_ms() / STEP),
         queued: Cell::new(0),
-        running: Cell::new(false),
-        planned: Cell::new(0),
-        wake: tokio::sync::Notify::new(),
     });
+    /// The first step whose slot has to be looked at; `OFF` while nothing is queued.
+    static NEXT: Cell<u64> = const { Cell::new(OFF) };
 }
 
 impl Default for Timeout {
@@ -212,12 +207,7 @@ fn enqueue(wheel: &Rc<Wheel>, entry: &Rc<Entry>) {
     let slot = usize::try_from(step).unwrap_or(0) % SLOTS;
     wheel.slots[slot].borrow_mut().push(Rc::downgrade(entry));
     wheel.queued.set(wheel.queued.get() + 1);
-    if !wheel.running.replace(true) {
-        tokio::task::spawn_local(turn(wheel.clone()));
-    }
-    if step < wheel.planned.get() {
-        wheel.wake.notify_one();
-    }
+    NEXT.set(NEXT.get().min(step));
 }
 
 impl Wheel {
@@ -234,32 +224,36 @@ impl Wheel {
     }
 }
 
-async fn turn(wheel: Rc<Wheel>) {
-    loop {
-        let next = wheel.next_step();
-        wheel.planned.set(next.unwrap_or(u64::MAX));
-        let Some(next) = next else {
-            wheel.wake.notified().await;
-            // It stood still: it continues from now.
-            continue;
-        };
-        let wait = (next * STEP).saturating_sub(monotonic_coarse_ms());
-        if wait > 0 {
-            tokio::select! {
-                () = crate::sleep::sleep(wait) => {}
-                () = wheel.wake.notified() => continue,
-            }
-        }
-        let now = monotonic_coarse_ms() / STEP;
-        while wheel.swept.get() < now {
-            let step = wheel.swept.get() + 1;
-            wheel.swept.set(step);
-            sweep(&wheel, step, now);
-            if wheel.queued.get() == 0 {
-                wheel.swept.set(now);
-            }
+/// Wakes whose time has come; whether the wheel moved. `now` are milliseconds on the coarse clock.
+#[inline]
+pub(crate) fn fire(now: u64) -> bool {
+    let due = now / STEP >= NEXT.get();
+    if due {
+        WHEEL.with(|wheel| turn(wheel, now / STEP));
+    }
+    due
+}
+
+/// How many milliseconds there is to wait at `now`; `None` when nothing is queued.
+#[inline]
+pub(crate) fn wait(now: u64) -> Option<u64> {
+    let next = NEXT.get();
+    (next != OFF).then(|| (next * STEP).saturating_sub(now))
+}
+
+#[cold]
+fn turn(wheel: &Rc<Wheel>, now: u64) {
+    // Entries that move on say anew where they stand.
+    NEXT.set(OFF);
+    while wheel.swept.get() < now {
+        let step = wheel.swept.get() + 1;
+        wheel.swept.set(step);
+        sweep(wheel, step, now);
+        if wheel.queued.get() == 0 {
+            wheel.swept.set(now);
         }
     }
+    NEXT.set(wheel.next_step().unwrap_or(OFF));
 }
 
 fn sweep(wheel: &Rc<Wheel>, step: u64, now: u64) {
@@ -295,15 +289,7 @@ fn sweep(wheel: &Rc<Wheel>, step: u64, now: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::runtime::{Builder, LocalOptions};
-
-    fn run<F: Future>(future: F) -> F::Output {
-        Builder::new_current_thread()
-            .enable_io()
-            .build_local(LocalOptions::default())
-            .unwrap()
-            .block_on(future)
-    }
+    use crate::block_on as run;
 
     #[test]
     fn a_timeout_fires_after_its_deadline_and_not_before() {
