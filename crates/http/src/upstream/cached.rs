@@ -472,8 +472,14 @@ pub(super) fn serve(
     states.forget_answer();
     let framing = {
         let mut answer = states.answer.borrow_mut();
-        let parsed = answer.head.parse(&entry.block);
-        if !matches!(parsed, Ok(Parse::Complete { .. })) {
+        let parsed = match &entry.head {
+            Some(head) => {
+                answer.head.copy_from(head);
+                true
+            }
+            None => matches!(answer.head.parse(&entry.block), Ok(Parse::Complete { .. })),
+        };
+        if !parsed {
             let path = String::from_utf8_lossy(&entry.path);
             crate::crit!(r, "cache file \"{path}\" contains invalid header");
             let _ = file::remove(&entry.path);

@@ -134,16 +134,20 @@ const UNWATCHED: u64 = 250;
 /// Watches a worker's waiting connections: one task for all of them.
 #[derive(Default)]
 pub(super) struct Keeper {
+    waker: RefCell<Option<Waker>>,
     running: Cell<bool>,
     /// When to look at those that are not watched yet.
     look: Timeout,
 }
 
 impl Keeper {
-    /// Has the connections that were put into pools watched, before long.
-    pub(super) fn watch(&self, local: &Rc<super::Local>) {
+    /// Has the connections that were put into pools watched, before long; `now` if there may be something to send.
+    pub(super) fn watch(&self, local: &Rc<super::Local>, now: bool) {
         if !self.look.is_armed() {
             self.look.set(UNWATCHED);
+        }
+        if now && let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
         }
         if !self.running.replace(true) {
             let local = Rc::downgrade(local);
@@ -154,6 +158,10 @@ impl Keeper {
 
 fn sweep(local: &Weak<super::Local>, cx: &mut Context<'_>) -> Poll<()> {
     let Some(local) = local.upgrade() else { return Poll::Ready(()) };
+    let known = local.keeper.waker.borrow().as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+    if !known {
+        *local.keeper.waker.borrow_mut() = Some(cx.waker().clone());
+    }
     let look = &local.keeper.look;
     if look.poll(cx).is_ready() {
         look.clear();

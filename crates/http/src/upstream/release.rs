@@ -68,6 +68,8 @@ impl Run {
         let (Some(group), Some(definition)) = (self.local.group(id), self.local.definition(id)) else {
             return;
         };
+        // What HTTP/2 has to say to the end of a stream.
+        let urgent = conn.http2.is_some();
         let lane = match target {
             Chosen::Own(Own { addr, keepalive: Some((timeout, requests)), lane }) => {
                 if self.local.is_quitting() || (*requests != 0 && conn.requests >= *requests) {
@@ -77,7 +79,7 @@ impl Run {
                 conn.timeout.set((*timeout).max(1));
                 let max = usize::try_from(definition.balancer_keepalive.unwrap_or(32)).unwrap_or(usize::MAX);
                 group.kept.put(conn, addr.clone(), 0, lane.clone(), max);
-                return self.local.keeper.watch(&self.local);
+                return self.local.keeper.watch(&self.local, urgent);
             }
             Chosen::Own(own) => own.lane.clone(),
             Chosen::Peer(_) => Lane::default(),
@@ -95,6 +97,6 @@ impl Run {
         conn.timeout.set(keepalive.timeout.unwrap_or(60_000));
         let max = usize::try_from(max).unwrap_or(usize::MAX);
         group.pool.put(conn, target.addr().clone(), self.tag(), lane, max);
-        self.local.keeper.watch(&self.local);
+        self.local.keeper.watch(&self.local, urgent);
     }
 }

@@ -246,6 +246,16 @@ impl Fields {
         Self { list, first: [NONE; Known::COUNT], repeated: 0, odd_names: false, groups: 0 }
     }
 
+    /// The same fields, in memory of its own.
+    pub(super) fn copy_from(&mut self, other: &Self) {
+        self.list.clear();
+        self.list.extend_from_slice(&other.list);
+        self.first = other.first;
+        self.repeated = other.repeated;
+        self.odd_names = other.odd_names;
+        self.groups = other.groups;
+    }
+
     /// Makes room for as many as most heads have, in one piece.
     #[inline(always)]
     pub(super) fn reserve(&mut self) {

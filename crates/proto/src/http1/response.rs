@@ -131,6 +131,18 @@ impl ResponseHead {
         self.fields.take()
     }
 
+    /// Makes it the same as another one, keeping its memory.
+    pub fn copy_from(&mut self, other: &Self) {
+        self.version = other.version;
+        self.status = other.status;
+        self.status_line = other.status_line;
+        self.reason = other.reason;
+        self.fields.copy_from(&other.fields);
+        self.at = other.at;
+        self.resume = other.resume;
+        self.stage = other.stage;
+    }
+
     /// Makes it ready for the next response, keeping its memory. `parse` does so itself after `Complete` or an error.
     pub fn reset(&mut self) {
         self.version = Version::Http10;
