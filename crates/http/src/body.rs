@@ -7,7 +7,7 @@ use crate::{
     request::{Request, RequestRef},
 };
 use bytes::{Bytes, BytesMut};
-use moonrest_proto::http1::Body as Framed;
+use moonrest_proto::http1::{Body as Framed, Version};
 use std::{future::poll_fn, io, io::Write, rc::Rc, sync::Arc};
 
 /// How far reading has come, and what was read.
@@ -230,9 +230,10 @@ async fn read_all(r: &RequestRef) -> Result<(), RequestError> {
         open_file(r)?;
     }
     r.exchange.expect_continue(r)?;
-    // nginx: a body that is only a little larger than the buffer gets one of its own length.
+    // nginx: a body that is only a little larger than the buffer gets one of its own length, except with HTTP/2.
+    let http1 = r.version.get() < Version::Http2;
     let room = match r.framing.get().body {
-        Framed::Length(length) if length < core.client_body_buffer_size / 4 * 5 => length,
+        Framed::Length(length) if http1 && length < core.client_body_buffer_size / 4 * 5 => length,
         _ => core.client_body_buffer_size,
     };
     loop {

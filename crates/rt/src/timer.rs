@@ -16,6 +16,8 @@ const STEP: u64 = 32;
 const SLOTS: usize = 2048;
 /// No deadline.
 const OFF: u64 = u64::MAX;
+/// A deadline that the wheel has found passed: nobody else has to read a clock for that.
+const PASSED: u64 = 0;
 
 /// A deadline that can be moved at the cost of a store. Cancelled by dropping it.
 pub struct Timeout {
@@ -67,7 +69,7 @@ impl Timeout {
 
     /// Fires `ms` milliseconds from now (up to one step of the wheel later), instead of any earlier arrangement.
     pub fn set(&self, ms: u64) {
-        let deadline = monotonic_coarse_ms().saturating_add(ms);
+        let deadline = if ms == 0 { PASSED } else { monotonic_coarse_ms().saturating_add(ms) };
         self.entry.deadline.set(deadline);
         if self.entry.queued.get() > deadline / STEP + 1 {
             WHEEL.with(|wheel| enqueue(wheel, &self.entry));
@@ -84,10 +86,9 @@ impl Timeout {
         self.entry.deadline.get() != OFF
     }
 
-    /// Whether the deadline has passed.
+    /// Whether the deadline has passed, as far as the wheel has noticed.
     pub fn expired(&self) -> bool {
-        let deadline = self.entry.deadline.get();
-        deadline != OFF && monotonic_coarse_ms() >= deadline
+        self.entry.deadline.get() == PASSED
     }
 
     /// Ready once the deadline has passed; otherwise wakes `cx` then.
@@ -270,6 +271,7 @@ fn sweep(wheel: &Rc<Wheel>, step: u64, now: u64) {
             continue;
         }
         if deadline / STEP < now {
+            entry.deadline.set(PASSED);
             if let Some(waker) = entry.waker.borrow_mut().take() {
                 waker.wake();
             }
@@ -324,6 +326,10 @@ mod tests {
             timeout.set(50);
             poll_fn(|cx| timeout.poll(cx)).await;
             timeout.clear();
+            assert!(!timeout.expired());
+            timeout.set(0);
+            assert!(timeout.expired());
+            timeout.set(60_000);
             assert!(!timeout.expired());
             assert_eq!(within(1_000, async { 7 }).await, Some(7));
         });

@@ -4,8 +4,8 @@ use super::{
     exchange::Answer,
     pattern::{Matching, Pattern},
     redis::Scan,
-    websocket::Frame,
 };
+use moonrest_proto::websocket::Frame;
 use std::{cell::RefCell, rc::Rc};
 
 /// Buffers kept by a worker for the next stream that reads.
