@@ -9,7 +9,7 @@ use moonrest_core::upstream::Url;
 use moonrest_http::{
     compile::BlockId,
     prelude::*,
-    upstream::{self, Conf, Destination, GroupId, Job, Main, Protocol, RequestLength, run},
+    upstream::{self, Conf, Destination, GroupId, Job, Main, Protocol, RequestLength, start},
 };
 use moonrest_proto::{
     escape,
@@ -229,7 +229,7 @@ impl PhaseHandler for Handler {
             stream_body: true,
             secure,
         };
-        Ok(Step::Wait(Box::pin(run(r.clone(), job))))
+        start(r, job)
     }
 }
 

@@ -8,7 +8,7 @@ use moonrest_http::{
     prelude::*,
     upstream::{
         self, BodyStep, Conf, Destination, Framing, GroupId, HeadStep, Job, Main, Protocol, RequestLength,
-        directive, mask, run,
+        directive, mask, start,
     },
 };
 use moonrest_proto::{
@@ -265,7 +265,7 @@ impl PhaseHandler for Handler {
             stream_body: false,
             secure: false,
         };
-        Ok(Step::Wait(Box::pin(run(r.clone(), job))))
+        start(r, job)
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::cgi::{self, Pass};
 use moonrest_http::{
     prelude::*,
-    upstream::{self, BodyStep, Conf, Framing, HeadStep, Job, Protocol, RequestLength, run},
+    upstream::{self, BodyStep, Conf, Framing, HeadStep, Job, Protocol, RequestLength, start},
     upstream_directives,
 };
 use moonrest_proto::{
@@ -100,7 +100,7 @@ impl PhaseHandler for Handler {
             stream_body: false,
             secure: false,
         };
-        Ok(Step::Wait(Box::pin(run(r.clone(), job))))
+        start(r, job)
     }
 }
 

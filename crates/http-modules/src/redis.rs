@@ -4,7 +4,9 @@
 use crate::cgi::{self, Pass};
 use moonrest_http::{
     prelude::*,
-    upstream::{self, BodyStep, Conf, Framing, HeadStep, Job, Protocol, RequestLength, directive, mask, run},
+    upstream::{
+        self, BodyStep, Conf, Framing, HeadStep, Job, Protocol, RequestLength, directive, mask, start,
+    },
 };
 use moonrest_proto::{
     http1::{Method, Parse, ResponseHead},
@@ -132,7 +134,7 @@ impl PhaseHandler for Handler {
             pass_body: false,
             stream_body: false,
         };
-        Ok(Step::Wait(Box::pin(run(r.clone(), job))))
+        start(r, job)
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
 };
 use moonrest_http::{
     prelude::*,
-    upstream::{self, BodyStep, Conf, Framing, HeadStep, Job, Protocol, RequestLength, directive, run},
+    upstream::{self, BodyStep, Conf, Framing, HeadStep, Job, Protocol, RequestLength, directive, start},
 };
 use moonrest_proto::{
     http1::{Parse, ResponseHead},
@@ -139,7 +139,7 @@ impl PhaseHandler for Handler {
             pass_body: false,
             stream_body: false,
         };
-        Ok(Step::Wait(Box::pin(run(r.clone(), job))))
+        start(r, job)
     }
 }
 

@@ -5,7 +5,8 @@ use crate::cgi::{self, Pass};
 use moonrest_http::{
     prelude::*,
     upstream::{
-        self, Bind, Conf, Destination, Framing, HeadStep, Job, Protocol, RequestLength, directive, mask, run,
+        self, Bind, Conf, Destination, Framing, HeadStep, Job, Protocol, RequestLength, directive, mask,
+        start,
     },
 };
 use moonrest_net::addr::Addr;
@@ -111,7 +112,7 @@ impl PhaseHandler for Handler {
             stream_body: false,
             secure: false,
         };
-        Ok(Step::Wait(Box::pin(run(r.clone(), job))))
+        start(r, job)
     }
 }
 

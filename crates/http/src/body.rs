@@ -188,6 +188,22 @@ pub fn read(r: &RequestRef) -> impl Future<Output = Result<(), RequestError>> + 
     }
 }
 
+/// Whether [`read`] has nothing to wait for. What is no body is complete from then on.
+pub(crate) fn is_settled(r: &Request) -> bool {
+    if r.is_subrequest() {
+        return true;
+    }
+    let mut body = r.body.borrow_mut();
+    match body.state {
+        BodyState::Unread if r.framing.get().body == Framed::None => {
+            body.state = BodyState::Complete;
+            true
+        }
+        BodyState::Unread | BodyState::Reading => false,
+        BodyState::Complete | BodyState::Discarded | BodyState::Streamed => true,
+    }
+}
+
 /// Whether the body is to be read now. Nobody else may begin from then on, also before the first wait.
 fn begin(r: &RequestRef) -> Result<bool, RequestError> {
     if r.is_subrequest() {

@@ -236,6 +236,11 @@ impl Hidden {
         hidden
     }
 
+    /// The known names among them, a bit each.
+    pub(super) fn known(&self) -> u128 {
+        self.known
+    }
+
     /// Whether a field is hidden.
     pub fn contains(&self, known: Known, name: &[u8]) -> bool {
         if known == Known::Other {

@@ -43,6 +43,9 @@ pub(super) struct Shared {
     /// Of the connection's task.
     waker: RefCell<Option<Waker>>,
     guard: Guard,
+    /// Whether all that had come was read in this turn: the framing, which asks again for each stream, is told so at
+    /// once. None while there are no turns yet.
+    dry: Cell<Option<bool>>,
 }
 
 impl Shared {
@@ -77,6 +80,7 @@ pub(super) async fn serve(h1: Rc<H1>) -> After {
         active: Cell::new(0),
         waker: RefCell::default(),
         guard: Guard::new(24, h1.conn.started),
+        dry: Cell::new(None),
     });
     let transport = Transport::new(h1.clone(), shared.clone());
     let limits = h1.default_settings().head_limits;
@@ -110,6 +114,7 @@ pub(super) async fn serve(h1: Rc<H1>) -> After {
         h1: h1.clone(),
         shared,
         connection,
+        accepted: Vec::new(),
         closing: false,
         idle: false,
         refused: false,
@@ -153,6 +158,8 @@ struct Driver {
     h1: Rc<H1>,
     shared: Rc<Shared>,
     connection: server::Connection<Transport, Bytes>,
+    /// The streams of one turn, for a moment.
+    accepted: Vec<Accepted>,
     /// No further streams are wanted.
     closing: bool,
     /// Nothing is being handled, and the time for that runs.
@@ -168,9 +175,10 @@ type Accepted = (::http::Request<h2::RecvStream>, server::SendResponse<Bytes>);
 impl Driver {
     /// Ready when the connection is to be closed.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.shared.dry.set(Some(false));
         loop {
             // All that have come are accepted before the first is answered, so that the answers leave in one write.
-            let mut accepted: Vec<Accepted> = Vec::new();
+            let mut accepted = std::mem::take(&mut self.accepted);
             let ended = loop {
                 match self.connection.poll_accept(cx) {
                     Poll::Ready(Some(Ok(stream))) => accepted.push(stream),
@@ -190,9 +198,10 @@ impl Driver {
                 return Poll::Ready(());
             }
             let more = !accepted.is_empty();
-            for stream in accepted {
+            for stream in accepted.drain(..) {
                 self.begin(stream);
             }
+            self.accepted = accepted;
             if self.refused {
                 self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                 let _ = self.connection.poll_closed(cx);
