@@ -1,5 +1,4 @@
 //! Clocks: the monotonic one for waits, the wall clock for dates, local time for logs.
-use std::io;
 use std::mem::MaybeUninit;
 
 use rustix::time::{ClockId, clock_gettime};
