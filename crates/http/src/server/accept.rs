@@ -10,6 +10,7 @@ use moonrest_net::{addr::Addr, io::Io, listen::Listener, tls::Stream};
 use std::{
     cell::{Cell, OnceCell},
     io,
+    pin::pin,
     rc::Rc,
     sync::atomic::Ordering::Relaxed,
 };
@@ -20,6 +21,7 @@ pub async fn run(worker: Rc<Worker>, socket: Listener, listener: usize) {
     if let Err(error) = socket.resume() {
         refused(&worker, &socket, &error).await;
     }
+    let mut stopping = pin!(worker.stopping());
     loop {
         if worker.is_quitting() {
             return;
@@ -36,7 +38,7 @@ pub async fn run(worker: Rc<Worker>, socket: Listener, listener: usize) {
         }
         let accepted = tokio::select! {
             biased;
-            () = worker.stopping() => return,
+            () = &mut stopping => return,
             accepted = socket.accept() => accepted,
         };
         match accepted {
