@@ -82,6 +82,9 @@ impl HttpModule for Grpc {
     type Loc = GrpcLoc;
 
     fn attach((): &(), loc: &Arc<GrpcLoc>, to: &mut LocationBuilder<'_>) -> ConfResult {
+        if loc.pass.is_none() && to.is_known(&loc.upstream) {
+            return Ok(());
+        }
         let mut upstream = loc.upstream.clone();
         // Nothing is kept: there are no other buffers, and no files.
         upstream.buffers = upstream.buffer_size.map(|size| (8, size));

@@ -69,8 +69,10 @@ impl HttpModule for Memc {
     type Loc = Loc;
 
     fn attach((): &(), loc: &Arc<Loc>, to: &mut LocationBuilder<'_>) -> ConfResult {
+        let Some(pass) = loc.pass.as_ref().filter(|pass| to.belongs(pass.block)) else {
+            return loc.upstream.check("memc", &[], to);
+        };
         let conf = loc.upstream.resolve("memc", &[], to)?;
-        let Some(pass) = loc.pass.as_ref().filter(|pass| to.belongs(pass.block)) else { return Ok(()) };
         if to.block == pass.block {
             to.auto_redirect();
         }

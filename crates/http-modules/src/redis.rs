@@ -47,11 +47,11 @@ impl HttpModule for Redis {
     type Loc = Loc;
 
     fn attach((): &(), loc: &Arc<Loc>, to: &mut LocationBuilder<'_>) -> ConfResult {
-        let conf = loc.upstream.resolve("redis", &[], to)?;
         let (Some(pass), Some(key)) = (loc.pass.as_ref().filter(|pass| to.belongs(pass.block)), loc.key)
         else {
-            return Ok(());
+            return loc.upstream.check("redis", &[], to);
         };
+        let conf = loc.upstream.resolve("redis", &[], to)?;
         if to.block == pass.block {
             to.auto_redirect();
         }

@@ -63,8 +63,10 @@ impl HttpModule for Redis2 {
     type Loc = Loc;
 
     fn attach((): &(), loc: &Arc<Loc>, to: &mut LocationBuilder<'_>) -> ConfResult {
+        let Some(pass) = loc.pass.as_ref().filter(|pass| to.belongs(pass.block)) else {
+            return loc.upstream.check("redis2", &[], to);
+        };
         let conf = loc.upstream.resolve("redis2", &[], to)?;
-        let Some(pass) = loc.pass.as_ref().filter(|pass| to.belongs(pass.block)) else { return Ok(()) };
         if to.block == pass.block {
             to.auto_redirect();
         }

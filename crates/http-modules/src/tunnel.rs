@@ -68,10 +68,11 @@ impl HttpModule for Tunnel {
     type Loc = TunnelLoc;
 
     fn attach((): &(), loc: &Arc<TunnelLoc>, to: &mut LocationBuilder<'_>) -> ConfResult {
+        let Some(pass) = loc.pass.as_ref().filter(|pass| to.belongs(pass.block)) else {
+            return loc.upstream.check("tunnel", &[], to);
+        };
         let conf = loc.upstream.resolve("tunnel", &[], to)?;
-        if let Some(pass) = loc.pass.as_ref().filter(|pass| to.belongs(pass.block)) {
-            to.content(Handler { conf: Arc::new(conf), pass: pass.clone() });
-        }
+        to.content(Handler { conf: Arc::new(conf), pass: pass.clone() });
         Ok(())
     }
 }

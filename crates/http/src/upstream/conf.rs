@@ -341,6 +341,18 @@ impl Loc {
         })
     }
 
+    /// [`Loc::resolve`] for a location that passes nothing on: what is wrong is told all the same. Locations that share
+    /// settings do so once.
+    ///
+    /// # Errors
+    /// As [`Loc::resolve`].
+    pub fn check(&self, module: &'static str, hidden: &[&str], to: &LocationBuilder<'_>) -> ConfResult {
+        if !to.is_known(self) {
+            self.resolve(module, hidden, to)?;
+        }
+        Ok(())
+    }
+
     fn hidden(&self, defaults: &[&str]) -> Hidden {
         let passed = self.pass_headers.as_deref().unwrap_or_default();
         let own = self.hide_headers.iter().flatten().cloned();
