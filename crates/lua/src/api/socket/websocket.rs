@@ -78,9 +78,7 @@ impl Frame {
     /// Whether a frame that begins with these bytes may be.
     fn accepts(&self, first: u8, second: u8) -> bool {
         let opcode = first & 0x0f;
-        first & self.reserved == 0
-            && !matches!(opcode, 3..=7 | 0xb..)
-            && (!self.masked || second & 0x80 != 0)
+        first & self.reserved == 0 && !matches!(opcode, 3..=7 | 0xb..) && (!self.masked || second & 0x80 != 0)
     }
 
     /// Pushes what Lua is given for a frame, or for its beginning.
