@@ -68,39 +68,48 @@ function M.set_default_properties()
     return true
 end
 
-local function known(names, find)
-    local list = {}
+-- Those of the names that are there, with OpenSSL's provider behind them.
+local function list(names, hide_provider, find)
+    local found = {}
     for _, name in ipairs(names) do
-        if find(name) then
-            list[#list + 1] = name
+        if not find or find(name) then
+            found[#found + 1] = hide_provider and name or name .. " @ default"
         end
     end
-    return list
+    return found
 end
 
-function M.list_digest_algorithms()
-    return known({
-        "MD4", "MD5", "MD5-SHA1", "RIPEMD160", "SHA1", "SHA224", "SHA256", "SHA384", "SHA512", "SHA512-224",
-        "SHA512-256", "SHA3-224", "SHA3-256", "SHA3-384", "SHA3-512",
-    }, crypto.digest_size)
+local digests = {
+    "MD4", "MD5", "MD5-SHA1", "RIPEMD160", "SHA1", "SHA2-224", "SHA2-256", "SHA2-384", "SHA2-512", "SHA2-512/224",
+    "SHA2-512/256", "SHA3-224", "SHA3-256", "SHA3-384", "SHA3-512",
+}
+
+function M.list_digest_algorithms(hide_provider)
+    return list(digests, hide_provider, function(name)
+        return crypto.digest_size((name:gsub("^SHA2%-", "SHA"):gsub("/", "-")))
+    end)
 end
 
-function M.list_cipher_algorithms()
+function M.list_cipher_algorithms(hide_provider)
     local names = { "CHACHA20-POLY1305", "DES-CBC", "DES-ECB", "DES-EDE3-CBC", "RC4" }
     for _, size in ipairs({ 128, 192, 256 }) do
         for _, mode in ipairs({ "CBC", "CFB", "CFB1", "CFB8", "CTR", "ECB", "GCM", "OFB" }) do
             names[#names + 1] = "AES-" .. size .. "-" .. mode
         end
     end
-    return known(names, crypto.cipher)
+    return list(names, hide_provider, crypto.cipher)
 end
 
-function M.list_mac_algorithms()
-    return { "CMAC", "HMAC" }
+function M.list_mac_algorithms(hide_provider)
+    return list({ "CMAC", "HMAC" }, hide_provider)
 end
 
-function M.list_kdf_algorithms()
-    return { "HKDF", "PBKDF2", "SCRYPT", "TLS1-PRF" }
+function M.list_kdf_algorithms(hide_provider)
+    return list({ "HKDF", "PBKDF2", "SCRYPT", "TLS1-PRF" }, hide_provider)
+end
+
+function M.list_ssl_ciphers()
+    return nil, "openssl.list_ssl_ciphers: not supported, TLS is not OpenSSL's here"
 end
 
 return M

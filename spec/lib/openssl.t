@@ -1,5 +1,8 @@
 # resty.openssl, resty.rsa, resty.evp.
 use Test::Nginx::Socket 'no_plan';
+
+my $made = `openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=here -keyout - 2>/dev/null`;
+our $Files = [["a.crt", $made =~ /(-----BEGIN CERT.*)/s], ["a.key", $made =~ /(.*?-----END PRIVATE KEY-----\n)/s]];
 run_tests();
 __DATA__
 
@@ -288,3 +291,183 @@ falseVerification failed
 hello
 nilMust pass a PEM or binary DER cert
 nilnil
+
+=== TEST 8: revocation lists are made, signed, read and looked into
+--- config
+location /t {
+    content_by_lua_block {
+        local bn = require "resty.openssl.bn"
+        local crl = require "resty.openssl.x509.crl"
+        local digest = require "resty.openssl.digest"
+        local name = require "resty.openssl.x509.name"
+        local pkey = require "resty.openssl.pkey"
+        local revoked = require "resty.openssl.x509.revoked"
+        local store = require "resty.openssl.x509.store"
+        local x509 = require "resty.openssl.x509"
+        local key = pkey.new({ type = "EC" })
+        local ca = name.new():add("CN", "ca")
+        local function certificate(serial, subject, is_ca)
+            local cert = x509.new()
+            cert:set_version(3)
+            cert:set_serial_number(bn.new(serial))
+            cert:set_lifetime(os.time() - 10, os.time() + 1000)
+            cert:set_pubkey(key)
+            cert:set_subject_name(subject)
+            cert:set_issuer_name(ca)
+            cert:set_basic_constraints({ CA = is_ca })
+            assert(cert:sign(key))
+            return cert
+        end
+        local root = certificate(1, ca, true)
+        local good, bad = certificate(2, name.new():add("CN", "a"), false), certificate(3, name.new():add("CN", "b"), false)
+        local list = crl.new()
+        list:set_version(2)
+        list:set_issuer_name(ca)
+        list:set_last_update(os.time() - 10)
+        list:set_next_update(os.time() + 1000)
+        ngx.say(#list, " ", list:add_revoked(revoked.new(3, 1700000000, 1)), " ", #list)
+        ngx.say(list:sign(key, digest.new("sha256")), " ", list:verify(key), " ", list:verify(pkey.new({ type = "EC" })))
+        local back = assert(crl.new(list:to_PEM()))
+        ngx.say(back[1].serial_number, " ", back[1].revocation_date, " ", back:get_issuer_name():tostring(), " ", crl.istype(back))
+        ngx.say(back:get_by_serial("03").revocation_date, " ", back:get_by_serial(bn.new(4)), " ", back[2])
+        ngx.say(back:get_signature_digest_name(), " ", back:text():find("Revoked Certificates", 1, true) ~= nil)
+        for n, entry in ipairs(back) do ngx.say(n, " ", entry.serial_number) end
+        local trust = store.new()
+        trust:add(root)
+        local chain = trust:verify(bad, nil, true)
+        ngx.say(trust:check_revocation(chain))
+        ngx.say(trust:add(back))
+        ngx.say(trust:verify(good))
+        ngx.say(trust:verify(bad))
+        ngx.say(trust:check_revocation(chain))
+        ngx.say(select(2, crl.new("junk")), " ", select(2, crl.new(1)))
+        ngx.say(select(2, revoked.new("3", 1, 1)))
+    }
+}
+--- request
+GET /t
+--- response_body_like chop
+^0 true 1
+true true false
+03 1700000000 CN=ca true
+1700000000 nil nil
+SHA256 true
+1 03
+nilunable to get certificate CRL
+true
+truenil
+nilcertificate revoked
+nilcertificate revoked
+x509.crl.new: .* x509.crl.new: expect nil or a string at #1
+x509.revoked.new: sn should be number or a bn instance$
+
+=== TEST 9: PKCS#12
+--- config
+location /t {
+    content_by_lua_block {
+        local pkcs12 = require "resty.openssl.pkcs12"
+        local pkey = require "resty.openssl.pkey"
+        local x509 = require "resty.openssl.x509"
+        local function certificate(key)
+            local cert = x509.new()
+            cert:set_pubkey(key)
+            assert(cert:sign(key))
+            return cert
+        end
+        local key = pkey.new({ type = "EC" })
+        local cert, other = certificate(key), certificate(pkey.new({ type = "EC" }))
+        local file = assert(pkcs12.encode({ friendly_name = "mine", key = key, cert = cert, cacerts = { other } }, "secret"))
+        local found = assert(pkcs12.decode(file, "secret"))
+        ngx.say(found.friendly_name, " ", #found.cacerts, " ", found.cert:check_private_key(found.key))
+        ngx.say(pkcs12.decode(file, "wrong"))
+        ngx.say(pkcs12.decode(file))
+        ngx.say((pkcs12.decode("junk")))
+        ngx.say((select(2, pkcs12.encode({ key = pkey.new({ type = "EC" }), cert = cert }))))
+        ngx.say(pkcs12.encode({ key = key, cert = cert, nid_key = "none" }))
+    }
+}
+--- request
+GET /t
+--- response_body_like chop
+^mine 1 true
+nilpkcs12.decode: PKCS12_parse: mac verify failure
+nilpkcs12.decode: PKCS12_parse: mac verify failure
+nil
+pkcs12.encode: key doesn't match cert: .*key values mismatch.*
+nilpkcs12.encode: invalid nid_key$
+
+=== TEST 10: Diffie-Hellman, and parameters
+--- config
+location /t {
+    content_by_lua_block {
+        local pkey = require "resty.openssl.pkey"
+        local a, b = pkey.new({ type = "DH", group = "dh_1024_160" }), pkey.new({ type = "DH", group = "dh_1024_160" })
+        ngx.say(a:derive(b) == b:derive(a), " ", #a:derive(b), " ", a:get_key_type().sn)
+        local pem = a:to_PEM("private")
+        local back = pkey.new(pem)
+        ngx.say(back:to_PEM("private") == pem, " ", back:is_private(), " ", pkey.new(a:to_PEM("public")):is_private())
+        local numbers = a:get_parameters()
+        ngx.say(b:set_parameters({ p = numbers.p, g = numbers.g, private = numbers.private }), " ",
+            b:get_parameters().public == numbers.public)
+        local group = pkey.paramgen({ type = "DH", group = "ffdhe2048" })
+        ngx.say(group:match("^[^\n]+"), " ", #pkey.new({ type = "DH", param = group }):get_parameters().p:to_hex())
+        local curve = pkey.paramgen({ type = "EC", curve = "secp384r1" })
+        ngx.say(curve:match("^[^\n]+"), " ", pkey.new({ type = "EC", param = curve }):get_parameters().group)
+        ngx.say(pkey.new({ type = "DH", group = "none" }))
+        ngx.say(pkey.new({ type = "DH", bits = 5000 }))
+        ngx.say(pkey.new({ type = "X448" }))
+        ngx.say(pkey.new({ type = "Ed448" }))
+        ngx.say(pkey.paramgen({ type = "RSA" }))
+    }
+}
+--- request
+GET /t
+--- response_body
+true 128 dhKeyAgreement
+true true false
+true true
+-----BEGIN DH PARAMETERS----- 512
+-----BEGIN EC PARAMETERS----- 715
+nilpkey.new:new_key: EVP_PKEY_gen: unknown group none
+nilpkey.new:new_key: EVP_PKEY_gen: modulus of this size is not supported
+nilpkey.new:new_key: unsupported type X448
+nilpkey.new:new_key: unsupported type Ed448
+nilpkey.paramgen: unsupported type RSA
+
+=== TEST 11: what is seen of TLS, and small things
+--- http_config
+server {
+    listen unix:$TEST_NGINX_HTML_DIR/tls.sock ssl;
+    ssl_certificate $TEST_NGINX_HTML_DIR/a.crt;
+    ssl_certificate_key $TEST_NGINX_HTML_DIR/a.key;
+}
+--- config
+location /t {
+    content_by_lua_block {
+        local ssl = require "resty.openssl.ssl"
+        local sock = ngx.socket.tcp()
+        assert(sock:connect("unix:$TEST_NGINX_HTML_DIR/tls.sock"))
+        ngx.say(ssl.from_socket(sock))
+        assert(sock:sslhandshake(nil, "here"))
+        local session = ssl.from_socket(sock)
+        ngx.say(session:get_peer_certificate():get_subject_name():tostring(), " ", #session:get_peer_cert_chain())
+        ngx.say(session:get_cipher_name():match("^TLS_") ~= nil, " ", ssl.istype(session))
+        ngx.say(session:set_cipher_list("x"))
+        ngx.say(ssl.from_request())
+        local memcmp = require("resty.openssl.crypto").memcmp
+        ngx.say(memcmp("abc", "abd", 2), " ", memcmp("abc", "abd", 3), " ", (select(2, memcmp("a", "a", 2))))
+        local provider = require "resty.openssl.provider"
+        ngx.say(provider.load("legacy"):unload(), " ", select(2, provider.load("none")))
+    }
+}
+--- user_files eval: $::Files
+--- request
+GET /t
+--- response_body
+nilssl.from_socket: no TLS connection
+CN=here 1
+true true
+nilssl:set_cipher_list: not supported, this connection is not OpenSSL's; see ssl_ciphers, lua_ssl_ciphers
+nilbad request
+0 1 crypto:memcmp arg 'len' is longer than a value
+true provider.load: no provider none

@@ -46,6 +46,7 @@ pub mod mac;
 pub mod objects;
 pub mod pkcs12;
 pub mod pkey;
+pub mod pkey_dh;
 pub mod pkey_parameters;
 pub mod pkey_text;
 pub mod x509;

@@ -5,7 +5,7 @@ use std::ptr::{null, null_mut};
 use aws_lc_sys as sys;
 
 use crate::bio;
-use crate::error::{Error, Outcome, check};
+use crate::error::{self, Error, Outcome, check, int};
 use crate::pkey::Key;
 use crate::x509::Certificate;
 use crate::x509_store::Chain;
@@ -47,6 +47,12 @@ pub fn open(file: &[u8], password: &str) -> Outcome<Contents> {
     // certificates.
     unsafe {
         let file = File::own(sys::d2i_PKCS12(null_mut(), &raw mut data, file.len()))?;
+        let verified = sys::PKCS12_verify_mac(file.ptr(), password.as_ptr(), int(password.as_bytes().len())?);
+        if verified != 1 {
+            error::clear();
+            // OpenSSL's words.
+            return Err(Error::new("mac verify failure"));
+        }
         let (mut key, mut certificate, mut others) = (null_mut(), null_mut(), null_mut());
         let read = sys::PKCS12_parse(
             file.ptr(),
@@ -111,11 +117,16 @@ mod tests {
     #[test]
     fn what_is_put_in_comes_out_with_the_password_alone() {
         let key = Key::generate_ec(curve_by_name("prime256v1").unwrap()).unwrap();
-        let certificate = Certificate::new().unwrap();
-        certificate.set_public_key(&key).unwrap();
-        certificate.sign(&key, Algorithm::by_name("sha256")).unwrap();
+        let made_for = |key: &Key| {
+            let certificate = Certificate::new().unwrap();
+            certificate.set_public_key(key).unwrap();
+            certificate.sign(key, Algorithm::by_name("sha256")).unwrap();
+            certificate
+        };
+        let certificate = made_for(&key);
+        let other = made_for(&Key::generate_ec(curve_by_name("prime256v1").unwrap()).unwrap());
         let settings = Settings { name: Some("mine"), ..Settings::default() };
-        let file = make("secret", &key, &certificate, &[certificate.share()], settings).unwrap();
+        let file = make("secret", &key, &certificate, &[other], settings).unwrap();
         let found = open(&file, "secret").unwrap();
         assert_eq!(found.name.as_deref(), Some(&b"mine"[..]));
         assert_eq!(found.others.len(), 1);

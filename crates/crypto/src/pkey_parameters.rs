@@ -4,6 +4,7 @@ use std::ptr::null_mut;
 
 use aws_lc_sys as sys;
 
+use crate::bio;
 use crate::bn::BigNum;
 use crate::error::{Error, Outcome, check};
 use crate::pkey::{Key, Kind};
@@ -31,6 +32,41 @@ pub struct Ec {
     pub y: Option<BigNum>,
     /// The point, encoded.
     pub public: Option<Vec<u8>>,
+}
+
+impl Ec {
+    /// `-----BEGIN EC PARAMETERS-----` of a curve, given by OpenSSL's number.
+    ///
+    /// # Errors
+    /// Curves that are not known.
+    pub fn parameters_pem(curve: c_int) -> Outcome<Vec<u8>> {
+        // SAFETY: a live BIO; a group of the library's, which is freed.
+        unsafe {
+            let group = sys::EC_GROUP_new_by_curve_name(curve);
+            if group.is_null() {
+                return Err(Error::take());
+            }
+            let text = bio::write(|bio| sys::PEM_write_bio_ECPKParameters(bio, group));
+            sys::EC_GROUP_free(group);
+            text
+        }
+    }
+
+    /// The number of the curve of such a text.
+    pub fn from_parameters_pem(text: &[u8]) -> Option<c_int> {
+        // SAFETY: a live BIO, and no password; the group is freed.
+        unsafe {
+            let read = |bio| sys::PEM_read_bio_ECPKParameters(bio, null_mut(), None, null_mut());
+            let group = bio::read(text, read).ok()?;
+            crate::error::clear();
+            if group.is_null() {
+                return None;
+            }
+            let curve = sys::EC_GROUP_get_curve_name(group);
+            sys::EC_GROUP_free(group);
+            (curve != 0).then_some(curve)
+        }
+    }
 }
 
 impl Key {

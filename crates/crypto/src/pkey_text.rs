@@ -61,6 +61,9 @@ impl Key {
                 Ok(key) => return Ok(key),
                 Err(error) => problems.push(error),
             }
+            if let Some(key) = Self::from_dh_private_pem(text) {
+                return Ok(key);
+            }
         }
         if half != Half::Private {
             let found = read_pem(text, secret, sys::PEM_read_bio_PUBKEY)?;
@@ -94,6 +97,9 @@ impl Key {
                 match Self::own(sys::d2i_AutoPrivateKey(null_mut(), &raw mut data, len)) {
                     Ok(key) => return Ok(key),
                     Err(error) => problem = Some(error),
+                }
+                if let Some(key) = Self::from_dh_private_der(der) {
+                    return Ok(key);
                 }
             }
             if half != Half::Private {
@@ -146,6 +152,12 @@ impl Key {
         if !self.is_private() {
             return Err(Error::new("not a private key"));
         }
+        if self.kind() == Kind::Dh {
+            return match secret {
+                None => self.dh_private_pem(),
+                Some(_) => Err(Error::new("a DH key is not written with a password")),
+            };
+        }
         let (cipher, pass) = secret.map_or((null(), &[][..]), |(cipher, pass)| (cipher.ptr(), pass));
         let len = int(pass.len())?;
         let pass: *const c_uchar = if secret.is_some() { pass.as_ptr() } else { null() };
@@ -162,6 +174,9 @@ impl Key {
     pub fn private_der(&self) -> Outcome<Vec<u8>> {
         if !self.is_private() {
             return Err(Error::new("not a private key"));
+        }
+        if self.kind() == Kind::Dh {
+            return self.dh_private_der();
         }
         // SAFETY: a live key; the place is the writer's.
         bio::der(|out| unsafe { sys::i2d_PrivateKey(self.ptr(), out) })

@@ -58,10 +58,15 @@ impl Request {
         mut needed: Vec<(BodyOrder, Box<dyn BodyFilter>)>,
     ) -> Result<FilterStep<()>, RequestError> {
         let location = self.loc();
-        let captured = self.is_subrequest() && subrequest::is_captured(self);
-        let count = if captured { location.captured_filters } else { location.header_filters.len() };
+        let filters = if location.rare_filters && !self.is_rare() {
+            &[]
+        } else {
+            let captured = self.is_subrequest() && subrequest::is_captured(self);
+            let count = if captured { location.captured_filters } else { location.header_filters.len() };
+            location.header_filters.get(from..count).unwrap_or_default()
+        };
         let mut index = from;
-        for filter in location.header_filters.get(from..count).unwrap_or_default() {
+        for filter in filters {
             index += 1;
             match filter.filter(self)? {
                 FilterStep::Now(None) => {}
@@ -73,6 +78,11 @@ impl Request {
         }
         self.start_body(needed)?;
         Ok(FilterStep::Now(()))
+    }
+
+    /// Whether the request has conditions, or parts of the response may be asked for.
+    fn is_rare(&self) -> bool {
+        self.out.borrow().allow_ranges || self.head.borrow().fields.has_conditions()
     }
 
     fn resume_header(
@@ -311,9 +321,8 @@ impl Request {
         }
         if !self.header_only.get() {
             self.body_sent.set(self.body_sent.get() + text.len() as u64);
-            self.exchange.push_shared(self, text)?;
             self.done.set(true);
-            self.exchange.finish(self)?;
+            self.exchange.push_whole(self, text)?;
         }
         Step::responded()
     }

@@ -19,5 +19,6 @@ pub mod redis;
 mod span;
 pub mod tls;
 pub mod uri;
+pub mod websocket;
 
 pub use span::Span;

@@ -136,6 +136,9 @@ local hkdf_modes = { EXTRACT_AND_EXPAND = 0, EXTRACT_ONLY = 1, EXPAND_ONLY = 2 }
 
 local by_name = {
     pbkdf2 = function(size, o)
+        if not o.pass or not o.salt then
+            return nil, "error:1C800082:Provider routines::missing " .. (o.pass and "salt" or "pass") .. ":"
+        end
         local rounds = tonumber(o.iter) or 2048
         return crypto.pbkdf2(o.digest or "sha1", o.pass or "", o.salt or "", rounds, size)
     end,
@@ -160,7 +163,7 @@ function M.new(name)
         local problem = format('mac.new: invalid mac type "%s"', tostring(name))
         return nil, describe(problem, "error:0308010C:digital envelope routines::unsupported:")
     end
-    return setmetatable({ ctx = run, algo = name }, methods)
+    return setmetatable({ ctx = run, algo = name, params = {} }, methods)
 end
 
 function M.istype(l)
@@ -175,7 +178,14 @@ function M.derive(self, size, options)
     if not M.istype(self) then
         return derive_by_type(self)
     end
-    options = options or {}
+    local given = options or {}
+    options = {}
+    for name, value in pairs(self.params) do
+        options[name] = value
+    end
+    for name, value in pairs(given) do
+        options[name] = value
+    end
     if options.digest and not crypto.digest_size(options.digest) then
         return nil, describe("kdf:derive", "error:0308010C:digital envelope routines::unsupported:")
     end
@@ -186,7 +196,19 @@ function M.derive(self, size, options)
     return key
 end
 
+-- What holds for every key that is derived until `reset`.
+function M:set_params(params)
+    if type(params) ~= "table" then
+        return false, "kdf:set_params: expect a table at #1"
+    end
+    for name, value in pairs(params) do
+        self.params[name] = value
+    end
+    return true
+end
+
 function M:reset()
+    self.params = {}
     return true
 end
 

@@ -13,8 +13,7 @@ local M = {}
 function M.decode(file, passphrase)
     local found, err = crypto.pkcs12_open(file, passphrase or "")
     if not found then
-        -- AWS-LC's word for OpenSSL's.
-        return nil, describe("pkcs12.decode: PKCS12_parse", (err:gsub("incorrect password", "mac verify failure")))
+        return nil, describe("pkcs12.decode: PKCS12_parse", err)
     end
     found.key = found.key and pkey.new(found.key)
     found.cert = found.cert and x509.from_native(found.cert)

@@ -59,6 +59,24 @@ end
 
 local kinds_without_parameters = { Ed25519 = true, X25519 = true }
 
+-- The number of the curve that a table names.
+local function curve_of(config)
+    if config.param then
+        local curve, err = crypto.ec_parameters_read(config.param)
+        return curve, err and "load_param: " .. err
+    end
+    local curve = config.curve or "prime256v1"
+    for _, control in ipairs(config) do
+        curve = type(control) == "string" and match(control, "^ec_paramgen_curve:(.+)") or curve
+    end
+    return crypto.nid(curve), "generate_param: unknown curve " .. curve
+end
+
+-- The group that a table names: parameters, a name, or bits.
+local function group_of(config)
+    return config.param or config.group or tonumber(config.bits) or 2048
+end
+
 local function generate(config)
     local kind = config.type or "RSA"
     if kind == "RSA" then
@@ -69,14 +87,15 @@ local function generate(config)
         local key, err = crypto.pkey_generate("RSA", bits, config.exp)
         return key, describe("EVP_PKEY_gen", err)
     elseif kind == "EC" then
-        local curve = config.curve or "prime256v1"
-        for _, control in ipairs(config) do
-            curve = type(control) == "string" and match(control, "^ec_paramgen_curve:(.+)") or curve
+        local curve, err = curve_of(config)
+        if not curve then
+            return nil, err
         end
-        if not crypto.nid(curve) then
-            return nil, "generate_param: unknown curve " .. curve
-        end
-        local key, err = crypto.pkey_generate("EC", curve)
+        local key
+        key, err = crypto.pkey_generate("EC", objects.nid2table(curve).sn)
+        return key, describe("EVP_PKEY_gen", err)
+    elseif kind == "DH" then
+        local key, err = crypto.pkey_generate("DH", group_of(config))
         return key, describe("EVP_PKEY_gen", err)
     elseif kinds_without_parameters[kind] then
         local key, err = crypto.pkey_generate(kind)
@@ -149,6 +168,18 @@ local function compose_ec(params, base)
     return key, describe("ec.set_parameters: EC_KEY_check_key", err)
 end
 
+local dh_names = { "p", "g", "q", "public", "private" }
+
+local function compose_dh(params, base)
+    local numbers, err = native(params, dh_names, base or {})
+    if not numbers then
+        return nil, "dh.set_parameters: " .. err
+    end
+    local key
+    key, err = crypto.pkey_from_dh(numbers)
+    return key, describe("dh.set_parameters: DH_set0_key", err)
+end
+
 local function compose_raw(kind, params)
     local bytes = params.private or params.public
     if not bytes then
@@ -165,6 +196,8 @@ local function compose(config)
         key, err = compose_rsa(config.params)
     elseif kind == "EC" then
         key, err = compose_ec(config.params)
+    elseif kind == "DH" then
+        key, err = compose_dh(config.params)
     elseif kinds_without_parameters[kind] then
         return compose_raw(kind, config.params)
     else
@@ -270,6 +303,13 @@ function M:set_parameters(params)
         key, err = compose_rsa(params, base)
     elseif self.kind == "EC" then
         key, err = compose_ec(params, self.ctx:parameters())
+    elseif self.kind == "DH" then
+        local base = self.ctx:parameters()
+        -- Halves of another group's keys are of no use; what is not given is calculated.
+        if params.p or params.private then
+            base.q, base.public = nil, nil
+        end
+        key, err = compose_dh(params, base)
     elseif kinds_without_parameters[self.kind] then
         key, err = compose_raw(self.kind, params)
     else
@@ -548,8 +588,24 @@ function M:to_PEM(half, is_pkcs1)
     return self:tostring(half, "PEM", is_pkcs1)
 end
 
+-- The parameters of a curve or a group in PEM.
 function M.paramgen(config)
-    return nil, "pkey.paramgen: unsupported type " .. tostring(config.type)
+    local text, err
+    if config.type == "EC" then
+        local curve
+        curve, err = curve_of(config)
+        if curve then
+            text, err = crypto.ec_parameters(curve)
+        end
+    elseif config.type == "DH" then
+        text, err = crypto.dh_parameters(group_of(config))
+    else
+        return nil, "pkey.paramgen: unsupported type " .. tostring(config.type)
+    end
+    if not text then
+        return nil, describe("pkey.paramgen", err)
+    end
+    return text
 end
 
 return M

@@ -1,18 +1,21 @@
 -- resty.openssl.provider: OpenSSL's providers. AWS-LC has everything in one: "default" and "legacy" are there, and stand for it.
 local crypto = require "moonrest.crypto"
 
-local getmetatable, ipairs, setmetatable, type = getmetatable, ipairs, setmetatable, type
+local getmetatable, ipairs, setmetatable, tostring, type = getmetatable, ipairs, setmetatable, tostring, type
 
 local M = {}
 local methods = { __index = M }
 
-local available = { default = true, legacy = true, base = true }
+local known = { default = true, legacy = true, base = true }
+-- As OpenSSL says it: what is not the default is available when it was loaded.
+local loaded = { default = 1 }
 
 function M.load(name)
-    if not available[name] then
+    if not known[name] then
         return nil, "provider.load: no provider " .. tostring(name)
     end
-    return setmetatable({ ctx = name, param_types = nil }, methods)
+    loaded[name] = (loaded[name] or 0) + 1
+    return setmetatable({ ctx = name }, methods)
 end
 
 function M.istype(l)
@@ -20,7 +23,7 @@ function M.istype(l)
 end
 
 function M.is_available(name)
-    return available[name] or false
+    return (loaded[name] or 0) > 0
 end
 
 function M.set_default_search_path()
@@ -28,6 +31,10 @@ function M.set_default_search_path()
 end
 
 function M:unload()
+    if self.ctx then
+        loaded[self.ctx] = loaded[self.ctx] - 1
+        self.ctx = nil
+    end
     return true
 end
 

@@ -53,6 +53,8 @@ end
 
 local infos = {
     [M.INFO_CONFIG_DIR] = "/etc/ssl",
+    [M.INFO_ENGINES_DIR] = "/nonexistent",
+    [M.INFO_MODULES_DIR] = "/nonexistent",
     [M.INFO_DSO_EXTENSION] = ".so",
     [M.INFO_DIR_FILENAME_SEPARATOR] = "/",
     [M.INFO_LIST_SEPARATOR] = ":",

@@ -3,6 +3,7 @@ local crypto = require "moonrest.crypto"
 local altname_lib = require "resty.openssl.x509.altname"
 local bn_lib = require "resty.openssl.bn"
 local extension_lib = require "resty.openssl.x509.extension"
+local info_access_lib = require "resty.openssl.x509.extension.info_access"
 local name_lib = require "resty.openssl.x509.name"
 local signed = require "resty.openssl.x509.signed"
 local describe = require("resty.openssl.err").describe
@@ -216,6 +217,18 @@ for name, extension in pairs({
     M["set_" .. name .. "_critical"] = function(self, critical)
         return self:set_extension_critical(extension, critical)
     end
+end
+
+function M:get_info_access()
+    local extension = self:get_extension("authorityInfoAccess")
+    return extension and info_access_lib.from_text(extension:text())
+end
+
+function M:set_info_access(places)
+    if not info_access_lib.istype(places) then
+        return false, "x509:set_info_access: expect a x509.extension.info_access instance at #1"
+    end
+    return set_text(self, "authorityInfoAccess", places:text())
 end
 
 -- All of them, or the one called `ca` or `pathlen`.

@@ -9,6 +9,7 @@ use moonrest_crypto::{
     cipher,
     digest::Algorithm,
     pkey::{Key, Kind, Operation, Options, Padding, curve_by_name},
+    pkey_dh::Dh,
     pkey_parameters::{Ec, Rsa},
     pkey_text::Half,
 };
@@ -58,6 +59,19 @@ pub(super) fn install(call: &mut Call<'_>, module: Table<'_>) -> LuaResult<()> {
             ("pkey_from_rsa", from_rsa),
             ("pkey_from_ec", from_ec),
             ("pkey_from_raw", from_raw),
+            ("pkey_from_dh", from_dh),
+            ("dh_parameters", |call| {
+                let pem = dh_group(call, 1)?.and_then(|group| group.parameters_pem());
+                answer(call, pem.as_deref())
+            }),
+            ("ec_parameters", |call| {
+                let pem = Ec::parameters_pem(call.arg::<f64>(1)? as i32);
+                answer(call, pem.as_deref())
+            }),
+            ("ec_parameters_read", |call| match Ec::from_parameters_pem(call.arg(1)?) {
+                Some(curve) => call.ret(f64::from(curve)),
+                None => call.ret((Nil, "no start line")),
+            }),
         ],
     )
 }
@@ -104,9 +118,23 @@ fn generate(call: &mut Call<'_>) -> LuaResult<Return> {
             }
         }
         Some(kind @ (Kind::Ed25519 | Kind::X25519)) => Key::generate(kind),
+        Some(Kind::Dh) => dh_group(call, 2)?.and_then(|group| group.generate()),
         _ => return call.ret((Nil, "unsupported key type")),
     };
     object(call, made)
+}
+
+/// A group: the number of its bits, its name, or its parameters in PEM.
+fn dh_group(call: &Call<'_>, n: u32) -> LuaResult<Result<Dh, moonrest_crypto::Error>> {
+    if let Value::Number(bits) = call.value(n as usize) {
+        return Ok(Dh::of_bits(bits as u32));
+    }
+    let text: &[u8] = call.arg(n)?;
+    Ok(if text.starts_with(b"-----") {
+        Dh::from_parameters_pem(text)
+    } else {
+        Dh::group(&String::from_utf8_lossy(text))
+    })
 }
 
 /// `pkey_read(text, format, half, password) -> key or nil, error`; the format is PEM or DER, the half `*`, `pr` or `pu`.
@@ -170,6 +198,18 @@ fn parameters(call: &mut Call<'_>) -> LuaResult<Return> {
                 bn::set(call, table, name, number)?;
             }
         }
+        (Kind::Dh, ..) => {
+            let numbers = with(call, 1, Key::dh_parameters)?.unwrap_or_default();
+            for (name, number) in [
+                ("p", numbers.p),
+                ("g", numbers.g),
+                ("q", numbers.q),
+                ("public", numbers.public),
+                ("private", numbers.private),
+            ] {
+                bn::set(call, table, name, number)?;
+            }
+        }
         (Kind::Ec, _, Some(ec), _) => {
             if let Some(group) = ec.group {
                 table.raw_set(call, "group", f64::from(group))?;
@@ -213,6 +253,20 @@ fn from_ec(call: &mut Call<'_>) -> LuaResult<Return> {
     let public = given.raw_get(call, "public")?.as_bytes().map(<[u8]>::to_vec);
     let numbers = Ec { group, private: number("private")?, x: number("x")?, y: number("y")?, public };
     object(call, Key::from_ec_parameters(&numbers))
+}
+
+/// `pkey_from_dh(numbers) -> key or nil, error`; a `public` that is not given is calculated.
+fn from_dh(call: &mut Call<'_>) -> LuaResult<Return> {
+    let given: Table<'_> = call.arg(1)?;
+    let number = |name| bn::field(call, given, name);
+    let numbers = Dh {
+        p: number("p")?,
+        g: number("g")?,
+        q: number("q")?,
+        public: number("public")?,
+        private: number("private")?,
+    };
+    object(call, numbers.key())
 }
 
 /// `pkey_from_raw(kind, is_private, bytes) -> key or nil, error`.

@@ -1,25 +1,48 @@
-//! What `resty.websocket` reads: a whole frame at once, instead of its head, its length and its payload one by one.
+//! What `resty.websocket` reads and sends: a whole frame at once, instead of its head, its length and its payload one by
+//! one.
 //! <https://www.rfc-editor.org/rfc/rfc6455#section-5.2>
 
-use super::{inbox::Wanted, receive, stream};
+use super::{exchange::with_stream, inbox::Wanted, receive, send, stream};
+use crate::ffi::websocket::append_frame;
 use moonrest_luajit::{Call, LuaResult, Native, Return, Stack};
+use moonrest_proto::websocket::Frame;
+use std::cell::RefCell;
 
-/// Where `require` finds the function.
+thread_local! {
+    /// Where a frame is put together.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A larger place for frames goes back to the allocator.
+const MAX_KEPT: usize = 64 * 1024;
+
+/// Where `require` finds the functions.
 const NAME: &str = "moonrest.websocket.native";
 
 pub(super) fn install(stack: &Stack<'_>) -> LuaResult<()> {
-    let module = stack.table(0, 1)?;
-    crate::api::define_native(stack, module, &[("receive", Native::new(receive_frame))])?;
-    if let Some(package) = stack.globals()?.get(stack, "package")?.as_table()
-        && let Some(loaded) = package.get(stack, "loaded")?.as_table()
-    {
-        loaded.set(stack, NAME, module)?;
-    }
-    Ok(())
+    crate::api::module(
+        stack,
+        NAME,
+        &[("receive", Native::new(receive_frame)), ("send", Native::new(send_frame))],
+    )
 }
 
-/// `receive(sock, max, reserved, masked) -> frame`, as it stands on the wire; only the beginning of one that is refused:
-/// its payload is longer than `max`, it has one of the `reserved` bits, or no mask though it should.
+/// `send(sock, first, payload, masked) -> bytes`: a frame whose first byte is `first`.
+fn send_frame(call: &mut Call<'_>) -> LuaResult<Return> {
+    let (first, payload, masked): (u32, &[u8], bool) = (call.arg(2)?, call.arg(3)?, call.arg(4)?);
+    let mut data = SCRATCH.take();
+    data.clear();
+    append_frame(&mut data, first as u8, masked, payload);
+    let sent = with_stream(call, |call, stream| send::send_bytes(call, stream, &data));
+    if data.capacity() <= MAX_KEPT {
+        SCRATCH.set(data);
+    }
+    sent
+}
+
+/// `receive(sock, max, reserved, masked) -> payload, first` of a frame, `first` its first byte. Of one that is refused only
+/// the beginning, as it stands on the wire: its payload is longer than `max`, it has one of the `reserved` bits, or no mask
+/// though it should.
 fn receive_frame(call: &mut Call<'_>) -> LuaResult<Return> {
     super::owner(call)?;
     let handle = stream::of(call)?;
@@ -28,89 +51,17 @@ fn receive_frame(call: &mut Call<'_>) -> LuaResult<Return> {
         Err(answer) => return Ok(answer),
     };
     let (max, reserved, masked): (f64, u32, bool) = (call.arg(2)?, call.arg(3)?, call.arg(4)?);
-    let frame = Frame { max: max as u64, reserved: reserved as u8, masked, missing: 2 };
+    let frame = Frame::new(max as u64, reserved as u8, masked);
     receive::read(call, stream, Wanted::Frame(frame))
 }
 
-/// What a frame may be, and how much of it is known to be missing.
-#[derive(Debug)]
-pub(super) struct Frame {
-    max: u64,
-    reserved: u8,
-    masked: bool,
-    missing: usize,
-}
-
-impl Frame {
-    pub(super) fn missing(&self) -> usize {
-        self.missing
-    }
-
-    /// The length of the frame once it is there, or of the part that shows what is wrong with it.
-    pub(super) fn advance(&mut self, bytes: &[u8]) -> Option<usize> {
-        let end = self.end(bytes);
-        self.missing = end.saturating_sub(bytes.len());
-        (self.missing == 0).then_some(end)
-    }
-
-    /// Where it ends, as far as that can be told.
-    fn end(&self, bytes: &[u8]) -> usize {
-        let &[first, second, ref rest @ ..] = bytes else { return 2 };
-        let (opcode, has_mask) = (first & 0x0f, second & 0x80 != 0);
-        if first & self.reserved != 0 || matches!(opcode, 3..=7 | 0xb..) || (self.masked && !has_mask) {
-            return 2;
+/// Pushes what Lua is given for a frame, or for its beginning.
+pub(super) fn push(frame: &Frame, stack: &Stack<'_>, bytes: &mut [u8]) -> LuaResult<()> {
+    match frame.payload(bytes) {
+        Some((first, payload)) => {
+            stack.push(&*payload)?;
+            stack.push(f64::from(first))
         }
-        let (head, size) = match second & 0x7f {
-            126 => match rest.first_chunk() {
-                Some(size) => (4, u64::from(u16::from_be_bytes(*size))),
-                None => return 4,
-            },
-            127 => match rest.first_chunk() {
-                Some(size) => (10, u64::from_be_bytes(*size)),
-                None => return 10,
-            },
-            size => (2, u64::from(size)),
-        };
-        let mask = if has_mask { 4 } else { 0 };
-        match usize::try_from(size) {
-            Ok(size) if size as u64 <= self.max && (opcode < 8 || size <= 125) => {
-                (head + mask as usize).saturating_add(size)
-            }
-            _ => head,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What is taken of these bytes, however they come.
-    fn check(bytes: &[u8], expected: Option<usize>) {
-        let new = || Frame { max: 200, reserved: 0x70, masked: false, missing: 2 };
-        assert_eq!(new().advance(bytes), expected, "{bytes:?}");
-        let mut frame = new();
-        let end = (0..=bytes.len()).find_map(|len| frame.advance(&bytes[..len]));
-        assert_eq!(end, expected, "{bytes:?} byte by byte");
-    }
-
-    #[test]
-    fn a_frame_is_taken_when_it_is_whole_and_a_wrong_one_as_soon_as_it_shows() {
-        check(&[0x81], None);
-        check(&[0x81, 0], Some(2));
-        check(&[0x81, 2, b'a'], None);
-        check(&[0x81, 2, b'a', b'b', 0x81], Some(4));
-        check(&[0x81, 0x81, 0, 0, 0, 0, b'a'], Some(7));
-        check(&[0x82, 126, 0], None);
-        check(&[0x82, 126, 0, 201], Some(4));
-        check(&[0x82, 127, 0xff, 0, 0, 0, 0, 0, 0, 0], Some(10));
-        check(&[0xc1, 5], Some(2));
-        check(&[0x83, 5], Some(2));
-        check(&[0x89, 126, 0, 126], Some(4));
-        let long = [&[0x82, 126, 0, 200][..], &[0; 200]].concat();
-        check(&long, Some(204));
-        check(&long[..203], None);
-        let mut masked = Frame { max: 9, reserved: 0, masked: true, missing: 2 };
-        assert_eq!(masked.advance(&[0x81, 1]), Some(2));
+        None => stack.push(&*bytes),
     }
 }
