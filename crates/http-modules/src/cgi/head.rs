@@ -67,25 +67,23 @@ fn as_http(head: &[u8]) -> Result<Vec<u8>, String> {
         Some(first) if first.starts_with(b"HTTP/") => {
             skip = 1;
             let at = memchr::memchr(b' ', first).map_or(first.len(), |at| at + 1);
-            first.get(at..).unwrap_or_default().to_vec()
+            first.get(at..).unwrap_or_default()
         }
         _ => match lines().find_map(|line| value_of(line, b"status")) {
-            Some(status) => status.to_vec(),
-            None if lines().any(|line| value_of(line, b"location").is_some()) => {
-                b"302 Moved Temporarily".to_vec()
-            }
-            None => b"200 OK".to_vec(),
+            Some(status) => status,
+            None if lines().any(|line| value_of(line, b"location").is_some()) => b"302 Moved Temporarily",
+            None => b"200 OK",
         },
     };
     let code =
         status.get(..3).filter(|code| code.iter().all(u8::is_ascii_digit) && code.first() != Some(&b'0'));
     if code.is_none() || status.get(3).is_some_and(|byte| *byte != b' ') {
-        let status = String::from_utf8_lossy(&status).into_owned();
+        let status = String::from_utf8_lossy(status);
         return Err(format!("upstream sent invalid status \"{status}\""));
     }
     let mut text = Vec::with_capacity(head.len() + 64);
     text.extend_from_slice(b"HTTP/1.1 ");
-    text.extend_from_slice(&status);
+    text.extend_from_slice(status);
     if status.len() == 3 {
         text.push(b' ');
     }
