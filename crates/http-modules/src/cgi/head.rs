@@ -57,40 +57,38 @@ fn end(input: &[u8]) -> Option<usize> {
 
 /// The same head with a status line, and without the fields that are about a connection which is not HTTP's.
 fn as_http(head: &[u8]) -> Result<Vec<u8>, String> {
-    let lines = || {
-        head.split(|byte| *byte == b'\n')
-            .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
-            .filter(|line| !line.is_empty())
-    };
     let mut skip = 0;
-    let status = match lines().next() {
+    let status = match lines(head).next() {
         Some(first) if first.starts_with(b"HTTP/") => {
             skip = 1;
             let at = memchr::memchr(b' ', first).map_or(first.len(), |at| at + 1);
-            first.get(at..).unwrap_or_default().to_vec()
+            first.get(at..).unwrap_or_default()
         }
-        _ => match lines().find_map(|line| value_of(line, b"status")) {
-            Some(status) => status.to_vec(),
-            None if lines().any(|line| value_of(line, b"location").is_some()) => {
-                b"302 Moved Temporarily".to_vec()
-            }
-            None => b"200 OK".to_vec(),
-        },
+        _ => {
+            let mut usual: &[u8] = b"200 OK";
+            let told = lines(head).find_map(|line| {
+                if value_of(line, b"location").is_some() {
+                    usual = b"302 Moved Temporarily";
+                }
+                value_of(line, b"status")
+            });
+            told.unwrap_or(usual)
+        }
     };
     let code =
         status.get(..3).filter(|code| code.iter().all(u8::is_ascii_digit) && code.first() != Some(&b'0'));
     if code.is_none() || status.get(3).is_some_and(|byte| *byte != b' ') {
-        let status = String::from_utf8_lossy(&status).into_owned();
+        let status = String::from_utf8_lossy(status);
         return Err(format!("upstream sent invalid status \"{status}\""));
     }
     let mut text = Vec::with_capacity(head.len() + 64);
     text.extend_from_slice(b"HTTP/1.1 ");
-    text.extend_from_slice(&status);
+    text.extend_from_slice(status);
     if status.len() == 3 {
         text.push(b' ');
     }
     text.extend_from_slice(b"\r\n");
-    for line in lines().skip(skip) {
+    for line in lines(head).skip(skip) {
         if value_of(line, b"transfer-encoding").is_none() && value_of(line, b"connection").is_none() {
             text.extend_from_slice(line);
             text.extend_from_slice(b"\r\n");
@@ -98,6 +96,23 @@ fn as_http(head: &[u8]) -> Result<Vec<u8>, String> {
     }
     text.extend_from_slice(b"\r\n");
     Ok(text)
+}
+
+/// The lines that are not empty.
+fn lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = head;
+    std::iter::from_fn(move || {
+        while !rest.is_empty() {
+            let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+            let line = rest.get(..end).unwrap_or_default();
+            rest = rest.get(end + 1..).unwrap_or_default();
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            if !line.is_empty() {
+                return Some(line);
+            }
+        }
+        None
+    })
 }
 
 /// The value of a line, if it is that of this field.

@@ -20,6 +20,13 @@ pub(super) fn open(kind: u8, len: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(&[1, kind, 0, 1, high, low, 0, 0]);
 }
 
+/// Sets the length of the record whose header stands at `at`.
+pub(super) fn set_length(at: usize, len: usize, out: &mut [u8]) {
+    if let Some(place) = out.get_mut(at + 4..at + 6) {
+        place.copy_from_slice(&u16::try_from(len).unwrap_or(u16::MAX).to_be_bytes());
+    }
+}
+
 /// Appends a name or a value's length (FastCGI, 3.4).
 pub(super) fn length(len: usize, out: &mut Vec<u8>) {
     match u8::try_from(len) {

@@ -2,6 +2,7 @@
 
 use super::FastCgiLoc;
 use moonrest_http::prelude::*;
+use std::sync::atomic::AtomicUsize;
 
 /// `fastcgi_split_path_info`: the first group is the script, the second the rest.
 #[derive(Debug)]
@@ -28,8 +29,13 @@ impl Split {
     }
 }
 
+fn settings(r: &Request) -> Option<&FastCgiLoc> {
+    static PLACE: AtomicUsize = AtomicUsize::new(0);
+    r.loc().conf_at(&PLACE)
+}
+
 pub(super) fn name(r: &Request, out: &mut Vec<u8>) -> bool {
-    let Some(loc) = r.loc().conf::<FastCgiLoc>() else { return false };
+    let Some(loc) = settings(r) else { return false };
     let uri = r.uri();
     let script = match loc.split.as_ref().and_then(|split| split.of(&uri)) {
         Some((script, _)) => script,
@@ -44,7 +50,7 @@ pub(super) fn name(r: &Request, out: &mut Vec<u8>) -> bool {
 
 pub(super) fn path_info(r: &Request, out: &mut Vec<u8>) -> bool {
     let uri = r.uri();
-    let split = r.loc().conf::<FastCgiLoc>().and_then(|loc| loc.split.as_ref());
+    let split = settings(r).and_then(|loc| loc.split.as_ref());
     let Some((_, info)) = split.and_then(|split| split.of(&uri)) else { return false };
     out.extend_from_slice(info);
     true

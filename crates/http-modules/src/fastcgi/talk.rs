@@ -57,16 +57,27 @@ impl Protocol for Talk {
         record::open(record::BEGIN_REQUEST, 8, out);
         // A responder; the connection is kept if the configuration wants it.
         out.extend_from_slice(&[0, 1, u8::from(self.settings.keep), 0, 0, 0, 0, 0]);
-        let mut params = Vec::new();
+        let header = out.len();
+        record::open(record::PARAMS, 0, out);
+        let start = out.len();
         self.settings.params.each(r, self.fields, |name, value| {
-            record::length(name.len(), &mut params);
-            record::length(value.len(), &mut params);
-            params.extend_from_slice(name);
-            params.extend_from_slice(value);
+            record::length(name.len(), out);
+            record::length(value.len(), out);
+            out.extend_from_slice(name);
+            out.extend_from_slice(value);
         });
-        for part in params.chunks(record::PIECE) {
-            record::open(record::PARAMS, part.len(), out);
-            out.extend_from_slice(part);
+        let len = out.len() - start;
+        if len == 0 {
+            out.truncate(header);
+        } else if len <= record::PIECE {
+            record::set_length(header, len, out);
+        } else {
+            let params = out.split_off(start);
+            out.truncate(header);
+            for part in params.chunks(record::PIECE) {
+                record::open(record::PARAMS, part.len(), out);
+                out.extend_from_slice(part);
+            }
         }
         record::open(record::PARAMS, 0, out);
         Ok(0..0)
@@ -124,9 +135,23 @@ impl Protocol for Talk {
                 }
                 Event::Output(start, end) => {
                     let before = output.len();
-                    output.extend_from_slice(input.get(start..end).unwrap_or_default());
+                    let piece = input.get(start..end).unwrap_or_default();
                     at = end;
-                    let Some(read) = cgi::read(&output, head)? else { continue };
+                    // Most heads come in one piece.
+                    let whole = if before == 0 { cgi::read(piece, head)? } else { None };
+                    let read = match whole {
+                        Some(read) => read,
+                        None => {
+                            output.extend_from_slice(piece);
+                            match before {
+                                0 => continue,
+                                _ => match cgi::read(&output, head)? {
+                                    Some(read) => read,
+                                    None => continue,
+                                },
+                            }
+                        }
+                    };
                     complain(self, &errors)?;
                     // What follows the head in this record is the body's beginning.
                     let used = read.len - before;
