@@ -30,9 +30,7 @@ impl Frame {
     /// Whether a frame that begins with these bytes may be.
     fn accepts(&self, first: u8, second: u8) -> bool {
         let opcode = first & 0x0f;
-        first & self.reserved == 0
-            && !matches!(opcode, 3..=7 | 0xb..)
-            && (!self.masked || second & 0x80 != 0)
+        first & self.reserved == 0 && !matches!(opcode, 3..=7 | 0xb..) && (!self.masked || second & 0x80 != 0)
     }
 
     /// The first byte and the payload, without its mask; none if it is not a frame that may be.

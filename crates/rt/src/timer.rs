@@ -372,7 +372,8 @@ mod tests {
             }
             let queued = WHEEL.with(|wheel| wheel.queued.get());
             assert!((1..=2 * FEW).contains(&queued), "{queued}");
-            let standing = WHEEL.with(|wheel| wheel.slots.iter().map(|slot| slot.borrow().len()).sum::<usize>());
+            let standing =
+                WHEEL.with(|wheel| wheel.slots.iter().map(|slot| slot.borrow().len()).sum::<usize>());
             assert_eq!(standing, queued);
             assert!(kept.is_armed());
         });

@@ -7,7 +7,10 @@ use moonrest_proto::http1::Method;
 #[derive(Clone, Debug)]
 pub(super) enum Command {
     Text(Text),
-    Duplicate { count: Template, text: Template },
+    Duplicate {
+        count: Template,
+        text: Template,
+    },
     Flush,
     Sleep(Template),
     BlockingSleep(Template),
@@ -15,11 +18,17 @@ pub(super) enum Command {
     ReadBody,
     Body,
     Subrequest(Target),
-    Foreach { delimiter: Template, text: Template },
+    Foreach {
+        delimiter: Template,
+        text: Template,
+    },
     /// One whose delimiter looks like an option.
     BadForeach,
     End,
-    Exec { uri: Template, args: Option<Template> },
+    Exec {
+        uri: Template,
+        args: Option<Template>,
+    },
     AbortParent,
 }
 

@@ -320,12 +320,7 @@ fn results(vm: &WorkerVm, children: &[Child]) -> Values {
 }
 
 /// What Lua gets of one answer.
-fn result<'s>(
-    stack: &Stack<'s>,
-    names: &Names,
-    child: &Request,
-    answer: &Answer,
-) -> LuaResult<Table<'s>> {
+fn result<'s>(stack: &Stack<'s>, names: &Names, child: &Request, answer: &Answer) -> LuaResult<Table<'s>> {
     let table = stack.table(0, 4)?;
     table.raw_set(stack, &names.status, i32::from(answer.status(child)))?;
     table.raw_set(stack, &names.truncated, answer.is_truncated(child))?;

@@ -1,5 +1,7 @@
 //! Coroutines driven by Rust.
-use moonrest_luajit::{Coroutine, ErrorKind, Form, LuaResult, Ran, Ref, Resumed, Value, Vm, format_coroutines};
+use moonrest_luajit::{
+    Coroutine, ErrorKind, Form, LuaResult, Ran, Ref, Resumed, Value, Vm, format_coroutines,
+};
 
 use crate::{check, eval, with_vm};
 
