@@ -34,6 +34,10 @@ impl Request {
             return Ok(FilterStep::Now(()));
         }
         self.prepare_header();
+        if self.loc().rare_filters && !self.is_rare() {
+            self.start_body(Vec::new())?;
+            return Ok(FilterStep::Now(()));
+        }
         self.filter_header(0, Vec::new())
     }
 
@@ -58,15 +62,10 @@ impl Request {
         mut needed: Vec<(BodyOrder, Box<dyn BodyFilter>)>,
     ) -> Result<FilterStep<()>, RequestError> {
         let location = self.loc();
-        let filters = if location.rare_filters && !self.is_rare() {
-            &[]
-        } else {
-            let captured = self.is_subrequest() && subrequest::is_captured(self);
-            let count = if captured { location.captured_filters } else { location.header_filters.len() };
-            location.header_filters.get(from..count).unwrap_or_default()
-        };
+        let captured = self.is_subrequest() && subrequest::is_captured(self);
+        let count = if captured { location.captured_filters } else { location.header_filters.len() };
         let mut index = from;
-        for filter in filters {
+        for filter in location.header_filters.get(from..count).unwrap_or_default() {
             index += 1;
             match filter.filter(self)? {
                 FilterStep::Now(None) => {}
@@ -115,6 +114,7 @@ impl Request {
         }
     }
 
+    #[inline]
     fn start_body(&self, mut needed: Vec<(BodyOrder, Box<dyn BodyFilter>)>) -> Result<(), RequestError> {
         self.header_sent.set(true);
         self.settle_header();

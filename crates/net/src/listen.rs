@@ -22,12 +22,12 @@ pub struct Listener {
 impl Listener {
     /// Watches a listening socket that does not wait; `unix`: one of that kind. With `many`, all connections that wait
     /// are taken at once, otherwise one per turn of the event loop, so that those who are served already get their share.
+    /// Connections wait until [`Self::resume`].
     ///
     /// # Errors
     /// When the event loop cannot watch it.
     pub fn new(socket: OwnedFd, unix: bool, many: bool) -> io::Result<Self> {
-        // As long as connections wait, each turn says so.
-        Ok(Self { socket: Socket::shared(socket, Interest::READ_LEVEL)?, unix, many })
+        Ok(Self { socket: Socket::shared(socket, Interest::NONE)?, unix, many })
     }
 
     /// The next connection, and where it comes from.
@@ -60,7 +60,7 @@ impl Listener {
         self.socket.tell(Interest::NONE)
     }
 
-    /// Ends the pause.
+    /// Takes connections from now on. As long as some wait, each turn of the event loop says so.
     ///
     /// # Errors
     /// Those of `epoll_ctl`.
@@ -87,6 +87,7 @@ mod tests {
             socket.set_nonblocking(true).unwrap();
             let addr = socket.local_addr().unwrap();
             let listener = Listener::new(socket.into(), false, many).unwrap();
+            listener.resume().unwrap();
             assert!(within(50, listener.accept()).await.is_none());
             let clients = [(); 3].map(|()| TcpStream::connect(addr).unwrap());
             for client in &clients[..2] {

@@ -125,13 +125,14 @@ impl<T: AsFd> Watched<T> {
         self.source.clear_write();
     }
 
-    /// Reads with `f`, unless it is known that nothing is there.
+    /// Reads with `f`, unless it is known that nothing is there: of a descriptor that is not watched yet, the loop knows
+    /// nothing.
     ///
     /// # Errors
     /// `WouldBlock`, or those of `f`.
     #[inline]
     pub fn try_read<R>(&self, f: impl FnOnce(&T) -> io::Result<R>) -> io::Result<R> {
-        if !self.is_readable() {
+        if !self.is_readable() && self.source.is_watched() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         f(&self.inner).inspect_err(|error| {

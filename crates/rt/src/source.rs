@@ -42,6 +42,12 @@ impl Source {
         self.ready.get() & (READ | ENDED) != 0
     }
 
+    /// Whether the kernel was told to watch it.
+    #[inline]
+    pub(crate) fn is_watched(&self) -> bool {
+        self.token.get() != UNWATCHED
+    }
+
     #[inline]
     pub(crate) fn is_writable(&self) -> bool {
         self.ready.get() & WRITE != 0
@@ -86,7 +92,7 @@ impl Source {
             return budget::spend(cx).map(Ok);
         }
         wait(&self.reader, cx);
-        if self.token.get() == UNWATCHED
+        if !self.is_watched()
             && let Err(error) = self.tell(fd, Interest::READ)
         {
             return Poll::Ready(Err(error));
@@ -116,7 +122,7 @@ impl Source {
     #[cold]
     pub(crate) fn tell(self: &Rc<Self>, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
         LOCAL.with(|local| {
-            if self.token.get() == UNWATCHED {
+            if !self.is_watched() {
                 return local.sources.add(self, fd, interest);
             }
             local.sources.with_epoll(|epoll| epoll.modify(fd, self.token.get(), interest))
@@ -225,7 +231,7 @@ impl Sources {
 
     /// Watches it no longer. `fd`, if the kernel has to be told.
     pub(crate) fn remove(&self, source: &Source, fd: Option<BorrowedFd<'_>>) {
-        if source.token.get() == UNWATCHED {
+        if !source.is_watched() {
             return;
         }
         let known = {

@@ -17,6 +17,9 @@ use std::{
 /// Accepts until the worker drains. `listener` is the socket's number in the generation.
 pub async fn run(worker: Rc<Worker>, socket: Listener, listener: usize) {
     let inherited = prepare(&worker, &socket, listener);
+    if let Err(error) = socket.resume() {
+        refused(&worker, &socket, &error).await;
+    }
     loop {
         if worker.is_quitting() {
             return;

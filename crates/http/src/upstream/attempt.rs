@@ -99,8 +99,10 @@ impl Run {
     async fn ask(&mut self, chosen: Chosen) -> Result<Option<Verdict>, Failure> {
         if let Some(chosen) = self.reuse(chosen) {
             // What few requests do is kept out of the future that all of them are.
-            let conn = Box::pin(self.connect(chosen.addr())).await?;
+            let addr = chosen.addr().clone();
+            // Also when it cannot be reached it was this attempt's.
             self.target = Some(chosen);
+            let conn = Box::pin(self.connect(&addr)).await?;
             self.takes(conn);
         }
         self.talk().await?;

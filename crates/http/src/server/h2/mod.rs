@@ -114,7 +114,6 @@ pub(super) async fn serve(h1: Rc<H1>) -> After {
         h1: h1.clone(),
         shared,
         connection,
-        accepted: Vec::new(),
         closing: false,
         idle: false,
         refused: false,
@@ -158,8 +157,6 @@ struct Driver {
     h1: Rc<H1>,
     shared: Rc<Shared>,
     connection: server::Connection<Transport, Bytes>,
-    /// The streams of one turn, for a moment.
-    accepted: Vec<Accepted>,
     /// No further streams are wanted.
     closing: bool,
     /// Nothing is being handled, and the time for that runs.
@@ -178,7 +175,7 @@ impl Driver {
         self.shared.dry.set(Some(false));
         loop {
             // All that have come are accepted before the first is answered, so that the answers leave in one write.
-            let mut accepted = std::mem::take(&mut self.accepted);
+            let mut accepted: Vec<Accepted> = Vec::new();
             let ended = loop {
                 match self.connection.poll_accept(cx) {
                     Poll::Ready(Some(Ok(stream))) => accepted.push(stream),
@@ -198,10 +195,9 @@ impl Driver {
                 return Poll::Ready(());
             }
             let more = !accepted.is_empty();
-            for stream in accepted.drain(..) {
+            for stream in accepted {
                 self.begin(stream);
             }
-            self.accepted = accepted;
             if self.refused {
                 self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                 let _ = self.connection.poll_closed(cx);

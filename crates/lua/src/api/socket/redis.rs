@@ -263,6 +263,9 @@ fn head(bytes: &[u8], at: usize) -> Result<Option<(Head<'_>, usize)>, String> {
 
 /// A length; negative ones stand for null.
 fn size(text: &[u8]) -> Result<Option<usize>, String> {
+    if (1..=9).contains(&text.len()) && text.iter().all(u8::is_ascii_digit) {
+        return Ok(Some(text.iter().fold(0, |number, digit| number * 10 + usize::from(digit - b'0'))));
+    }
     let bad = || format!("bad length: \"{}\"", String::from_utf8_lossy(text));
     let number: i64 = std::str::from_utf8(text).map_err(|_| bad())?.trim().parse().map_err(|_| bad())?;
     Ok(usize::try_from(number).ok())

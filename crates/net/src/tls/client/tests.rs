@@ -126,6 +126,7 @@ fn run(tls13: bool, connections: usize, check: impl Fn(usize, &Client, &Store, O
         socket.set_nonblocking(true).unwrap();
         let addr = socket.local_addr().unwrap().into();
         let listener = Listener::new(socket.into(), false, false).unwrap();
+        listener.resume().unwrap();
         let connector = Connector::new(Settings {
             sessions: Some(session_store(16)),
             protocols: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
