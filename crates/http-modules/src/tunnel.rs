@@ -80,7 +80,7 @@ impl HttpModule for Tunnel {
 /// `tunnel_pass [ADDRESS]`.
 fn set_pass(loc: &mut TunnelLoc, args: &Args<'_>) -> ConfResult {
     args.compiler.allow_connect(args.block);
-    if args.len() > 0 {
+    if !args.is_empty() {
         return cgi::pass::set(&mut loc.pass, args, &[]);
     }
     let wanted = Template::parse(WANTED, |name| args.vars.reference(name, Some(args.span())))?;
