@@ -58,7 +58,7 @@ function M.new()
     if not sock then
         return nil, err
     end
-    -- All fields that a query looks at, so that the table need not grow.
+    -- All fields that a query looks at, so that the table need not grow. They are 16: one more would double it.
     return setmetatable({
         sock = sock,
         _input = buffer.new(sock),
@@ -76,7 +76,6 @@ function M.new()
         _max_packet_size = 0,
         _transaction = false,
         _statements = false,
-        _parse_row = false,
     }, mt)
 end
 
@@ -463,7 +462,7 @@ function M.send_query(self, query)
     if type(query) == "table" then
         query = concat(query)
     end
-    self._parse_row = false
+    self._parse_row = nil
     return send_command(self, COM_QUERY .. query)
 end
 
@@ -651,15 +650,17 @@ end
 
 -- A query as one operation of the socket, which knows the usual form of rows.
 local function query_whole(self, query, est_nrows)
-    self._parse_row, self.state = false, COMMAND_SENT
+    self.state = COMMAND_SENT
     local result, status, stage = native.query(self.sock, query, self._max_packet_size, self.compact, est_nrows)
-    if result then
-        if type(result) == "string" then
-            return read_packet_result(self, result)
-        elseif note_status(self, status) then
-            return result, "again"
-        end
+    if type(result) == "table" and not note_status(self, status) then
         return result
+    end
+    -- What may follow has rows of texts.
+    self._parse_row = nil
+    if type(result) == "string" then
+        return read_packet_result(self, result)
+    elseif result then
+        return result, "again"
     elseif result == false then
         return read_result(self, est_nrows, parse_text_row)
     elseif stage == "unsent" then

@@ -46,7 +46,7 @@ __DATA__
 --- request eval
 ["GET /api", "GET /api/", "GET /api/9", "GET /api/1/http/"]
 --- response_body eval
-["[1,2,3,4,5,6,7,8,9]", "[1,2,3,4,5,6,7,8,9]", '["nginx","connections","http"]', '["requests","upstreams"]']
+["[1,2,3,4,5,6,7,8,9]", "[1,2,3,4,5,6,7,8,9]", '["nginx","connections","http"]', '["requests","server_zones","location_zones","upstreams"]']
 
 === it is JSON, and not to be kept
 --- request
@@ -111,6 +111,51 @@ u 4 nil
 9 2 true true 0 0 0 0 Z true
 {"u":{"zone":"u"}}
 4
+
+=== requests are counted by server and location
+--- config
+status_zone front;
+location /one { status_zone first; return 200 "one"; location /one/off { status_zone off; return 404; } }
+location /two { status_zone second; if ($arg_x) { status_zone third; return 201; } return 204; }
+location /gone { status_zone second; return 444; }
+location /t {
+    content_by_lua_block {
+        local function ask(path)
+            local sock = ngx.socket.tcp()
+            assert(sock:connect("127.0.0.1", ngx.var.server_port))
+            sock:send("GET " .. path .. " HTTP/1.0\r\nHost: localhost\r\n\r\n")
+            sock:receive("*a")
+            sock:close()
+        end
+        for _, path in ipairs{ "/one", "/one", "/one/off", "/two", "/two?x=1", "/gone" } do ask(path) end
+        local zone
+        for _ = 1, 200 do
+            zone = api("/9/http/server_zones/front")
+            if zone.requests == 6 then break end
+            ngx.sleep(0.02)
+        end
+        ngx.say(zone.processing, " ", zone.requests, " ", zone.responses["2xx"], " ", zone.responses["4xx"], " ",
+            zone.responses.codes["201"], " ", zone.responses.total, " ", zone.discarded, " ", zone.received > 200, " ",
+            zone.sent > 300)
+        local zones = api("/9/http/location_zones")
+        ngx.say(zones.first.requests, " ", zones.second.requests, " ", zones.second.discarded, " ", zones.third.requests, " ",
+            tostring(zones.first.processing))
+        refused("/9/http/server_zones/none")
+        refused("/9/http/location_zones/none")
+        ngx.say(select(2, api("/9/http/location_zones/first", "DELETE")))
+        local first = api("/9/http/location_zones/first?fields=requests,sent")
+        ngx.say(first.requests, " ", first.sent, " ", tostring(first.received))
+    }
+}
+--- request
+GET /t
+--- response_body
+1 6 4 1 1 5 1 true true
+2 2 1 1 nil
+404 404 ServerZoneNotFound: server zone not found
+404 404 LocationZoneNotFound: location zone not found
+204
+0 0 nil
 
 === failures are counted
 --- http_config

@@ -121,6 +121,32 @@ item: b
 item: c
 done
 
+=== a delimiter that looks like an option
+--- config
+location /t {
+    echo_foreach_split '-a-' $arg_list;
+    echo "item: $echo_it";
+    echo_end;
+}
+--- request
+GET /t?list=x-a-y
+--- error_code: 500
+--- error_log
+echo_foreach should take at least two arguments
+
+=== the same as a delimiter
+--- config
+location /t {
+    echo_foreach_split -- '-a-' $arg_list;
+    echo "item: $echo_it";
+    echo_end;
+}
+--- request
+GET /t?list=x-a-y
+--- response_body
+item: x
+item: y
+
 === a loop over nothing
 --- config
 location /t {

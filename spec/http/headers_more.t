@@ -35,6 +35,28 @@ GET /missing
 X-Error: yes
 ! X-Css
 
+=== a type with a parameter is meant without it
+--- config
+default_type text/css;
+charset utf-8;
+more_set_headers -t "text/css; charset=utf-8" "X-Css: yes";
+location /ok { return 200 ok; }
+--- request
+GET /ok
+--- response_headers
+X-Css: yes
+
+=== a request that could not be read gets no fields
+--- config
+error_page 400 = /error;
+location /error {
+    more_set_input_headers "Cookie: a=set";
+    return 200 "[$cookie_a]";
+}
+--- raw_request eval
+"GeT / HTTP/1.1\r\nHost: a\r\n\r\n"
+--- response_body: []
+
 === a wildcard clears all that begin so
 --- config
 location /t {

@@ -189,6 +189,7 @@ invalid status "!"
 
 === tests of status, header, body and variables
 --- http_config
+init_worker_by_lua_block { say("mode", "here") }
 map $upstream_http_x_mode $is_ready { default 1; away 0; }
 match ok {
     status 200 204;
@@ -204,7 +205,6 @@ default_type text/plain;
 location /c { proxy_pass http://u; health_check interval=20ms match=ok uri=/check; }
 location /t {
     content_by_lua_block {
-        say("mode", "here")
         ngx.say(wait_for(1, "up"))
         for _, bad in ipairs{ "201 fine", "200 bad", "200 fine maintenance" } do
             say("one", bad)

@@ -162,3 +162,45 @@ location / { proxy_pass https://127.0.0.1:1; proxy_ssl_certificate_cache valid=1
 --- must_die
 --- error_log
 "proxy_ssl_certificate_cache" must have the "max" parameter
+
+=== health checks go over TLS as requests do
+--- http_config
+server {
+    listen 127.0.0.1:$TEST_NGINX_RAND_PORT_1 ssl;
+    ssl_certificate $TEST_NGINX_HTML_DIR/a.crt;
+    ssl_certificate_key $TEST_NGINX_HTML_DIR/a.key;
+    location / { return 200 "$ssl_server_name|$http_host|$request_uri"; }
+}
+match named { body ~ "^back.example\|v\|/check$"; }
+upstream v { zone v 64k; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; }
+upstream w { zone w 64k; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; }
+--- config
+proxy_ssl_server_name on;
+proxy_ssl_verify on;
+proxy_ssl_trusted_certificate $TEST_NGINX_HTML_DIR/a.crt;
+location /v {
+    proxy_pass https://v/else;
+    proxy_ssl_name back.example;
+    health_check uri=/check match=named mandatory interval=20ms keepalive_time=1s;
+}
+location /w { proxy_pass https://w; proxy_ssl_name other.example; health_check mandatory interval=20ms; }
+location /t {
+    content_by_lua_block {
+        local upstream = require "ngx.upstream"
+        local function wait(name, state)
+            for _ = 1, 500 do
+                if upstream.get_primary_peers(name)[1].state == state then return state end
+                ngx.sleep(0.02)
+            end
+        end
+        ngx.say(wait("v", "up"), " ", wait("w", "unhealthy"))
+    }
+}
+--- user_files eval: $::Files
+--- request
+GET /t
+--- response_body
+up unhealthy
+--- error_log
+upstream SSL certificate does not match "other.example" while SSL handshaking to upstream, health check "" of peer
+peer is unhealthy while SSL handshaking to upstream, health check "" of peer

@@ -526,3 +526,36 @@ extra {affected_rows=0 command=SELECT} 1
 nil unread data in buffer
 nil the server does not support SSL connections
 nil unread data in buffer
+
+=== TEST 9: the form of a result does not depend on its size
+--- config
+location /t {
+    content_by_lua_block {
+        local db = connect()
+        for _, size in ipairs { 0, 1, 100000, 262144, 1000000 } do
+            local rows = db:query("SELECT repeat('y', " .. size .. ") AS text, NULL AS none, true AS flag, 1.25::float8 AS n")
+            ngx.print(rows[1].text == string.rep("y", size), " ", show(rows[1].none), " ", rows[1].flag, " ", rows[1].n, "; ")
+        end
+        ngx.say()
+        for _, count in ipairs { 0, 1, 1000, 50000 } do
+            local rows = db:query("SELECT g AS n FROM generate_series(1, " .. count .. ") g")
+            ngx.print(#rows, " ", count == 0 and "none" or rows[count].n, " ", rows.affected_rows, " ", rows.columns[1].name, "; ")
+        end
+        ngx.say()
+        say(db:query("SELECT 9007199254740993::int8 AS big, 42::int8 AS small, 0.1234567890123456789::numeric AS long, 1.5::numeric AS short"))
+        say(db:query("SELECT 'NaN'::float8 AS nan, '-Infinity'::float8 AS inf, '1e300'::float8 AS e, ''::text AS empty"))
+        say(db:query("SELECT 1 AS a, 2 AS a, array[1,2] AS list"))
+        say(db:query("SELECT 1 AS a; INSERT INTO nope VALUES (1)"))
+        say(db:query(""))
+        say(db:set_keepalive())
+    }
+}
+--- response_body
+true null true 1.25; true null true 1.25; true null true 1.25; true null true 1.25; true null true 1.25; 
+0 none 0 n; 1 1 1 n; 1000 1000 1000 n; 50000 50000 50000 n; 
+{{big=9007199254740993 long=0.1234567890123456789 short=1.5 small=42} affected_rows=1 command=SELECT} 1
+{{e=1e+300 empty= inf=-inf nan=nan} affected_rows=1 command=SELECT} 1
+{{a=2 list={1 2}} affected_rows=1 command=SELECT} 1
+nil ERROR: relation "nope" does not exist (28) {code=42P01 message=relation "nope" does not exist position=28 severity=ERROR}
+{} 0
+1

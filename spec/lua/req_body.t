@@ -145,13 +145,13 @@ expecting 0 arguments but seen 1
 === TEST 9: set_uri finds another location, or only changes the path
 --- config
 location /jump { rewrite_by_lua_block { ngx.req.set_uri("/there", true) ngx.log(ngx.ERR, "not reached") } }
-location /stay { content_by_lua_block { ngx.req.set_uri("/x y") ngx.say(ngx.var.uri) } }
+location /stay { content_by_lua_block { ngx.req.set_uri("/x y\tz") ngx.say(ngx.var.uri) } }
 location /there { content_by_lua_block { ngx.say("there ", ngx.var.uri) } }
 location /bad { content_by_lua_block { ngx.say(select(2, pcall(ngx.req.set_uri, "/a\n"))) } }
 --- request eval
 ["GET /jump", "GET /stay", "GET /bad"]
 --- response_body eval
-["there /there\n", "/x y\n",
+["there /there\n", "/x y\tz\n",
  "unsafe byte \"0x0a\" in uri \"/a\\x0A\" (maybe you want to set the 'binary' argument?)\n"]
 --- no_error_log
 not reached

@@ -9,7 +9,7 @@ use moonrest_core::upstream::Url;
 use moonrest_http::{
     compile::BlockId,
     prelude::*,
-    upstream::{self, Conf, Destination, GroupId, Job, Main, Protocol, RequestLength, run},
+    upstream::{self, Conf, Destination, GroupId, Job, Main, Protocol, RequestLength, start},
 };
 use moonrest_proto::{
     escape,
@@ -82,6 +82,9 @@ impl HttpModule for Grpc {
     type Loc = GrpcLoc;
 
     fn attach((): &(), loc: &Arc<GrpcLoc>, to: &mut LocationBuilder<'_>) -> ConfResult {
+        if loc.pass.is_none() && to.is_known(&loc.upstream) {
+            return Ok(());
+        }
         let mut upstream = loc.upstream.clone();
         // Nothing is kept: there are no other buffers, and no files.
         upstream.buffers = upstream.buffer_size.map(|size| (8, size));
@@ -226,7 +229,7 @@ impl PhaseHandler for Handler {
             stream_body: true,
             secure,
         };
-        Ok(Step::Wait(Box::pin(run(r.clone(), job))))
+        start(r, job)
     }
 }
 

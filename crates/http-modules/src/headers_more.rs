@@ -147,9 +147,12 @@ fn parse(args: &Args<'_>, side: Side, clear: bool) -> ConfResult<Edit> {
         let missing = || Fault::message(format!("{name}: option -{} takes an argument.", char::from(option)));
         let list = args.words().get(n).ok_or_else(missing)?;
         n += 1;
-        for item in
-            list.text.split(|byte| matches!(byte, b' ' | b'\t' | b',')).filter(|item| !item.is_empty())
-        {
+        // Parameters of a type are types that no response has: what stands before them counts.
+        let is_between = |byte: &u8| match byte {
+            b',' | b' ' | b'\t' => true,
+            byte => option == b't' && *byte == b';',
+        };
+        for item in list.text.split(is_between).filter(|item| !item.is_empty()) {
             if option == b't' {
                 edit.types.push(item.to_ascii_lowercase().into());
                 continue;
@@ -255,8 +258,8 @@ struct Input(Arc<[Edit]>);
 
 impl PhaseHandler for Input {
     fn handle(&self, r: &RequestRef) -> Result<Step, RequestError> {
-        if r.version.get() < Version::Http10 {
-            // There are no fields to edit.
+        if r.version.get() < Version::Http10 || r.head.borrow().line.len == 0 {
+            // There are no fields to edit, or the head could not be read.
             return Step::next();
         }
         for edit in &*self.0 {

@@ -8,7 +8,7 @@ use moonrest_http::{
     prelude::*,
     upstream::{
         self, BodyStep, Conf, Destination, Framing, GroupId, HeadStep, Job, Main, Protocol, RequestLength,
-        directive, mask, run,
+        directive, mask, start,
     },
 };
 use moonrest_proto::{
@@ -69,8 +69,10 @@ impl HttpModule for Memc {
     type Loc = Loc;
 
     fn attach((): &(), loc: &Arc<Loc>, to: &mut LocationBuilder<'_>) -> ConfResult {
+        let Some(pass) = loc.pass.as_ref().filter(|pass| to.belongs(pass.block)) else {
+            return loc.upstream.check("memc", &[], to);
+        };
         let conf = loc.upstream.resolve("memc", &[], to)?;
-        let Some(pass) = loc.pass.as_ref().filter(|pass| to.belongs(pass.block)) else { return Ok(()) };
         if to.block == pass.block {
             to.auto_redirect();
         }
@@ -263,7 +265,7 @@ impl PhaseHandler for Handler {
             stream_body: false,
             secure: false,
         };
-        Ok(Step::Wait(Box::pin(run(r.clone(), job))))
+        start(r, job)
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::cgi::{self, Pass};
 use moonrest_http::{
     prelude::*,
-    upstream::{self, BodyStep, Conf, Framing, HeadStep, Job, Protocol, RequestLength, run},
+    upstream::{self, BodyStep, Conf, Framing, HeadStep, Job, Protocol, RequestLength, start},
     upstream_directives,
 };
 use moonrest_proto::{
@@ -52,11 +52,11 @@ impl HttpModule for Memcached {
     type Loc = MemcachedLoc;
 
     fn attach((): &(), loc: &Arc<MemcachedLoc>, to: &mut LocationBuilder<'_>) -> ConfResult {
-        let mut conf = loc.upstream.resolve("memcached", &[], to)?;
         let (Some(pass), Some(key)) = (loc.pass.as_ref().filter(|pass| to.belongs(pass.block)), loc.key)
         else {
-            return Ok(());
+            return loc.upstream.check("memcached", &[], to);
         };
+        let mut conf = loc.upstream.resolve("memcached", &[], to)?;
         conf.intercept_404 = true;
         conf.buffering = false;
         conf.pass_request_body = false;
@@ -100,7 +100,7 @@ impl PhaseHandler for Handler {
             stream_body: false,
             secure: false,
         };
-        Ok(Step::Wait(Box::pin(run(r.clone(), job))))
+        start(r, job)
     }
 }
 

@@ -4,7 +4,9 @@
 use crate::cgi::{self, Pass};
 use moonrest_http::{
     prelude::*,
-    upstream::{self, BodyStep, Conf, Framing, HeadStep, Job, Protocol, RequestLength, directive, mask, run},
+    upstream::{
+        self, BodyStep, Conf, Framing, HeadStep, Job, Protocol, RequestLength, directive, mask, start,
+    },
 };
 use moonrest_proto::{
     http1::{Method, Parse, ResponseHead},
@@ -45,11 +47,11 @@ impl HttpModule for Redis {
     type Loc = Loc;
 
     fn attach((): &(), loc: &Arc<Loc>, to: &mut LocationBuilder<'_>) -> ConfResult {
-        let conf = loc.upstream.resolve("redis", &[], to)?;
         let (Some(pass), Some(key)) = (loc.pass.as_ref().filter(|pass| to.belongs(pass.block)), loc.key)
         else {
-            return Ok(());
+            return loc.upstream.check("redis", &[], to);
         };
+        let conf = loc.upstream.resolve("redis", &[], to)?;
         if to.block == pass.block {
             to.auto_redirect();
         }
@@ -132,7 +134,7 @@ impl PhaseHandler for Handler {
             pass_body: false,
             stream_body: false,
         };
-        Ok(Step::Wait(Box::pin(run(r.clone(), job))))
+        start(r, job)
     }
 }
 

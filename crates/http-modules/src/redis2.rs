@@ -7,7 +7,7 @@ use crate::{
 };
 use moonrest_http::{
     prelude::*,
-    upstream::{self, BodyStep, Conf, Framing, HeadStep, Job, Protocol, RequestLength, directive, run},
+    upstream::{self, BodyStep, Conf, Framing, HeadStep, Job, Protocol, RequestLength, directive, start},
 };
 use moonrest_proto::{
     http1::{Parse, ResponseHead},
@@ -63,8 +63,10 @@ impl HttpModule for Redis2 {
     type Loc = Loc;
 
     fn attach((): &(), loc: &Arc<Loc>, to: &mut LocationBuilder<'_>) -> ConfResult {
+        let Some(pass) = loc.pass.as_ref().filter(|pass| to.belongs(pass.block)) else {
+            return loc.upstream.check("redis2", &[], to);
+        };
         let conf = loc.upstream.resolve("redis2", &[], to)?;
-        let Some(pass) = loc.pass.as_ref().filter(|pass| to.belongs(pass.block)) else { return Ok(()) };
         if to.block == pass.block {
             to.auto_redirect();
         }
@@ -137,7 +139,7 @@ impl PhaseHandler for Handler {
             pass_body: false,
             stream_body: false,
         };
-        Ok(Step::Wait(Box::pin(run(r.clone(), job))))
+        start(r, job)
     }
 }
 

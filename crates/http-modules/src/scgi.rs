@@ -45,8 +45,10 @@ impl HttpModule for Scgi {
     type Loc = ScgiLoc;
 
     fn attach((): &(), loc: &Arc<ScgiLoc>, to: &mut LocationBuilder<'_>) -> ConfResult {
+        let Some(pass) = loc.pass.as_ref().filter(|pass| to.belongs(pass.block)) else {
+            return loc.upstream.check("scgi", cgi::HIDDEN, to);
+        };
         let conf = loc.upstream.resolve("scgi", cgi::HIDDEN, to)?;
-        let Some(pass) = loc.pass.as_ref().filter(|pass| to.belongs(pass.block)) else { return Ok(()) };
         if to.block == pass.block {
             to.auto_redirect();
         }

@@ -5,7 +5,8 @@ use crate::cgi::{self, Pass};
 use moonrest_http::{
     prelude::*,
     upstream::{
-        self, Bind, Conf, Destination, Framing, HeadStep, Job, Protocol, RequestLength, directive, mask, run,
+        self, Bind, Conf, Destination, Framing, HeadStep, Job, Protocol, RequestLength, directive, mask,
+        start,
     },
 };
 use moonrest_net::addr::Addr;
@@ -67,10 +68,11 @@ impl HttpModule for Tunnel {
     type Loc = TunnelLoc;
 
     fn attach((): &(), loc: &Arc<TunnelLoc>, to: &mut LocationBuilder<'_>) -> ConfResult {
+        let Some(pass) = loc.pass.as_ref().filter(|pass| to.belongs(pass.block)) else {
+            return loc.upstream.check("tunnel", &[], to);
+        };
         let conf = loc.upstream.resolve("tunnel", &[], to)?;
-        if let Some(pass) = loc.pass.as_ref().filter(|pass| to.belongs(pass.block)) {
-            to.content(Handler { conf: Arc::new(conf), pass: pass.clone() });
-        }
+        to.content(Handler { conf: Arc::new(conf), pass: pass.clone() });
         Ok(())
     }
 }
@@ -110,7 +112,7 @@ impl PhaseHandler for Handler {
             stream_body: false,
             secure: false,
         };
-        Ok(Step::Wait(Box::pin(run(r.clone(), job))))
+        start(r, job)
     }
 }
 

@@ -63,8 +63,10 @@ impl HttpModule for Uwsgi {
     type Loc = UwsgiLoc;
 
     fn attach((): &(), loc: &Arc<UwsgiLoc>, to: &mut LocationBuilder<'_>) -> ConfResult {
+        let Some(pass) = loc.pass.as_ref().filter(|pass| to.belongs(pass.block)) else {
+            return loc.upstream.check("uwsgi", cgi::HIDDEN, to);
+        };
         let mut conf = loc.upstream.resolve("uwsgi", cgi::HIDDEN, to)?;
-        let Some(pass) = loc.pass.as_ref().filter(|pass| to.belongs(pass.block)) else { return Ok(()) };
         if to.block == pass.block {
             to.auto_redirect();
         }

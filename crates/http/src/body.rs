@@ -7,7 +7,7 @@ use crate::{
     request::{Request, RequestRef},
 };
 use bytes::{Bytes, BytesMut};
-use moonrest_proto::http1::Body as Framed;
+use moonrest_proto::http1::{Body as Framed, Version};
 use std::{future::poll_fn, io, io::Write, rc::Rc, sync::Arc};
 
 /// How far reading has come, and what was read.
@@ -188,6 +188,22 @@ pub fn read(r: &RequestRef) -> impl Future<Output = Result<(), RequestError>> + 
     }
 }
 
+/// Whether [`read`] has nothing to wait for. What is no body is complete from then on.
+pub(crate) fn is_settled(r: &Request) -> bool {
+    if r.is_subrequest() {
+        return true;
+    }
+    let mut body = r.body.borrow_mut();
+    match body.state {
+        BodyState::Unread if r.framing.get().body == Framed::None => {
+            body.state = BodyState::Complete;
+            true
+        }
+        BodyState::Unread | BodyState::Reading => false,
+        BodyState::Complete | BodyState::Discarded | BodyState::Streamed => true,
+    }
+}
+
 /// Whether the body is to be read now. Nobody else may begin from then on, also before the first wait.
 fn begin(r: &RequestRef) -> Result<bool, RequestError> {
     if r.is_subrequest() {
@@ -214,9 +230,10 @@ async fn read_all(r: &RequestRef) -> Result<(), RequestError> {
         open_file(r)?;
     }
     r.exchange.expect_continue(r)?;
-    // nginx: a body that is only a little larger than the buffer gets one of its own length.
+    // nginx: a body that is only a little larger than the buffer gets one of its own length, except with HTTP/2.
+    let http1 = r.version.get() < Version::Http2;
     let room = match r.framing.get().body {
-        Framed::Length(length) if length < core.client_body_buffer_size / 4 * 5 => length,
+        Framed::Length(length) if http1 && length < core.client_body_buffer_size / 4 * 5 => length,
         _ => core.client_body_buffer_size,
     };
     loop {

@@ -6,7 +6,7 @@ use crate::{
     core::{self, Core, CoreLoc, CoreMain, ServerSettings},
     listen::{Listener, Speaks},
     location::{LocId, Location, LocationBuilder, LocationKind, Matcher, Server, ServerId},
-    module::{AnyConf, DirectiveInfo, ErasedModule, SharedConf},
+    module::{AnyConf, DirectiveInfo, ErasedModule, SharedConf, SharedConfs},
     regex::CapturingRegex,
     request::Request,
     script::ScriptOp,
@@ -65,7 +65,8 @@ pub(crate) struct Block {
     pub span: Span,
     /// The enclosing `server`.
     pub server: Option<BlockId>,
-    confs: Vec<Option<AnyConf>>,
+    /// Settings written in it, by the numbers of their modules: most blocks have few.
+    confs: Vec<(usize, AnyConf)>,
     script: Vec<Box<dyn ScriptOp>>,
     /// Locations directly inside.
     pub children: Vec<BlockId>,
@@ -73,6 +74,14 @@ pub(crate) struct Block {
     pub exact: HashSet<Box<[u8]>>,
     pub prefixes: HashSet<Box<[u8]>>,
     pub limit_except: Option<(u32, BlockId)>,
+}
+
+impl Block {
+    /// Takes what is set of a module here.
+    fn take_conf(&mut self, module: usize) -> Option<AnyConf> {
+        let at = self.confs.iter().position(|(known, _)| *known == module)?;
+        Some(self.confs.swap_remove(at).1)
+    }
 }
 
 /// A block's kind and, for locations, what it matches.
@@ -99,6 +108,8 @@ pub struct Compiler<'a> {
     pub(crate) blocks: RefCell<Vec<Block>>,
     /// Servers whose clients may send CONNECT.
     connects: RefCell<HashSet<BlockId>>,
+    /// Where the settings are that a module has asked about.
+    pub(crate) known: RefCell<HashSet<usize>>,
     /// Directories for temporary files that modules need.
     pub(crate) temp_dirs: RefCell<Vec<Vec<u8>>>,
     /// The `error_log` of the main level.
@@ -129,6 +140,7 @@ impl<'a> Compiler<'a> {
             mains: RefCell::new(mains),
             blocks: RefCell::default(),
             connects: RefCell::default(),
+            known: RefCell::default(),
             temp_dirs: RefCell::default(),
             main_log,
         }
@@ -167,13 +179,12 @@ impl<'a> Compiler<'a> {
             BlockKind::Server => Some(id),
             _ => parent.and_then(|parent| blocks[parent.0 as usize].server),
         };
-        let confs = self.registry.iter().map(|_| None).collect();
         blocks.push(Block {
             kind,
             parent,
             span,
             server,
-            confs,
+            confs: Vec::new(),
             script: Vec::new(),
             children: Vec::new(),
             exact: HashSet::new(),
@@ -237,12 +248,13 @@ impl<'a> Compiler<'a> {
         }
         // Taken out meanwhile, so that the setter may look at everything else.
         let main = self.mains.borrow_mut()[module].take();
-        let loc = self.with_block(block, |block| block.confs[module].take());
+        let mut loc = self.with_block(block, |block| block.take_conf(module));
         let mut main = main.unwrap_or_else(|| erased.new_main());
-        let mut loc = loc.unwrap_or_else(|| erased.new_loc());
         let result = erased.set(row, &mut main, &mut loc, args);
         self.mains.borrow_mut()[module] = Some(main);
-        self.with_block(block, |block| block.confs[module] = Some(loc));
+        if let Some(loc) = loc {
+            self.with_block(block, |block| block.confs.push((module, loc)));
+        }
         result
     }
 
@@ -300,8 +312,8 @@ impl<'a> Compiler<'a> {
     /// `resolver` and `resolver_timeout` of the `http` block itself.
     pub fn http_resolver(&self) -> (Option<Arc<moonrest_net::resolver::Settings>>, Option<u64>) {
         self.with_block(HTTP, |block| {
-            let conf =
-                block.confs.get(core::MODULE).and_then(|conf| conf.as_ref()?.downcast_ref::<CoreLoc>());
+            let conf = block.confs.iter().find(|(module, _)| *module == core::MODULE);
+            let conf = conf.and_then(|(_, conf)| conf.downcast_ref::<CoreLoc>());
             conf.map_or((None, None), |conf| (conf.resolver.clone(), conf.resolver_timeout))
         })
     }
@@ -317,25 +329,31 @@ impl<'a> Compiler<'a> {
     }
 
     /// Completes the settings of every block from outside in.
-    fn merge(&self) -> Vec<Vec<SharedConf>> {
-        let mut merged: Vec<Vec<SharedConf>> = Vec::new();
+    fn merge(&self) -> Vec<SharedConfs> {
         let mut blocks = self.blocks.borrow_mut();
+        let mut merged: Vec<SharedConfs> = Vec::with_capacity(blocks.len());
         for block in blocks.iter_mut() {
-            let outer = block.parent.map(|parent| merged[parent.0 as usize].clone());
-            let confs = block.confs.iter_mut().enumerate().map(|(number, conf)| {
-                let module = self.registry[number];
-                match &outer {
-                    Some(outer) => module.merge(conf.take(), &outer[number]),
-                    None => module.outermost(conf.take()),
+            let confs = match block.parent.and_then(|parent| merged.get(parent.0 as usize)) {
+                // A block without settings of its own has those around it.
+                Some(outer) if block.confs.is_empty() => outer.clone(),
+                Some(outer) => {
+                    let mut confs = outer.to_vec();
+                    for (number, conf) in block.confs.drain(..) {
+                        confs[number] = self.registry[number].merge(conf, &outer[number]);
+                    }
+                    confs.into()
                 }
-            });
-            let confs = confs.collect();
+                None => {
+                    let modules = self.registry.iter().enumerate();
+                    modules.map(|(number, module)| module.outermost(block.take_conf(number))).collect()
+                }
+            };
             merged.push(confs);
         }
         merged
     }
 
-    fn build(self, merged: Vec<Vec<SharedConf>>) -> Option<Http> {
+    fn build(self, merged: Vec<SharedConfs>) -> Option<Http> {
         let mains: Vec<SharedConf> = {
             let mut mains = self.mains.borrow_mut();
             self.registry
@@ -414,7 +432,7 @@ impl<'a> Compiler<'a> {
     fn build_location(
         &self,
         id: BlockId,
-        merged: &[Vec<SharedConf>],
+        merged: &[SharedConfs],
         mains: &[SharedConf],
         built: &[Location],
         cores: &mut [Option<Arc<Core>>],
@@ -480,7 +498,7 @@ impl<'a> Compiler<'a> {
         &self,
         index: usize,
         parent: Option<BlockId>,
-        merged: &[Vec<SharedConf>],
+        merged: &[SharedConfs],
         cores: &mut [Option<Arc<Core>>],
     ) -> Arc<Core> {
         if let Some(core) = &cores[index] {
@@ -529,7 +547,7 @@ impl<'a> Compiler<'a> {
 
     fn servers(
         &self,
-        merged: &[Vec<SharedConf>],
+        merged: &[SharedConfs],
         location_of: &dyn Fn(BlockId) -> LocId,
     ) -> (Vec<Server>, HashMap<BlockId, ServerId>) {
         let blocks = self.blocks.borrow();

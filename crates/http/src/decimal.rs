@@ -1,7 +1,20 @@
 //! Numbers written in decimal without the formatting machinery, for what is written in every response.
 
 /// Appends a number.
+#[inline]
 pub fn append(out: &mut Vec<u8>, number: u64) {
+    let digit = |by: u64| b'0' + (number / by % 10) as u8;
+    // Lengths are mostly short; here all is known but the digits.
+    match number {
+        0..10 => out.push(digit(1)),
+        10..100 => out.extend_from_slice(&[digit(10), digit(1)]),
+        100..1000 => out.extend_from_slice(&[digit(100), digit(10), digit(1)]),
+        1000..10_000 => out.extend_from_slice(&[digit(1000), digit(100), digit(10), digit(1)]),
+        _ => append_long(out, number),
+    }
+}
+
+fn append_long(out: &mut Vec<u8>, number: u64) {
     let mut digits = [0; 20];
     let mut at = digits.len();
     let mut rest = number;
@@ -46,6 +59,9 @@ mod tests {
             String::from_utf8(out).unwrap()
         };
         assert_eq!(text(append, 0), "0");
+        for number in (0..20_000).chain([99_999, 100_000, u64::from(u32::MAX)]) {
+            assert_eq!(text(append, number), number.to_string());
+        }
         assert_eq!(text(append, u64::MAX), u64::MAX.to_string());
         assert_eq!(text(append_three, 9), "009");
         assert_eq!(text(append_three, 99), "099");

@@ -47,32 +47,34 @@ impl Request {
 
 /// `"TIME-LENGTH"`, both hexadecimal.
 pub fn etag(time: i64, length: u64) -> Bytes {
-    let mut text = [b'"'; LONGEST];
-    let dash = put_hex(&mut text, LONGEST - 1, length).saturating_sub(1);
-    if let Some(place) = text.get_mut(dash) {
-        *place = b'-';
+    let (mut text, mut len) = ([b'"'; 40], 1);
+    for (number, end) in [(time as u64, b'-'), (length, b'"')] {
+        let skip = 15.min(number.leading_zeros() / 4);
+        // The digits that count come first; what follows them is written over.
+        let digits = (u128::from_be_bytes(hex(number)) << (8 * skip)).to_be_bytes();
+        if let Some(place) = text.get_mut(len..len + 16) {
+            place.copy_from_slice(&digits);
+        }
+        len += 16 - skip as usize;
+        if let Some(place) = text.get_mut(len) {
+            *place = end;
+        }
+        len += 1;
     }
-    let start = put_hex(&mut text, dash, time as u64).saturating_sub(1);
-    Bytes::copy_from_slice(text.get(start..).unwrap_or_default())
+    Bytes::copy_from_slice(text.get(..len).unwrap_or_default())
 }
 
-/// Quotes, a dash, and twice sixteen digits.
-const LONGEST: usize = 35;
-
-/// Writes a number so that it ends before `end`; gives where it begins.
-#[inline]
-fn put_hex(text: &mut [u8; LONGEST], end: usize, number: u64) -> usize {
-    let (mut at, mut rest) = (end, number);
-    for place in text.get_mut(..end).unwrap_or_default().iter_mut().rev() {
-        let value = (rest & 15) as u8;
-        *place = if value < 10 { b'0' + value } else { b'a' - 10 + value };
-        at -= 1;
-        rest >>= 4;
-        if rest == 0 {
-            break;
-        }
-    }
-    at
+/// All digits of a number.
+fn hex(number: u64) -> [u8; 16] {
+    let half = |number: u64| {
+        // A byte for each half byte, then a letter for what is above nine.
+        let mut spread = (number | number << 16) & 0x0000_ffff_0000_ffff;
+        spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff;
+        spread = (spread | spread << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+        let letters = ((spread + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
+        u128::from(spread + 0x3030_3030_3030_3030 + letters * u64::from(b'a' - b'0' - 10))
+    };
+    (half(number >> 32) << 64 | half(number & 0xffff_ffff)).to_be_bytes()
 }
 
 #[cfg(test)]
@@ -83,6 +85,11 @@ mod tests {
     fn validators_are_hexadecimal() {
         assert_eq!(&*etag(0x5f00_00ab, 0), b"\"5f0000ab-0\"");
         assert_eq!(&*etag(1, 4096), b"\"1-1000\"");
+        for shift in 0..64 {
+            let number = 0x0123_4567_89ab_cdef_u64.rotate_left(shift);
+            let (long, short) = (number, number >> shift);
+            assert_eq!(&*etag(short as i64, long), format!("\"{short:x}-{long:x}\"").as_bytes());
+        }
         assert_eq!(&*etag(-1, u64::MAX), b"\"ffffffffffffffff-ffffffffffffffff\"");
     }
 }

@@ -50,12 +50,13 @@ pub trait Exchange {
     /// When the connection is gone.
     fn push(&self, r: &Request, output: Output) -> Result<(), RequestError>;
 
-    /// Queues body data that others have, too.
+    /// Queues a whole body that others have, too, and its end.
     ///
     /// # Errors
     /// As [`Exchange::push`].
-    fn push_shared(&self, r: &Request, data: &Bytes) -> Result<(), RequestError> {
-        self.push(r, Output::Data(data.clone()))
+    fn push_whole(&self, r: &Request, data: &Bytes) -> Result<(), RequestError> {
+        self.push(r, Output::Data(data.clone()))?;
+        self.finish(r)
     }
 
     /// The response ends here: queues the last chunk and the trailers.

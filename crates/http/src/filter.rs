@@ -37,6 +37,13 @@ pub enum HeaderOrder {
     Range,
 }
 
+impl HeaderOrder {
+    /// Whether the filter there has nothing to say unless the request has conditions, or parts may be answered.
+    pub(crate) fn is_rare(self) -> bool {
+        matches!(self, Self::NotModified | Self::Range)
+    }
+}
+
 /// Where a body filter stands. Filters before `Copy` see files as ranges; those behind get bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum BodyOrder {

@@ -80,6 +80,11 @@ impl Listener {
         !self.addrs.is_empty()
     }
 
+    /// All of them.
+    pub(crate) fn addr_confs(&self) -> impl Iterator<Item = &Arc<AddrConf>> {
+        self.addrs.iter().map(|(_, conf)| conf).chain([&self.default])
+    }
+
     /// The servers for a connection that arrived at `local`.
     pub fn addr_conf(&self, local: Option<IpAddr>) -> &Arc<AddrConf> {
         local

@@ -4,7 +4,7 @@ use crate::{
     compile::{BlockId, BlockKind, Compiler},
     core::Core,
     filter::{HeaderFilter, HeaderOrder},
-    module::SharedConf,
+    module::SharedConfs,
     phase::{LogHandler, Phase, PhaseHandler, RequestError},
     regex::CapturingRegex,
     request::Request,
@@ -62,6 +62,8 @@ pub struct Location {
     pub header_filters: Box<[Arc<dyn HeaderFilter>]>,
     /// How many of them see the head of an answer that a program captures.
     pub(crate) captured_filters: usize,
+    /// All of them are [rare](HeaderOrder::is_rare).
+    pub(crate) rare_filters: bool,
     pub log: Box<[Arc<dyn LogHandler>]>,
     pub children: Matcher,
     /// Methods that `limit_except` lets pass (bits of `Method::bit`), and the location for all others.
@@ -75,7 +77,7 @@ pub struct Location {
     /// A program's say in handshakes with upstreams.
     pub handshake_hook: Option<Arc<dyn HandshakeHook>>,
     /// Merged settings of every module, in the registry's order.
-    pub confs: Box<[SharedConf]>,
+    pub confs: SharedConfs,
 }
 
 impl Location {
@@ -418,6 +420,12 @@ impl<'a> LocationBuilder<'a> {
         }
     }
 
+    /// Whether these settings of a module were asked about before: locations share what is set around them.
+    pub fn is_known<T>(&self, settings: &T) -> bool {
+        // All settings live as long as locations are built: an address stands for one of them.
+        !self.compiler.known.borrow_mut().insert(std::ptr::from_ref(settings).addr())
+    }
+
     /// A directory for temporary files: the one given, or `default` below the prefix. It is made when the server
     /// starts.
     pub fn temp_dir(&self, given: Option<&TempDir>, default: &str) -> TempDir {
@@ -462,7 +470,7 @@ impl<'a> LocationBuilder<'a> {
         script: Vec<Box<dyn ScriptOp>>,
         children: Matcher,
         limit_except: Option<(u32, LocId)>,
-        confs: Vec<SharedConf>,
+        confs: SharedConfs,
     ) -> Location {
         self.header_filters.sort_by_key(|(order, _)| *order);
         let mut before = std::mem::take(&mut self.before_script);
@@ -473,6 +481,7 @@ impl<'a> LocationBuilder<'a> {
         Location {
             phases,
             captured_filters,
+            rare_filters: self.header_filters.iter().all(|(order, _)| order.is_rare()),
             kind: self.kind,
             name: self.name.into(),
             core: self.core,
@@ -487,7 +496,7 @@ impl<'a> LocationBuilder<'a> {
             tls: self.tls,
             handshake: self.handshake,
             handshake_hook: self.handshake_hook,
-            confs: confs.into(),
+            confs,
         }
     }
 }

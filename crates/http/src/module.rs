@@ -147,6 +147,10 @@ pub type AnyConf = Box<dyn Any + Send + Sync>;
 /// Merged settings of one block.
 pub type SharedConf = Arc<dyn Any + Send + Sync>;
 
+/// The merged settings of all modules in one block, in the registry's order; shared with the blocks inside that have
+/// none of their own.
+pub type SharedConfs = Arc<[SharedConf]>;
+
 /// What every directive table shows of a row.
 #[derive(Clone, Copy, Debug)]
 pub struct DirectiveInfo {
@@ -162,13 +166,13 @@ pub trait ErasedModule: Send + Sync {
     fn variables(&self) -> &'static [VarDef<Request>];
     fn value_functions(&self) -> &'static [ValueFunction];
     fn new_main(&self) -> AnyConf;
-    fn new_loc(&self) -> AnyConf;
     /// The setter of row `index`, if it compiles a block and so runs without settings at hand.
     fn block_setter(&self, index: usize) -> Option<fn(&Args<'_>) -> ConfResult>;
-    /// Runs the setter of row `index`.
-    fn set(&self, index: usize, main: &mut AnyConf, loc: &mut AnyConf, args: &Args<'_>) -> ConfResult;
+    /// Runs the setter of row `index`; the block's settings are made if it needs them.
+    fn set(&self, index: usize, main: &mut AnyConf, loc: &mut Option<AnyConf>, args: &Args<'_>)
+    -> ConfResult;
     /// Completes a block's settings from the enclosing block's.
-    fn merge(&self, inner: Option<AnyConf>, outer: &SharedConf) -> SharedConf;
+    fn merge(&self, inner: AnyConf, outer: &SharedConf) -> SharedConf;
     /// The settings of the outermost block.
     fn outermost(&self, conf: Option<AnyConf>) -> SharedConf;
     fn finish(&self, main: &mut AnyConf, cx: &crate::compile::Compiler<'_>) -> ConfResult;
@@ -212,10 +216,6 @@ impl<M: HttpModule> ErasedModule for Module<M> {
         Box::new(M::Main::default())
     }
 
-    fn new_loc(&self) -> AnyConf {
-        Box::new(M::Loc::default())
-    }
-
     fn block_setter(&self, index: usize) -> Option<fn(&Args<'_>) -> ConfResult> {
         match M::DIRECTIVES[index].set {
             Set::Block(set) => Some(set),
@@ -223,8 +223,20 @@ impl<M: HttpModule> ErasedModule for Module<M> {
         }
     }
 
-    fn set(&self, index: usize, main: &mut AnyConf, loc: &mut AnyConf, args: &Args<'_>) -> ConfResult {
+    fn set(
+        &self,
+        index: usize,
+        main: &mut AnyConf,
+        loc: &mut Option<AnyConf>,
+        args: &Args<'_>,
+    ) -> ConfResult {
         let main = main.downcast_mut::<M::Main>().expect(WRONG_TYPE);
+        match &M::DIRECTIVES[index].set {
+            Set::Main(set) => return set(main, args),
+            Set::Block(set) | Set::Accepted(set) => return set(args),
+            _ => {}
+        }
+        let loc = loc.get_or_insert_with(|| Box::new(M::Loc::default()));
         let loc = loc.downcast_mut::<M::Loc>().expect(WRONG_TYPE);
         match &M::DIRECTIVES[index].set {
             Set::Main(set) => set(main, args),
@@ -245,8 +257,7 @@ impl<M: HttpModule> ErasedModule for Module<M> {
         }
     }
 
-    fn merge(&self, inner: Option<AnyConf>, outer: &SharedConf) -> SharedConf {
-        let Some(inner) = inner else { return outer.clone() };
+    fn merge(&self, inner: AnyConf, outer: &SharedConf) -> SharedConf {
         let mut inner = *inner.downcast::<M::Loc>().expect(WRONG_TYPE);
         inner.inherit(outer.downcast_ref::<M::Loc>().expect(WRONG_TYPE));
         Arc::new(inner)

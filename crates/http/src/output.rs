@@ -34,6 +34,10 @@ impl Request {
             return Ok(FilterStep::Now(()));
         }
         self.prepare_header();
+        if self.loc().rare_filters && !self.is_rare() {
+            self.start_body(Vec::new())?;
+            return Ok(FilterStep::Now(()));
+        }
         self.filter_header(0, Vec::new())
     }
 
@@ -75,6 +79,11 @@ impl Request {
         Ok(FilterStep::Now(()))
     }
 
+    /// Whether the request has conditions, or parts of the response may be asked for.
+    fn is_rare(&self) -> bool {
+        self.out.borrow().allow_ranges || self.head.borrow().fields.has_conditions()
+    }
+
     fn resume_header(
         self: RequestRef,
         from: usize,
@@ -105,6 +114,7 @@ impl Request {
         }
     }
 
+    #[inline]
     fn start_body(&self, mut needed: Vec<(BodyOrder, Box<dyn BodyFilter>)>) -> Result<(), RequestError> {
         self.header_sent.set(true);
         self.settle_header();
@@ -311,9 +321,8 @@ impl Request {
         }
         if !self.header_only.get() {
             self.body_sent.set(self.body_sent.get() + text.len() as u64);
-            self.exchange.push_shared(self, text)?;
             self.done.set(true);
-            self.exchange.finish(self)?;
+            self.exchange.push_whole(self, text)?;
         }
         Step::responded()
     }

@@ -146,7 +146,7 @@ impl Program {
                     }
                     match &end {
                         Ok(Some(fd)) => {
-                            fd.readable().await;
+                            fd.readable().await?;
                             fd.clear_read();
                         }
                         _ => return Err(io::Error::from(io::ErrorKind::NotFound)),
@@ -205,7 +205,7 @@ fn bury(child: Rc<Child>) {
     match later {
         Some(end) => {
             moonrest_rt::spawn(async move {
-                end.readable().await;
+                let _ = end.readable().await;
                 let _ = child.reap();
             });
         }
@@ -547,7 +547,7 @@ pub(crate) fn read(
         let output = of(&program);
         let all = async {
             loop {
-                fd.readable().await;
+                fd.readable().await?;
                 if !output.fill(&fd)? {
                     fd.clear_read();
                     continue;

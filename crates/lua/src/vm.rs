@@ -33,10 +33,50 @@ pub(crate) struct WorkerVm {
     pub vm: Vm,
     /// resty.core's table of `ngx.ctx` tables.
     pub ctx_tables: Option<Ref>,
+    pub capture_names: api::capture::Names,
     main: Arc<Main>,
     prefix: PathBuf,
-    inline: RefCell<HashMap<usize, Ref, BuildHasherDefault<ById>>>,
+    inline: RefCell<Inline>,
     files: RefCell<HashMap<Vec<u8>, Ref>>,
+}
+
+/// The functions of pieces of code in the configuration, by their numbers, which follow each other in a configuration.
+#[derive(Default)]
+struct Inline {
+    /// The number of the first place.
+    first: usize,
+    near: Vec<Option<Ref>>,
+    far: HashMap<usize, Ref, BuildHasherDefault<ById>>,
+}
+
+/// How many numbers around the first one have a place.
+const NEAR: usize = 4096;
+
+impl Inline {
+    #[inline]
+    fn get(&self, id: usize) -> Option<&Ref> {
+        match self.near.get(id.wrapping_sub(self.first)) {
+            Some(Some(known)) => Some(known),
+            _ => self.far.get(&id),
+        }
+    }
+
+    fn insert(&mut self, id: usize, function: Ref) {
+        if self.near.is_empty() {
+            self.first = id.saturating_sub(NEAR / 2);
+        }
+        let place = id.wrapping_sub(self.first);
+        if place >= NEAR {
+            self.far.insert(id, function);
+            return;
+        }
+        if self.near.len() <= place {
+            self.near.resize(place + 1, None);
+        }
+        if let Some(free) = self.near.get_mut(place) {
+            *free = Some(function);
+        }
+    }
 }
 
 /// Numbers that are given out one by one need no better hash than themselves.
@@ -199,7 +239,16 @@ impl WorkerVm {
         vm.with(|stack| shdict::install(stack, &main.dicts))?;
         library::start(&vm, log)?;
         let ctx_tables = vm.with(|stack| ctx::find_tables(stack))?;
-        Ok(Self { vm, ctx_tables, main, prefix, inline: RefCell::default(), files: RefCell::default() })
+        let capture_names = vm.with(|stack| api::capture::Names::new(stack))?;
+        Ok(Self {
+            vm,
+            ctx_tables,
+            capture_names,
+            main,
+            prefix,
+            inline: RefCell::default(),
+            files: RefCell::default(),
+        })
     }
 
     /// Runs `init_by_lua*`, then has writes to new globals reported. What fails is logged.
@@ -229,7 +278,7 @@ impl WorkerVm {
     pub(crate) fn function(&self, code: &Code, r: Option<&Request>) -> Result<Ref, LoadError> {
         match &code.source {
             Source::Inline { name, text } => {
-                if let Some(known) = self.inline.borrow().get(&code.id) {
+                if let Some(known) = self.inline.borrow().get(code.id) {
                     return Ok(known.clone());
                 }
                 let function = self.load(text, &format!("={name}")).map_err(|error| LoadError {

@@ -18,6 +18,8 @@ use crate::convert::{IntoLua, IntoLuaMulti, Light};
 use crate::coroutines;
 use crate::error::{ErrorKind, LuaError, LuaResult};
 use crate::ffi::{self, lua_State};
+use crate::host;
+use crate::reference::Ref;
 use crate::shared::{Idle, Shared};
 use crate::stack::{Stack, Thread};
 use crate::traceback;
@@ -46,23 +48,108 @@ pub enum Resumed {
     Failed(LuaError),
 }
 
+/// How `Lua::run` ended.
+pub enum Ran {
+    /// The function returned. Its first result, if that is a number.
+    Finished(Option<f64>),
+    /// It did something else.
+    Stopped(Coroutine, Resumed),
+}
+
+/// An idle coroutine with nothing on its stack.
+fn idle(shared: &Shared, main: *mut lua_State) -> LuaResult<Idle> {
+    if let Some(idle) = shared.pool.borrow_mut().pop() {
+        return Ok(idle);
+    }
+    // SAFETY: Rust's turn; room is asked for; the reference keeps the coroutine.
+    unsafe {
+        if ffi::lua_checkstack(main, 4) == 0 {
+            return Err(LuaError::memory());
+        }
+        let l = ffi::lua_newthread(main);
+        Ok(Idle { l, anchor: shared.refer(main) })
+    }
+}
+
+/// Runs a function without arguments on a coroutine from the pool, with `value` lent: see `Lua::run`. It does what
+/// `take`, `start` and `drop` of a coroutine do, without what is known to hold.
+pub(crate) fn run<T: 'static>(
+    shared: &Rc<Shared>,
+    function: &Ref,
+    value: &T,
+    token: usize,
+    begin: impl FnOnce(usize),
+) -> LuaResult<Ran> {
+    let main = shared.ready()?;
+    if !Rc::ptr_eq(&function.0.shared, shared) {
+        return Err(LuaError::misuse("a value of another VM"));
+    }
+    let Idle { l, anchor } = idle(shared, main)?;
+    let coroutine = || Coroutine { shared: shared.clone(), l, anchor, pooled: true };
+    if shared.heap.overdrawn.get() {
+        drop(coroutine());
+        if shared.depth.get() == 0 {
+            shared.heap.settle();
+        }
+        return Err(LuaError::memory());
+    }
+    // SAFETY: Rust's turn; an idle coroutine of ours, with room for one value. The function's reference is this VM's.
+    unsafe {
+        if ffi::free_slots(l) < ROOM && ffi::lua_checkstack(l, ROOM) == 0 {
+            drop(coroutine());
+            return Err(LuaError::memory());
+        }
+        shared.push_reference(l, function.0.id);
+        if ffi::lua_type(l, 1) != ffi::TFUNCTION {
+            drop(coroutine());
+            return Err(LuaError::misuse("cannot resume dead coroutine"));
+        }
+    }
+    begin(l.addr());
+    let resumed = host::lend(&shared.cells, value, token, || {
+        let _turn = shared.turn()?;
+        // SAFETY: Lua's turn; there is a function on an idle coroutine.
+        Ok(unsafe { ffi::lua_resume(l, 0) })
+    });
+    let status = match resumed {
+        Ok(status) => status,
+        Err(error) => {
+            drop(coroutine());
+            return Err(error);
+        }
+    };
+    shared.heap.relax();
+    // SAFETY: it has finished, its results are on its stack; nobody else uses it.
+    unsafe {
+        if status == ffi::OK && !shared.heap.overdrawn.get() && ffi::globals(l) == shared.globals.get() {
+            let number = ffi::lua_type(l, 1) == ffi::TNUMBER;
+            let answer = number.then(|| ffi::lua_tonumber(l, 1));
+            ffi::lua_settop(l, 0);
+            let mut pool = shared.pool.borrow_mut();
+            if pool.len() < shared.pool_size.get() {
+                pool.push(Idle { l, anchor });
+            } else {
+                shared.bury(anchor);
+            }
+            return Ok(Ran::Finished(answer));
+        }
+    }
+    let coroutine = coroutine();
+    let resumed = coroutine.outcome(status);
+    if let Resumed::Finished = resumed {
+        let answer = coroutine.stack(|stack| stack.value(1).as_number())?;
+        return Ok(Ran::Finished(answer));
+    }
+    Ok(Ran::Stopped(coroutine, resumed))
+}
+
+/// Slots that a fresh coroutine needs for a function.
+const ROOM: c_int = 8;
+
 impl Coroutine {
     pub(crate) fn take(shared: &Rc<Shared>) -> LuaResult<Self> {
         let main = shared.ready()?;
-        let idle = shared.pool.borrow_mut().pop();
-        let Idle { l, anchor } = match idle {
-            Some(idle) => idle,
-            None => {
-                // SAFETY: Rust's turn; room is asked for; the reference keeps the coroutine.
-                unsafe {
-                    if ffi::lua_checkstack(main, 4) == 0 {
-                        return Err(LuaError::memory());
-                    }
-                    let l = ffi::lua_newthread(main);
-                    Idle { l, anchor: shared.refer(main) }
-                }
-            }
-        };
+        let Idle { l, anchor } = idle(shared, main)?;
         let coroutine = Self { shared: shared.clone(), l, anchor, pooled: true };
         if shared.heap.overdrawn.get() {
             if shared.depth.get() == 0 {
@@ -254,7 +341,12 @@ impl Coroutine {
             unsafe { ffi::lua_resume(self.l, nargs) }
         };
         self.shared.heap.relax();
-        Ok(match status {
+        Ok(self.outcome(status))
+    }
+
+    /// What the status says that a resume has answered.
+    fn outcome(&self, status: c_int) -> Resumed {
+        match status {
             ffi::OK => Resumed::Finished,
             ffi::YIELD => {
                 // Also when nobody waits: it is that of a coroutine that could not wait.
@@ -267,7 +359,7 @@ impl Coroutine {
                 }
             }
             status => Resumed::Failed(self.failure(status)),
-        })
+        }
     }
 
     #[cold]

@@ -9,6 +9,9 @@
 //! pushes. A noted overdraft fails the next operation and, at the latest, the callback as a whole: it is at most one
 //! string or table. (When the system itself has no memory, Rust aborts anyway.)
 //!
+//! LuaJIT begins a cycle of collection when the heap has doubled. A small heap would be walked all the time, so it gets
+//! some garbage to begin with (`SLACK`), unless the program has a pause of its own.
+//!
 //! LuaJIT collects nothing when an allocation fails, and its collector lets the heap double between cycles. With a
 //! limit that would waste half of it, so each time usage passes a mark (three quarters of the limit, then halves of
 //! what is left) the collector is asked for a whole cycle at its next safe point.
@@ -25,6 +28,14 @@ const STEP_MULTIPLIER: i32 = 200;
 /// A step multiplier of zero means that one step is a whole cycle.
 const WHOLE_CYCLE: i32 = 0;
 const SMALLEST_MARK: usize = 64 * 1024;
+/// The pause between cycles that LuaJIT starts with: the heap's size, in percent of what is alive, at which one begins.
+const PAUSE: i32 = 200;
+/// The longest one set here.
+const LONGEST_PAUSE: i32 = 500;
+/// So much garbage there may be at least before a cycle begins.
+const SLACK: usize = 4 * 1024 * 1024;
+/// After so many runs the pause is set anew.
+const RUNS: u32 = 4096;
 
 pub(crate) struct Heap {
     used: Cell<usize>,
@@ -40,6 +51,12 @@ pub(crate) struct Heap {
     collected: Cell<bool>,
     /// The main state once it is complete, for the collector's settings.
     pub(crate) main: Cell<*mut lua_State>,
+    /// How many runs until the pause is looked at.
+    runs: Cell<u32>,
+    /// The smallest size after a run since then: about what is alive.
+    smallest: Cell<usize>,
+    /// The pause as it was left; 0 when the program has set one.
+    pause: Cell<i32>,
 }
 
 impl Heap {
@@ -54,6 +71,9 @@ impl Heap {
             overdrawn: Cell::new(false),
             collected: Cell::new(false),
             main: Cell::new(ptr::null_mut()),
+            runs: Cell::new(RUNS),
+            smallest: Cell::new(usize::MAX),
+            pause: Cell::new(PAUSE),
         }
     }
 
@@ -99,6 +119,37 @@ impl Heap {
         if self.pressed.get() {
             self.relax_now();
         }
+        self.smallest.set(self.smallest.get().min(self.used.get()));
+        let runs = self.runs.get() - 1;
+        self.runs.set(runs);
+        if runs == 0 {
+            self.pace();
+        }
+    }
+
+    /// Sets the pause by what is alive.
+    #[cold]
+    fn pace(&self) {
+        self.runs.set(RUNS);
+        let alive = self.smallest.replace(usize::MAX).max(1);
+        let known = self.pause.get();
+        if known == 0 {
+            return;
+        }
+        let percent = 100 + i32::try_from(SLACK.saturating_mul(100) / alive).unwrap_or(LONGEST_PAUSE);
+        let pause = percent.clamp(PAUSE, LONGEST_PAUSE);
+        let main = self.main.get();
+        // SAFETY: stores a number in the global state; the main state lives as long as the heap is used. What was there is
+        // the answer: another number is the program's, and stays.
+        unsafe {
+            let before = ffi::lua_gc(main, ffi::GCSETPAUSE, pause);
+            if before != known {
+                ffi::lua_gc(main, ffi::GCSETPAUSE, before);
+                self.pause.set(0);
+                return;
+            }
+        }
+        self.pause.set(pause);
     }
 
     #[cold]

@@ -29,7 +29,7 @@
 //! | [`Vm`], [`Lua`] | a Lua state and its life; the handle to it |
 //! | [`Stack`] | a Lua stack in Rust's turn: pushing, reading, calling, compiling; [`Value`], [`Table`], … are slots on it |
 //! | [`Call`] | one call of a Rust function: arguments, [`Return`]; derefs to its `Stack` |
-//! | [`Coroutine`], [`Resumed`] | a coroutine that Rust runs, and how it stopped |
+//! | [`Coroutine`], [`Resumed`], [`Ran`] | a coroutine that Rust runs, and how it stopped |
 //! | [`Ref`] | a Lua value that Rust keeps |
 //! | [`LuaError`] | message, traceback, error value |
 //! | [`Interrupter`] | stops a run from another thread |
@@ -115,7 +115,7 @@ pub use c_stack::THREAD_STACK_SIZE;
 pub use call::{Call, FromArgs, Native, Return};
 pub use chunk::{Bytecode, Form};
 pub use convert::{FromLua, IntoLua, IntoLuaMulti, Light, Nil, With};
-pub use coroutine::{Coroutine, Resumed};
+pub use coroutine::{Coroutine, Ran, Resumed};
 pub use error::{ErrorKind, LuaError, LuaResult};
 pub use interrupt::Interrupter;
 pub use panics::is_running_lua;

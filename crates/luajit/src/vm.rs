@@ -4,11 +4,12 @@ use std::ops::Deref;
 use std::rc::Rc;
 
 use crate::call;
-use crate::coroutine::Coroutine;
+use crate::coroutine::{self, Coroutine, Ran};
 use crate::coroutines;
 use crate::error::{LuaError, LuaResult};
 use crate::ffi::{self, lua_State};
 use crate::interrupt::Interrupter;
+use crate::reference::Ref;
 use crate::shared::{Helpers, Shared};
 use crate::stack::{Cut, Stack};
 use crate::{extras, guards, host, modules, panics, traceback};
@@ -137,6 +138,18 @@ impl Lua {
     /// A coroutine to run a function on: one from the pool, or a new one.
     pub fn coroutine(&self) -> LuaResult<Coroutine> {
         Coroutine::take(&self.0)
+    }
+
+    /// Runs a function without arguments on a coroutine from the pool, while `value` is lent as in `lend`. `begin` gets the
+    /// coroutine's number before it runs. As `coroutine` and `start`, for code of which most just returns.
+    pub fn run<T: 'static>(
+        &self,
+        function: &Ref,
+        value: &T,
+        token: usize,
+        begin: impl FnOnce(usize),
+    ) -> LuaResult<Ran> {
+        coroutine::run(&self.0, function, value, token, begin)
     }
 
     /// Bytes the VM holds.

@@ -69,19 +69,34 @@ impl Addr {
 }
 
 fn append_v4(ip: Ipv4Addr, out: &mut Vec<u8>) {
-    for (n, octet) in ip.octets().into_iter().enumerate() {
-        if n > 0 {
-            out.push(b'.');
+    let (mut text, mut len) = ([0; 16], 0);
+    for octet in ip.octets() {
+        let (digits, more) = OCTETS.get(usize::from(octet)).unwrap_or(&([b'0'; 4], 1));
+        if let Some(place) = text.get_mut(len..len + 4) {
+            place.copy_from_slice(digits);
         }
-        if octet >= 100 {
-            out.push(b'0' + octet / 100);
-        }
-        if octet >= 10 {
-            out.push(b'0' + octet / 10 % 10);
-        }
-        out.push(b'0' + octet % 10);
+        len += more;
     }
+    // No dot behind the last one.
+    out.extend_from_slice(text.get(..len - 1).unwrap_or_default());
 }
+
+/// The text of each octet with a dot behind it, and how long both are.
+static OCTETS: [([u8; 4], usize); 256] = {
+    let mut octets = [([b'.'; 4], 0); 256];
+    let mut octet = 0;
+    #[expect(clippy::indexing_slicing, reason = "evaluated when compiling")]
+    while octet < 256 {
+        let n = octet as u8;
+        octets[octet] = match n {
+            100.. => ([b'0' + n / 100, b'0' + n / 10 % 10, b'0' + n % 10, b'.'], 4),
+            10.. => ([b'0' + n / 10, b'0' + n % 10, b'.', b'.'], 3),
+            _ => ([b'0' + n, b'.', b'.', b'.'], 2),
+        };
+        octet += 1;
+    }
+    octets
+};
 
 fn append_v6(ip: Ipv6Addr, out: &mut Vec<u8>) {
     let _ = write!(out, "{ip}");
@@ -106,5 +121,11 @@ mod tests {
         out.clear();
         addr.append_binary(&mut out);
         assert_eq!(out, [10, 0, 200, 1]);
+        for octet in 0..=255 {
+            let ip = Ipv4Addr::new(octet, 255 - octet, octet, 1);
+            out.clear();
+            append_v4(ip, &mut out);
+            assert_eq!(out, ip.to_string().as_bytes());
+        }
     }
 }

@@ -193,7 +193,7 @@ impl Datagrams {
     /// The system's: also what the network said about a datagram that was sent.
     pub async fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            self.0.readable().await;
+            self.0.readable().await?;
             match self.try_recv(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 done => return done,

@@ -29,21 +29,15 @@ impl From<tls::client::Client> for Io {
 }
 
 impl Io {
-    /// A connected socket; `unix`: one of that kind.
-    ///
-    /// # Errors
-    /// When the event loop cannot watch it.
-    pub fn connected(socket: OwnedFd, unix: bool) -> io::Result<Self> {
-        Self::watched(socket, unix, Interest::READ)
+    /// A connection that was just accepted; `unix`: of that kind. Most often its first bytes are there already.
+    pub fn accepted(socket: OwnedFd, unix: bool) -> Self {
+        let socket = Socket::lazy(socket);
+        if unix { Self::Unix(socket) } else { Self::Tcp(socket) }
     }
 
     /// A socket that is about to be connected: writable when it is.
     pub(crate) fn connecting(socket: OwnedFd, unix: bool) -> io::Result<Self> {
-        Self::watched(socket, unix, Interest::BOTH)
-    }
-
-    fn watched(socket: OwnedFd, unix: bool, interest: Interest) -> io::Result<Self> {
-        let socket = Socket::new(socket, interest)?;
+        let socket = Socket::new(socket, Interest::BOTH)?;
         Ok(if unix { Self::Unix(socket) } else { Self::Tcp(socket) })
     }
 
@@ -57,9 +51,12 @@ impl Io {
     }
 
     /// Ready when a read may give something, the end included.
+    ///
+    /// # Errors
+    /// When the event loop cannot watch the socket.
     #[inline]
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.socket().poll_readable(cx).map(Ok)
+        self.socket().poll_readable(cx)
     }
 
     /// Ready when a write may take something.
@@ -93,7 +90,7 @@ impl Io {
             Self::Tcp(socket) | Self::Unix(socket) => socket,
         };
         loop {
-            ready!(socket.poll_readable(cx));
+            ready!(socket.poll_readable(cx))?;
             match Self::recv(socket, buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 done => return Poll::Ready(done),

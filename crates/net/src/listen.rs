@@ -16,31 +16,34 @@ use std::{
 pub struct Listener {
     socket: Socket,
     unix: bool,
+    many: bool,
 }
 
 impl Listener {
-    /// Watches a listening socket that does not wait; `unix`: one of that kind.
+    /// Watches a listening socket that does not wait; `unix`: one of that kind. With `many`, all connections that wait
+    /// are taken at once, otherwise one per turn of the event loop, so that those who are served already get their share.
+    /// Connections wait until [`Self::resume`].
     ///
     /// # Errors
     /// When the event loop cannot watch it.
-    pub fn new(socket: OwnedFd, unix: bool) -> io::Result<Self> {
-        // As long as connections wait, each turn of the event loop says so: one is taken per turn, so that those who are
-        // served already get their share.
-        Ok(Self { socket: Socket::shared(socket, Interest::READ_LEVEL)?, unix })
+    pub fn new(socket: OwnedFd, unix: bool, many: bool) -> io::Result<Self> {
+        Ok(Self { socket: Socket::shared(socket, Interest::NONE)?, unix, many })
     }
 
     /// The next connection, and where it comes from.
     ///
     /// # Errors
-    /// Those of `accept4`, and when the event loop cannot watch the connection.
+    /// Those of `accept4`, and when the event loop cannot watch the socket.
     pub async fn accept(&self) -> io::Result<(Io, Addr)> {
         loop {
-            self.socket.readable().await;
+            self.socket.readable().await?;
             match self.socket.try_read(|socket| socket::accept(socket)) {
                 Ok((connection, from)) => {
-                    self.socket.clear_read();
+                    if !self.many {
+                        self.socket.clear_read();
+                    }
                     let from = from.map_or_else(|| Addr::Unix(Box::default()), Addr::Inet);
-                    return Ok((Io::connected(connection, self.unix)?, from));
+                    return Ok((Io::accepted(connection, self.unix), from));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
@@ -57,7 +60,7 @@ impl Listener {
         self.socket.tell(Interest::NONE)
     }
 
-    /// Ends the pause.
+    /// Takes connections from now on. As long as some wait, each turn of the event loop says so.
     ///
     /// # Errors
     /// Those of `epoll_ctl`.
@@ -78,13 +81,13 @@ mod tests {
     use crate::{sleep::sleep, timer::within};
     use std::net::{TcpListener, TcpStream};
 
-    #[test]
-    fn connections_wait_while_nobody_takes_them() {
+    fn check(many: bool) {
         moonrest_rt::block_on(async {
             let socket = TcpListener::bind("127.0.0.1:0").unwrap();
             socket.set_nonblocking(true).unwrap();
             let addr = socket.local_addr().unwrap();
-            let listener = Listener::new(socket.into(), false).unwrap();
+            let listener = Listener::new(socket.into(), false, many).unwrap();
+            listener.resume().unwrap();
             assert!(within(50, listener.accept()).await.is_none());
             let clients = [(); 3].map(|()| TcpStream::connect(addr).unwrap());
             for client in &clients[..2] {
@@ -99,5 +102,11 @@ mod tests {
             let (io, _) = listener.accept().await.unwrap();
             assert_eq!(io.try_write(&[io::IoSlice::new(b"hello")], false).unwrap(), 5);
         });
+    }
+
+    #[test]
+    fn connections_wait_while_nobody_takes_them() {
+        check(false);
+        check(true);
     }
 }

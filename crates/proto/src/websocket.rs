@@ -27,11 +27,41 @@ impl Frame {
         (self.missing == 0).then_some(end)
     }
 
+    /// Whether a frame that begins with these bytes may be.
+    fn accepts(&self, first: u8, second: u8) -> bool {
+        let opcode = first & 0x0f;
+        first & self.reserved == 0 && !matches!(opcode, 3..=7 | 0xb..) && (!self.masked || second & 0x80 != 0)
+    }
+
+    /// The first byte and the payload, without its mask; none if it is not a frame that may be.
+    pub fn payload<'b>(&self, bytes: &'b mut [u8]) -> Option<(u8, &'b mut [u8])> {
+        let (&mut [first, second], rest) = bytes.split_first_chunk_mut()?;
+        // Control frames have no parts.
+        if !self.accepts(first, second) || (first & 0x08 != 0 && first & 0x80 == 0) {
+            return None;
+        }
+        let (long, size) = match second & 0x7f {
+            126 => (2, usize::from(u16::from_be_bytes(*rest.first_chunk()?))),
+            127 => (8, usize::try_from(u64::from_be_bytes(*rest.first_chunk()?)).ok()?),
+            size => (0, usize::from(size)),
+        };
+        let rest = rest.get_mut(long..)?;
+        if second & 0x80 == 0 {
+            return (rest.len() == size).then_some((first, rest));
+        }
+        let (&mut key, payload) = rest.split_first_chunk_mut::<4>()?;
+        if payload.len() != size {
+            return None;
+        }
+        mask_in_place(payload, key);
+        Some((first, payload))
+    }
+
     /// Where it ends, as far as that can be told.
     fn end(&self, bytes: &[u8]) -> usize {
         let &[first, second, ref rest @ ..] = bytes else { return 2 };
         let (opcode, has_mask) = (first & 0x0f, second & 0x80 != 0);
-        if first & self.reserved != 0 || matches!(opcode, 3..=7 | 0xb..) || (self.masked && !has_mask) {
+        if !self.accepts(first, second) {
             return 2;
         }
         let (head, size) = match second & 0x7f {
@@ -55,6 +85,18 @@ impl Frame {
     }
 }
 
+/// Applies a mask where the bytes are.
+pub fn mask_in_place(bytes: &mut [u8], key: [u8; 4]) {
+    let wide = u64::from_ne_bytes([key[0], key[1], key[2], key[3], key[0], key[1], key[2], key[3]]);
+    let (words, rest) = bytes.as_chunks_mut::<8>();
+    for word in words {
+        *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
+    }
+    for (byte, key) in rest.iter_mut().zip(key.iter().cycle()) {
+        *byte ^= key;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +108,23 @@ mod tests {
         let mut frame = new();
         let end = (0..=bytes.len()).find_map(|len| frame.advance(&bytes[..len]));
         assert_eq!(end, expected, "{bytes:?} byte by byte");
+    }
+
+    #[test]
+    fn payloads_come_without_their_mask() {
+        let payload = |frame: &[u8]| {
+            let limits = Frame::new(200, 0x70, false);
+            limits.payload(&mut frame.to_vec()).map(|(first, payload)| (first, payload.to_vec()))
+        };
+        assert_eq!(payload(b"\x81\x02ab"), Some((0x81, b"ab".to_vec())));
+        assert_eq!(payload(b"\x81\x82\x01\x02\x03\x04``"), Some((0x81, b"ab".to_vec())));
+        assert_eq!(payload(b"\x81\x80\x01\x02\x03\x04"), Some((0x81, Vec::new())));
+        let long = [&b"\x82\x7e\0\xc8"[..], &[7; 200]].concat();
+        assert_eq!(payload(&long), Some((0x82, vec![7; 200])));
+        assert_eq!(payload(&long[..203]), None);
+        assert_eq!(payload(b"\x09\x00"), None);
+        assert_eq!(payload(b"\xc1\x00"), None);
+        assert_eq!(payload(b"\x81"), None);
     }
 
     #[test]

@@ -26,13 +26,24 @@ pub struct Watched<T: AsFd> {
 }
 
 impl<T: AsFd> Watched<T> {
+    /// A descriptor that nobody else has, and that is likely to be ready: it is watched as soon as somebody waits.
+    pub fn lazy(inner: T) -> Self {
+        Self { source: Source::unwatched(), shared: false, inner }
+    }
+
     /// Watches a descriptor that nobody else has.
     ///
     /// # Errors
     /// Those of `epoll_ctl`; where no loop is.
     pub fn new(inner: T, interest: Interest) -> io::Result<Self> {
-        let source = LOCAL.with(|local| local.sources.add(inner.as_fd(), interest))?;
-        Ok(Self { source, shared: false, inner })
+        let watched = Self::lazy(inner);
+        watched.tell(interest)?;
+        watched.clear_read();
+        if interest.tells_room() {
+            // Where it is not told from the beginning, there is room until a write finds none.
+            watched.clear_write();
+        }
+        Ok(watched)
     }
 
     /// Watches a descriptor of a file that others may have, too.
@@ -63,9 +74,12 @@ impl<T: AsFd> Watched<T> {
     }
 
     /// Ready when a read may give something, the end included.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl`.
     #[inline]
-    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.source.poll_readable(cx)
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.source.poll_readable(self.inner.as_fd(), cx)
     }
 
     /// Ready when a write may take something.
@@ -78,8 +92,11 @@ impl<T: AsFd> Watched<T> {
     }
 
     /// Waits until a read may give something.
-    pub async fn readable(&self) {
-        poll_fn(|cx| self.poll_readable(cx)).await;
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl`.
+    pub async fn readable(&self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_readable(cx)).await
     }
 
     /// Waits until a write may take something.
@@ -108,13 +125,14 @@ impl<T: AsFd> Watched<T> {
         self.source.clear_write();
     }
 
-    /// Reads with `f`, unless it is known that nothing is there.
+    /// Reads with `f`, unless it is known that nothing is there: of a descriptor that is not watched yet, the loop knows
+    /// nothing.
     ///
     /// # Errors
     /// `WouldBlock`, or those of `f`.
     #[inline]
     pub fn try_read<R>(&self, f: impl FnOnce(&T) -> io::Result<R>) -> io::Result<R> {
-        if !self.is_readable() {
+        if !self.is_readable() && self.source.is_watched() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         f(&self.inner).inspect_err(|error| {

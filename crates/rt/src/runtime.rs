@@ -79,11 +79,14 @@ impl Runtime {
     /// # Panics
     /// Where there is a loop already.
     pub fn new(options: &Options) -> io::Result<Self> {
+        LOCAL.with(|local| assert!(local.id.get() == 0, "a thread has one event loop"));
         let epoll = Rc::new(Epoll::new()?);
         let (id, remote) = remote::enter()?;
-        epoll.add(remote.bell().as_fd(), BELL, Interest::READ)?;
+        if let Err(error) = epoll.add(remote.bell().as_fd(), BELL, Interest::READ) {
+            remote::leave(id);
+            return Err(error);
+        }
         LOCAL.with(|local| {
-            assert!(local.id.get() == 0, "a thread has one event loop");
             local.id.set(id);
             local.sources.set_epoll(Some(epoll.clone()));
             *local.pool.borrow_mut() = Some(Pool::new(options.blocking_threads));

@@ -21,10 +21,14 @@ const ENDED: u8 = 4;
 pub(crate) struct Source {
     ready: Cell<u8>,
     interest: Cell<Interest>,
+    /// `UNWATCHED` until somebody waits.
     token: Cell<u64>,
     reader: Cell<Option<Waker>>,
     writer: Cell<Option<Waker>>,
 }
+
+/// The token of a descriptor that the kernel has not been told of.
+const UNWATCHED: u64 = u64::MAX;
 
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -36,6 +40,12 @@ impl Source {
     #[inline]
     pub(crate) fn is_readable(&self) -> bool {
         self.ready.get() & (READ | ENDED) != 0
+    }
+
+    /// Whether the kernel was told to watch it.
+    #[inline]
+    pub(crate) fn is_watched(&self) -> bool {
+        self.token.get() != UNWATCHED
     }
 
     #[inline]
@@ -61,17 +71,41 @@ impl Source {
         self.ready.set(self.ready.get() & !WRITE);
     }
 
+    /// A descriptor that will be watched as soon as somebody waits: until then it is taken for ready.
+    pub(crate) fn unwatched() -> Rc<Self> {
+        Rc::new(Self {
+            ready: Cell::new(READ | WRITE),
+            interest: Cell::new(Interest::NONE),
+            token: Cell::new(UNWATCHED),
+            reader: Cell::new(None),
+            writer: Cell::new(None),
+        })
+    }
+
     #[inline]
-    pub(crate) fn poll_readable(&self, cx: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_readable(
+        self: &Rc<Self>,
+        fd: BorrowedFd<'_>,
+        cx: &Context<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.is_readable() {
-            return budget::spend(cx);
+            return budget::spend(cx).map(Ok);
         }
         wait(&self.reader, cx);
+        if !self.is_watched()
+            && let Err(error) = self.tell(fd, Interest::READ)
+        {
+            return Poll::Ready(Err(error));
+        }
         Poll::Pending
     }
 
     #[inline]
-    pub(crate) fn poll_writable(&self, fd: BorrowedFd<'_>, cx: &Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_writable(
+        self: &Rc<Self>,
+        fd: BorrowedFd<'_>,
+        cx: &Context<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.is_writable() {
             return budget::spend(cx).map(Ok);
         }
@@ -84,9 +118,15 @@ impl Source {
         Poll::Pending
     }
 
-    /// Changes what the kernel tells.
-    pub(crate) fn tell(&self, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
-        LOCAL.with(|local| local.sources.with_epoll(|epoll| epoll.modify(fd, self.token.get(), interest)))?;
+    /// Changes what the kernel tells. What is so already is told at once.
+    #[cold]
+    pub(crate) fn tell(self: &Rc<Self>, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
+        LOCAL.with(|local| {
+            if !self.is_watched() {
+                return local.sources.add(self, fd, interest);
+            }
+            local.sources.with_epoll(|epoll| epoll.modify(fd, self.token.get(), interest))
+        })?;
         self.interest.set(interest);
         Ok(())
     }
@@ -165,7 +205,7 @@ impl Sources {
     }
 
     /// Watches a descriptor.
-    pub(crate) fn add(&self, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<Rc<Source>> {
+    fn add(&self, source: &Rc<Source>, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
         let inner = &mut *self.0.borrow_mut();
         let epoll = inner.epoll.as_ref().ok_or_else(no_loop)?;
         let known = inner.slots.get(inner.free as usize);
@@ -178,14 +218,7 @@ impl Sources {
         }
         let token = token(number, generation);
         epoll.add(fd, token, interest)?;
-        let source = Rc::new(Source {
-            // Where room is not told from the beginning, there is some until a write finds none.
-            ready: Cell::new(if interest.tells_room() { 0 } else { WRITE }),
-            interest: Cell::new(interest),
-            token: Cell::new(token),
-            reader: Cell::new(None),
-            writer: Cell::new(None),
-        });
+        source.token.set(token);
         match inner.slots.get_mut(number as usize) {
             Some(slot) => {
                 inner.free = slot.next;
@@ -193,11 +226,14 @@ impl Sources {
             }
             None => inner.slots.push(Slot { source: Some(source.clone()), generation, next: NONE }),
         }
-        Ok(source)
+        Ok(())
     }
 
     /// Watches it no longer. `fd`, if the kernel has to be told.
     pub(crate) fn remove(&self, source: &Source, fd: Option<BorrowedFd<'_>>) {
+        if !source.is_watched() {
+            return;
+        }
         let known = {
             let inner = &mut *self.0.borrow_mut();
             let token = source.token.get();

@@ -241,7 +241,7 @@ fn nobody_starves_beside_a_task_that_never_waits() {
         let flag = stop.clone();
         let reads = spawn_joined(async move {
             while !flag.get() {
-                full.readable().await;
+                full.readable().await.unwrap();
             }
         });
         let (watched, mut other) = pair();
@@ -250,7 +250,7 @@ fn nobody_starves_beside_a_task_that_never_waits() {
             other.write_all(b"x").unwrap();
             other
         });
-        watched.readable().await;
+        watched.readable().await.unwrap();
         let started = Instant::now();
         sleep::sleep(20).await;
         assert!(timer::within(40, pending::<()>()).await.is_none());
@@ -273,13 +273,13 @@ fn readiness_is_told_and_taken_back() {
         };
         assert_eq!(read(4).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
         peer.write_all(b"hello").unwrap();
-        watched.readable().await;
+        watched.readable().await.unwrap();
         assert_eq!((read(4).unwrap(), read(4).unwrap()), (4, 1));
         watched.drained();
         assert!(!watched.is_readable());
         peer.write_all(b"bye").unwrap();
         drop(peer);
-        watched.readable().await;
+        watched.readable().await.unwrap();
         assert_eq!(read(8).unwrap(), 3);
         // The end comes behind what was there.
         watched.drained();
@@ -307,6 +307,33 @@ fn room_for_writing_is_told_when_there_was_none() {
         let mut peer = reader.join().unwrap();
         assert!(watched.try_write(|mut fd| fd.write(b"more")).unwrap() == 4);
         peer.read_exact(&mut [0; 4]).unwrap();
+    });
+}
+
+#[test]
+fn a_descriptor_that_is_likely_to_be_ready_is_watched_when_it_is_not() {
+    let events = |fd: &Watched<UnixStream>| fd.try_read(|mut fd| fd.read(&mut [0; 4]));
+    block_on(async {
+        let (a, mut b) = UnixStream::pair().unwrap();
+        a.set_nonblocking(true).unwrap();
+        b.write_all(b"x").unwrap();
+        let lazy = Watched::lazy(a);
+        lazy.readable().await.unwrap();
+        assert_eq!(events(&lazy).unwrap(), 1);
+        assert_eq!(events(&lazy).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+        b.write_all(b"w").unwrap();
+        assert!(!lazy.is_readable());
+        assert_eq!(events(&lazy).unwrap(), 1);
+        lazy.drained();
+        // What came before it is watched is told, too.
+        b.write_all(b"yz").unwrap();
+        lazy.readable().await.unwrap();
+        assert_eq!(events(&lazy).unwrap(), 2);
+        lazy.drained();
+        drop(b);
+        lazy.readable().await.unwrap();
+        assert_eq!(events(&lazy).unwrap(), 0);
+        lazy.writable().await.unwrap();
     });
 }
 
@@ -357,14 +384,14 @@ fn a_shared_descriptor_is_watched_no_longer_when_it_is_dropped() {
         let (a, mut b) = UnixStream::pair().unwrap();
         let watched = Watched::shared(OwnedFd::from(a.try_clone().unwrap()), Interest::READ_LEVEL).unwrap();
         b.write_all(b"x").unwrap();
-        watched.readable().await;
+        watched.readable().await.unwrap();
         // Nobody wants to know: a level that is told all the same would keep the loop busy.
         watched.tell(Interest::NONE).unwrap();
         watched.clear_read();
         sleep::sleep(5).await;
         assert!(!watched.is_readable());
         watched.tell(Interest::READ_LEVEL).unwrap();
-        watched.readable().await;
+        watched.readable().await.unwrap();
         drop(watched);
         let before = turns.load(Relaxed);
         sleep::sleep(20).await;

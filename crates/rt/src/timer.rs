@@ -16,6 +16,8 @@ const STEP: u64 = 32;
 const SLOTS: usize = 2048;
 /// No deadline.
 const OFF: u64 = u64::MAX;
+/// A deadline that the wheel has found passed: nobody else has to read a clock for that.
+const PASSED: u64 = 0;
 
 /// A deadline that can be moved at the cost of a store. Cancelled by dropping it.
 pub struct Timeout {
@@ -35,6 +37,8 @@ struct Wheel {
     /// The last step that was swept.
     swept: Cell<u64>,
     queued: Cell<usize>,
+    /// About how many of these are of timeouts that are gone.
+    dead: Cell<usize>,
 }
 
 thread_local! {
@@ -42,6 +46,7 @@ thread_local! {
         slots: (0..SLOTS).map(|_| RefCell::default()).collect(),
         swept: Cell::new(monotonic_coarse_ms() / STEP),
         queued: Cell::new(0),
+        dead: Cell::new(0),
     });
     /// The first step whose slot has to be looked at; `OFF` while nothing is queued.
     static NEXT: Cell<u64> = const { Cell::new(OFF) };
@@ -50,6 +55,15 @@ thread_local! {
 impl Default for Timeout {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl Drop for Timeout {
+    fn drop(&mut self) {
+        if self.entry.queued.get() != OFF {
+            // The thread may be ending, its wheel gone.
+            let _ = WHEEL.try_with(|wheel| wheel.abandon());
+        }
     }
 }
 
@@ -67,7 +81,7 @@ impl Timeout {
 
     /// Fires `ms` milliseconds from now (up to one step of the wheel later), instead of any earlier arrangement.
     pub fn set(&self, ms: u64) {
-        let deadline = monotonic_coarse_ms().saturating_add(ms);
+        let deadline = if ms == 0 { PASSED } else { monotonic_coarse_ms().saturating_add(ms) };
         self.entry.deadline.set(deadline);
         if self.entry.queued.get() > deadline / STEP + 1 {
             WHEEL.with(|wheel| enqueue(wheel, &self.entry));
@@ -84,10 +98,9 @@ impl Timeout {
         self.entry.deadline.get() != OFF
     }
 
-    /// Whether the deadline has passed.
+    /// Whether the deadline has passed, as far as the wheel has noticed.
     pub fn expired(&self) -> bool {
-        let deadline = self.entry.deadline.get();
-        deadline != OFF && monotonic_coarse_ms() >= deadline
+        self.entry.deadline.get() == PASSED
     }
 
     /// Ready once the deadline has passed; otherwise wakes `cx` then.
@@ -210,7 +223,35 @@ fn enqueue(wheel: &Rc<Wheel>, entry: &Rc<Entry>) {
     NEXT.set(NEXT.get().min(step));
 }
 
+/// Fewer dead entries than this are left for the wheel to come by.
+const FEW: usize = 1024;
+
 impl Wheel {
+    /// An entry in some slot is of no use any more. When most are, they are taken out: short-lived connections would
+    /// leave theirs for as long as their timeouts are.
+    fn abandon(&self) {
+        let dead = self.dead.get() + 1;
+        self.dead.set(dead);
+        if dead < FEW || dead < self.queued.get() / 2 {
+            return;
+        }
+        self.dead.set(0);
+        let mut left = 0;
+        for slot in &self.slots {
+            let Ok(mut entries) = slot.try_borrow_mut() else { continue };
+            if entries.is_empty() {
+                continue;
+            }
+            let before = entries.len();
+            entries.retain(|entry| entry.strong_count() > 0);
+            left += before - entries.len();
+            if entries.capacity() / 4 > entries.len() {
+                entries.shrink_to_fit();
+            }
+        }
+        self.queued.set(self.queued.get().saturating_sub(left));
+    }
+
     /// The first step behind the last one swept in whose slot something stands.
     fn next_step(&self) -> Option<u64> {
         if self.queued.get() == 0 {
@@ -260,7 +301,11 @@ fn sweep(wheel: &Rc<Wheel>, step: u64, now: u64) {
     let slot = usize::try_from(step).unwrap_or(0) % SLOTS;
     let entries = std::mem::take(&mut *wheel.slots[slot].borrow_mut());
     wheel.queued.set(wheel.queued.get() - entries.len());
-    for entry in entries.iter().filter_map(Weak::upgrade) {
+    for entry in &entries {
+        let Some(entry) = entry.upgrade() else {
+            wheel.dead.set(wheel.dead.get().saturating_sub(1));
+            continue;
+        };
         if entry.queued.get() != step {
             continue; // moved to an earlier slot meanwhile; that one speaks for it
         }
@@ -270,6 +315,7 @@ fn sweep(wheel: &Rc<Wheel>, step: u64, now: u64) {
             continue;
         }
         if deadline / STEP < now {
+            entry.deadline.set(PASSED);
             if let Some(waker) = entry.waker.borrow_mut().take() {
                 waker.wake();
             }
@@ -317,6 +363,23 @@ mod tests {
     }
 
     #[test]
+    fn timeouts_that_are_gone_leave_nothing_in_the_wheel() {
+        run(async {
+            let kept = Timeout::new();
+            kept.set(60_000);
+            for _ in 0..10 * FEW {
+                Timeout::new().set(60_000);
+            }
+            let queued = WHEEL.with(|wheel| wheel.queued.get());
+            assert!((1..=2 * FEW).contains(&queued), "{queued}");
+            let standing =
+                WHEEL.with(|wheel| wheel.slots.iter().map(|slot| slot.borrow().len()).sum::<usize>());
+            assert_eq!(standing, queued);
+            assert!(kept.is_armed());
+        });
+    }
+
+    #[test]
     fn a_moved_deadline_counts_and_a_cleared_one_does_not() {
         run(async {
             let timeout = Timeout::new();
@@ -324,6 +387,10 @@ mod tests {
             timeout.set(50);
             poll_fn(|cx| timeout.poll(cx)).await;
             timeout.clear();
+            assert!(!timeout.expired());
+            timeout.set(0);
+            assert!(timeout.expired());
+            timeout.set(60_000);
             assert!(!timeout.expired());
             assert_eq!(within(1_000, async { 7 }).await, Some(7));
         });

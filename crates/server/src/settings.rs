@@ -94,6 +94,11 @@ impl MainSettings {
         self.events.as_ref().and_then(|events| events.epoll_events).unwrap_or(512).max(1)
     }
 
+    /// Whether all connections that wait are accepted at once.
+    pub fn multi_accept(&self) -> bool {
+        self.events.as_ref().and_then(|events| events.multi_accept).unwrap_or(false)
+    }
+
     /// `worker_shutdown_timeout`; `None` waits for ever.
     pub fn shutdown_timeout(&self) -> Option<Duration> {
         self.shutdown_timeout.filter(|ms| *ms > 0).map(Duration::from_millis)

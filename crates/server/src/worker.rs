@@ -186,9 +186,12 @@ async fn serve(
     tell: impl Fn(News),
 ) -> Result<(), String> {
     let http = &worker.http;
+    let settings = &shared.settings;
     let sockets = shares.iter().map(|(listener, fd)| {
         let unix = matches!(http.listeners[*listener].spec.addr, ListenAddr::Unix(_));
-        fd.try_clone().and_then(|fd| Listener::new(fd, unix)).map(|socket| (*listener, socket))
+        fd.try_clone()
+            .and_then(|fd| Listener::new(fd, unix, settings.multi_accept()))
+            .map(|socket| (*listener, socket))
     });
     let sockets = sockets
         .collect::<Result<Vec<_>, _>>()

@@ -1,11 +1,7 @@
 //! Clocks: the monotonic one for waits, the wall clock for dates, local time for logs.
-use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
 
-use rustix::time::{
-    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
-};
+use rustix::time::{ClockId, clock_gettime};
 
 /// Wall time since 1970-01-01 00:00:00 UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -147,46 +143,6 @@ fn unsigned(value: i64) -> u64 {
 
 fn small(value: i32) -> u8 {
     u8::try_from(value).unwrap_or(0)
-}
-
-/// A `timerfd` on the monotonic clock: readable once its moment has come.
-#[derive(Debug)]
-pub struct TimerFd(OwnedFd);
-
-impl TimerFd {
-    /// An unarmed timer, non-blocking.
-    ///
-    /// # Errors
-    /// Those of `timerfd_create`.
-    pub fn new() -> io::Result<Self> {
-        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-        Ok(Self(rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?))
-    }
-
-    /// Fires at `deadline`, in milliseconds of [`monotonic_ms`]; at once when that has passed.
-    ///
-    /// # Errors
-    /// Those of `timerfd_settime`.
-    pub fn set(&self, deadline: u64) -> io::Result<()> {
-        // A time of 0 would disarm.
-        let deadline = deadline.max(1);
-        let never = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let value = Timespec {
-            tv_sec: i64::try_from(deadline / 1000).unwrap_or(i64::MAX),
-            tv_nsec: i64::try_from(deadline % 1000 * 1_000_000).unwrap_or(0),
-        };
-        let spec = Itimerspec { it_interval: never, it_value: value };
-        rustix::time::timerfd_settime(&self.0, TimerfdTimerFlags::ABSTIME, &spec)?;
-        Ok(())
-    }
-
-    /// Another descriptor of the same timer, to be watched and read.
-    ///
-    /// # Errors
-    /// Those of `dup`.
-    pub fn reader(&self) -> io::Result<OwnedFd> {
-        self.0.try_clone()
-    }
 }
 
 #[cfg(test)]

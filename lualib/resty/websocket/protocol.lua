@@ -9,7 +9,11 @@ local C, ffi_cast, ffi_string = ffi.C, ffi.cast, ffi.string
 local band, bor, lshift = bit.band, bit.bor, bit.lshift
 local byte, sub = string.byte, string.sub
 local get_string_buf = base.get_string_buf
-local tostring, type = tostring, type
+local getmetatable, tostring, type = getmetatable, tostring, type
+
+-- The metatables of our own sockets: to servers and to the client. Programs put others in their place.
+local OURS = debug.getregistry().__tcp_cosocket_mt
+local CLIENTS = debug.getregistry().__tcp_raw_req_cosocket_mt
 
 ffi.cdef [[
 size_t moonrest_ffi_websocket_frame(unsigned char *dst, unsigned int first, int masked, const unsigned char *payload,
@@ -157,15 +161,20 @@ end
 -- A frame at once: what it makes of its payload.
 local function receive_whole(sock, max_payload_len, force_masking, state)
     local may_compress = state.may_compress
-    local data, err, partial = native.receive(sock, max_payload_len, may_compress and 0x30 or 0x70, force_masking and true or false)
+    local data, first, partial =
+        native.receive(sock, max_payload_len, may_compress and 0x30 or 0x70, force_masking and true or false)
     if not data then
+        local err = first
         partial = partial or ""
         if partial ~= "" then
             state.held = partial
         end
         return nil, nil, stage(partial) .. (err or "unknown")
+    elseif first then
+        return result(first, #data, data, state)
     end
-    local first, second = byte(data, 1, 2)
+    local second
+    first, second = byte(data, 1, 2)
     local problem = check_head(first, second, force_masking, may_compress)
     if problem then
         return nil, nil, problem
@@ -298,7 +307,13 @@ function M.send_frame(sock, fin, opcode, payload, max_payload_len, masking, defl
     if len > 0x7fffffff then
         return nil, "failed to build frame: payload too big"
     end
-    local bytes, err = sock:send(frame(first, payload, masking))
+    local bytes, err
+    local kind = getmetatable(sock)
+    if kind == OURS or kind == CLIENTS then
+        bytes, err = native.send(sock, first, payload, masking and true or false)
+    else
+        bytes, err = sock:send(frame(first, payload, masking))
+    end
     if not bytes then
         return nil, "failed to send frame: " .. err
     end

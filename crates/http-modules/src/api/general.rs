@@ -28,7 +28,7 @@ pub(super) fn moment(ms: i64) -> String {
 }
 
 pub(super) fn nginx(asked: &Asked<'_>) -> Value {
-    let (generation, began) = asked.handler.begun.get().copied().unwrap_or_default();
+    let (generation, began) = asked.handler.shared.begun.get().copied().unwrap_or_default();
     let mut address = Vec::new();
     asked.r.with_local(|addr| addr.append_text(&mut address));
     json!({

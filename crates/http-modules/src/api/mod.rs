@@ -4,12 +4,14 @@
 mod general;
 mod upstreams;
 mod write;
+mod zones;
 
 use moonrest_conf::value;
 use moonrest_http::{body, compile::BlockId, prelude::*};
 use moonrest_proto::http1::Method;
 use serde_json::{Map, Value, json};
 use std::sync::OnceLock;
+use zones::{Zone, Zones};
 
 /// The module.
 pub struct Api;
@@ -23,14 +25,36 @@ const VERSION: u64 = 9;
 pub struct Main {
     /// Its number in this process, and when it began in wall milliseconds.
     begun: Arc<OnceLock<(u64, i64)>>,
+    server_zones: Zones,
+    location_zones: Zones,
+}
+
+/// The same for those who answer.
+struct Shared {
+    begun: Arc<OnceLock<(u64, i64)>>,
+    server_zones: Zones,
+    location_zones: Zones,
+}
+
+impl Shared {
+    /// The zones of a kind, and whether it is that of servers.
+    fn zones(&self, kind: &str) -> (&Zones, bool) {
+        match kind {
+            "server_zones" => (&self.server_zones, true),
+            _ => (&self.location_zones, false),
+        }
+    }
 }
 
 /// What one block says.
 #[derive(Clone, Default)]
 pub struct Loc {
     settings: Option<Settings>,
+    /// `status_zone` of the server, and of the location (`off` is none).
+    server_zone: Option<Option<Arc<Zone>>>,
+    location_zone: Option<Option<Arc<Zone>>>,
 }
-inherit!(Loc { settings });
+inherit!(Loc { settings, server_zone, location_zone });
 
 #[derive(Clone)]
 struct Settings {
@@ -43,26 +67,43 @@ struct Settings {
 
 impl HttpModule for Api {
     const NAME: &'static str = "ngx_http_api_module";
-    const DIRECTIVES: &'static [D] = &[D::loc("api", Arity::between(0, 1), |loc, args| {
-        let write = match args.words() {
-            [] => false,
-            [word] => {
-                let flag = word.text.strip_prefix(b"write=").and_then(value::parse_flag);
-                flag.ok_or_else(|| args.invalid_parameter(0))?
-            }
-            _ => return Err(args.wrong_count()),
-        };
-        let request_id = args.vars.reference("request_id", Some(args.span()));
-        let (prefix, _) = args.compiler.location_name(args.block);
-        set_once(&mut loc.settings, Settings { block: args.block, prefix: prefix.into(), write, request_id })
-    })
-    .within(Contexts::LOCATION)];
+    const DIRECTIVES: &'static [D] = &[
+        D::loc("api", Arity::between(0, 1), |loc, args| {
+            let write = match args.words() {
+                [] => false,
+                [word] => {
+                    let flag = word.text.strip_prefix(b"write=").and_then(value::parse_flag);
+                    flag.ok_or_else(|| args.invalid_parameter(0))?
+                }
+                _ => return Err(args.wrong_count()),
+            };
+            let request_id = args.vars.reference("request_id", Some(args.span()));
+            let (prefix, _) = args.compiler.location_name(args.block);
+            set_once(
+                &mut loc.settings,
+                Settings { block: args.block, prefix: prefix.into(), write, request_id },
+            )
+        })
+        .within(Contexts::LOCATION),
+        D::new(
+            "status_zone",
+            Contexts::SERVER.or(Contexts::LOCATION).or(Contexts::IF),
+            Arity::exactly(1),
+            Set::Both(zones::set),
+        ),
+    ];
     type Main = Main;
     type Loc = Loc;
 
     fn attach(main: &Main, loc: &Arc<Loc>, to: &mut LocationBuilder<'_>) -> ConfResult {
+        zones::attach(loc, to);
         if let Some(settings) = loc.settings.as_ref().filter(|settings| to.belongs(settings.block)) {
-            to.content(Handler { settings: settings.clone(), begun: main.begun.clone() });
+            let shared = Shared {
+                begun: main.begun.clone(),
+                server_zones: main.server_zones.clone(),
+                location_zones: main.location_zones.clone(),
+            };
+            to.content(Handler { settings: settings.clone(), shared: Arc::new(shared) });
         }
         Ok(())
     }
@@ -75,7 +116,7 @@ impl HttpModule for Api {
 
 struct Handler {
     settings: Settings,
-    begun: Arc<OnceLock<(u64, i64)>>,
+    shared: Arc<Shared>,
 }
 
 /// An answer that is none: status, text, and nginx's name for it.
@@ -114,11 +155,11 @@ impl PhaseHandler for Handler {
             let reply = if reads { self.get(r, &path) } else { Err(disabled()) };
             return self.reply(r, reply.map(|value| (200, Some(value))));
         }
-        let (settings, r) = (self.settings.clone(), r.clone());
+        let (settings, shared, r) = (self.settings.clone(), self.shared.clone(), r.clone());
         Step::wait(async move {
             body::read(&r).await?;
             let reply = match behind_version(&path) {
-                Ok(path) => write::change(&r, path),
+                Ok(path) => write::change(&r, &shared, path),
                 Err(refusal) => Err(refusal),
             };
             match answer(&settings, &r, reply)? {
@@ -155,7 +196,10 @@ impl Handler {
             [] => Ok(json!(["nginx", "connections", "http"])),
             ["nginx"] => Ok(asked.only(general::nginx(&asked))),
             ["connections"] => Ok(asked.only(general::connections(r))),
-            ["http"] => Ok(json!(["requests", "upstreams"])),
+            ["http"] => Ok(json!(["requests", "server_zones", "location_zones", "upstreams"])),
+            ["http", kind @ ("server_zones" | "location_zones"), ..] => {
+                zones::get(&asked, kind, parts.get(2..).unwrap_or_default())
+            }
             ["http", "requests"] => Ok(asked.only(general::requests(r))),
             ["http", "upstreams", ..] => upstreams::get(&asked, parts.get(2..).unwrap_or_default()),
             _ => Err(Refusal::no_path()),

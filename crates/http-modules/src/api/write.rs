@@ -2,8 +2,9 @@
 //! configuration is read again.
 
 use super::{
-    Refusal, Reply,
+    Refusal, Reply, Shared,
     upstreams::{find, find_peer, server},
+    zones,
 };
 use moonrest_conf::value;
 use moonrest_core::upstream::{Down, Method as Balancing, Peer, Peers, Server, Target, Url};
@@ -12,7 +13,7 @@ use moonrest_proto::http1::Method;
 use serde_json::{Map, Value};
 
 /// Does what the request's method says to what its path names.
-pub(super) fn change(r: &Request, path: &[String]) -> Reply<(u16, Option<Value>)> {
+pub(super) fn change(r: &Request, shared: &Shared, path: &[String]) -> Reply<(u16, Option<Value>)> {
     let parts: Vec<&str> = path.iter().map(String::as_str).collect();
     match (r.method.get(), &*parts) {
         (Method::Delete, ["http", "upstreams", name]) => {
@@ -33,6 +34,11 @@ pub(super) fn change(r: &Request, path: &[String]) -> Reply<(u16, Option<Value>)
             let peer = find_peer(&peers, id)?;
             remove(&peers, &peer)?;
             Ok((200, Some(peers.set().all().map(|peer| server(peer)).collect())))
+        }
+        (Method::Delete, ["http", kind @ ("server_zones" | "location_zones"), name]) => {
+            let (zones, of_server) = shared.zones(kind);
+            zones::find(zones, of_server, name)?.reset();
+            Ok((204, None))
         }
         (_, ["nginx" | "connections"] | ["http", "requests"] | ["http", "upstreams", ..]) => {
             Err(super::disabled())

@@ -7,7 +7,10 @@ use moonrest_proto::http1::Method;
 #[derive(Clone, Debug)]
 pub(super) enum Command {
     Text(Text),
-    Duplicate { count: Template, text: Template },
+    Duplicate {
+        count: Template,
+        text: Template,
+    },
     Flush,
     Sleep(Template),
     BlockingSleep(Template),
@@ -15,9 +18,17 @@ pub(super) enum Command {
     ReadBody,
     Body,
     Subrequest(Target),
-    Foreach { delimiter: Template, text: Template },
+    Foreach {
+        delimiter: Template,
+        text: Template,
+    },
+    /// One whose delimiter looks like an option.
+    BadForeach,
     End,
-    Exec { uri: Template, args: Option<Template> },
+    Exec {
+        uri: Template,
+        args: Option<Template>,
+    },
     AbortParent,
 }
 
@@ -100,8 +111,11 @@ pub(super) fn duplicate(args: &Args<'_>) -> ConfResult<Command> {
 }
 
 pub(super) fn foreach(args: &Args<'_>) -> ConfResult<Command> {
-    // A delimiter may be preceded by `--`, so that it can begin with a dash.
-    let first = usize::from(args.bytes(0)? == b"--" && args.len() > 2);
+    // A delimiter may be preceded by `--`, so that it can begin with a dash; otherwise that would be an option.
+    let first = usize::from(args.bytes(0)?.starts_with(b"--") && args.len() > 2);
+    if matches!(args.bytes(first)?, [b'-', _, ..]) && first == 0 {
+        return Ok(Command::BadForeach);
+    }
     Ok(Command::Foreach { delimiter: args.template(first)?, text: args.template(first + 1)? })
 }
 

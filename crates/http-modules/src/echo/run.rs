@@ -139,6 +139,12 @@ impl Run {
                     inside = Some(Loop { first: at, items: items.into_iter() });
                     at = self.next_item(&commands, at, &mut inside);
                 }
+                Command::BadForeach => {
+                    return Err(RequestError::internal(
+                        "echo_foreach should take at least two arguments. (if your delimiter starts with \"-\", \
+                         preceding it with a \"--\".)",
+                    ));
+                }
                 Command::End => {
                     if inside.is_none() {
                         moonrest_http::error!(

@@ -71,8 +71,10 @@ impl HttpModule for FastCgi {
     type Loc = FastCgiLoc;
 
     fn attach((): &(), loc: &Arc<FastCgiLoc>, to: &mut LocationBuilder<'_>) -> ConfResult {
+        let Some(pass) = loc.pass.as_ref().filter(|pass| to.belongs(pass.block)) else {
+            return loc.upstream.check("fastcgi", cgi::HIDDEN, to);
+        };
         let conf = loc.upstream.resolve("fastcgi", cgi::HIDDEN, to)?;
-        let Some(pass) = loc.pass.as_ref().filter(|pass| to.belongs(pass.block)) else { return Ok(()) };
         if to.block == pass.block {
             to.auto_redirect();
         }

@@ -117,7 +117,7 @@ impl Escape {
         };
         let value = line.get(start..).unwrap_or_default();
         // Most values have nothing to escape, which is found out without a branch per byte.
-        if value.iter().fold(0, |seen, byte| seen | class(*byte)) & classes == 0 {
+        if is_plain(value) || value.iter().fold(0, |seen, byte| seen | class(*byte)) & classes == 0 {
             return;
         }
         let Some(at) = value.iter().position(|byte| class(*byte) & classes != 0) else { return };
@@ -153,6 +153,28 @@ fn class(byte: u8) -> u8 {
         classes
     };
     CLASSES.get(usize::from(byte)).copied().unwrap_or_default()
+}
+
+/// Whether all bytes are printable ASCII but for quotes and backslashes, as far as eight of them show at once.
+#[inline]
+fn is_plain(value: &[u8]) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+    // Flags, as the highest bit of a byte, those that are special: a borrow or a carry only adds to them.
+    let special = |word: u64| {
+        let zero = |word: u64| word.wrapping_sub(ONES);
+        let controls = word.wrapping_sub(ONES * 0x20);
+        let quotes = zero(word ^ (ONES * 0x22));
+        let backslashes = zero(word ^ (ONES * 0x5c));
+        let deletes = zero(word ^ (ONES * 0x7f));
+        (word | controls | quotes | backslashes | deletes) & HIGH
+    };
+    let mut chunks = value.chunks_exact(8);
+    let seen = chunks.by_ref().fold(0, |seen, chunk| match chunk.first_chunk() {
+        Some(bytes) => seen | special(u64::from_ne_bytes(*bytes)),
+        None => HIGH,
+    });
+    seen == 0 && chunks.remainder().iter().fold(0, |seen, byte| seen | class(*byte)) == 0
 }
 
 /// `\xHH` for the bytes of these classes.
@@ -326,6 +348,19 @@ mod tests {
         check(&["a $-b"], "invalid parameter \"$-b\"");
         check(&["${}"], "invalid parameter \"${}\"");
         check(&["a ${uri b"], "the closing bracket in \"uri\" variable is missing");
+    }
+
+    #[test]
+    fn what_is_plain_has_no_class() {
+        for byte in 0..=255 {
+            for len in 1..20 {
+                for at in 0..len {
+                    let mut value = vec![b'a'; len];
+                    value[at] = byte;
+                    assert_eq!(is_plain(&value), class(byte) == 0, "{value:?}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::ops::Range;
 /// One request to an HTTP/1 server.
 pub(super) struct Http1 {
     settings: Arc<Settings>,
-    target: Target,
+    target: Arc<Target>,
     pass_headers: bool,
     head: bool,
     chunked_request: bool,
@@ -33,7 +33,7 @@ enum Reader {
 }
 
 impl Http1 {
-    pub(super) fn new(settings: Arc<Settings>, target: Target, pass_headers: bool) -> Self {
+    pub(super) fn new(settings: Arc<Settings>, target: Arc<Target>, pass_headers: bool) -> Self {
         Self {
             settings,
             target,

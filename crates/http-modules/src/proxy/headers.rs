@@ -6,7 +6,7 @@ use moonrest_proto::http1::{Known, framing::options};
 /// The fields of one location's requests.
 pub(crate) struct Headers {
     pub host: Option<Template>,
-    fields: Vec<(Box<[u8]>, Value)>,
+    fields: Vec<Line>,
     /// The client's own fields of these names are not passed on.
     replaced: u128,
     replaced_others: Vec<Box<[u8]>>,
@@ -49,6 +49,19 @@ pub(crate) enum Value {
     CachedEtag,
 }
 
+/// A field, or several.
+enum Line {
+    /// Whole lines that are the same in all requests.
+    Fixed(Vec<u8>),
+    Made {
+        /// With the colon and a space.
+        name: Box<[u8]>,
+        value: Value,
+        /// It asks for an upgrade, unless it is empty.
+        upgrades: bool,
+    },
+}
+
 /// What the body's framing comes to.
 pub(crate) struct BodyFields {
     pub length: Option<u64>,
@@ -71,7 +84,7 @@ impl Headers {
             }
             headers.replace(name);
             if value.as_static() != Some(b"") {
-                headers.fields.push((name.clone(), Value::Template(value.clone())));
+                headers.push(name, Value::Template(value.clone()));
             }
         }
         for (name, value) in defaults.iter().chain(FOR_CACHE.iter().filter(|_| cache)) {
@@ -81,10 +94,24 @@ impl Headers {
             }
             headers.replace(name);
             if let Some(value) = value {
-                headers.fields.push((name.into(), value.clone()));
+                headers.push(name, value.clone());
             }
         }
         headers
+    }
+
+    fn push(&mut self, name: &[u8], value: Value) {
+        let upgrades = name.eq_ignore_ascii_case(b"upgrade");
+        let name = [name, b": "].concat();
+        let text = match &value {
+            Value::Template(template) if !upgrades => template.as_static(),
+            _ => None,
+        };
+        match (text, self.fields.last_mut()) {
+            (Some(text), Some(Line::Fixed(lines))) => lines.extend([&name, text, b"\r\n"].concat()),
+            (Some(text), _) => self.fields.push(Line::Fixed([&name, text, b"\r\n"].concat())),
+            (None, _) => self.fields.push(Line::Made { name: name.into(), value, upgrades }),
+        }
     }
 
     fn replace(&mut self, name: &[u8]) {
@@ -106,16 +133,15 @@ impl Headers {
     pub(crate) fn append_clients(&self, r: &Request, out: &mut Vec<u8>) {
         let head = r.head.borrow();
         let block = r.block.borrow();
-        let named: Vec<&[u8]> = head
-            .fields
-            .all(Known::Connection)
-            .flat_map(|field| options(field.value.of(&block)))
-            .filter(|name| {
-                !name.eq_ignore_ascii_case(b"close")
-                    && !name.eq_ignore_ascii_case(b"keep-alive")
-                    && !name.eq_ignore_ascii_case(b"upgrade")
-            })
-            .collect();
+        let mut named: Vec<&[u8]> = Vec::new();
+        for field in head.fields.all(Known::Connection) {
+            let value = field.value.of(&block);
+            if !is_usual_option(value) {
+                named.extend(options(value).filter(|name| !is_usual_option(name)));
+            }
+        }
+        // Neighbours that were written as we write them are copied together.
+        let (mut from, mut to) = (0, 0);
         for field in &head.fields {
             let name = field.name.of(&block);
             if self.replaces(field.known, name)
@@ -123,31 +149,47 @@ impl Headers {
             {
                 continue;
             }
+            let (start, end) = (field.name.start as usize, field.value.end() + 2);
+            let colon = block.get(field.name.end()..field.value.start as usize);
+            if colon == Some(b": ") && block.get(field.value.end()..end) == Some(b"\r\n") {
+                if to != start {
+                    out.extend_from_slice(block.get(from..to).unwrap_or_default());
+                    from = start;
+                }
+                to = end;
+                continue;
+            }
+            out.extend_from_slice(block.get(from..to).unwrap_or_default());
+            (from, to) = (0, 0);
             out.extend_from_slice(name);
             out.extend_from_slice(b": ");
             out.extend_from_slice(field.value.of(&block));
             out.extend_from_slice(b"\r\n");
         }
+        out.extend_from_slice(block.get(from..to).unwrap_or_default());
     }
 
     /// Appends the fields; tells whether an upgrade is asked for.
     pub(crate) fn append(&self, r: &Request, body: &BodyFields, out: &mut Vec<u8>) -> bool {
-        let mut upgrades = false;
-        for (name, value) in &self.fields {
+        let mut upgraded = false;
+        for line in &self.fields {
+            let (name, value, upgrades) = match line {
+                Line::Fixed(lines) => {
+                    out.extend_from_slice(lines);
+                    continue;
+                }
+                Line::Made { value: Value::BodyLength, .. } if body.length.is_none() => continue,
+                Line::Made { value: Value::Coding, .. } if !body.chunked => continue,
+                Line::Made { name, value, upgrades } => (name, value, upgrades),
+            };
             let start = out.len();
             out.extend_from_slice(name);
-            out.extend_from_slice(b": ");
             let value_at = out.len();
             match value {
                 Value::Template(template) => append_checked(template, r, out),
-                Value::BodyLength => {
-                    if let Some(length) = body.length {
-                        moonrest_http::decimal::append(out, length);
-                    }
-                }
+                Value::BodyLength => moonrest_http::decimal::append(out, body.length.unwrap_or_default()),
                 Value::Given(append) => append(r, out),
-                Value::Coding if body.chunked => out.extend_from_slice(b"chunked"),
-                Value::Coding => {}
+                Value::Coding => out.extend_from_slice(b"chunked"),
                 Value::CachedModified | Value::CachedEtag => {
                     if let Some(states) = r.find_ctx::<States>() {
                         match value {
@@ -161,11 +203,17 @@ impl Headers {
                 out.truncate(start);
                 continue;
             }
-            upgrades |= name.eq_ignore_ascii_case(b"upgrade");
+            upgraded |= upgrades;
             out.extend_from_slice(b"\r\n");
         }
-        upgrades
+        upgraded
     }
+}
+
+/// Whether an option of `Connection` is about the connection itself.
+fn is_usual_option(name: &[u8]) -> bool {
+    matches!(name, b"keep-alive" | b"Keep-Alive" | b"close" | b"upgrade")
+        || [&b"keep-alive"[..], b"close", b"upgrade"].iter().any(|usual| name.eq_ignore_ascii_case(usual))
 }
 
 /// Appends a value that cannot end its line.

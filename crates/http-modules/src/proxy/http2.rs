@@ -10,13 +10,13 @@ use std::ops::Range;
 /// One request to an HTTP/2 server.
 pub(super) struct Http2 {
     settings: Arc<Settings>,
-    target: Target,
+    target: Arc<Target>,
     pass_headers: bool,
     head: bool,
 }
 
 impl Http2 {
-    pub(super) fn new(settings: Arc<Settings>, target: Target, pass_headers: bool) -> Self {
+    pub(super) fn new(settings: Arc<Settings>, target: Arc<Target>, pass_headers: bool) -> Self {
         Self { settings, target, pass_headers, head: false }
     }
 }

@@ -100,8 +100,10 @@ impl HttpModule for Proxy {
     type Loc = ProxyLoc;
 
     fn attach((): &(), loc: &Arc<ProxyLoc>, to: &mut LocationBuilder<'_>) -> ConfResult {
+        let Some(pass) = loc.pass.as_ref().filter(|pass| to.belongs(pass.block)) else {
+            return loc.upstream.check("proxy", HIDDEN, to);
+        };
         let mut conf = loc.upstream.resolve("proxy", HIDDEN, to)?;
-        let Some(pass) = loc.pass.as_ref().filter(|pass| to.belongs(pass.block)) else { return Ok(()) };
         if to.block == pass.block {
             to.auto_redirect();
         }

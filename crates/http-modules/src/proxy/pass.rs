@@ -21,15 +21,17 @@ pub(super) struct Pass {
 }
 
 enum To {
-    Fixed(GroupId, Target),
+    Fixed(GroupId, Arc<Target>),
     Template(Template),
 }
 
 /// The parts of a URL that a request is made of.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Target {
-    /// `Host` unless the configuration says otherwise (`$proxy_host`).
+    /// `$proxy_host`
     pub host: Bytes,
+    /// `Host` as a line, unless the configuration says otherwise.
+    pub host_line: Box<[u8]>,
     /// `$proxy_port`.
     pub port: Bytes,
     pub uri: Bytes,
@@ -74,7 +76,7 @@ pub(super) fn set(loc: &mut ProxyLoc, args: &Args<'_>) -> ConfResult {
     }
     loc.pass = Some(Arc::new(Pass {
         block: args.block,
-        to: To::Fixed(group, Target::new(&parsed, secure, false)),
+        to: To::Fixed(group, Arc::new(Target::new(&parsed, secure, false))),
         location: if plain { name } else { Box::default() },
         url: Some(url.into()),
     }));
@@ -117,6 +119,7 @@ impl Target {
         let scheme: &[u8] = if secure { b"https://" } else { b"http://" };
         let start = [scheme, if url.is_unix() { url.host } else { &host }].concat();
         Self {
+            host_line: [b"Host: ", &host[..], b"\r\n"].concat().into(),
             host: host.into(),
             port: Bytes::copy_from_slice(port),
             uri: uri.into(),
@@ -150,7 +153,7 @@ impl Pass {
     }
 
     /// Where this request goes.
-    pub(super) fn target(&self, r: &Request) -> Result<(Destination, Target), RequestError> {
+    pub(super) fn target(&self, r: &Request) -> Result<(Destination, Arc<Target>), RequestError> {
         let template = match &self.to {
             To::Fixed(group, target) => return Ok((Destination::Group(*group), target.clone())),
             To::Template(template) => template,
@@ -169,6 +172,6 @@ impl Pass {
             no_port: parsed.no_port,
             addr: parsed.addr.clone(),
         };
-        Ok((destination, Target::new(&parsed, secure, true)))
+        Ok((destination, Arc::new(Target::new(&parsed, secure, true))))
     }
 }

@@ -139,13 +139,17 @@ fn append_safe(text: &[u8], out: &mut Vec<u8>) {
 }
 
 fn append_host(settings: &Settings, target: &Target, r: &Request, out: &mut Vec<u8>) {
+    let Some(host) = &settings.headers.host else {
+        if !target.host.is_empty() {
+            out.extend_from_slice(&target.host_line);
+        }
+        return;
+    };
     let start = out.len();
     out.extend_from_slice(b"Host: ");
     let value_at = out.len();
-    if let Some(host) = &settings.headers.host {
-        append_checked(host, r, out);
-    }
-    if settings.headers.host.is_none() || (out.len() == value_at && !settings.http10) {
+    append_checked(host, r, out);
+    if out.len() == value_at && !settings.http10 {
         out.extend_from_slice(&target.host);
     }
     if out.len() == value_at {

@@ -8,10 +8,10 @@ use std::cell::RefCell;
 
 /// Where the request goes. Kept in its context.
 #[derive(Default)]
-pub(super) struct Context(RefCell<Option<Target>>);
+pub(super) struct Context(RefCell<Option<Arc<Target>>>);
 
 impl Context {
-    pub(super) fn set(&self, target: Target) {
+    pub(super) fn set(&self, target: Arc<Target>) {
         *self.0.borrow_mut() = Some(target);
     }
 }

@@ -58,7 +58,7 @@ fn a_panic_costs_one_connection() {
         listener.set_nonblocking(true).unwrap();
         let addr = listener.local_addr().unwrap();
         let worker = Worker::new(0, http, Arc::new(Log::stderr(Level::Emerg)), Arc::default(), 100);
-        let socket = Listener::new(listener.into(), false).unwrap();
+        let socket = Listener::new(listener.into(), false, true).unwrap();
         moonrest_rt::spawn(accept::run(worker.clone(), socket, 0));
         moonrest_rt::spawn_blocking(move || clients(addr)).await.unwrap();
         // The last connections end.

@@ -9,6 +9,7 @@
 
 use super::index::Key;
 use bytes::Bytes;
+use moonrest_proto::http1::ResponseHead;
 use moonrest_sys::file::{self, FileStat};
 use std::{fs::File, io, ops::Range, sync::Arc};
 
@@ -57,6 +58,8 @@ pub(crate) struct Entry {
     pub meta: Meta,
     /// The answer's head.
     pub block: Bytes,
+    /// The same, if it was parsed before.
+    pub head: Option<Arc<ResponseHead>>,
     /// Where the body lies.
     pub body: Range<u64>,
     /// The body, if it was read with the head.
@@ -148,6 +151,7 @@ fn attempt(path: &[u8], key: &[u8]) -> Read {
                 path: path.to_vec(),
                 stamp: Stamp::of(&stat),
                 meta,
+                head: None,
                 block: text.slice(block),
                 body: head as u64..stat.size,
                 small,

@@ -7,6 +7,7 @@ use super::{
     zone::Zone,
 };
 use lru::LruCache;
+use moonrest_proto::http1::{Parse, ResponseHead};
 use moonrest_sys::file as files;
 use std::{cell::RefCell, sync::Arc};
 
@@ -48,8 +49,11 @@ pub(crate) fn read(zone: &Arc<Zone>, name: &Key, path: &[u8], key: &[u8]) -> Rea
     })
 }
 
+/// What a parsed head and the rest of an entry take beside its bytes.
+const BESIDE: usize = 1024;
+
 fn size(entry: &Entry) -> usize {
-    usize::try_from(entry.body.end).unwrap_or(usize::MAX)
+    usize::try_from(entry.body.end).unwrap_or(usize::MAX).saturating_add(BESIDE)
 }
 
 impl Hot {
@@ -68,8 +72,11 @@ impl Hot {
     }
 
     fn keep(&mut self, place: Place, key: &[u8], entry: &Entry) {
-        self.bytes = self.bytes.saturating_add(size(entry));
-        if let Some(before) = self.entries.put(place, Kept { key: key.into(), entry: entry.clone() }) {
+        let mut head = ResponseHead::new();
+        let parsed = matches!(head.parse(&entry.block), Ok(Parse::Complete { .. }));
+        let entry = Entry { head: parsed.then(|| Arc::new(head)), ..entry.clone() };
+        self.bytes = self.bytes.saturating_add(size(&entry));
+        if let Some(before) = self.entries.put(place, Kept { key: key.into(), entry }) {
             self.forget(&before);
         }
         while self.bytes > ROOM {

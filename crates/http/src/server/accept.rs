@@ -16,6 +16,10 @@ use std::{
 
 /// Accepts until the worker drains. `listener` is the socket's number in the generation.
 pub async fn run(worker: Rc<Worker>, socket: Listener, listener: usize) {
+    let inherited = prepare(&worker, &socket, listener);
+    if let Err(error) = socket.resume() {
+        refused(&worker, &socket, &error).await;
+    }
     loop {
         if worker.is_quitting() {
             return;
@@ -36,10 +40,22 @@ pub async fn run(worker: Rc<Worker>, socket: Listener, listener: usize) {
             accepted = socket.accept() => accepted,
         };
         match accepted {
-            Ok((io, remote)) => start(&worker, io, remote, listener),
+            Ok((io, remote)) => start(&worker, io, remote, listener, inherited),
             Err(error) => refused(&worker, &socket, &error).await,
         }
     }
+}
+
+/// Sets options on the listening socket that its connections inherit, which saves a call for each of them. `false` when
+/// they differ between the servers at this socket.
+fn prepare(worker: &Worker, socket: &Listener, listener: usize) -> bool {
+    let Some(listening) = worker.http.listeners.get(listener) else { return false };
+    let mut wanted = listening.addr_confs().map(|conf| {
+        let server = worker.http.server(conf.default_server);
+        worker.http.location(server.location).core.tcp_nodelay
+    });
+    let Some(first) = wanted.next() else { return false };
+    wanted.all(|other| other == first) && moonrest_sys::socket::set_nodelay(socket, first).is_ok()
 }
 
 /// Accepts nothing for so many milliseconds.
@@ -66,7 +82,7 @@ mod libc_code {
     pub(super) const EMFILE: i32 = 24;
 }
 
-fn start(worker: &Rc<Worker>, io: Io, remote: Addr, listener: usize) {
+fn start(worker: &Rc<Worker>, io: Io, remote: Addr, listener: usize, inherited: bool) {
     let Some(listening) = worker.http.listeners.get(listener) else { return };
     let local = if listening.by_local_address() { io.local_addr().ok() } else { None };
     let addr_conf = listening.addr_conf(local.as_ref().and_then(Addr::ip)).clone();
@@ -84,7 +100,7 @@ fn start(worker: &Rc<Worker>, io: Io, remote: Addr, listener: usize) {
         socket: Cell::new(Some(io.raw_fd())),
     });
     let server = worker.http.server(addr_conf.default_server);
-    if worker.http.location(server.location).core.tcp_nodelay && matches!(io, Io::Tcp(_)) {
+    if !inherited && worker.http.location(server.location).core.tcp_nodelay && matches!(io, Io::Tcp(_)) {
         let _ = io.with_fd(|fd| moonrest_sys::socket::set_nodelay(fd, true));
     }
     bump(&worker.counters.accepted, 1);

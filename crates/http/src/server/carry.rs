@@ -99,10 +99,11 @@ impl Exchange for H1 {
         Ok(())
     }
 
-    fn push_shared(&self, r: &Request, data: &Bytes) -> Result<(), RequestError> {
+    fn push_whole(&self, r: &Request, data: &Bytes) -> Result<(), RequestError> {
         // Short data is copied in any case.
         if self.broken.get() || self.delimited.get() == Delimited::Chunked || data.len() > COPY {
-            return self.push(r, Output::Data(data.clone()));
+            self.push(r, Output::Data(data.clone()))?;
+            return self.finish(r);
         }
         self.queue.borrow_mut().push_slice(data);
         Ok(())

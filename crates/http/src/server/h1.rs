@@ -392,20 +392,17 @@ async fn finish(h1: &Rc<H1>, r: &RequestRef, result: Result<(), RequestError>) -
     }
     Some(match lingering {
         Lingering::Always => linger,
-        Lingering::On if body_left || h1.unread() > 0 || h1.more_has_come().await => linger,
+        Lingering::On if body_left || h1.unread() > 0 || h1.more_has_come() => linger,
         _ => After::Close,
     })
 }
 
 impl H1 {
     /// Whether bytes wait in the socket. Closing it now would reset the connection, and the answer with it.
-    async fn more_has_come(&self) -> bool {
-        poll_fn(|cx| {
-            let mut buffer = self.buffer.borrow_mut();
-            buffer.reserve(1);
-            Poll::Ready(matches!(self.io.poll_read(&mut buffer, cx), Poll::Ready(Ok(n)) if n > 0))
-        })
-        .await
+    fn more_has_come(&self) -> bool {
+        let mut buffer = self.buffer.borrow_mut();
+        buffer.reserve(1);
+        self.io.try_read(&mut buffer).is_ok_and(|n| n > 0)
     }
 
     /// A line at `info` about the connection, when there is no request to speak of.

@@ -89,7 +89,9 @@ impl H1 {
     /// Whether the connection begins as one of HTTP/2 does, and may.
     #[cold]
     fn is_http2_preface(&self) -> bool {
+        // With TLS it must have been agreed on (RFC 9113, 3.2).
         self.conn.requests.get() == 0
+            && !self.addr_conf.ssl
             && self.buffer.borrow().get(self.at.get()..).is_some_and(|unread| unread.starts_with(h2::PREFACE))
             && h2::is_enabled(self)
     }
@@ -218,12 +220,13 @@ pub(super) fn take_head(h1: &Rc<H1>, memory: Rc<Memory>, len: usize) -> (Request
     (r, status)
 }
 
-/// Checks the fields by the rules of the server, and on a socket for TLS who sent them.
+/// Checks the fields by the rules of the server, and on a socket for TLS who sent them. `ours` of them were written here.
 #[inline(always)]
-pub(super) fn accept_fields(h1: &H1, r: &RequestRef) -> Result<(), u16> {
+pub(super) fn accept_fields(h1: &H1, r: &RequestRef, ours: u64) -> Result<(), u16> {
     let settings = &r.srv().settings;
-    if !r.head.borrow().fields.is_fine(limit(settings.max_headers)) {
-        filter_fields(r, settings)?;
+    let max = limit(settings.max_headers.saturating_add(ours));
+    if !r.head.borrow().fields.is_fine(max) {
+        filter_fields(r, settings, max)?;
     }
     if h1.addr_conf.ssl {
         h1.learn_tls();
@@ -233,11 +236,11 @@ pub(super) fn accept_fields(h1: &H1, r: &RequestRef) -> Result<(), u16> {
 }
 
 /// Drops the fields that the server does not take, telling of each, and refuses too many.
-fn filter_fields(r: &RequestRef, settings: &ServerSettings) -> Result<(), u16> {
+fn filter_fields(r: &RequestRef, settings: &ServerSettings, max: usize) -> Result<(), u16> {
     let dropped = {
         let block = r.block.borrow();
         let mut dropped = Vec::new();
-        let checked = r.head.borrow_mut().filter(H1::rules(settings), limit(settings.max_headers), |field| {
+        let checked = r.head.borrow_mut().filter(H1::rules(settings), max, |field| {
             dropped.push(String::from_utf8_lossy(field.line().of(&block)).into_owned());
         });
         checked.map(|()| dropped)
@@ -262,7 +265,7 @@ fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
     set_uri(h1, r)?;
     r.action.set(HEADERS);
     find_server(h1, r)?;
-    accept_fields(h1, r)?;
+    accept_fields(h1, r, 0)?;
     let framed = {
         let block = r.block.borrow();
         let head = r.head.borrow();

@@ -31,9 +31,14 @@ impl Run {
             match self.protocol.read_body(&self.rest) {
                 Err(message) => return Err(Broken::Log(Level::Error, message)),
                 Ok(Step::Data(range)) => {
-                    let end = range.end.min(self.rest.len());
-                    let data = self.rest.slice(range.start.min(end)..end);
-                    self.rest = self.rest.slice(end..);
+                    let data = if range == (0..self.rest.len()) {
+                        std::mem::take(&mut self.rest)
+                    } else {
+                        let end = range.end.min(self.rest.len());
+                        let data = self.rest.slice(range.start.min(end)..end);
+                        self.rest = self.rest.slice(end..);
+                        data
+                    };
                     if let Some(recorder) = &mut self.recorder {
                         recorder.data(&self.r, &data);
                     }
@@ -51,7 +56,10 @@ impl Run {
                     if !exact {
                         self.log(Level::Warn, format_args!("{}", self.protocol.excess()));
                     }
-                    self.states.answer.borrow_mut().trailers = self.protocol.trailers();
+                    let trailers = self.protocol.trailers();
+                    if !trailers.is_empty() {
+                        self.states.answer.borrow_mut().trailers = trailers;
+                    }
                     self.finished();
                     self.release(exact);
                     return Ok(Decoded::End);

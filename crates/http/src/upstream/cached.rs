@@ -4,10 +4,13 @@ use super::{
     Conf, Framing, Job, Protocol,
     conf::mask,
     head::{Head, Kept},
+    hop::Hop,
     run::run_with,
+    source::{self, Source},
     state::{CacheStatus, States},
 };
 use crate::{
+    body,
     cache::{self, Cache, Entry, Freshness, Hold, Key, Read, Seen},
     core::Aio,
     filter::{FileRange, OpenFile, Piece},
@@ -87,8 +90,13 @@ struct Handed(RefCell<Option<Box<Caching>>>);
 /// answer on.
 ///
 /// # Errors
-/// As [`super::run`].
+/// A request that cannot be made.
 pub fn start(r: &RequestRef, job: Job) -> Result<Step, RequestError> {
+    if job.conf.cache.is_none() && !r.probes.get() && body::is_settled(r) {
+        forget(r);
+        let source = if job.pass_body { source::buffered(r) } else { Source::None };
+        return Ok(Step::Wait(Hop::boxed(r.clone(), job, source, None)?));
+    }
     if job.conf.cache.is_none() || r.probes.get() || r.has_unread_body() {
         return Ok(Step::Wait(Box::pin(run_with(r.clone(), job, None))));
     }
@@ -135,10 +143,7 @@ fn states(r: &Request) -> Rc<States> {
 /// What another location's cache said does not count here.
 pub(super) fn forget(r: &Request) {
     if let Some(states) = r.find_ctx::<States>() {
-        states.cache_status.set(None);
-        states.cacheable.set(false);
-        states.as_get.set(false);
-        *states.validators.borrow_mut() = None;
+        states.forget_cache();
     }
 }
 
@@ -467,8 +472,14 @@ pub(super) fn serve(
     states.forget_answer();
     let framing = {
         let mut answer = states.answer.borrow_mut();
-        let parsed = answer.head.parse(&entry.block);
-        if !matches!(parsed, Ok(Parse::Complete { .. })) {
+        let parsed = match &entry.head {
+            Some(head) => {
+                answer.head.copy_from(head);
+                true
+            }
+            None => matches!(answer.head.parse(&entry.block), Ok(Parse::Complete { .. })),
+        };
+        if !parsed {
             let path = String::from_utf8_lossy(&entry.path);
             crate::crit!(r, "cache file \"{path}\" contains invalid header");
             let _ = file::remove(&entry.path);

@@ -4,7 +4,8 @@ use super::{
     balancer::{Asked, LastFailure, Verdict},
     conf::mask,
     pool::Lane,
-    run::{Failure, Run, Source, Timeouts, buffered, length},
+    run::{Failure, Run, Timeouts},
+    source::{Source, buffered, length},
     state::Name,
     tls::Secure,
 };
@@ -48,6 +49,11 @@ impl Run {
         {
             return Ok(Chosen::Own(own));
         }
+        self.choose_peer().map(Chosen::Peer)
+    }
+
+    /// One of the upstream's peers.
+    pub(super) fn choose_peer(&mut self) -> Result<Arc<Peer>, Failure> {
         let local = self.local.clone();
         let definition = self.group.and_then(|id| local.definition(id));
         let sticky = definition.and_then(|definition| definition.sticky.as_ref());
@@ -70,7 +76,7 @@ impl Run {
         if let Some(sticky) = sticky {
             sticky.chosen(&self.r, &peer.sid);
         }
-        Ok(Chosen::Peer(peer))
+        Ok(peer)
     }
 
     /// Asks the upstream's own balancer; the peer that it names, if it does.

@@ -236,6 +236,11 @@ impl Hidden {
         hidden
     }
 
+    /// The known names among them, a bit each.
+    pub(super) fn known(&self) -> u128 {
+        self.known
+    }
+
     /// Whether a field is hidden.
     pub fn contains(&self, known: Known, name: &[u8]) -> bool {
         if known == Known::Other {
@@ -334,6 +339,18 @@ impl Loc {
             tls: None,
             cache: self.cache.resolve(module, to)?,
         })
+    }
+
+    /// [`Loc::resolve`] for a location that passes nothing on: what is wrong is told all the same. Locations that share
+    /// settings do so once.
+    ///
+    /// # Errors
+    /// As [`Loc::resolve`].
+    pub fn check(&self, module: &'static str, hidden: &[&str], to: &LocationBuilder<'_>) -> ConfResult {
+        if !to.is_known(self) {
+            self.resolve(module, hidden, to)?;
+        }
+        Ok(())
     }
 
     fn hidden(&self, defaults: &[&str]) -> Hidden {

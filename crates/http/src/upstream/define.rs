@@ -8,7 +8,7 @@ use moonrest_core::{
 };
 use moonrest_net::{addr::Addr, resolver};
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicBool, Ordering::Relaxed},
 };
 
@@ -55,6 +55,7 @@ pub struct Definition {
     state: Option<Arc<StateZone>>,
     /// Ready when the configuration is complete.
     pub peers: Option<Arc<Peers>>,
+    full_name: OnceLock<Arc<str>>,
 }
 
 /// What a method hashes.
@@ -98,13 +99,16 @@ impl Definition {
             own_resolver: (None, None),
             state: None,
             peers: None,
+            full_name: OnceLock::new(),
         }
     }
 
     /// Its name, with the port if that is part of it.
-    pub fn full_name(&self) -> String {
-        let name = String::from_utf8_lossy(&self.name);
-        if self.port == 0 { name.into_owned() } else { format!("{name}:{}", self.port) }
+    pub fn full_name(&self) -> &Arc<str> {
+        self.full_name.get_or_init(|| {
+            let name = String::from_utf8_lossy(&self.name);
+            if self.port == 0 { name.into() } else { format!("{name}:{}", self.port).into() }
+        })
     }
 
     /// Sets the balancing method; `backup` says whether it takes servers that stand by.
@@ -268,7 +272,7 @@ impl Main {
             let Some(definition) = self.definitions.get_mut(index) else { break };
             definition.finish(cx)?;
             let Some(peers) = definition.peers.clone() else { continue };
-            let (name, state) = (definition.full_name(), definition.state.clone());
+            let (name, state) = (definition.full_name().to_string(), definition.state.clone());
             known.0.lock().push(Group { name, shared: definition.zone.is_some(), peers, state });
         }
         Ok(())

@@ -4,7 +4,8 @@
 use super::{
     conf::mask,
     protocol::{Framing, HeadStep, Protocol},
-    run::{Failure, Run, Source},
+    run::{Failure, Run},
+    source::Source,
     tls::describe_io,
 };
 use crate::{
@@ -17,14 +18,16 @@ use crate::{
 use bytes::Bytes;
 use moonrest_core::Level;
 use std::{
-    future::poll_fn,
     io,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 /// Bytes of the client's body that are passed on together.
 const STREAM_STEP: usize = 64 * 1024;
+
+/// What was read with a head is copied, up to this length, and the buffer used again.
+const COPY: usize = 1024;
 
 /// Interim answers that may come before the real one.
 pub(super) const MAX_INTERIM: u32 = 100;
@@ -33,74 +36,94 @@ pub(super) const SENDING: &str = "sending request to upstream";
 pub(super) const READING_HEAD: &str = "reading response header from upstream";
 
 impl Run {
-    /// Sends the request over the present connection and reads the answer's head.
-    pub(super) async fn talk(&mut self) -> Result<Framing, Failure> {
-        if self.link.http2 {
-            return Box::pin(self.talk_http2()).await;
-        }
+    /// Makes ready to send the request over the present connection.
+    pub(super) fn begin_talk(&mut self) -> Result<(), Failure> {
         self.act(SENDING);
         self.protocol.reset();
         self.sent = true;
         self.sent_all = false;
         self.write_error = None;
         self.queue_request()?;
-        self.input.clear();
-        self.input.reserve_exact(self.conf.buffer_size);
-        let (mut interim, mut hints) = (0, 0);
-        let mut ready = self.protocol.is_tunnel();
+        (self.interim, self.hints) = (0, 0);
+        self.given = self.protocol.is_tunnel();
+        // Memory that was used before may have another size.
+        if self.input.capacity() == self.conf.buffer_size {
+            self.input.clear();
+        } else {
+            self.input = Vec::with_capacity(self.conf.buffer_size);
+        }
+        Ok(())
+    }
+
+    /// Sends the request and reads the answer's head.
+    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         loop {
-            if !std::mem::take(&mut ready) {
-                poll_fn(|cx| self.poll_talk(cx)).await?;
+            if !std::mem::take(&mut self.given) {
+                ready!(self.poll_talk(cx))?;
             }
             self.act(READING_HEAD);
-            loop {
-                let states = self.states.clone();
-                let step = {
-                    let mut answer = states.answer.borrow_mut();
-                    self.protocol.read_head(&self.input, &mut answer.head)
-                };
-                match step {
-                    Err(message) => {
-                        self.log(Level::Error, format_args!("{message}"));
-                        return Err(Failure::Next(mask::INVALID_HEADER));
-                    }
-                    Ok(HeadStep::Done(len, framing)) => return Ok(self.take_head(len, framing)),
-                    Ok(HeadStep::Interim(len)) if interim < MAX_INTERIM => {
-                        interim += 1;
-                        hints += len;
-                        self.pass_hints(len, hints)?;
-                        self.input.drain(..len.min(self.input.len()));
-                        states.answer.borrow_mut().head.reset();
-                        if self.input.is_empty() {
-                            break;
-                        }
-                    }
-                    Ok(HeadStep::Skip(len)) => {
-                        self.input.drain(..len.min(self.input.len()));
-                        break;
-                    }
-                    Ok(HeadStep::Interim(_)) => {
-                        self.log(Level::Error, format_args!("upstream sent too many interim responses"));
-                        return Err(Failure::Next(mask::INVALID_HEADER));
-                    }
-                    Ok(HeadStep::More) if self.input.len() >= self.conf.buffer_size => {
-                        self.log(Level::Error, format_args!("upstream sent too big header"));
-                        return Err(Failure::Next(mask::INVALID_HEADER));
-                    }
-                    Ok(HeadStep::More) => break,
+            if self.read_head()? {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Reads the head in what has come; `true` when it is complete.
+    fn read_head(&mut self) -> Result<bool, Failure> {
+        loop {
+            let step = self.protocol.read_head(&self.input, &mut self.states.answer.borrow_mut().head);
+            match step {
+                Err(message) => {
+                    self.log(Level::Error, format_args!("{message}"));
+                    return Err(Failure::Next(mask::INVALID_HEADER));
                 }
+                Ok(HeadStep::Done(len, framing)) => {
+                    self.take_head(len, framing);
+                    return Ok(true);
+                }
+                Ok(HeadStep::Interim(len)) if self.interim < MAX_INTERIM => {
+                    self.interim += 1;
+                    self.hints += len;
+                    self.pass_hints(len, self.hints)?;
+                    self.input.drain(..len.min(self.input.len()));
+                    self.states.answer.borrow_mut().head.reset();
+                    if self.input.is_empty() {
+                        return Ok(false);
+                    }
+                }
+                Ok(HeadStep::Skip(len)) => {
+                    self.input.drain(..len.min(self.input.len()));
+                    return Ok(false);
+                }
+                Ok(HeadStep::Interim(_)) => {
+                    self.log(Level::Error, format_args!("upstream sent too many interim responses"));
+                    return Err(Failure::Next(mask::INVALID_HEADER));
+                }
+                Ok(HeadStep::More) if self.input.len() >= self.conf.buffer_size => {
+                    self.log(Level::Error, format_args!("upstream sent too big header"));
+                    return Err(Failure::Next(mask::INVALID_HEADER));
+                }
+                Ok(HeadStep::More) => return Ok(false),
             }
         }
     }
 
     /// The head is complete: its bytes are kept, what follows them is the body's beginning.
-    fn take_head(&mut self, len: usize, mut framing: Framing) -> Framing {
-        let all = Bytes::from(std::mem::take(&mut self.input));
-        self.rest = if len < all.len() { all.slice(len..) } else { Bytes::new() };
+    fn take_head(&mut self, len: usize, mut framing: Framing) {
+        let all = if self.input.len() <= COPY {
+            Bytes::copy_from_slice(&self.input)
+        } else {
+            Bytes::from(std::mem::take(&mut self.input))
+        };
         let mut answer = self.states.answer.borrow_mut();
-        answer.block = framing.text.take().unwrap_or_else(|| all.slice(..len.min(all.len())));
+        (answer.block, self.rest) = match framing.text.take() {
+            Some(text) => (text, all.slice(len.min(all.len())..)),
+            None if len < all.len() => (all.slice(..len), all.slice(len..)),
+            None => (all, Bytes::new()),
+        };
         answer.trailers.clear();
-        framing
+        drop(answer);
+        self.framing = framing;
     }
 
     fn queue_request(&mut self) -> Result<(), Failure> {

@@ -61,50 +61,99 @@ const fn is_one_of(known: Known, bits: u128) -> bool {
 
 impl Run {
     /// Answers the client with what the upstream answered.
-    pub(super) async fn answer(&mut self, framing: Framing) -> Result<Flow, RequestError> {
+    pub(super) async fn answer(&mut self) -> Result<Flow, RequestError> {
+        match self.prepare_answer()? {
+            Prepared::Flow(flow) => Ok(flow),
+            Prepared::Tunnel => Box::pin(self.tunnel()).await,
+            Prepared::Send { buffering } => {
+                let sent = self.r.clone().send_head().await;
+                self.answer_behind(sent, buffering).await
+            }
+        }
+    }
+
+    /// Makes our head of the answer's.
+    pub(super) fn prepare_answer(&mut self) -> Result<Prepared, RequestError> {
         self.accepted();
         self.judge_freshness();
-        let states = self.states.clone();
-        let kept = if states.is_cacheable() { Kept::Perhaps } else { Kept::No };
-        let buffering = {
-            let head = self.head(kept);
-            head.warn_of_duplicates();
-            head.obey()
-        };
-        if let Some(flow) = self.head(kept).redirect()? {
-            let exact = framing.empty && self.rest.is_empty();
-            self.release(exact);
-            return Ok(flow);
+        let kept = if self.states.is_cacheable() { Kept::Perhaps } else { Kept::No };
+        let head = self.head(kept);
+        head.warn_of_duplicates();
+        let buffering = head.obey();
+        if let Some(flow) = head.redirect()? {
+            self.release(self.is_exact());
+            return Ok(Prepared::Flow(flow));
         }
-        self.head(kept).fill(&framing)?;
-        if framing.tunnel {
+        head.fill(&self.framing)?;
+        if self.framing.tunnel {
             self.let_go();
-            return Box::pin(self.tunnel()).await;
+            return Ok(Prepared::Tunnel);
         }
-        let r = self.r.clone();
-        let sent = r.send_head().await;
+        Ok(Prepared::Send { buffering })
+    }
+
+    /// Passes on the body behind a head that was `sent`.
+    pub(super) async fn answer_behind(
+        &mut self,
+        sent: Result<(), RequestError>,
+        buffering: bool,
+    ) -> Result<Flow, RequestError> {
+        let Some(deaf) = self.begin_body(sent, buffering)? else { return Ok(Flow::Responded) };
+        if !buffering {
+            return self.pass_answer().await;
+        }
+        let result = self.pipe(deaf).await;
+        self.end_answer(result).await
+    }
+
+    /// The same, as the body comes.
+    pub(super) async fn pass_answer(&mut self) -> Result<Flow, RequestError> {
+        let result = Box::pin(self.pass()).await;
+        self.end_answer(result).await
+    }
+
+    /// Makes ready to pass the body on, if that is wanted; gives whether there is no client to take it.
+    pub(super) fn begin_body(
+        &mut self,
+        sent: Result<(), RequestError>,
+        buffering: bool,
+    ) -> Result<Option<bool>, RequestError> {
         self.keep_answer(buffering);
         let deaf = match sent {
             // Who else asks for it gets it.
             Err(RequestError::Gone { .. }) if self.recorder.is_some() => true,
             sent => {
                 sent?;
-                r.header_only.get()
+                self.r.header_only.get()
             }
         };
         if deaf && self.recorder.is_none() {
-            let exact = framing.empty && self.rest.is_empty();
-            if framing.empty && !exact {
+            let exact = self.is_exact();
+            if self.framing.empty && !exact {
                 self.log(Level::Warn, format_args!("{}", self.protocol.excess()));
             }
             self.release(exact);
-            return Ok(Flow::Responded);
+            return Ok(None);
         }
         self.act("reading upstream");
         let received = self.rest.len() as u64;
         self.states.with(|attempt| attempt.response_length = received);
         self.pause();
-        let result = if buffering { self.pipe(deaf).await } else { Box::pin(self.pass()).await };
+        Ok(Some(deaf))
+    }
+
+    /// The body has ended: what is left is the response's end.
+    pub(super) fn end_body(&self) {
+        self.head(Kept::No).pass_trailers();
+        self.states.talking.set(false);
+    }
+
+    /// The body has ended, and how.
+    pub(super) async fn end_answer(
+        &mut self,
+        result: Result<(), RequestError>,
+    ) -> Result<Flow, RequestError> {
+        let r = self.r.clone();
         if let Err(error) = result {
             if !matches!(error, RequestError::Gone { .. }) {
                 // What came before is the client's; that it is not all of it shows in the connection's end.
@@ -112,8 +161,7 @@ impl Run {
             }
             return Err(error);
         }
-        self.head(kept).pass_trailers();
-        self.states.talking.set(false);
+        self.end_body();
         match r.output(Piece::Last)? {
             FilterStep::Now(()) => {}
             FilterStep::Wait(wait) => wait.await?,
@@ -129,6 +177,16 @@ impl Run {
     pub(super) fn copy_challenges(&self) {
         self.head(Kept::No).copy_challenges();
     }
+}
+
+/// What an answer's head came to.
+pub(super) enum Prepared {
+    /// The client gets another answer.
+    Flow(Flow),
+    /// What follows is another protocol.
+    Tunnel,
+    /// Our head is ready; the body behind it is buffered or not.
+    Send { buffering: bool },
 }
 
 /// Whether an answer is an upstream's alone, may be kept for others, or was kept.
@@ -303,26 +361,28 @@ impl Head<'_> {
         let answer = self.states.answer.borrow();
         let fields = &answer.head.fields;
         let dropped = named_by_connection(&answer.head, &answer.block);
+        let skipped = OURS | self.conf.hidden.known();
         for (index, field) in fields.iter().enumerate() {
             let known = field.known;
+            if is_one_of(known, skipped) || !wanted(known) {
+                continue;
+            }
             let (name, value) = (field.name.of(&answer.block), field.value.of(&answer.block));
-            if is_one_of(known, OURS)
-                || !wanted(known)
-                || self.conf.hidden.contains(known, name)
+            if (known == Known::Other && self.conf.hidden.contains(known, name))
                 || (is_one_of(known, UNIQUE) && fields.index_of(known) != Some(index))
                 || dropped.iter().any(|dropped| dropped.eq_ignore_ascii_case(name))
             {
                 continue;
             }
-            let bytes = |slice: &[u8]| answer.block.slice_ref(slice);
-            let name = bytes(name);
-            self.copy_field(known, name, bytes(value))?;
+            self.copy_field(known, name, value, &answer.block)?;
         }
         Ok(())
     }
 
-    fn copy_field(&self, known: Known, name: Bytes, value: Bytes) -> Result<(), RequestError> {
+    fn copy_field(&self, known: Known, name: &[u8], value: &[u8], block: &Bytes) -> Result<(), RequestError> {
         let r = self.r;
+        let name = || block.slice_ref(name);
+        let value = block.slice_ref(value);
         match known {
             Known::ContentType => set_content_type(&mut r.out.borrow_mut(), value),
             Known::Date => r.out.borrow_mut().date = Some(value),
@@ -349,20 +409,20 @@ impl Head<'_> {
                     Some(edited) => out.location = Some(crate::response::checked(edited)),
                     // nginx: a path of the upstream's own stays one.
                     None if value.first() == Some(&b'/') || self.protocol.rewrites_redirects() => {
-                        out.add(name, value);
+                        out.add(name(), value);
                     }
                     None => out.location = Some(value),
                 }
             }
             Known::Refresh => {
                 let edited = self.rewrite_refresh(&value)?;
-                r.out.borrow_mut().add(name, edited.unwrap_or(value));
+                r.out.borrow_mut().add(name(), edited.unwrap_or(value));
             }
             Known::SetCookie => {
                 let edited = self.protocol.rewrite_cookie(r, &value)?;
-                r.out.borrow_mut().add(name, edited.map_or(value, crate::response::checked));
+                r.out.borrow_mut().add(name(), edited.map_or(value, crate::response::checked));
             }
-            _ => r.out.borrow_mut().add(name, value),
+            _ => r.out.borrow_mut().add(name(), value),
         }
         Ok(())
     }
@@ -451,15 +511,22 @@ fn status_line(head: &ResponseHead, block: &Bytes) -> Option<Bytes> {
 
 /// The names that `Connection` lists: they end here.
 fn named_by_connection(head: &ResponseHead, block: &Bytes) -> Vec<Box<[u8]>> {
-    let fields = head.fields.all(Known::Connection);
-    fields
-        .flat_map(|field| moonrest_proto::http1::framing::options(field.value.of(block)))
-        .filter(|name| {
-            let usual = [&b"close"[..], b"keep-alive", b"upgrade"];
-            !usual.iter().any(|usual| name.eq_ignore_ascii_case(usual))
-        })
-        .map(Box::from)
-        .collect()
+    let mut named = Vec::new();
+    for field in head.fields.all(Known::Connection) {
+        let value = field.value.of(block);
+        if is_usual_option(value) {
+            continue;
+        }
+        let names = moonrest_proto::http1::framing::options(value).filter(|name| !is_usual_option(name));
+        named.extend(names.map(Box::from));
+    }
+    named
+}
+
+/// Whether an option of `Connection` is about the connection itself.
+fn is_usual_option(name: &[u8]) -> bool {
+    matches!(name, b"keep-alive" | b"Keep-Alive" | b"close" | b"upgrade")
+        || [&b"keep-alive"[..], b"close", b"upgrade"].iter().any(|usual| name.eq_ignore_ascii_case(usual))
 }
 
 /// Sets type and charset, which are kept apart for the charset filter.

@@ -8,8 +8,9 @@
 //! ```
 //!
 //! A module makes a [`Job`]: its settings ([`Conf`]), where to ask ([`Destination`]) and how to talk there
-//! ([`Protocol`]). [`run`] does the rest.
+//! ([`Protocol`]). [`start`] does the rest.
 
+mod attempt;
 mod balancer;
 mod bind;
 mod body;
@@ -19,7 +20,9 @@ mod conf;
 mod connect;
 mod define;
 mod exchange;
+mod find;
 mod head;
+mod hop;
 mod http2;
 mod keep;
 mod pipe;
@@ -27,14 +30,17 @@ mod pool;
 mod probe;
 mod protocol;
 mod recorder;
+mod release;
 mod resolve;
 mod run;
+mod source;
 mod state;
 mod sticky;
 mod tls;
 mod tunnel;
 mod unbuffered;
 pub mod variables;
+mod verdict;
 mod worker;
 
 pub use balancer::{Asked, Balancer, Choice, Choosing, LastFailure, Lasting, Verdict};
@@ -50,7 +56,7 @@ pub use probe::{Probe, Question};
 pub use protocol::{BodyStep, Framing, HeadStep, Protocol, RequestLength};
 pub(crate) use recorder::Recorder;
 pub use resolve::start as start_resolving;
-pub use run::{Destination, Job, run};
+pub use run::{Destination, Job};
 pub(crate) use state::append_context;
 pub use state::{Answer, CacheStatus, States};
 pub use sticky::{Cookie, Expires, Kind as StickyKind, Learn, Sticky, new_peer};

@@ -24,7 +24,7 @@ use std::{
 const TURN: u32 = 16;
 
 /// An answer on its way through.
-struct Pipe {
+pub(super) struct Pipe {
     pending: VecDeque<Piece>,
     /// Bytes of `pending` in memory.
     memory: u64,
@@ -62,10 +62,38 @@ struct Rate {
 impl Run {
     /// Passes the body on; `deaf` when there is no client to take it.
     pub(super) async fn pipe(&mut self, deaf: bool) -> Result<(), RequestError> {
+        let mut pipe = self.new_pipe(deaf);
+        poll_fn(|cx| self.poll_pipe(&mut pipe, cx)).await
+    }
+
+    /// Passes on what has come of the body already; what is left of it, if anything, is for [`Run::poll_pipe`].
+    pub(super) fn pipe_at_once(&mut self, deaf: bool) -> Result<Option<Pipe>, RequestError> {
+        if deaf || self.recorder.is_some() {
+            return Ok(Some(self.new_pipe(deaf)));
+        }
+        loop {
+            match self.decode() {
+                Ok(Decoded::Data(data)) => {
+                    if let FilterStep::Wait(wait) = self.r.output(Piece::Data(data))? {
+                        return Ok(Some(Pipe { sending: Some(wait), ..self.new_pipe(deaf) }));
+                    }
+                }
+                Ok(Decoded::Need) => return Ok(Some(self.new_pipe(deaf))),
+                Ok(Decoded::End) => return Ok(None),
+                Err(broken) => {
+                    let mut pipe = self.new_pipe(deaf);
+                    self.break_off(&mut pipe, broken);
+                    return Ok(Some(pipe));
+                }
+            }
+        }
+    }
+
+    fn new_pipe(&self, deaf: bool) -> Pipe {
         let limit = self.conf.limit_rate.as_ref().map(|rate| rate.eval(&*self.r));
         let limit = limit.and_then(|rate| moonrest_core::conf::value::parse_size(&rate)).unwrap_or(0);
         let rate = (limit > 0).then(|| Rate { limit, since: monotonic_ms(), read: 0, sleep: None });
-        let mut pipe = Pipe {
+        Pipe {
             pending: VecDeque::new(),
             memory: 0,
             sending: None,
@@ -73,11 +101,14 @@ impl Run {
             file: None,
             rate,
             deaf,
-        };
-        poll_fn(|cx| self.poll_pipe(&mut pipe, cx)).await
+        }
     }
 
-    fn poll_pipe(&mut self, pipe: &mut Pipe, cx: &mut Context<'_>) -> Poll<Result<(), RequestError>> {
+    pub(super) fn poll_pipe(
+        &mut self,
+        pipe: &mut Pipe,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), RequestError>> {
         for _ in 0..TURN {
             self.keep_sending_beside(cx)?;
             self.fill_pipe(pipe);

@@ -4,9 +4,9 @@
 //! waits, its end included, closes it.
 
 use super::{connect::Conn, tls::Link};
-use moonrest_net::addr::Addr;
+use moonrest_net::{addr::Addr, timer::Timeout};
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::VecDeque,
     net::SocketAddr,
     rc::{Rc, Weak},
@@ -52,7 +52,8 @@ impl Pool {
                 at += 1;
                 continue;
             }
-            let Some(mut entry) = idle.remove(at) else { break };
+            let taken = if at == 0 { idle.pop_front() } else { idle.remove(at) };
+            let Some(mut entry) = taken else { break };
             // The kernel may know of bytes that the event loop has not seen yet.
             if is_silent(&entry.conn) {
                 entry.conn.timeout.clear();
@@ -77,15 +78,6 @@ impl Pool {
         self.idle
             .borrow_mut()
             .retain(|entry| is_quiet(&entry.conn, cx) && entry.conn.timeout.poll(cx).is_pending());
-    }
-
-    /// The one that was put last: whether it is to be kept, being watched from now on.
-    fn watch_newest(&self, cx: &mut Context<'_>) {
-        let mut idle = self.idle.borrow_mut();
-        let Some(entry) = idle.front() else { return };
-        if !is_quiet(&entry.conn, cx) || entry.conn.timeout.poll(cx).is_ready() {
-            idle.pop_front();
-        }
     }
 
     fn is_empty(&self) -> bool {
@@ -135,22 +127,31 @@ fn is_quiet(conn: &Conn, cx: &mut Context<'_>) -> bool {
     }
 }
 
+/// Milliseconds until a connection that waits is watched: most are used again before, and what came meanwhile is seen
+/// when they are.
+const UNWATCHED: u64 = 250;
+
 /// Watches a worker's waiting connections: one task for all of them.
 #[derive(Default)]
 pub(super) struct Keeper {
     waker: RefCell<Option<Waker>>,
+    running: Cell<bool>,
+    /// When to look at those that are not watched yet.
+    look: Timeout,
 }
 
 impl Keeper {
-    /// Has the connection that was just put into `pool` watched.
-    pub(super) fn watch(&self, local: &Rc<super::Local>, pool: &Pool) {
-        let waker = self.waker.borrow().clone();
-        match waker {
-            Some(waker) => pool.watch_newest(&mut Context::from_waker(&waker)),
-            None => {
-                let local = Rc::downgrade(local);
-                moonrest_rt::spawn(std::future::poll_fn(move |cx| sweep(&local, cx)));
-            }
+    /// Has the connections that were put into pools watched, before long; `now` if there may be something to send.
+    pub(super) fn watch(&self, local: &Rc<super::Local>, now: bool) {
+        if !self.look.is_armed() {
+            self.look.set(UNWATCHED);
+        }
+        if now && let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+        if !self.running.replace(true) {
+            let local = Rc::downgrade(local);
+            moonrest_rt::spawn(std::future::poll_fn(move |cx| sweep(&local, cx)));
         }
     }
 }
@@ -160,6 +161,12 @@ fn sweep(local: &Weak<super::Local>, cx: &mut Context<'_>) -> Poll<()> {
     let known = local.keeper.waker.borrow().as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
     if !known {
         *local.keeper.waker.borrow_mut() = Some(cx.waker().clone());
+    }
+    let look = &local.keeper.look;
+    if look.poll(cx).is_ready() {
+        look.clear();
+        // Asks to be woken when it is set again.
+        let _ = look.poll(cx);
     }
     let quitting = local.is_quitting();
     local.pools(|pool| {

@@ -192,7 +192,7 @@ impl Run {
             Destination::Dynamic { .. } => None,
         };
         let name = id.and_then(|id| Some(self.local.definition(id)?.full_name()));
-        *self.states.upstream.borrow_mut() = name;
+        *self.states.upstream.borrow_mut() = name.cloned();
         if secure {
             match self.secure_link(id, &destination) {
                 Ok(link) => self.link.secure = Some(Rc::new(link)),
@@ -227,6 +227,7 @@ impl Run {
         self.http2 = None;
         self.conn = None;
         self.sent = false;
+        self.held = true;
         self.started = monotonic_coarse_ms();
         let name = Some(Name::Peer(probe.peer.clone()));
         self.states.attempts.borrow_mut().push(Attempt { name, ..Attempt::default() });
@@ -239,17 +240,10 @@ impl Run {
         }
         let took = self.elapsed();
         self.states.with(|attempt| attempt.connect_time = Some(took));
-        let framing = self.talk().await?;
-        let took = self.elapsed();
-        let status = self.states.answer.borrow().head.status;
-        self.states.with(|attempt| {
-            attempt.header_time = Some(took);
-            attempt.status = status;
-        });
-        self.framing = framing.clone();
-        if framing.empty || framing.tunnel || !(probe.wants_body || probe.keepalive.is_some()) {
-            let exact = framing.empty && self.rest.is_empty();
-            self.release(exact);
+        self.talk().await?;
+        let bodiless = self.framing.empty || self.framing.tunnel;
+        if bodiless || !(probe.wants_body || probe.keepalive.is_some()) {
+            self.release(self.is_exact());
             return Ok(());
         }
         self.act("reading upstream");

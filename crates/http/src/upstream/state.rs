@@ -3,7 +3,7 @@
 use crate::request::Request;
 use bytes::Bytes;
 use moonrest_core::upstream::Peer;
-use moonrest_proto::http1::ResponseHead;
+use moonrest_proto::http1::{Field, ResponseHead};
 use std::{
     cell::{Cell, RefCell},
     fmt::Write,
@@ -45,11 +45,26 @@ impl Name {
 }
 
 /// The answer's head: spans of `head` lie in `block`.
-#[derive(Default)]
 pub struct Answer {
     pub block: Bytes,
     pub head: ResponseHead,
     pub trailers: Vec<(Bytes, Bytes)>,
+}
+
+/// Memory that one request leaves to the next: its answer's head, and the request as it was written.
+#[derive(Default)]
+struct Spare {
+    fields: Vec<Field>,
+    request: Vec<u8>,
+}
+
+/// So many of those are kept, of so many fields and bytes at most.
+const SPARES: usize = 64;
+const SPARE_FIELDS: usize = 64;
+const SPARE_REQUEST: usize = 4096;
+
+thread_local! {
+    static SPARE: RefCell<Vec<Spare>> = const { RefCell::new(Vec::new()) };
 }
 
 /// What the cache had for a request (`$upstream_cache_status`).
@@ -80,7 +95,6 @@ impl CacheStatus {
 }
 
 /// Everything about one request. Kept in its context, over internal redirects.
-#[derive(Default)]
 pub struct States {
     pub attempts: RefCell<smallvec::SmallVec<[Attempt; 1]>>,
     pub answer: RefCell<Answer>,
@@ -89,7 +103,7 @@ pub struct States {
     pub(super) request: RefCell<Vec<u8>>,
     pub(super) shown: RefCell<Range<usize>>,
     /// The upstream's name.
-    pub upstream: RefCell<Option<String>>,
+    pub upstream: RefCell<Option<std::sync::Arc<str>>>,
     /// Log lines name the present attempt.
     pub(super) talking: Cell<bool>,
     pub(super) cache_status: Cell<Option<CacheStatus>>,
@@ -99,6 +113,46 @@ pub struct States {
     pub(super) as_get: Cell<bool>,
     /// The validators of a stale answer that may be confirmed.
     pub(super) validators: RefCell<Option<(Option<i64>, Bytes)>>,
+}
+
+impl Default for States {
+    fn default() -> Self {
+        let Spare { fields, request } = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+        Self {
+            attempts: RefCell::default(),
+            answer: RefCell::new(Answer {
+                block: Bytes::new(),
+                head: ResponseHead::reusing(fields),
+                trailers: Vec::new(),
+            }),
+            scheme: Cell::default(),
+            request: RefCell::new(request),
+            shown: RefCell::default(),
+            upstream: RefCell::default(),
+            talking: Cell::default(),
+            cache_status: Cell::default(),
+            cacheable: Cell::default(),
+            as_get: Cell::default(),
+            validators: RefCell::default(),
+        }
+    }
+}
+
+impl Drop for States {
+    fn drop(&mut self) {
+        let request = std::mem::take(self.request.get_mut());
+        let fields = self.answer.get_mut().head.memory();
+        if request.capacity() > SPARE_REQUEST || fields.capacity() > SPARE_FIELDS {
+            return;
+        }
+        // A thread that ends keeps nothing.
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < SPARES {
+                spare.push(Spare { fields, request });
+            }
+        });
+    }
 }
 
 impl States {
@@ -119,6 +173,14 @@ impl States {
             (b"http://" | b"https://", false) => b"http://",
             (other, _) => other,
         });
+    }
+
+    /// What another location's cache said does not count here.
+    pub(super) fn forget_cache(&self) {
+        self.cache_status.set(None);
+        self.cacheable.set(false);
+        self.as_get.set(false);
+        self.validators.take();
     }
 
     /// Makes ready for another answer.
@@ -179,6 +241,7 @@ impl States {
     }
 
     /// Edits the present attempt.
+    #[inline]
     pub(super) fn with<R>(&self, f: impl FnOnce(&mut Attempt) -> R) -> Option<R> {
         self.attempts.borrow_mut().last_mut().map(f)
     }

@@ -130,6 +130,8 @@ impl Run {
         if !sides.upstream_ended
             && r.exchange.queued() < HELD
             && let Some(conn) = &self.conn
+            // Most often only the other side has something to say: no memory is needed then.
+            && (conn.io.client().is_some() || conn.io.poll_readable(cx).is_ready())
         {
             let mut buffer = Vec::with_capacity(room);
             match conn.io.poll_read(&mut buffer, cx) {

@@ -22,8 +22,8 @@ pub(crate) struct Local {
     groups: Box<[Group]>,
     quitting: Arc<AtomicBool>,
     pub(super) keeper: Keeper,
-    /// Memory for requests, used again.
-    queues: RefCell<Vec<Queue>>,
+    /// Memory for requests and for heads of answers, used again.
+    memory: RefCell<Vec<(Queue, Vec<u8>)>>,
 }
 
 /// One upstream as this worker sees it.
@@ -51,7 +51,7 @@ pub fn of_worker(worker: &Worker) -> Vec<Known> {
     let local = worker.upstreams();
     let definitions = local.main().map_or(&[][..], |main| &main.definitions);
     let known = |(definition, group): (&Definition, &Group)| Known {
-        name: definition.full_name(),
+        name: definition.full_name().to_string(),
         explicit: definition.explicit,
         zone: definition.zone.clone(),
         peers: group.peers.clone(),
@@ -78,7 +78,7 @@ impl Local {
             groups,
             quitting: quitting.clone(),
             keeper: Keeper::default(),
-            queues: RefCell::default(),
+            memory: RefCell::default(),
         })
     }
 
@@ -106,14 +106,14 @@ impl Local {
         }
     }
 
-    pub(super) fn take_queue(&self) -> Queue {
-        self.queues.borrow_mut().pop().unwrap_or_default()
+    pub(super) fn take_memory(&self) -> (Queue, Vec<u8>) {
+        self.memory.borrow_mut().pop().unwrap_or_default()
     }
 
-    pub(super) fn give_queue(&self, mut queue: Queue) {
-        let mut queues = self.queues.borrow_mut();
-        if queue.clear() <= KEPT_BYTES && queues.len() < KEPT {
-            queues.push(queue);
+    pub(super) fn give_memory(&self, mut queue: Queue, input: Vec<u8>) {
+        let mut memory = self.memory.borrow_mut();
+        if queue.clear().saturating_add(input.capacity()) <= KEPT_BYTES && memory.len() < KEPT {
+            memory.push((queue, input));
         }
     }
 }

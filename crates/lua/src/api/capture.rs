@@ -11,7 +11,7 @@ use moonrest_http::{
     Request, RequestRef,
     subrequest::{self, Answer, Variables, Wanted},
 };
-use moonrest_luajit::{Call, LuaError, LuaResult, Native, Return, Stack, Table, Value};
+use moonrest_luajit::{Call, LuaError, LuaResult, Native, Return, Stack, Table, Text, Value};
 use moonrest_proto::{date, http1::Method, uri::split_internal};
 use std::{future::Future, pin::Pin, rc::Rc, task::Poll};
 
@@ -280,12 +280,36 @@ fn run(call: &Call<'_>, children: Vec<Child>) -> LuaResult<Return> {
     call.suspend(Operation::Subrequests(Box::pin(wait)), ())
 }
 
+/// The fields of answers, as strings that need not be looked up anew.
+pub(crate) struct Names {
+    status: Text,
+    truncated: Text,
+    body: Text,
+    header: Text,
+    content_type: Text,
+    content_length: Text,
+}
+
+impl Names {
+    pub(crate) fn new(stack: &Stack<'_>) -> LuaResult<Self> {
+        let keep = |name: &str| stack.keep_text(name.as_bytes());
+        Ok(Self {
+            status: keep("status")?,
+            truncated: keep("truncated")?,
+            body: keep("body")?,
+            header: keep("header")?,
+            content_type: keep("Content-Type")?,
+            content_length: keep("Content-Length")?,
+        })
+    }
+}
+
 fn results(vm: &WorkerVm, children: &[Child]) -> Values {
     let results = vm.vm.with(|stack| {
         let mut results = Vec::with_capacity(children.len());
         for (child, answer) in children {
             let kept = stack.scope(|stack| {
-                let table = result(stack, child, answer)?;
+                let table = result(stack, &vm.capture_names, child, answer)?;
                 stack.keep(table)
             })?;
             results.push(Item::Kept(kept));
@@ -296,27 +320,27 @@ fn results(vm: &WorkerVm, children: &[Child]) -> Values {
 }
 
 /// What Lua gets of one answer.
-fn result<'s>(stack: &Stack<'s>, child: &Request, answer: &Answer) -> LuaResult<Table<'s>> {
+fn result<'s>(stack: &Stack<'s>, names: &Names, child: &Request, answer: &Answer) -> LuaResult<Table<'s>> {
     let table = stack.table(0, 4)?;
-    table.raw_set(stack, "status", i32::from(answer.status(child)))?;
-    table.raw_set(stack, "truncated", answer.is_truncated(child))?;
-    table.raw_set(stack, "body", answer.body.take())?;
-    let header = header(stack, child)?;
-    table.raw_set(stack, "header", header)?;
+    table.raw_set(stack, &names.status, i32::from(answer.status(child)))?;
+    table.raw_set(stack, &names.truncated, answer.is_truncated(child))?;
+    table.raw_set(stack, &names.body, answer.body.take())?;
+    let header = header(stack, names, child)?;
+    table.raw_set(stack, &names.header, header)?;
     Ok(table)
 }
 
-fn header<'s>(stack: &Stack<'s>, child: &Request) -> LuaResult<Table<'s>> {
+fn header<'s>(stack: &Stack<'s>, names: &Names, child: &Request) -> LuaResult<Table<'s>> {
     let out = child.out();
-    let header = stack.table(0, out.fields.len() + 5)?;
+    let header = stack.table(0, out.fields.len() + 4)?;
     for field in &out.fields {
         args::put(stack, header, &field.name, Some(&field.value))?;
     }
     if !out.content_type.is_empty() {
-        header.raw_set(stack, "Content-Type", &*out.content_type)?;
+        header.raw_set(stack, &names.content_type, &*out.content_type)?;
     }
     if let Some(length) = out.content_length {
-        header.raw_set(stack, "Content-Length", length)?;
+        header.raw_set(stack, &names.content_length, length)?;
     }
     for (name, value) in [
         ("Location", &out.location),

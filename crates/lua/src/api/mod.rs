@@ -2,7 +2,7 @@
 
 mod arg;
 mod args;
-mod capture;
+pub(crate) mod capture;
 mod cjson;
 mod config;
 mod control;

@@ -80,7 +80,7 @@ fn set_uri(call: &mut Call<'_>) -> LuaResult<Return> {
         return Err(LuaError::new("attempt to use zero-length uri"));
     }
     let (jump, binary) = (flag(call, 2)?, flag(call, 3)?);
-    if !binary && let Some(byte) = uri.iter().find(|byte| **byte < 0x20 || **byte == 0x7f) {
+    if !binary && let Some(byte) = uri.iter().find(|byte| byte.is_ascii_control() && **byte != b'\t') {
         return Err(LuaError::new(format!(
             "unsafe byte \"0x{byte:02x}\" in uri \"{}\" (maybe you want to set the 'binary' argument?)",
             escape_for_log(&uri)

@@ -4,27 +4,15 @@
 
 use super::request;
 use crate::escape;
-use moonrest_luajit::{Call, Form, LuaError, LuaResult, Nil, Ref, Return, Stack, Table, Text, Value};
+use moonrest_luajit::{Call, LuaError, LuaResult, Native, Nil, Ref, Return, Stack, Table, Text, Value};
 use moonrest_proto::http1::Known;
 
 /// Upstream's default number of fields and of arguments.
 const DEFAULT_MAX: usize = 100;
 
-/// `headers.User_Agent` finds "user-agent".
-const ANY_CASE: &[u8] = b"local find, gsub, lower, rawget = string.find, string.gsub, string.lower, rawget
-return function(t, key)
-    key = lower(key)
-    local value = rawget(t, key)
-    if value == nil and find(key, '_', 1, true) then
-        value = rawget(t, (gsub(key, '_', '-')))
-    end
-    return value
-end";
-
 pub(super) fn install(stack: &Stack<'_>, req: Table<'_>) -> LuaResult<()> {
-    let chunk = stack.load(ANY_CASE, "=headers metatable", Form::Text)?;
-    let index = stack.call(chunk, ())?.value(stack, 0);
     let meta = stack.table(0, 1)?;
+    let index = stack.native(Native::new(any_case))?;
     meta.raw_set(stack, "__index", index)?;
     let mut names = Vec::with_capacity(Known::COUNT);
     names.push(stack.keep_text(b"")?);
@@ -46,6 +34,23 @@ struct Fields {
     meta: Ref,
     /// The names in lower case, by `Known as usize`.
     names: Vec<Text>,
+}
+
+/// A name that was not found as it stands: `headers.User_Agent` finds "user-agent".
+fn any_case(call: &mut Call<'_>) -> LuaResult<Return> {
+    let (headers, name): (Table<'_>, &[u8]) = (call.arg(1)?, call.arg(2)?);
+    let has_underscore = name.contains(&b'_');
+    if !has_underscore && !name.iter().any(u8::is_ascii_uppercase) {
+        return call.ret(Nil);
+    }
+    let mut lowered = smallvec::SmallVec::<[u8; 48]>::from_slice(name);
+    lowered.make_ascii_lowercase();
+    let mut value = headers.raw_get(call, &lowered[..])?;
+    if has_underscore && matches!(value, Value::Nil) {
+        lowered.iter_mut().filter(|byte| **byte == b'_').for_each(|byte| *byte = b'-');
+        value = headers.raw_get(call, &lowered[..])?;
+    }
+    call.ret(value)
 }
 
 /// How many are wanted; 0 means all.

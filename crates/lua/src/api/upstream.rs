@@ -6,7 +6,7 @@ use moonrest_core::upstream::{Condition, Down, Peer};
 use moonrest_http::upstream::{Known, States, of_worker};
 use moonrest_luajit::{Call, LuaError, LuaResult, Nil, Return, Stack, Table, Value};
 use moonrest_sys::time::{monotonic_ms, wall};
-use std::sync::Arc;
+use std::{rc::Rc, sync::Arc};
 
 /// Makes the module.
 pub(super) fn open(call: &mut Call<'_>) -> LuaResult<Return> {
@@ -127,13 +127,13 @@ fn peers(call: &mut Call<'_>, backup: bool) -> LuaResult<Return> {
     let tier = if backup { set.backup.as_ref() } else { Some(&set.primary) };
     let list = call.table(tier.map_or(0, |tier| tier.peers.len()), 0)?;
     for (id, peer) in tier.iter().flat_map(|tier| &tier.peers).enumerate() {
-        let shown = show(call, peer, id)?;
+        let shown = show(call, peer, id, peers.has_checks())?;
         list.append(call, shown)?;
     }
     call.ret(list)
 }
 
-fn show<'s>(stack: &Stack<'s>, peer: &Peer, id: usize) -> LuaResult<Table<'s>> {
+fn show<'s>(stack: &Stack<'s>, peer: &Peer, id: usize, checks: bool) -> LuaResult<Table<'s>> {
     let numbers = peer.numbers();
     let shown = stack.table(0, 14)?;
     shown.set(stack, "name", &*peer.name)?;
@@ -164,15 +164,17 @@ fn show<'s>(stack: &Stack<'s>, peer: &Peer, id: usize) -> LuaResult<Table<'s>> {
         shown.set(stack, "down", true)?;
     }
     // What nginx does not have: what checks say.
-    shown.set(stack, "state", condition.name())?;
-    let checked = peer.checked();
-    if let Some(passed) = checked.last_passed {
-        let checks = stack.table(0, 4)?;
-        checks.set(stack, "checks", checked.checks as f64)?;
-        checks.set(stack, "fails", checked.fails as f64)?;
-        checks.set(stack, "unhealthy", checked.unhealthy as f64)?;
-        checks.set(stack, "last_passed", passed)?;
-        shown.set(stack, "health_checks", checks)?;
+    if checks {
+        shown.set(stack, "state", condition.name())?;
+        let checked = peer.checked();
+        let numbers = stack.table(0, 4)?;
+        numbers.set(stack, "checks", checked.checks as f64)?;
+        numbers.set(stack, "fails", checked.fails as f64)?;
+        numbers.set(stack, "unhealthy", checked.unhealthy as f64)?;
+        if let Some(passed) = checked.last_passed {
+            numbers.set(stack, "last_passed", passed)?;
+        }
+        shown.set(stack, "health_checks", numbers)?;
     }
     Ok(shown)
 }
@@ -207,7 +209,8 @@ fn has_health_checks(call: &mut Call<'_>) -> LuaResult<Return> {
 fn current_upstream_name(call: &mut Call<'_>) -> LuaResult<Return> {
     let found = call.host(|host: &Host| {
         let r = host.request.as_ref()?;
-        Some(r.find_ctx::<States>().and_then(|states| states.upstream.borrow().clone()))
+        let name = |states: Rc<States>| states.upstream.borrow().as_deref().map(str::to_owned);
+        Some(r.find_ctx::<States>().and_then(name))
     });
     match found.flatten() {
         None => Err(LuaError::new("no request object found")),

@@ -42,7 +42,7 @@ mod status;
 mod time;
 mod uri;
 mod var;
-mod websocket;
+pub(crate) mod websocket;
 pub(crate) mod worker;
 
 use crate::host::Host;

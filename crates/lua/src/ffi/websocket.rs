@@ -119,6 +119,14 @@ unsafe fn answer(bytes: Option<&[u8]>, out: *mut *const u8, out_size: *mut usize
     OK
 }
 
+/// Appends a frame.
+pub(crate) fn append_frame(out: &mut Vec<u8>, first: u8, masked: bool, payload: &[u8]) {
+    let before = out.len();
+    out.resize(before + MAX_HEAD + payload.len(), 0);
+    let len = frame(out.get_mut(before..).unwrap_or_default(), first, masked, payload);
+    out.truncate(before + len.unwrap_or(0));
+}
+
 fn frame(dst: &mut [u8], first: u8, masked: bool, payload: &[u8]) -> Option<usize> {
     let mut head = [0_u8; MAX_HEAD];
     let bit = if masked { 0x80 } else { 0 };

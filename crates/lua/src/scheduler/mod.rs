@@ -22,6 +22,7 @@ pub(crate) use values::{Item, Values, Wait};
 use crate::{
     clock,
     host::{Host, OnAbort},
+    phase_io::PhaseIo,
     vm::WorkerVm,
 };
 use moonrest_core::Level;
@@ -30,7 +31,7 @@ use moonrest_http::{
     phase::{LocalBoxFuture, RequestError},
 };
 use moonrest_luajit::{
-    Call, Coroutine, LuaError, LuaResult, Ref, Resumed, Return, Stack, With, format_coroutines,
+    Call, Coroutine, LuaError, LuaResult, Ran, Ref, Resumed, Return, Stack, With, format_coroutines,
 };
 use std::{
     cell::Cell,
@@ -109,7 +110,24 @@ pub(crate) struct Running {
 
 /// Runs a function as the entry thread of a handler, with the arguments its phase has.
 pub(crate) fn run(vm: &Rc<WorkerVm>, host: &Rc<Host>, function: &Ref) -> Outcome {
-    run_with(vm, host, function, |stack| host.io.borrow().push_args(stack))
+    if matches!(*host.io.borrow(), PhaseIo::Set { .. }) {
+        return run_with(vm, host, function, |stack| host.io.borrow().push_args(stack));
+    }
+    // A host serves one run.
+    let _ = host.vm.set(vm.clone());
+    clock::forget();
+    let ran = vm.vm.run(function, &**host, host.token(), |coroutine| host.running.set((ENTRY, coroutine)));
+    match ran {
+        // Most code ends here.
+        Ok(Ran::Finished(answer)) => {
+            if let PhaseIo::Body(arg) = &mut *host.io.borrow_mut() {
+                arg.answer = answer;
+            }
+            Outcome::Finished
+        }
+        Ok(Ran::Stopped(coroutine, resumed)) => stopped(vm, host, coroutine, resumed),
+        Err(error) => Outcome::Failed(error),
+    }
 }
 
 /// Runs a function as the entry thread of a handler, with the arguments that the closure pushes.
@@ -127,13 +145,20 @@ pub(crate) fn run_with(
         let resumed = vm.vm.lend(&**host, host.token(), || coroutine.start(function, With(args)))?;
         Ok((coroutine, resumed))
     });
-    let (coroutine, resumed) = match started {
-        // Most code ends here.
-        Ok((coroutine, Resumed::Finished)) => return finished(host, &coroutine),
-        Ok((_, Resumed::Failed(error))) | Err(error) => return Outcome::Failed(error),
-        Ok((_, Resumed::Parked)) if let Some(ending) = host.pending_end() => return Outcome::Ended(ending),
-        Ok(waits) => waits,
-    };
+    match started {
+        Ok((coroutine, resumed)) => stopped(vm, host, coroutine, resumed),
+        Err(error) => Outcome::Failed(error),
+    }
+}
+
+/// The entry thread has stopped for the first time.
+fn stopped(vm: &Rc<WorkerVm>, host: &Rc<Host>, coroutine: Coroutine, resumed: Resumed) -> Outcome {
+    match resumed {
+        Resumed::Finished => return finished(host, &coroutine),
+        Resumed::Failed(error) => return Outcome::Failed(error),
+        Resumed::Parked if let Some(ending) = host.pending_end() => return Outcome::Ended(ending),
+        _ => {}
+    }
     let watches_client = Cell::new(host.watches_client());
     let running = Running { vm: vm.clone(), host: host.clone(), watches_client };
     *host.threads.borrow_mut() = Some(Box::new(Threads::new(Thread::new(coroutine, None))));

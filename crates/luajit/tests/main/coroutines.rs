@@ -1,5 +1,7 @@
 //! Coroutines driven by Rust.
-use moonrest_luajit::{Coroutine, ErrorKind, Form, LuaResult, Ref, Resumed, Value, Vm, format_coroutines};
+use moonrest_luajit::{
+    Coroutine, ErrorKind, Form, LuaResult, Ran, Ref, Resumed, Value, Vm, format_coroutines,
+};
 
 use crate::{check, eval, with_vm};
 
@@ -482,5 +484,31 @@ fn nothing_is_called_on_a_coroutine_that_waits_or_died() {
             assert_eq!(error.unwrap().unwrap_err().kind(), ErrorKind::Misuse);
         }
         check(vm, "return 'well'", "well");
+    });
+}
+
+/// Runs code without arguments and says how that ended.
+fn ran(vm: &Vm, source: &str) -> Ran {
+    let chunk = program(vm, source);
+    vm.run(&chunk, &5_u8, 7, |id| assert_ne!(id, 0)).unwrap()
+}
+
+#[test]
+fn code_that_returns_needs_no_coroutine_of_ones_own() {
+    with_vm(|vm| {
+        assert!(matches!(ran(vm, "return 5"), Ran::Finished(Some(5.0))));
+        assert!(matches!(ran(vm, "return 'x', 5"), Ran::Finished(None)));
+        assert!(matches!(ran(vm, "setfenv(0, { leaked = true }); return 6"), Ran::Finished(Some(6.0))));
+        assert!(matches!(ran(vm, "return loadstring('return leaked')()"), Ran::Finished(None)));
+        let Ran::Stopped(_, Resumed::Failed(error)) = ran(vm, "error('no')") else { panic!("it failed") };
+        assert_eq!(error.message(), b"test:1: no");
+        let Ran::Stopped(coroutine, resumed) = ran(vm, "local a = wait('one'); return a") else {
+            panic!("it waits")
+        };
+        waits(Ok(resumed), "one");
+        // Meanwhile others run, on other coroutines.
+        assert!(matches!(ran(vm, "return 5"), Ran::Finished(Some(5.0))));
+        assert!(matches!(coroutine.resume("a").unwrap(), Resumed::Finished));
+        assert_eq!(results(&coroutine), ["a"]);
     });
 }

@@ -175,3 +175,20 @@ fn collection_can_be_driven_from_outside() {
         assert_eq!(vm.set_gc_pause(150).unwrap(), 200);
     });
 }
+
+#[test]
+fn a_small_heap_is_collected_less_often_unless_the_program_says_otherwise() {
+    with_options(Options::default(), |vm| {
+        check(vm, "return collectgarbage('setpause', 200)", "200");
+        let run = || (0..5000).for_each(|_| drop(eval(vm, "return 1").unwrap()));
+        run();
+        check(vm, "return collectgarbage('setpause', 300)", "500");
+        run();
+        check(vm, "return collectgarbage('setpause', 300)", "300");
+    });
+    with_options(Options::default(), |vm| {
+        eval(vm, "live = ('x'):rep(6e6)").unwrap();
+        (0..5000).for_each(|_| drop(eval(vm, "return 1").unwrap()));
+        check(vm, "return collectgarbage('setpause')", "200");
+    });
+}

@@ -186,10 +186,12 @@ pub struct Fields {
 }
 
 const NONE: u16 = u16::MAX;
+/// Fields that most heads have at most.
+const USUAL: usize = 16;
 
 impl Default for Fields {
     fn default() -> Self {
-        Self { list: Vec::new(), first: [NONE; Known::COUNT], repeated: 0, odd_names: false, groups: 0 }
+        Self::reusing(Vec::new())
     }
 }
 
@@ -237,6 +239,30 @@ static GROUPS: ByteClass = {
 impl Fields {
     /// More fields than this cannot be indexed; heads that have them are refused.
     pub(super) const MAX: usize = NONE as usize - 1;
+
+    /// No fields, but the memory of others.
+    pub(super) fn reusing(mut list: Vec<Field>) -> Self {
+        list.clear();
+        Self { list, first: [NONE; Known::COUNT], repeated: 0, odd_names: false, groups: 0 }
+    }
+
+    /// The same fields, in memory of its own.
+    pub(super) fn copy_from(&mut self, other: &Self) {
+        self.list.clear();
+        self.list.extend_from_slice(&other.list);
+        self.first = other.first;
+        self.repeated = other.repeated;
+        self.odd_names = other.odd_names;
+        self.groups = other.groups;
+    }
+
+    /// Makes room for as many as most heads have, in one piece.
+    #[inline(always)]
+    pub(super) fn reserve(&mut self) {
+        if self.list.capacity() == 0 {
+            self.list.reserve(USUAL);
+        }
+    }
 
     #[inline(always)]
     pub(super) fn clear(&mut self) {

@@ -370,3 +370,40 @@ fn parse_unusual_version(rest: &[u8], head: &mut RequestHead) -> Progress<usize>
         Some(_) => Err(HeadError::InvalidRequest),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All texts of up to this many of the bytes that matter in a path.
+    fn texts(len: usize) -> Vec<Vec<u8>> {
+        let mut all = vec![Vec::new()];
+        let mut last = all.clone();
+        for _ in 0..len {
+            last = last
+                .iter()
+                .flat_map(|text| b"a/.%+".iter().map(|byte| [text.as_slice(), &[*byte]].concat()))
+                .collect();
+            all.extend_from_slice(&last);
+        }
+        all
+    }
+
+    #[test]
+    fn what_a_path_has_is_seen_wherever_it_stands() {
+        for text in texts(5) {
+            let path = [b"/", text.as_slice()].concat();
+            let line = [b"GET ", path.as_slice(), b"?/.. HTTP/1.1\r\n"].concat();
+            let mut head = RequestHead::new();
+            assert_eq!(parse(&line, 0, &mut head), Ok(Some(line.len())));
+            let has = |what: &[u8]| path.windows(what.len()).any(|window| window == what);
+            assert_eq!(head.path.of(&line), path);
+            assert_eq!(head.args.of(&line), b"/..");
+            assert_eq!((head.quoted, head.plus), (has(b"%"), has(b"+")), "{path:?}");
+            assert_eq!(head.complex, has(b"//") || has(b"/.") || has(b"%"), "{path:?}");
+            let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+            let ext = name.iter().rposition(|byte| *byte == b'.').map_or(&b""[..], |dot| &name[dot + 1..]);
+            assert_eq!(head.ext.of(&line), ext, "{path:?}");
+        }
+    }
+}

@@ -108,16 +108,39 @@ impl ResponseHead {
     /// An empty head, ready to parse.
     #[must_use]
     pub fn new() -> Self {
+        Self::reusing(Vec::new())
+    }
+
+    /// The same, with memory that another head had.
+    #[must_use]
+    pub fn reusing(memory: Vec<Field>) -> Self {
         Self {
             version: Version::Http10,
             status: 0,
             status_line: Span::default(),
             reason: Span::default(),
-            fields: Fields::default(),
+            fields: Fields::reusing(memory),
             at: 0,
             resume: 0,
             stage: Stage::Fresh,
         }
+    }
+
+    /// Gives the memory of a head that is no longer needed.
+    pub fn memory(&mut self) -> Vec<Field> {
+        self.fields.take()
+    }
+
+    /// Makes it the same as another one, keeping its memory.
+    pub fn copy_from(&mut self, other: &Self) {
+        self.version = other.version;
+        self.status = other.status;
+        self.status_line = other.status_line;
+        self.reason = other.reason;
+        self.fields.copy_from(&other.fields);
+        self.at = other.at;
+        self.resume = other.resume;
+        self.stage = other.stage;
     }
 
     /// Makes it ready for the next response, keeping its memory. `parse` does so itself after `Complete` or an error.
@@ -148,7 +171,10 @@ impl ResponseHead {
 
     fn advance(&mut self, buf: &[u8]) -> Result<Parse, ResponseError> {
         if matches!(self.stage, Stage::Fresh | Stage::Done) {
-            self.reset();
+            if self.stage == Stage::Done {
+                self.reset();
+            }
+            self.fields.reserve();
             self.stage = Stage::StatusLine;
         } else if memchr::memchr3(b'\n', b'\r', 0, buf.get(self.resume..).unwrap_or_default()).is_none()
             && self.resume > self.at + "HTTP/1.1 200".len()
@@ -303,7 +329,12 @@ pub fn response_framing(
     let mut close = head.version < Version::Http11;
     let mut upgrade = false;
     for field in head.fields.all(Known::Connection) {
-        for option in options(field.value.of(buf)) {
+        let value = field.value.of(buf);
+        // What nearly all of them say.
+        if value == b"keep-alive" || value.eq_ignore_ascii_case(b"keep-alive") {
+            continue;
+        }
+        for option in options(value) {
             close |= option.eq_ignore_ascii_case(b"close");
             upgrade |= option.eq_ignore_ascii_case(b"upgrade");
         }

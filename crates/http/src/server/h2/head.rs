@@ -4,6 +4,7 @@ use crate::{core::ServerTokens, request::Request};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use moonrest_proto::date;
+use std::cell::RefCell;
 
 /// The head of the request's response. A field that HTTP/2 cannot carry is left out.
 pub(super) fn response(r: &Request) -> Response<()> {
@@ -17,7 +18,9 @@ pub(super) fn response(r: &Request) -> Response<()> {
     }
     match &out.date {
         Some(date) => put(map, header::DATE, date),
-        None => put(map, header::DATE, date_of(&r.worker.date_line())),
+        None => {
+            map.insert(header::DATE, date(r));
+        }
     }
     if !out.content_type.is_empty() {
         match out.charset_to_send() {
@@ -72,9 +75,20 @@ pub(super) fn append(map: &mut HeaderMap, name: &[u8], value: &Bytes) {
     map.append(name, value);
 }
 
-/// The value within a whole `Date` line.
-fn date_of(line: &[u8]) -> &[u8] {
-    line.strip_prefix(b"Date: ").unwrap_or(line).trim_ascii_end()
+/// The value of `Date`, which all responses of a second share.
+fn date(r: &Request) -> HeaderValue {
+    thread_local! {
+        static DATE: RefCell<(i64, HeaderValue)> = const { RefCell::new((i64::MIN, HeaderValue::from_static(""))) };
+    }
+    let now = r.worker.now();
+    DATE.with_borrow_mut(|(second, value)| {
+        if *second != now
+            && let Ok(text) = HeaderValue::from_bytes(&date::http(now))
+        {
+            (*second, *value) = (now, text);
+        }
+        value.clone()
+    })
 }
 
 fn put(map: &mut HeaderMap, name: HeaderName, value: &[u8]) {

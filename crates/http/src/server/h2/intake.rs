@@ -3,6 +3,7 @@
 
 use super::{stream::Stream, websocket::Key};
 use crate::{
+    http2,
     request::{NewRequest, Request, RequestRef},
     server::{
         h1::H1,
@@ -12,7 +13,7 @@ use crate::{
 use h2::ext::Protocol;
 use http::{header, request::Parts};
 use moonrest_proto::http1::{
-    Body, Framing, Parse, Version,
+    Body, Framing, HeadLimits, Parse, Version,
     framing::{check_method, parse_length},
 };
 use moonrest_sys::time;
@@ -41,7 +42,13 @@ pub(super) fn request(h1: &Rc<H1>, stream: &Rc<Stream>, parts: &Parts) -> (Reque
     r.started_ms.set(time::monotonic_ms());
     r.version.set(Version::Http2);
     r.keepalive.set(true);
+    let nowhere = parts.uri.authority().is_none() && !parts.headers.contains_key(header::HOST);
     let status = match parsed {
+        _ if nowhere => {
+            crate::info!(r, "client sent neither \":authority\" nor \"Host\" header");
+            name_version(&r);
+            Some(400)
+        }
         Ok(Parse::Complete { len }) if len == r.block.borrow().len() && wellformed => {
             name_version(&r);
             r.method.set(r.head.borrow().method);
@@ -60,6 +67,30 @@ pub(super) fn request(h1: &Rc<H1>, stream: &Rc<Stream>, parts: &Parts) -> (Reque
         }
     };
     (r, status)
+}
+
+/// What of a head is larger than `large_client_header_buffers` allow: a field, or all of them.
+pub(super) fn too_large(parts: &Parts, limits: &HeadLimits) -> Option<&'static str> {
+    let authority = parts.uri.authority().map(|authority| authority.as_str());
+    let pseudo = [
+        (":method", Some(parts.method.as_str())),
+        (":scheme", parts.uri.scheme_str().or(Some("http"))),
+        (":path", parts.uri.path_and_query().map(|path| path.as_str())),
+        (":authority", authority),
+    ];
+    let pseudo = pseudo.iter().filter_map(|(name, value)| Some((name.len(), (*value)?.len())));
+    let fields = parts.headers.iter().map(|(name, value)| (name.as_str().len(), value.len()));
+    let (field, mut room) = (limits.large as usize, limits.large as usize * limits.large_count as usize);
+    for (name, value) in pseudo.chain(fields) {
+        if name.max(value) > field {
+            return Some(" field");
+        }
+        room = match room.checked_sub(name + value) {
+            Some(room) => room,
+            None => return Some(""),
+        };
+    }
+    None
 }
 
 /// `$server_protocol` and `$request` say which version it was; the text has the same length.
@@ -143,8 +174,16 @@ fn accept(h1: &H1, stream: &Stream, r: &RequestRef, parts: &Parts) -> Result<(),
     set_uri(h1, r)?;
     r.action.set("reading client request headers");
     find_server(h1, r)?;
-    accept_fields(h1, r)?;
+    if !h1.addr_conf.http2 && !http2::Settings::of(&h1.worker.http, r.server.get()).enabled {
+        crate::info!(
+            r,
+            "client attempted to request the server name for which the negotiated protocol is disabled"
+        );
+        return Err(421);
+    }
     let websocket = stream.websocket().is_some();
+    let ours = u64::from(parts.uri.authority().is_some()) + if websocket { 3 } else { 0 };
+    accept_fields(h1, r, ours)?;
     if let Some(protocol) = parts.extensions.get::<Protocol>().filter(|_| !websocket) {
         crate::info!(r, "client sent CONNECT for the unsupported protocol \"{}\"", protocol.as_str());
         return Err(501);
@@ -173,4 +212,25 @@ fn accept(h1: &H1, stream: &Stream, r: &RequestRef, parts: &Parts) -> Result<(),
     r.framing.set(framing);
     r.action.set("");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_are_measured_as_nginx_does() {
+        let limits = HeadLimits { first: 512, large: 512, large_count: 1 };
+        let check = |name: usize, value: usize, expected: Option<&str>| {
+            let request =
+                http::Request::get("http://localhost/t2.html").header("x".repeat(name), "y".repeat(value));
+            let (parts, ()) = request.body(()).unwrap().into_parts();
+            assert_eq!(too_large(&parts, &limits), expected, "{name} {value}");
+        };
+        // The others have 53 bytes.
+        check(8, 451, None);
+        check(8, 452, Some(""));
+        check(8, 513, Some(" field"));
+        check(513, 8, Some(" field"));
+    }
 }

@@ -43,6 +43,9 @@ pub(super) struct Shared {
     /// Of the connection's task.
     waker: RefCell<Option<Waker>>,
     guard: Guard,
+    /// Whether all that had come was read in this turn: the framing, which asks again for each stream, is told so at
+    /// once. None while there are no turns yet.
+    dry: Cell<Option<bool>>,
 }
 
 impl Shared {
@@ -77,6 +80,7 @@ pub(super) async fn serve(h1: Rc<H1>) -> After {
         active: Cell::new(0),
         waker: RefCell::default(),
         guard: Guard::new(24, h1.conn.started),
+        dry: Cell::new(None),
     });
     let transport = Transport::new(h1.clone(), shared.clone());
     let limits = h1.default_settings().head_limits;
@@ -88,7 +92,8 @@ pub(super) async fn serve(h1: Rc<H1>) -> After {
         .max_concurrent_streams(settings.max_concurrent_streams)
         .initial_window_size(settings.body_preread_size)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(limits.large.saturating_mul(limits.large_count))
+        // Fields count for more there than they have bytes; those are counted when the head is whole.
+        .max_header_list_size(limits.large.saturating_mul(limits.large_count).saturating_add(FIELDS_OVERHEAD))
         .max_send_buffer_size(SEND_BUFFER)
         .max_frame_size(MAX_FRAME)
         .handshake::<_, Bytes>(transport);
@@ -105,8 +110,15 @@ pub(super) async fn serve(h1: Rc<H1>) -> After {
         }
     };
     h1.count_as(Doing::Waiting);
-    let mut driver =
-        Driver { h1: h1.clone(), shared, connection, closing: false, idle: false, head: Timeout::new() };
+    let mut driver = Driver {
+        h1: h1.clone(),
+        shared,
+        connection,
+        closing: false,
+        idle: false,
+        refused: false,
+        head: Timeout::new(),
+    };
     let mut stopping = Box::pin(stopping(h1.clone()));
     poll_fn(|cx| {
         if !driver.closing && stopping.as_mut().poll(cx).is_ready() {
@@ -135,6 +147,8 @@ async fn stopping(h1: Rc<H1>) {
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// The longest frame that clients may send. It is held until it is complete.
 const MAX_FRAME: u32 = 128 * 1024;
+/// By how much the framing's count of a head may be larger than the head (RFC 9113, 6.5.2): 32 bytes for a field.
+const FIELDS_OVERHEAD: u32 = 32 * 1000;
 /// Bytes of a response that the framing holds, beyond which its stream waits.
 const SEND_BUFFER: usize = 64 * 1024;
 
@@ -147,6 +161,8 @@ struct Driver {
     closing: bool,
     /// Nothing is being handled, and the time for that runs.
     idle: bool,
+    /// The client has sent what ends a connection.
+    refused: bool,
     /// How long a head that has begun may take to end.
     head: Timeout,
 }
@@ -156,6 +172,7 @@ type Accepted = (::http::Request<h2::RecvStream>, server::SendResponse<Bytes>);
 impl Driver {
     /// Ready when the connection is to be closed.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.shared.dry.set(Some(false));
         loop {
             // All that have come are accepted before the first is answered, so that the answers leave in one write.
             let mut accepted: Vec<Accepted> = Vec::new();
@@ -180,6 +197,11 @@ impl Driver {
             let more = !accepted.is_empty();
             for stream in accepted {
                 self.begin(stream);
+            }
+            if self.refused {
+                self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                let _ = self.connection.poll_closed(cx);
+                return Poll::Ready(());
             }
             if ended {
                 return Poll::Ready(());
@@ -265,6 +287,11 @@ impl Driver {
             h1.timeout.clear();
         }
         let (parts, body) = request.into_parts();
+        if let Some(what) = intake::too_large(&parts, &h1.default_settings().head_limits) {
+            h1.note(format_args!("client sent too large header{what} while processing HTTP/2 connection"));
+            self.refused = true;
+            return;
+        }
         let stream = Rc::new(Stream::new(h1.clone(), self.shared.clone(), respond, body));
         let (r, status) = intake::request(h1, &stream, &parts);
         bump(&h1.worker.counters.requests, 1);
@@ -313,7 +340,9 @@ async fn handle(r: RequestRef, stream: Rc<Stream>, handling: Handling) {
     drop(work);
     let unanswered = r.out().status == 444 && r.header_size.get() == 0;
     if result.is_err() || unanswered {
-        return stream.reset(Reason::INTERNAL_ERROR);
+        // nginx: whose body came too late has broken the protocol.
+        let late = matches!(result, Err(RequestError::Gone { status: 408, .. }));
+        return stream.reset(if late { Reason::PROTOCOL_ERROR } else { Reason::INTERNAL_ERROR });
     }
     if let Err(error) = poll_fn(|cx| stream.poll_done(cx)).await {
         stream.h1.note(format_args!("{}", error.describe().1));

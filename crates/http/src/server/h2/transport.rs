@@ -31,6 +31,9 @@ impl AsyncRead for Transport {
         let h1 = &self.h1;
         let mut buffer = h1.buffer.borrow_mut();
         if buffer.len() == h1.at.get() {
+            if self.shared.dry.get() == Some(true) {
+                return Poll::Pending;
+            }
             buffer.clear();
             h1.at.set(0);
             buffer.reserve(crate::server::h1::READ_SIZE);
@@ -42,6 +45,7 @@ impl AsyncRead for Transport {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
+                    self.shared.dry.set(self.shared.dry.get().map(|_| true));
                     // Nobody idle owns a buffer.
                     *buffer = Vec::new();
                     return Poll::Pending;

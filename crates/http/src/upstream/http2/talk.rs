@@ -10,7 +10,8 @@ use crate::{
         conf::mask,
         exchange::{READING_HEAD, SENDING},
         protocol::Framing,
-        run::{Failure, Run, Source},
+        run::{Failure, Run},
+        source::Source,
         tls::describe_io,
     },
 };

@@ -79,6 +79,14 @@ impl Reading {
         matches!(self.wanted, Wanted::Line)
     }
 
+    /// The frame that is wanted, if it is one.
+    pub(super) fn frame(&self) -> Option<&Frame> {
+        match &self.wanted {
+            Wanted::Frame(frame) => Some(frame),
+            _ => None,
+        }
+    }
+
     /// How the replies of Redis are read, if they are what is wanted.
     pub(super) fn replies(&self) -> Option<&Scan> {
         match &self.wanted {
@@ -112,6 +120,10 @@ impl Inbox {
     /// The bytes that are there.
     pub(super) fn unread(&self) -> &[u8] {
         self.bytes.get(self.at..).unwrap_or_default()
+    }
+
+    pub(super) fn unread_mut(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(self.at..).unwrap_or_default()
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -38,6 +38,7 @@ use crate::host::Host;
 use moonrest_core::{Level, Log};
 use moonrest_http::{Request, RequestRef};
 use moonrest_luajit::{Call, Form, LuaError, LuaResult, Native, Return, Stack, Table};
+use smallvec::SmallVec;
 use std::{
     cell::RefCell,
     fmt,
@@ -217,7 +218,7 @@ trait Close {
 
 /// The sockets of one request, or timer.
 #[derive(Default)]
-pub(crate) struct Owned(RefCell<Vec<Weak<dyn Close>>>);
+pub(crate) struct Owned(RefCell<SmallVec<[Weak<dyn Close>; 2]>>);
 
 impl Owned {
     fn add(call: &Call<'_>, socket: &Rc<dyn Close>) {
@@ -242,7 +243,8 @@ impl Owned {
     }
 
     fn close(&self) {
-        self.0.take().iter().filter_map(Weak::upgrade).for_each(|socket| socket.close());
+        let list = self.0.take();
+        list.iter().filter_map(Weak::upgrade).for_each(|socket| socket.close());
     }
 }
 

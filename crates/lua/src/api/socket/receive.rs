@@ -166,8 +166,9 @@ pub(super) fn read(call: &Call<'_>, stream: &Rc<Stream>, wanted: Wanted) -> LuaR
     let mut reading = Reading::new(wanted);
     match stream.read_now(&mut reading) {
         Some(Ok(taken)) => {
+            let first = call.len() + 1;
             push(call, stream, &reading, taken)?;
-            Ok(call.ret_from(call.len()))
+            Ok(call.ret_from(first))
         }
         Some(Err(failure)) => {
             let first = call.len() + 1;
@@ -195,6 +196,11 @@ fn push(stack: &Stack<'_>, stream: &Stream, reading: &Reading, taken: Taken) -> 
         return super::redis::push(stack, stream, scan, taken);
     }
     let mut inbox = stream.inbox.borrow_mut();
+    if let Some(frame) = reading.frame() {
+        super::websocket::push(frame, stack, inbox.unread_mut().get_mut(..taken.len).unwrap_or_default())?;
+        inbox.take(taken.used);
+        return Ok(());
+    }
     let data = inbox.unread().get(..taken.len).unwrap_or_default();
     if let Some(answer) = reading.answer() {
         if data.is_empty() {

@@ -109,12 +109,14 @@ fn append_command(call: &mut Call<'_>, first: u32, out: &mut Vec<u8>) -> LuaResu
     while count > first && matches!(call.value(count), Value::Nil) {
         count -= 1;
     }
-    out.push(b'*');
-    append_len(out, (count + 1).saturating_sub(first));
+    append_len(out, b'*', (count + 1).saturating_sub(first));
     let mut text = Vec::new();
     for n in first..=count {
+        if let Some(arg) = call.text(n) {
+            append_bulk(out, arg);
+            continue;
+        }
         match call.value(n) {
-            Value::String(arg) => append_bulk(out, arg),
             Value::Number(number) => {
                 text.clear();
                 append_number(&mut text, number);
@@ -136,14 +138,20 @@ fn append_command(call: &mut Call<'_>, first: u32, out: &mut Vec<u8>) -> LuaResu
     Ok(())
 }
 
-fn append_len(out: &mut Vec<u8>, len: usize) {
+/// `*2` or `$5`, and the end of the line.
+fn append_len(out: &mut Vec<u8>, kind: u8, len: usize) {
+    if let Ok(digit @ 0..=9) = u8::try_from(len) {
+        out.extend_from_slice(&[kind, b'0' + digit, b'\r', b'\n']);
+        return;
+    }
+    out.push(kind);
     moonrest_http::decimal::append(out, len as u64);
     out.extend_from_slice(b"\r\n");
 }
 
 fn append_bulk(out: &mut Vec<u8>, arg: &[u8]) {
-    out.push(b'$');
-    append_len(out, arg.len());
+    out.reserve(arg.len() + 32);
+    append_len(out, b'$', arg.len());
     out.extend_from_slice(arg);
     out.extend_from_slice(b"\r\n");
 }
@@ -255,6 +263,9 @@ fn head(bytes: &[u8], at: usize) -> Result<Option<(Head<'_>, usize)>, String> {
 
 /// A length; negative ones stand for null.
 fn size(text: &[u8]) -> Result<Option<usize>, String> {
+    if (1..=9).contains(&text.len()) && text.iter().all(u8::is_ascii_digit) {
+        return Ok(Some(text.iter().fold(0, |number, digit| number * 10 + usize::from(digit - b'0'))));
+    }
     let bad = || format!("bad length: \"{}\"", String::from_utf8_lossy(text));
     let number: i64 = std::str::from_utf8(text).map_err(|_| bad())?.trim().parse().map_err(|_| bad())?;
     Ok(usize::try_from(number).ok())

@@ -39,7 +39,7 @@ pub(crate) fn req_socket(call: &mut Call<'_>) -> LuaResult<Return> {
     let stream = Stream { side: RefCell::new(side), ..Stream::default() };
     stream.settings.set(Settings::here(call));
     let metatable = call.registry()?.raw_get(call, if raw { RAW_REQ } else { REQ })?.as_table();
-    let object = stream::make_object(call, metatable, stream)?;
+    let object = stream::make_object(call, metatable, Rc::new(stream))?;
     let cell = object.raw_index(call, super::CELL)?;
     object.set_index(call, super::CONTEXT, cell)?;
     if let moonrest_luajit::Value::Userdata(userdata) = cell

@@ -89,7 +89,7 @@ pub(super) fn new_socket(call: &mut Call<'_>, metatable: &Ref) -> LuaResult<Retu
     }
     super::owner(call)?;
     let metatable = call.put(metatable)?.as_table();
-    let object = make_object(call, metatable, Stream::default())?;
+    let object = make_object(call, metatable, Rc::default())?;
     call.ret(object)
 }
 
@@ -97,10 +97,10 @@ pub(super) fn new_socket(call: &mut Call<'_>, metatable: &Ref) -> LuaResult<Retu
 pub(super) fn make_object<'c>(
     call: &Call<'c>,
     metatable: Option<Table<'_>>,
-    stream: Stream,
+    stream: Rc<Stream>,
 ) -> LuaResult<Table<'c>> {
     let object = call.table(TABLE_SIZE, 0)?;
-    let handle = call.userdata(Handle(Rc::new(stream)))?;
+    let handle = call.userdata(Handle(stream))?;
     object.set_index(call, CELL, handle)?;
     object.set_metatable(call, metatable)?;
     Ok(object)

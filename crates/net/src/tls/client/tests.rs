@@ -125,7 +125,8 @@ fn run(tls13: bool, connections: usize, check: impl Fn(usize, &Client, &Store, O
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
         let addr = socket.local_addr().unwrap().into();
-        let listener = Listener::new(socket.into(), false).unwrap();
+        let listener = Listener::new(socket.into(), false, false).unwrap();
+        listener.resume().unwrap();
         let connector = Connector::new(Settings {
             sessions: Some(session_store(16)),
             protocols: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
