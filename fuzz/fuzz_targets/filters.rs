@@ -10,7 +10,7 @@ use moonrest_http_modules::{addition, charset, gunzip, gzip, headers, range, rew
 use moonrest_proto::http1::{Parse, ResponseHead};
 use std::cell::RefCell;
 
-const CONF: &str = "http { client_header_timeout 2s; keepalive_timeout 2s; lingering_timeout 1s; access_log off; subrequest_output_buffer_size 64k; charset_map koi8-r utf-8 { C0 D18E; C1 D0B0; C2 D0B1; 80 E282AC; }
+const CONF: &str = "http { client_header_timeout 2s; keepalive_timeout 2s; lingering_timeout 1s; subrequest_output_buffer_size 64k; charset_map koi8-r utf-8 { C0 D18E; C1 D0B0; C2 D0B1; 80 E282AC; }
     server { listen 127.0.0.1:1; default_type text/html;
         location / { return 200 'included $arg_a'; }
         location = /0 { data; ssi on; ssi_value_length 64; }
@@ -91,8 +91,17 @@ fuzz_target!(|data: &[u8]| {
     BODY.set(body.chunks(usize::from(step).max(1)).map(Bytes::copy_from_slice).collect());
     let args: String = body.iter().take(8).map(|byte| format!("%{byte:02x}")).collect();
     let coding = if kind >= 128 { "Accept-Encoding: gzip\r\n" } else { "" };
-    let request = format!("GET /{}?{args} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{coding}\r\n", kind % 6);
+    let request =
+        format!("GET /{}?{args} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{coding}\r\n", kind % 6);
     let answer = SITE.with(|site| site.talk(request.as_bytes(), || {}));
+    // What cannot be decompressed ends the connection, maybe before its head has left.
+    if answer.is_empty() {
+        return;
+    }
     let mut head = ResponseHead::new();
-    assert!(matches!(head.parse(&answer), Ok(Parse::Complete { .. })), "{:?}", String::from_utf8_lossy(&answer));
+    assert!(
+        matches!(head.parse(&answer), Ok(Parse::Complete { .. })),
+        "{:?}",
+        String::from_utf8_lossy(&answer)
+    );
 });

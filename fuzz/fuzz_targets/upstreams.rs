@@ -54,6 +54,10 @@ fuzz_target!(|data: &[u8]| {
             return;
         }
         let mut head = ResponseHead::new();
-        assert!(matches!(head.parse(&answer), Ok(Parse::Complete { .. })), "{:?}", String::from_utf8_lossy(&answer));
+        assert!(
+            matches!(head.parse(&answer), Ok(Parse::Complete { .. })),
+            "{:?}",
+            String::from_utf8_lossy(&answer)
+        );
     });
 });

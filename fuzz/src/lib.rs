@@ -26,6 +26,8 @@ use std::{
 
 /// How long a request may take.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Turns without an answer after which the client says that it will send no more. Before, that would be taken for its leaving.
+const PATIENT_TURNS: u32 = 60;
 /// The most that may be answered.
 const MOST: usize = 8 << 20;
 
@@ -96,12 +98,13 @@ impl Site {
         Self { runtime, socket }
     }
 
-    /// Sends bytes as a client that then only listens; gives what is answered until the connection ends.
+    /// Sends bytes as a client that then only listens; gives what is answered until the connection ends. `meanwhile` is called
+    /// at every turn.
     pub fn talk(&self, request: &[u8], mut meanwhile: impl FnMut()) -> Vec<u8> {
         let mut client = UnixStream::connect(&self.socket).expect("a connection");
         client.set_nonblocking(true).expect("a socket that does not block");
         let (mut rest, mut answer, mut buffer) = (request, Vec::new(), vec![0; 64 << 10]);
-        let began = Instant::now();
+        let (began, mut quiet) = (Instant::now(), 0);
         self.runtime.block_on(async {
             for turn in 0_u32.. {
                 if !rest.is_empty() {
@@ -110,13 +113,17 @@ impl Site {
                         Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                         Err(_) => rest = &[],
                     }
-                    if rest.is_empty() {
-                        let _ = client.shutdown(Shutdown::Write);
-                    }
                 }
+                if rest.is_empty() && quiet == PATIENT_TURNS {
+                    let _ = client.shutdown(Shutdown::Write);
+                }
+                quiet += 1;
                 match client.read(&mut buffer) {
                     Ok(0) => break,
-                    Ok(len) => answer.extend_from_slice(&buffer[..len]),
+                    Ok(len) => {
+                        answer.extend_from_slice(&buffer[..len]);
+                        quiet = 0;
+                    }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                     Err(_) => break,
                 }
