@@ -115,6 +115,8 @@ struct Settings {
 /// A response of up to as many bytes as nginx's `gzip_buffers` hold is compressed when it is complete: then there is a
 /// library that needs two thirds of the time.
 const WHOLE: usize = 128 * 1024;
+/// It does not compress less than this, the other one does.
+const WORTH_IT: usize = 64;
 /// The levels for which that library is the faster one.
 const WHOLE_LEVELS: u8 = 6;
 
@@ -203,7 +205,7 @@ impl Encoder for Deflater {
     }
 
     fn whole(settings: &Settings, data: &[u8], out: &mut Vec<u8>) -> bool {
-        if Self::held(settings) == 0 {
+        if Self::held(settings) == 0 || data.len() < WORTH_IT {
             return false;
         }
         AT_ONCE.with_borrow_mut(|kept| {
@@ -271,9 +273,7 @@ mod tests {
             sizes.push(out.len());
         }
         assert!(sizes.iter().all(|&size| size < 400), "{sizes:?}");
-        let mut out = Vec::new();
-        assert!(Deflater::whole(&Settings { level: 1, window_bits: 15 }, b"", &mut out));
-        assert_eq!(unpack(&out), b"");
+        assert!(!Deflater::whole(&Settings { level: 1, window_bits: 15 }, b"short", &mut Vec::new()));
         for (level, window_bits) in [(7, 15), (1, 14)] {
             assert!(!Deflater::whole(&Settings { level, window_bits }, &text, &mut Vec::new()));
             assert_eq!(Deflater::held(&Settings { level, window_bits }), 0);
