@@ -92,7 +92,7 @@ impl Site {
         let listener = listen(&socket);
         runtime.block_on(async {
             let worker = Worker::new(0, http, log(), Arc::default(), 100_000);
-            let socket = Listener::new(listener.into(), true).expect("a socket to watch");
+            let socket = Listener::new(listener.into(), true, false).expect("a socket to watch");
             moonrest_rt::spawn(accept::run(worker, socket, 0));
         });
         Self { runtime, socket }
