@@ -4,6 +4,7 @@ use crate::{addr::Addr, tls};
 use moonrest_rt::{Interest, Watched};
 use moonrest_sys::socket;
 use std::{
+    future::poll_fn,
     io::{self, IoSlice},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     task::{Context, Poll, Waker, ready},
@@ -111,6 +112,23 @@ impl Io {
             Poll::Ready(read) => read,
             Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
         }
+    }
+
+    /// Writes all of it, waiting for room where there is none.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn write_all(&self, mut data: &[u8]) -> io::Result<()> {
+        while !data.is_empty() {
+            match self.try_write(&[IoSlice::new(data)], false) {
+                Ok(n) => data = data.get(n..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    poll_fn(|cx| self.poll_writable(cx)).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Looks whether something has come and leaves it there: 1, or 0 at the end of the stream.

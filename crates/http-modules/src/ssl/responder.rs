@@ -6,13 +6,12 @@ use moonrest_http::core::Core;
 use moonrest_net::{
     addr::Addr,
     connect::{ConnectError, connect},
-    io::Io,
     resolver::no_resolver,
     timer::within,
 };
 use std::{
     future::poll_fn,
-    io::{self, IoSlice},
+    io,
     net::{IpAddr, SocketAddr, ToSocketAddrs},
 };
 
@@ -150,7 +149,7 @@ async fn exchange(addr: SocketAddr, request: &[u8]) -> Result<Vec<u8>, String> {
         Err(ConnectError::TimedOut) => return Err(timed_out()),
         Err(ConnectError::Io(error)) => return Err(described("connect()", &error)),
     };
-    send(&io, request).await.map_err(|error| described("send()", &error))?;
+    io.write_all(request).await.map_err(|error| described("send()", &error))?;
     let mut answer = Vec::new();
     loop {
         answer.reserve(4096);
@@ -161,19 +160,6 @@ async fn exchange(addr: SocketAddr, request: &[u8]) -> Result<Vec<u8>, String> {
             Err(error) => return Err(described("recv()", &error)),
         }
     }
-}
-
-async fn send(io: &Io, mut data: &[u8]) -> io::Result<()> {
-    while !data.is_empty() {
-        match io.try_write(&[IoSlice::new(data)], false) {
-            Ok(n) => data = data.get(n..).unwrap_or_default(),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                poll_fn(|cx| io.poll_writable(cx)).await?;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 fn invalid() -> String {

@@ -7,17 +7,12 @@ use super::{
 use crate::{
     addr::Addr,
     connect::{ConnectError, Datagrams, connect},
-    io::Io,
     report::{self, Severity},
     sleep::sleep,
     timer,
 };
 use hickory_proto::rr::RecordType;
-use std::{
-    future::poll_fn,
-    io::{self, IoSlice},
-    net::SocketAddr,
-};
+use std::{future::poll_fn, io, net::SocketAddr};
 
 /// How long one server has to answer.
 const PATIENCE_MS: u64 = 5_000;
@@ -159,7 +154,7 @@ async fn over_tcp(question: &Question, server: SocketAddr) -> Result<Reply, Fail
         ConnectError::Io(error) => ("connect()", error),
     })?;
     let len = u16::try_from(question.bytes.len()).unwrap_or(0).to_be_bytes();
-    send(&io, &[&len[..], &question.bytes].concat()).await.map_err(|error| ("send()", error))?;
+    io.write_all(&[&len[..], &question.bytes].concat()).await.map_err(|error| ("send()", error))?;
     let mut received = Vec::new();
     loop {
         while let Some((message, rest)) = first_message(&received) {
@@ -182,19 +177,6 @@ async fn over_tcp(question: &Question, server: SocketAddr) -> Result<Reply, Fail
             Err(error) => return Err(("recv()", error)),
         }
     }
-}
-
-async fn send(io: &Io, mut data: &[u8]) -> io::Result<()> {
-    while !data.is_empty() {
-        match io.try_write(&[IoSlice::new(data)], false) {
-            Ok(n) => data = data.get(n..).unwrap_or_default(),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                poll_fn(|cx| io.poll_writable(cx)).await?;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 /// The first message of what was received, once it is complete, and what is behind it.
