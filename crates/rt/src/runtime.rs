@@ -2,7 +2,7 @@
 
 use crate::{
     blocking::Pool,
-    budget,
+    budget, clock,
     local::{LOCAL, Local},
     remote::{self, Remote},
     sleep, timer,
@@ -88,6 +88,7 @@ impl Runtime {
         }
         LOCAL.with(|local| {
             local.id.set(id);
+            clock::turn();
             local.sources.set_epoll(Some(epoll.clone()));
             *local.pool.borrow_mut() = Some(Pool::new(options.blocking_threads));
         });
@@ -147,6 +148,7 @@ impl Runtime {
             }
             _ => self.epoll.wait(events, timeout)?,
         }
+        clock::turn();
         for (token, what) in events.iter() {
             if token == BELL {
                 for word in self.remote.take() {
@@ -186,6 +188,7 @@ impl Drop for Runtime {
                 pool.close();
             }
             local.sources.set_epoll(None);
+            clock::stop();
             local.id.set(0);
             local.ending.set(false);
         });
