@@ -15,7 +15,7 @@ pub(crate) struct Case {
     pub(crate) ask: Ask,
     pub(crate) needs: &'static [Need],
     pub(crate) workers: u32,
-    /// The largest CPU ratio to nginx that the design allows.
+    /// The largest CPU ratio to nginx that the design allows; for scaling, the largest figure of our own.
     pub(crate) goal: f64,
 }
 
@@ -279,14 +279,14 @@ pub(crate) static CASES: &[Case] = &[
     Case {
         workers: 2,
         ask: Ask::Scaling(get("/")),
-        goal: 1.0,
+        goal: 1.11,
         ..row("scaling", "cost with 2 workers, `return 200`", HELLO)
     },
     Case {
         http: DICT,
         workers: 2,
         ask: Ask::Scaling(get("/")),
-        goal: 1.0,
+        goal: 1.11,
         ..lua("scaling-dict", "cost with 2 workers, shared dictionary incr", DICT_INCR)
     },
     Case {

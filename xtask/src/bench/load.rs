@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use moonrest_testkit::Server;
 
 use super::cases::{Ask, Request};
+use super::crowd;
 use super::floor::Floor;
 use crate::run;
 
@@ -88,30 +89,14 @@ pub(crate) fn measure_floor(floor: &Floor, request: Request, load: Load) -> Resu
     Ok(report.turn(Spent::by(floor.pid())?.since(before), begun, load))
 }
 
-/// CPU time per request, in microseconds, of two servers, or of one named twice, with a load generator for each.
-pub(crate) fn measure_two(servers: [&Server; 2], request: Request, load: Load) -> Result<f64, String> {
-    let spent = || -> Result<Duration, String> {
-        let one = Spent::by(servers[0].pid())?.time;
-        let same = servers[0].pid() == servers[1].pid();
-        Ok(one + if same { Duration::ZERO } else { Spent::by(servers[1].pid())?.time })
-    };
+/// CPU time per request, in microseconds, of servers that are asked at the same time.
+pub(crate) fn measure_together(servers: &[&Server], request: Request, load: Load) -> Result<f64, String> {
+    let addrs: Vec<SocketAddr> = servers.iter().map(|server| server.addr()).collect();
+    let spent = || servers.iter().map(|server| Spent::by(server.pid())).collect::<Result<Vec<_>, _>>();
     let before = spent()?;
-    let commands = servers.map(|server| wrk_command(server.addr(), "http", request, load));
-    let reports = std::thread::scope(|scope| {
-        let running = commands.map(|mut command| scope.spawn(move || run::output(&mut command)));
-        running.map(|thread| thread.join().unwrap_or_else(|_| Err("the load generator failed".to_owned())))
-    });
-    let spent = spent()?.saturating_sub(before);
-    let mut requests = 0.0;
-    for text in reports {
-        let text = text?;
-        let report = wrk_report(&text).ok_or_else(|| unreadable("wrk", &text))?;
-        if report.requests < 1.0 || report.errors > 0 {
-            return Err(format!("not every request was answered\n{text}"));
-        }
-        requests += report.requests;
-    }
-    Ok(spent.as_secs_f64() * 1e6 / requests)
+    let requests = crowd::ask(&addrs, request, load.connections, load.time)?;
+    let spent: Duration = spent()?.iter().zip(before).map(|(after, before)| after.since(before).time).sum();
+    Ok(spent.as_secs_f64() * 1e6 / requests.max(1.0))
 }
 
 fn unreadable(program: &str, text: &str) -> String {

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what a request costs here and in Debian's nginx, side by side in one run.
 mod callgrind;
 mod cases;
+mod crowd;
 mod floor;
 mod load;
 mod report;
