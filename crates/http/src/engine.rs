@@ -477,10 +477,13 @@ fn search(r: &Request, at: LocId, uri: &[u8]) -> Result<Search, RequestError> {
         }
         Found::Prefix(id) => {
             r.location.set(id);
-            ask_regexes &= r.http().location(id).kind != LocationKind::PrefixFinal;
-            let inner = search(r, id, uri)?;
-            if inner != Search::Open {
-                return Ok(inner);
+            let location = r.http().location(id);
+            ask_regexes &= location.kind != LocationKind::PrefixFinal;
+            if !location.children.is_empty() {
+                let inner = search(r, id, uri)?;
+                if inner != Search::Open {
+                    return Ok(inner);
+                }
             }
         }
         Found::None => {}

@@ -256,6 +256,10 @@ impl Matcher {
         if rest.first() != Some(&key) {
             return before;
         }
+        if path.len() < 8 {
+            // The key is all of the name.
+            return before + 1;
+        }
         let alike = rest.partition_point(|known| *known == key);
         let alike = self.names.get(before..before + alike).unwrap_or_default();
         before + alike.partition_point(|entry| &*entry.name <= path)

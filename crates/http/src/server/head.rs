@@ -7,10 +7,7 @@ use crate::{
     response::HeadersOut,
 };
 use moonrest_net::addr::Addr;
-use moonrest_proto::{
-    date,
-    http1::{Method, Version},
-};
+use moonrest_proto::http1::{Method, Version};
 
 /// How the body of the response is delimited.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -52,7 +49,10 @@ pub(crate) fn append(r: &Request, out: &mut Vec<u8>, delimited: Delimited, absol
     }
     match (&head.last_modified_text, head.last_modified) {
         (Some(text), _) => line(out, LAST_MODIFIED, text),
-        (None, Some(time)) => line(out, LAST_MODIFIED, &date::http(time)),
+        (None, Some(time)) => {
+            out.extend_from_slice(LAST_MODIFIED);
+            r.worker.append_file_time(time, out);
+        }
         (None, None) => {}
     }
     if absolute && let Some(location) = &head.location {
