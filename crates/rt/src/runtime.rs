@@ -147,6 +147,9 @@ impl Runtime {
             }
             _ => self.epoll.wait(events, timeout)?,
         }
+        if !events.is_full() {
+            local.looks.set(local.looks.get() + 1);
+        }
         for (token, what) in events.iter() {
             if token == BELL {
                 for word in self.remote.take() {
