@@ -179,7 +179,7 @@ fn end_of_head<const BARE_LF: bool>(at: usize, lines: &[u8]) -> FieldLine<'_> {
 pub struct Fields {
     list: Vec<Field>,
     first: [u16; Known::COUNT],
-    repeated: u128,
+    repeated: u64,
     odd_names: bool,
     /// Which groups of names occur.
     groups: u8,
@@ -374,14 +374,16 @@ impl Fields {
     /// A bit per `Known as u8` of the names that occur more than once.
     #[inline]
     #[must_use]
-    pub fn repeated(&self) -> u128 {
+    pub fn repeated(&self) -> u64 {
         self.repeated
     }
 
     /// All fields of this name, in order. Meant for known names.
     pub fn all(&self, known: Known) -> impl Iterator<Item = &Field> {
         let from = self.index_of(known).unwrap_or(self.list.len());
-        self.list.get(from..).unwrap_or_default().iter().filter(move |field| field.known == known)
+        let to = if self.is_repeated(known) { self.list.len() } else { from.saturating_add(1) };
+        let found = self.list.get(from..to).unwrap_or_default();
+        found.iter().filter(move |field| field.known == known)
     }
 }
 
