@@ -105,7 +105,16 @@ impl Runtime {
         });
         let events = RefCell::new(Events::new(options.events));
         let alarm_at = Cell::new(OFF);
-        Ok(Self { epoll, events, remote, alarm, alarm_at, turns: options.turns.clone(), id, _local: PhantomData })
+        Ok(Self {
+            epoll,
+            events,
+            remote,
+            alarm,
+            alarm_at,
+            turns: options.turns.clone(),
+            id,
+            _local: PhantomData,
+        })
     }
 
     /// Runs until `future` has its result; what it has spawned goes on only while this runs.
