@@ -177,6 +177,20 @@ impl<'t> Table<'t> {
         Ok(Some(len))
     }
 
+    /// Appends the strings and numbers of a list, and those of lists in it down to `depth` levels, without a slot for any
+    /// of them. False, and nothing is appended, when there is something else in it, or not in the part of a table that is
+    /// for lists.
+    pub fn append_texts(self, stack: &Stack<'_>, depth: usize, out: &mut Vec<u8>) -> LuaResult<bool> {
+        let index = stack.index_of(self.0, ffi::TTABLE)?;
+        let before = out.len();
+        // SAFETY: a table at `index`.
+        let appended = unsafe { ffi::append_list(stack.l, index, depth, out) }.is_ok();
+        if !appended {
+            out.truncate(before);
+        }
+        Ok(appended)
+    }
+
     /// `table[key]`, as Lua does it.
     pub fn get<'s>(self, stack: &Stack<'s>, key: impl IntoLua) -> LuaResult<Value<'s>> {
         let index = stack.index_of(self.0, ffi::TTABLE)?;

@@ -90,6 +90,9 @@ pub(super) fn gather(call: &mut Call<'_>, value: Value<'_>, out: &mut Vec<u8>) -
 }
 
 fn append_table(stack: &mut Stack<'_>, table: Table<'_>, depth: usize, out: &mut Vec<u8>) -> LuaResult<()> {
+    if table.append_texts(stack, MAX_DEPTH - depth, out)? {
+        return Ok(());
+    }
     let Some(length) = table.array_len(stack)? else {
         return Err(LuaError::argument(2, "non-array table found"));
     };
