@@ -364,6 +364,34 @@ pub(crate) unsafe fn lua_rawgeti(l: *mut lua_State, index: c_int, n: c_int) {
     }
 }
 
+/// Pushes element `n` of the table at an index that counts from the bottom, and gives the block and its size if it is a full
+/// userdata. `Err` when nothing was pushed: it is no table, or the element is not in its array.
+#[inline]
+pub(crate) unsafe fn push_userdata(
+    l: *mut lua_State,
+    index: c_int,
+    n: c_int,
+) -> Result<Option<(*mut c_void, usize)>, NotPushed> {
+    // SAFETY: the caller's promise; the block follows what a userdata begins with.
+    unsafe {
+        let Some(word) = word(l, index).filter(|word| word.tag() == tag::TABLE) else {
+            return Err(NotPushed);
+        };
+        if !push_element(l, word.pointer(), n) {
+            return Err(NotPushed);
+        }
+        let element = (*state(l)).top.sub(1).read();
+        if element.tag() != tag::USERDATA {
+            return Ok(None);
+        }
+        let head = element.pointer::<Block>();
+        Ok(Some((head.wrapping_add(1).cast::<c_void>().cast_mut(), (*head).size as usize)))
+    }
+}
+
+/// What [`push_userdata`] leaves to others.
+pub(crate) struct NotPushed;
+
 /// The element of a table that stays where it is, given by `lua_topointer`.
 ///
 /// # Safety

@@ -57,6 +57,19 @@ impl<'t> Table<'t> {
         Ok(())
     }
 
+    /// Sets the element at `to` to the one at `from`, without metamethods.
+    pub fn copy_index(self, stack: &Stack<'_>, from: usize, to: usize) -> LuaResult<()> {
+        let index = stack.index_of(self.0, ffi::TTABLE)?;
+        stack.check_memory()?;
+        let (from, to) = (element(from)?, element(to)?);
+        // SAFETY: a table at `index`; the value takes a spare slot.
+        unsafe {
+            ffi::lua_rawgeti(stack.l, index, from);
+            ffi::lua_rawseti(stack.l, index, to);
+        }
+        Ok(())
+    }
+
     /// Sets the element at `n` to the last value that `make` pushes, and removes what else it pushed. So elements that are
     /// tables need no slots beyond their making.
     ///
