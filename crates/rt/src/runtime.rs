@@ -171,6 +171,9 @@ impl Runtime {
             _ => self.epoll.wait(events, timeout)?,
         }
         clock::turn();
+        if !events.is_full() {
+            local.looks.set(local.looks.get() + 1);
+        }
         for (token, what) in events.iter() {
             match token {
                 BELL => {

@@ -121,6 +121,12 @@ impl Events {
         Self(Vec::with_capacity(most.max(1)))
     }
 
+    /// Whether the last wait filled the room, so that there may be more to tell.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.0.len() >= self.0.capacity()
+    }
+
     /// What the last wait told: tokens, and what happened.
     #[inline]
     pub fn iter(&self) -> impl Iterator<Item = (u64, Happened)> + '_ {
