@@ -146,7 +146,9 @@ fn framing_of_any(head: &RequestHead, buf: &[u8]) -> Result<Framing, FramingErro
     if let Some(first) = head.field(Known::Connection) {
         read_connection(first.value.of(buf), &mut framing);
         if head.fields.is_repeated(Known::Connection) {
-            head.fields.all(Known::Connection).for_each(|field| read_connection(field.value.of(buf), &mut framing));
+            head.fields
+                .all(Known::Connection)
+                .for_each(|field| read_connection(field.value.of(buf), &mut framing));
         }
         framing.upgrade &= head.fields.index_of(Known::Upgrade).is_some();
     }
