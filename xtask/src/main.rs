@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         "test" => test::test(),
         "docs" => docs::docs(rest.iter().any(|arg| arg == "--check")),
         "bench" => bench::bench(rest),
+        bench::FLOOR => bench::serve_floor(),
         _ => Err("usage: cargo xtask check | test | docs [--check] | bench [--help]".to_owned()),
     };
     match result {

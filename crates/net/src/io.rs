@@ -144,7 +144,14 @@ impl Io {
         self.try_peek().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// The same, asked of the kernel although the event loop knows of nothing.
+    /// Whether a read would have given nothing, not even the end of the stream, when the event loop last looked
+    /// ([`moonrest_rt::looks`]). Asks nobody.
+    #[inline]
+    pub fn is_known_empty(&self) -> bool {
+        self.socket().is_known_empty()
+    }
+
+    /// As [`Io::peek_is_empty`], asked of the kernel although the event loop knows of nothing.
     pub fn is_silent(&self) -> bool {
         self.peek_now().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }

@@ -67,6 +67,12 @@ impl<T: AsFd> Watched<T> {
         self.source.is_readable()
     }
 
+    /// Whether nothing was there to be read, not even the end, when the loop last looked ([`crate::looks`]).
+    #[inline]
+    pub fn is_known_empty(&self) -> bool {
+        self.source.is_watched() && !self.source.is_readable()
+    }
+
     /// Whether a write may take something.
     #[inline]
     pub fn is_writable(&self) -> bool {

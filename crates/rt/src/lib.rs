@@ -11,6 +11,7 @@
 
 pub mod blocking;
 mod budget;
+pub mod clock;
 pub mod fd;
 mod join;
 mod local;
@@ -26,7 +27,7 @@ pub use blocking::spawn_blocking;
 pub use budget::yield_now;
 pub use fd::Watched;
 pub use join::{JoinHandle, Lost, spawn_joined};
-pub use local::is_running;
+pub use local::{is_running, looks};
 pub use moonrest_sys::epoll::Interest;
 pub use runtime::{Options, Runtime, block_on};
 pub use tasks::spawn;

@@ -20,6 +20,8 @@ pub(crate) struct Local {
     pub(crate) ending: Cell<bool>,
     pub(crate) tasks: Tasks,
     pub(crate) sources: Sources,
+    /// How many times the kernel has told all that it knew of the descriptors.
+    pub(crate) looks: Cell<u64>,
     /// The future of `block_on` was woken.
     pub(crate) root_woken: Cell<bool>,
     /// To be woken after the next look at the descriptors.
@@ -34,6 +36,7 @@ thread_local! {
             ending: Cell::new(false),
             tasks: Tasks::new(),
             sources: Sources::new(),
+            looks: Cell::new(0),
             root_woken: Cell::new(false),
             deferred: RefCell::new(Vec::new()),
             pool: RefCell::new(None),
@@ -44,6 +47,13 @@ thread_local! {
 /// Whether this thread has a loop that goes on, so that it makes sense to spawn, sleep and watch.
 pub fn is_running() -> bool {
     LOCAL.try_with(|local| local.id.get() != 0 && !local.ending.get()).unwrap_or(false)
+}
+
+/// How many times this thread's loop was told all that there was to know of its descriptors. Who has emptied one and sees
+/// this number grow knows from the loop whether something came meanwhile ([`crate::Watched::is_known_empty`]).
+#[inline]
+pub fn looks() -> u64 {
+    LOCAL.with(|local| local.looks.get())
 }
 
 /// Wakes a task of this thread's loop; `false` when it is one of another's.

@@ -2,18 +2,18 @@
 
 use crate::{
     blocking::Pool,
-    budget,
+    budget, clock,
     local::{LOCAL, Local},
     remote::{self, Remote},
     sleep, timer,
     word::{ROOT, Word},
 };
 use moonrest_sys::{
-    epoll::{Epoll, Events, Interest},
+    epoll::{Alarm, Epoll, Events, Interest},
     time::monotonic_coarse_ms,
 };
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     io,
     marker::PhantomData,
     os::fd::AsFd as _,
@@ -30,6 +30,13 @@ use std::{
 const BATCH: usize = 128;
 /// The bell's token; no descriptor has it.
 const BELL: u64 = u64::MAX;
+/// The alarm's.
+const ALARM: u64 = u64::MAX - 1;
+/// Deadlines that are so many milliseconds away are left to the alarm. It is set rarely, while a limit to the wait itself
+/// is a timer that the kernel starts and stops at each.
+const FAR: u64 = 100;
+/// The alarm is not set.
+const OFF: u64 = u64::MAX;
 
 /// What a loop may differ in.
 #[derive(Clone, Debug)]
@@ -53,6 +60,9 @@ pub struct Runtime {
     epoll: Rc<Epoll>,
     events: RefCell<Events>,
     remote: Arc<Remote>,
+    alarm: Alarm,
+    /// When it goes off, in monotonic milliseconds: never later than the first deadline that was left to it.
+    alarm_at: Cell<u64>,
     turns: Option<Arc<AtomicU64>>,
     id: u16,
     /// It belongs to its thread.
@@ -74,13 +84,15 @@ impl Runtime {
     /// A loop without tasks.
     ///
     /// # Errors
-    /// Those of `epoll_create1` and `eventfd`.
+    /// Those of `epoll_create1`, `eventfd` and `timerfd_create`.
     ///
     /// # Panics
     /// Where there is a loop already.
     pub fn new(options: &Options) -> io::Result<Self> {
         LOCAL.with(|local| assert!(local.id.get() == 0, "a thread has one event loop"));
         let epoll = Rc::new(Epoll::new()?);
+        let alarm = Alarm::new()?;
+        epoll.add(alarm.as_fd(), ALARM, Interest::READ)?;
         let (id, remote) = remote::enter()?;
         if let Err(error) = epoll.add(remote.bell().as_fd(), BELL, Interest::READ) {
             remote::leave(id);
@@ -88,11 +100,22 @@ impl Runtime {
         }
         LOCAL.with(|local| {
             local.id.set(id);
+            clock::turn();
             local.sources.set_epoll(Some(epoll.clone()));
             *local.pool.borrow_mut() = Some(Pool::new(options.blocking_threads));
         });
         let events = RefCell::new(Events::new(options.events));
-        Ok(Self { epoll, events, remote, turns: options.turns.clone(), id, _local: PhantomData })
+        let alarm_at = Cell::new(OFF);
+        Ok(Self {
+            epoll,
+            events,
+            remote,
+            alarm,
+            alarm_at,
+            turns: options.turns.clone(),
+            id,
+            _local: PhantomData,
+        })
     }
 
     /// Runs until `future` has its result; what it has spawned goes on only while this runs.
@@ -135,7 +158,7 @@ impl Runtime {
     /// Looks at the descriptors; waits for them if there is nothing else to do.
     fn wait(&self, local: &Local, now: u64) -> io::Result<()> {
         let busy = local.root_woken.get() || local.tasks.is_busy() || !local.deferred.borrow().is_empty();
-        let timeout = if busy { Some(0) } else { earlier(timer::wait(now), sleep::wait()) };
+        let timeout = if busy { Some(0) } else { self.limit(now)? };
         let events = &mut *self.events.borrow_mut();
         match &self.turns {
             // Written by this thread alone.
@@ -147,13 +170,19 @@ impl Runtime {
             }
             _ => self.epoll.wait(events, timeout)?,
         }
+        clock::turn();
+        if !events.is_full() {
+            local.looks.set(local.looks.get() + 1);
+        }
         for (token, what) in events.iter() {
-            if token == BELL {
-                for word in self.remote.take() {
-                    local.wake(word);
+            match token {
+                BELL => {
+                    for word in self.remote.take() {
+                        local.wake(word);
+                    }
                 }
-            } else {
-                local.sources.happened(token, what);
+                ALARM => self.alarm_at.set(OFF),
+                _ => local.sources.happened(token, what),
             }
         }
         if busy {
@@ -163,6 +192,21 @@ impl Runtime {
             }
         }
         Ok(())
+    }
+
+    /// How long to wait at most, in milliseconds; for ever where the alarm ends the wait.
+    fn limit(&self, now: u64) -> io::Result<Option<u64>> {
+        match earlier(timer::wait(now), sleep::wait()) {
+            Some(far) if far >= FAR => {
+                let due = now.saturating_add(far);
+                if due < self.alarm_at.get() {
+                    self.alarm.set(due)?;
+                    self.alarm_at.set(due);
+                }
+                Ok(None)
+            }
+            near => Ok(near),
+        }
     }
 }
 
@@ -186,6 +230,7 @@ impl Drop for Runtime {
                 pool.close();
             }
             local.sources.set_epoll(None);
+            clock::stop();
             local.id.set(0);
             local.ending.set(false);
         });

@@ -212,8 +212,8 @@ impl Sources {
         let number =
             if known.is_some() { inner.free } else { u32::try_from(inner.slots.len()).unwrap_or(NONE) };
         let generation = known.map_or(0, |slot| slot.generation);
-        // The last one is the bell's.
-        if number == NONE {
+        // The last two are the bell's and the alarm's.
+        if number >= NONE - 1 {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
         let token = token(number, generation);

@@ -289,6 +289,36 @@ fn readiness_is_told_and_taken_back() {
 }
 
 #[test]
+fn what_a_loop_knows_to_be_empty_is_empty_once_it_has_looked() {
+    // More descriptors than events are taken at once: one look does not tell all.
+    let runtime = Runtime::new(&Options { events: 2, ..Options::default() }).unwrap();
+    runtime.block_on(async {
+        let pairs: Vec<_> = (0..8).map(|_| pair()).collect();
+        let before = looks();
+        pairs.iter().for_each(|(a, _)| assert!(a.is_known_empty()));
+        pairs.iter().for_each(|(_, b)| (&mut &*b).write_all(b"x").unwrap());
+        assert!(pairs.iter().all(|(a, _)| a.is_known_empty()), "nobody has looked yet");
+        while looks() == before {
+            yield_now().await;
+        }
+        assert!(pairs.iter().all(|(a, _)| !a.is_known_empty()));
+        for (a, _) in &pairs {
+            assert_eq!(a.try_read(|mut fd| fd.read(&mut [0; 4])).unwrap(), 1);
+        }
+        pairs.iter().for_each(|(a, _)| a.drained());
+        let before = looks();
+        while looks() == before {
+            yield_now().await;
+        }
+        assert!(pairs.iter().all(|(a, _)| a.is_known_empty()));
+        let (a, b) = UnixStream::pair().unwrap();
+        a.set_nonblocking(true).unwrap();
+        assert!(!Watched::lazy(a).is_known_empty(), "it is not watched");
+        drop(b);
+    });
+}
+
+#[test]
 fn room_for_writing_is_told_when_there_was_none() {
     block_on(async {
         let (watched, mut peer) = pair();

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec};
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 
 use crate::errno::retry;
 
@@ -96,14 +97,18 @@ impl Epoll {
     /// Those of `epoll_wait`.
     pub fn wait(&self, events: &mut Events, timeout_ms: Option<u64>) -> io::Result<()> {
         events.0.clear();
-        let timeout = timeout_ms.map(|ms| Timespec {
-            tv_sec: i64::try_from(ms / 1000).unwrap_or(i64::MAX),
-            tv_nsec: i64::try_from(ms % 1000 * 1_000_000).unwrap_or(0),
-        });
+        let timeout = timeout_ms.map(timespec);
         match epoll::wait(&self.0, rustix::buffer::spare_capacity(&mut events.0), timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+fn timespec(ms: u64) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(ms / 1000).unwrap_or(i64::MAX),
+        tv_nsec: i64::try_from(ms % 1000 * 1_000_000).unwrap_or(0),
     }
 }
 
@@ -114,6 +119,12 @@ impl Events {
     /// Room for so many at once, at least one.
     pub fn new(most: usize) -> Self {
         Self(Vec::with_capacity(most.max(1)))
+    }
+
+    /// Whether the last wait filled the room, so that there may be more to tell.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.0.len() >= self.0.capacity()
     }
 
     /// What the last wait told: tokens, and what happened.
@@ -143,6 +154,39 @@ impl Bell {
 }
 
 impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// A descriptor that becomes readable at a time that is set.
+///
+/// <https://man7.org/linux/man-pages/man2/timerfd_create.2.html>
+#[derive(Debug)]
+pub struct Alarm(OwnedFd);
+
+impl Alarm {
+    /// # Errors
+    /// Those of `timerfd_create`.
+    pub fn new() -> io::Result<Self> {
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        Ok(Self(rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?))
+    }
+
+    /// Sets it to so many milliseconds of the monotonic clock ([`crate::time::monotonic_ms`]), instead of any earlier
+    /// time; one that has passed is told at once. Who watches it with [`Interest::READ`] need not read.
+    ///
+    /// # Errors
+    /// Those of `timerfd_settime`.
+    pub fn set(&self, ms: u64) -> io::Result<()> {
+        // Zero would switch it off.
+        let time = Itimerspec { it_interval: timespec(0), it_value: timespec(ms.max(1)) };
+        rustix::time::timerfd_settime(&self.0, TimerfdTimerFlags::ABSTIME, &time)?;
+        Ok(())
+    }
+}
+
+impl AsFd for Alarm {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -198,5 +242,21 @@ mod tests {
             });
             assert_eq!(told(&epoll, 1000), [(1, true, false, false)]);
         }
+    }
+
+    #[test]
+    fn an_alarm_is_heard_each_time_it_goes_off() {
+        let epoll = Epoll::new().unwrap();
+        let alarm = Alarm::new().unwrap();
+        epoll.add(alarm.as_fd(), 1, Interest::READ).unwrap();
+        for ms in [0, 5, 10] {
+            assert!(told(&epoll, 0).is_empty());
+            let due = crate::time::monotonic_ms() + ms;
+            alarm.set(due).unwrap();
+            assert_eq!(told(&epoll, 1000), [(1, true, false, false)]);
+            assert!(crate::time::monotonic_ms() >= due);
+        }
+        alarm.set(crate::time::monotonic_ms() + 3_600_000).unwrap();
+        assert!(told(&epoll, 10).is_empty());
     }
 }

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use moonrest_testkit::Server;
 
 use super::cases::{Ask, Request};
+use super::crowd;
+use super::floor::Floor;
 use crate::run;
 
 /// What the load generator does.
@@ -22,6 +24,8 @@ pub(crate) struct Load {
 pub(crate) struct Turn {
     /// CPU time of the server per request, in microseconds.
     pub(crate) micros: f64,
+    /// What of that was spent outside of the kernel.
+    pub(crate) own: f64,
     pub(crate) per_second: f64,
     /// The time within which half of the requests, and 99 of 100, were answered, in milliseconds.
     pub(crate) latency: Option<(f64, f64)>,
@@ -36,6 +40,20 @@ struct Report {
     errors: u64,
 }
 
+impl Report {
+    fn turn(self, spent: Spent, begun: Instant, load: Load) -> Turn {
+        let micros = spent.time.as_secs_f64() * 1e6 / self.requests;
+        let ticks = (spent.user + spent.system).max(1);
+        Turn {
+            micros,
+            own: micros * spent.user as f64 / ticks as f64,
+            per_second: self.requests / begun.elapsed().min(load.time).as_secs_f64(),
+            latency: self.latency,
+            errors: self.errors,
+        }
+    }
+}
+
 /// The processors the server does not have, for `taskset`.
 pub(crate) fn others() -> String {
     let last = std::thread::available_parallelism().map_or(1, usize::from).saturating_sub(1);
@@ -44,10 +62,10 @@ pub(crate) fn others() -> String {
 
 /// One turn of the load that the row asks for.
 pub(crate) fn measure(server: &Server, ask: Ask, load: Load) -> Result<Turn, String> {
-    let before = cpu_time(server.pid())?;
+    let before = Spent::by(server.pid())?;
     let begun = Instant::now();
     let report = match ask {
-        Ask::Http(request) => wrk(server, "http", request, load)?,
+        Ask::Http(request) | Ask::Floor(request) => wrk(server, "http", request, load)?,
         Ask::Https(request) => wrk(server, "https", request, load)?,
         Ask::Handshakes { resumed } => handshakes(server.addr(), resumed, load)?,
         Ask::Http2 { connections, streams } => h2load(server, connections, streams, load)?,
@@ -56,42 +74,29 @@ pub(crate) fn measure(server: &Server, ask: Ask, load: Load) -> Result<Turn, Str
             return Err("this row has no load".to_owned());
         }
     };
-    let spent = cpu_time(server.pid())?.saturating_sub(before);
     if report.requests < 1.0 {
         return Err(format!("no request was answered\n{}", server.error_log()));
     }
-    Ok(Turn {
-        micros: spent.as_secs_f64() * 1e6 / report.requests,
-        per_second: report.requests / begun.elapsed().min(load.time).as_secs_f64(),
-        latency: report.latency,
-        errors: report.errors,
-    })
+    Ok(report.turn(Spent::by(server.pid())?.since(before), begun, load))
 }
 
-/// CPU time per request, in microseconds, of two servers, or of one named twice, with a load generator for each.
-pub(crate) fn measure_two(servers: [&Server; 2], request: Request, load: Load) -> Result<f64, String> {
-    let spent = || -> Result<Duration, String> {
-        let one = cpu_time(servers[0].pid())?;
-        let same = servers[0].pid() == servers[1].pid();
-        Ok(one + if same { Duration::ZERO } else { cpu_time(servers[1].pid())? })
-    };
+/// One turn of requests to the bare loop.
+pub(crate) fn measure_floor(floor: &Floor, request: Request, load: Load) -> Result<Turn, String> {
+    let before = Spent::by(floor.pid())?;
+    let begun = Instant::now();
+    let text = run::output(&mut wrk_command(floor.addr, "http", request, load))?;
+    let report = wrk_report(&text).ok_or_else(|| unreadable("wrk", &text))?;
+    Ok(report.turn(Spent::by(floor.pid())?.since(before), begun, load))
+}
+
+/// CPU time per request, in microseconds, of servers that are asked at the same time.
+pub(crate) fn measure_together(servers: &[&Server], request: Request, load: Load) -> Result<f64, String> {
+    let addrs: Vec<SocketAddr> = servers.iter().map(|server| server.addr()).collect();
+    let spent = || servers.iter().map(|server| Spent::by(server.pid())).collect::<Result<Vec<_>, _>>();
     let before = spent()?;
-    let commands = servers.map(|server| wrk_command(server, "http", request, load));
-    let reports = std::thread::scope(|scope| {
-        let running = commands.map(|command| scope.spawn(move || run::output(&mut command?)));
-        running.map(|thread| thread.join().unwrap_or_else(|_| Err("the load generator failed".to_owned())))
-    });
-    let spent = spent()?.saturating_sub(before);
-    let mut requests = 0.0;
-    for text in reports {
-        let text = text?;
-        let report = wrk_report(&text).ok_or_else(|| unreadable("wrk", &text))?;
-        if report.requests < 1.0 || report.errors > 0 {
-            return Err(format!("not every request was answered\n{text}"));
-        }
-        requests += report.requests;
-    }
-    Ok(spent.as_secs_f64() * 1e6 / requests)
+    let requests = crowd::ask(&addrs, request, load.connections, load.time)?;
+    let spent: Duration = spent()?.iter().zip(before).map(|(after, before)| after.since(before).time).sum();
+    Ok(spent.as_secs_f64() * 1e6 / requests.max(1.0))
 }
 
 fn unreadable(program: &str, text: &str) -> String {
@@ -105,7 +110,14 @@ fn pinned(program: &str) -> Command {
 }
 
 fn wrk(server: &Server, scheme: &str, request: Request, load: Load) -> Result<Report, String> {
-    let text = run::output(&mut wrk_command(server, scheme, request, load)?)?;
+    let mut command = wrk_command(server.addr(), scheme, request, load);
+    if request.body > 0 {
+        let script = server.root().join("post.lua");
+        let text = format!("wrk.method = \"POST\"\nwrk.body = string.rep(\"x\", {})\n", request.body);
+        fs::write(&script, text).map_err(|error| error.to_string())?;
+        command.arg("-s").arg(script);
+    }
+    let text = run::output(&mut command)?;
     let mut report = wrk_report(&text).ok_or_else(|| unreadable("wrk", &text))?;
     if request.status != 200 {
         report.errors = report.errors.saturating_sub(report.requests as u64);
@@ -113,22 +125,16 @@ fn wrk(server: &Server, scheme: &str, request: Request, load: Load) -> Result<Re
     Ok(report)
 }
 
-fn wrk_command(server: &Server, scheme: &str, request: Request, load: Load) -> Result<Command, String> {
+fn wrk_command(addr: SocketAddr, scheme: &str, request: Request, load: Load) -> Command {
     let connections = request.connections.unwrap_or(load.connections);
     let mut command = pinned("wrk");
+    command.arg(format!("{scheme}://{addr}{}", request.path));
     command.args(["-t", "1", "--latency", "--timeout", "10s"]);
     command.args(["-c", &connections.to_string(), "-d", &format!("{}s", load.time.as_secs())]);
     if let Some((name, value)) = request.header {
         command.args(["-H", &format!("{name}: {value}")]);
     }
-    if request.body > 0 {
-        let script = server.root().join("post.lua");
-        let text = format!("wrk.method = \"POST\"\nwrk.body = string.rep(\"x\", {})\n", request.body);
-        fs::write(&script, text).map_err(|error| error.to_string())?;
-        command.arg("-s").arg(script);
-    }
-    command.arg(format!("{scheme}://{}{}", server.addr(), request.path));
-    Ok(command)
+    command
 }
 
 /// Reads what `wrk --latency` writes.
@@ -257,24 +263,46 @@ fn latency(mut times: Vec<f64>) -> Option<(f64, f64)> {
     at(50).zip(at(99))
 }
 
-/// The CPU time of all threads of a process and of its children. The scheduler's own account is exact to the
-/// nanosecond; where the kernel keeps none, the ticks of `stat` have to do.
-pub(crate) fn cpu_time(pid: i32) -> Result<Duration, String> {
-    let tasks = format!("/proc/{pid}/task");
-    let entries = fs::read_dir(&tasks).map_err(|error| format!("{tasks}: {error}"))?;
-    let mut sum = Duration::ZERO;
-    for entry in entries.flatten() {
-        let read = |name: &str| fs::read_to_string(entry.path().join(name)).unwrap_or_default();
-        let exact = read("schedstat").split_whitespace().next().and_then(|nanos| nanos.parse().ok());
-        sum += match exact {
-            Some(nanos) => Duration::from_nanos(nanos),
-            None => ticks(&read("stat")).map_or(Duration::ZERO, |ticks| Duration::from_millis(ticks * 10)),
-        };
-        for child in read("children").split_whitespace().filter_map(|child| child.parse().ok()) {
-            sum += cpu_time(child).unwrap_or_default();
+/// The CPU time of all threads of a process and of its children.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spent {
+    /// The scheduler's own account, exact to the nanosecond; where the kernel keeps none, the ticks have to do.
+    time: Duration,
+    /// Ticks outside of the kernel.
+    user: u64,
+    /// Ticks within it.
+    system: u64,
+}
+
+impl Spent {
+    fn by(pid: i32) -> Result<Self, String> {
+        let tasks = format!("/proc/{pid}/task");
+        let entries = fs::read_dir(&tasks).map_err(|error| format!("{tasks}: {error}"))?;
+        let mut sum = Self::default();
+        for entry in entries.flatten() {
+            let read = |name: &str| fs::read_to_string(entry.path().join(name)).unwrap_or_default();
+            let (user, system) = ticks(&read("stat")).unwrap_or_default();
+            let exact = read("schedstat").split_whitespace().next().and_then(|nanos| nanos.parse().ok());
+            let time = exact.map_or(Duration::from_millis((user + system) * 10), Duration::from_nanos);
+            sum = sum.and(Self { time, user, system });
+            for child in read("children").split_whitespace().filter_map(|child| child.parse().ok()) {
+                sum = sum.and(Self::by(child).unwrap_or_default());
+            }
+        }
+        Ok(sum)
+    }
+
+    fn and(self, more: Self) -> Self {
+        Self { time: self.time + more.time, user: self.user + more.user, system: self.system + more.system }
+    }
+
+    fn since(self, before: Self) -> Self {
+        Self {
+            time: self.time.saturating_sub(before.time),
+            user: self.user.saturating_sub(before.user),
+            system: self.system.saturating_sub(before.system),
         }
     }
-    Ok(sum)
 }
 
 /// The memory that belongs to a process and its children alone, in bytes.
@@ -287,10 +315,10 @@ pub(crate) fn memory(pid: i32) -> u64 {
 }
 
 /// User and system time of a `stat` line, in ticks of 10 ms.
-fn ticks(stat: &str) -> Option<u64> {
+fn ticks(stat: &str) -> Option<(u64, u64)> {
     // The name in parentheses may hold anything; the fields behind it are counted from 3.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+    Some((fields.get(11)?.parse().ok()?, fields.get(12)?.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -318,7 +346,7 @@ Requests/sec: 41152
         let (half, most) = report.latency.unwrap();
         assert!((half - 0.63591).abs() < 1e-9 && (most - 2.87).abs() < 1e-9);
         assert_eq!(wrk_report("nothing"), None);
-        assert_eq!(ticks("12 (a b) c) S 1 2 3 4 5 6 7 8 9 10 70 30 0 0 20"), Some(100));
+        assert_eq!(ticks("12 (a b) c) S 1 2 3 4 5 6 7 8 9 10 70 30 0 0 20"), Some((70, 30)));
         assert_eq!(millis("2.00s"), Some(2000.0));
     }
 

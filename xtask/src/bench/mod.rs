@@ -1,6 +1,8 @@
 //! `cargo xtask bench`: what a request costs here and in Debian's nginx, side by side in one run.
 mod callgrind;
 mod cases;
+mod crowd;
+mod floor;
 mod load;
 mod report;
 mod services;
@@ -20,6 +22,7 @@ use self::site::Site;
 use crate::run;
 
 pub(crate) use callgrind::{budget, write_budget};
+pub(crate) use floor::{WORD as FLOOR, serve as serve_floor};
 
 const USAGE: &str = "\
 usage: cargo xtask bench [options] [row]…
@@ -137,6 +140,7 @@ fn measure(
         return Ok(Outcome::new(case, "instructions", vec![pair]));
     }
     match case.ask {
+        Ask::Floor(request) => floor_row(case, request, &start(&site, &servers[1]), options),
         Ask::Scaling(request) => {
             let figure = |binary: &Path| {
                 let apart = [start_with(&site, binary, 1), start_with(&site, binary, 1)];
@@ -189,13 +193,25 @@ fn cpu(
         }
         load::measure(server, case.ask, warm)?;
     }
-    let mut turns = Vec::new();
-    for _ in 0..options.pairs {
-        let turn = |server| load::measure(server, case.ask, options.load);
-        turns.push((turn(&running[0])?, turn(&running[1])?));
-    }
-    let pairs = turns.iter().map(|(ours, theirs)| Pair { ours: ours.micros, theirs: theirs.micros });
-    Ok(Outcome::new(case, "CPU µs", pairs.collect()).with_turns(&turns))
+    let turn = |server| load::measure(server, case.ask, options.load);
+    let turns = (0..options.pairs).map(|_| Ok((turn(&running[0])?, turn(&running[1])?)));
+    Ok(Outcome::of_turns(case, &turns.collect::<Result<Vec<_>, String>>()?))
+}
+
+/// The bare loop beside nginx.
+fn floor_row(
+    case: &'static Case,
+    request: cases::Request,
+    theirs: &Server,
+    options: &Options,
+) -> Result<Outcome, String> {
+    let floor = floor::Floor::start()?;
+    let turn = || {
+        let ours = load::measure_floor(&floor, request, options.load)?;
+        Ok((ours, load::measure(theirs, case.ask, options.load)?))
+    };
+    let turns = (0..options.pairs).map(|_| turn());
+    Ok(Outcome::of_turns(case, &turns.collect::<Result<Vec<_>, String>>()?))
 }
 
 /// A server of a row, bound to the first processor, or to all if it has several workers.

@@ -28,9 +28,8 @@ pub(crate) fn scaling(
     request: Request,
     load: Load,
 ) -> Result<f64, String> {
-    let half = Load { connections: (load.connections / 2).max(1), ..load };
-    let alone = load::measure_two([&apart[0], &apart[1]], request, half)?;
-    Ok(load::measure_two([together, together], request, half)? / alone)
+    let alone = load::measure_together(&[&apart[0], &apart[1]], request, load)?;
+    Ok(load::measure_together(&[together], request, load)? / alone)
 }
 
 /// The bytes of memory per connection that made one request and is now idle.

@@ -288,6 +288,8 @@ pub struct Peers {
     pub name: Box<[u8]>,
     pub method: Method,
     set: RwLock<Arc<PeerSet>>,
+    /// More than one thread has them.
+    shared: bool,
     lock: Mutex<()>,
     /// Taken by those who change the set.
     editing: Mutex<()>,
@@ -310,6 +312,7 @@ impl Peers {
             name,
             method,
             set,
+            shared: true,
             lock: Mutex::new(()),
             editing: Mutex::new(()),
             random: AtomicU64::new(seed),
@@ -343,14 +346,15 @@ impl Peers {
         }
     }
 
-    /// The same peers with a state of their own.
+    /// The same peers with a state of their own, for one thread.
     #[must_use]
     pub fn detached(&self) -> Self {
         let copy = |peer: &Arc<Peer>| {
             let new = Peer::named(peer.addr.clone(), peer.name.clone(), peer.server.clone());
             Arc::new(Peer { sid: peer.sid.clone(), ..new })
         };
-        Self::new(self.name.clone(), self.method, self.set().all().map(copy).collect())
+        let peers = self.set().all().map(copy).collect();
+        Self { shared: false, ..Self::new(self.name.clone(), self.method, peers) }
     }
 
     /// The present peers.
@@ -390,7 +394,8 @@ impl Peers {
         });
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, ()> {
-        self.lock.lock()
+    /// Has no other thread in between, where there are any.
+    pub(super) fn lock(&self) -> Option<MutexGuard<'_, ()>> {
+        self.shared.then(|| self.lock.lock())
     }
 }

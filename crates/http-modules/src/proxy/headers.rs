@@ -8,7 +8,7 @@ pub(crate) struct Headers {
     pub host: Option<Template>,
     fields: Vec<Line>,
     /// The client's own fields of these names are not passed on.
-    replaced: u128,
+    replaced: u64,
     replaced_others: Vec<Box<[u8]>>,
 }
 

@@ -220,7 +220,7 @@ pub struct Conf {
 /// Header fields of answers that are not passed on.
 #[derive(Clone, Debug, Default)]
 pub struct Hidden {
-    known: u128,
+    known: u64,
     others: Vec<Box<[u8]>>,
 }
 
@@ -237,7 +237,7 @@ impl Hidden {
     }
 
     /// The known names among them, a bit each.
-    pub(super) fn known(&self) -> u128 {
+    pub(super) fn known(&self) -> u64 {
         self.known
     }
 

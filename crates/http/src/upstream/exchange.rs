@@ -110,17 +110,14 @@ impl Run {
 
     /// The head is complete: its bytes are kept, what follows them is the body's beginning.
     fn take_head(&mut self, len: usize, mut framing: Framing) {
-        let all = if self.input.len() <= COPY {
+        let mut text = if self.input.len() <= COPY {
             Bytes::copy_from_slice(&self.input)
         } else {
             Bytes::from(std::mem::take(&mut self.input))
         };
         let mut answer = self.states.answer.borrow_mut();
-        (answer.block, self.rest) = match framing.text.take() {
-            Some(text) => (text, all.slice(len.min(all.len())..)),
-            None if len < all.len() => (all.slice(..len), all.slice(len..)),
-            None => (all, Bytes::new()),
-        };
+        self.rest = text.split_off(len.min(text.len()));
+        answer.block = framing.text.take().unwrap_or(text);
         answer.trailers.clear();
         drop(answer);
         self.framing = framing;

@@ -20,7 +20,7 @@ use moonrest_proto::{
 };
 
 /// Fields that count once: a second one is ignored.
-const UNIQUE: u128 = bits(&[
+const UNIQUE: u64 = bits(&[
     Known::Status,
     Known::ContentType,
     Known::Date,
@@ -36,7 +36,7 @@ const UNIQUE: u128 = bits(&[
 ]);
 
 /// Fields that are made anew for the client, or do not go beyond us.
-const OURS: u128 = bits(&[
+const OURS: u64 = bits(&[
     Known::ContentLength,
     Known::Connection,
     Known::KeepAlive,
@@ -45,7 +45,7 @@ const OURS: u128 = bits(&[
 ]);
 
 #[allow(clippy::indexing_slicing, reason = "evaluated when compiling")]
-const fn bits(names: &[Known]) -> u128 {
+const fn bits(names: &[Known]) -> u64 {
     let (mut bits, mut n) = (0, 0);
     while n < names.len() {
         bits |= 1 << names[n] as u32;
@@ -55,7 +55,7 @@ const fn bits(names: &[Known]) -> u128 {
 }
 
 /// Whether a field is one of these.
-const fn is_one_of(known: Known, bits: u128) -> bool {
+const fn is_one_of(known: Known, bits: u64) -> bool {
     bits & 1 << known as u32 != 0
 }
 
@@ -215,7 +215,7 @@ impl Head<'_> {
 
     /// The same for an answer that was kept, whose body takes another way.
     pub(super) fn obey_kept(&self) {
-        const TOLD: u128 = bits(&[Known::XAccelLimitRate, Known::XAccelCharset]);
+        const TOLD: u64 = bits(&[Known::XAccelLimitRate, Known::XAccelCharset]);
         let told = {
             let answer = self.states.answer.borrow();
             answer.head.fields.iter().any(|field| is_one_of(field.known, TOLD))

@@ -25,6 +25,8 @@ struct Idle {
     /// The location that it was made for, when they do not share connections.
     tag: usize,
     lane: Lane,
+    /// How often the event loop had looked at its descriptors when this connection came.
+    looks: u64,
 }
 
 /// What else connections to one address are kept apart by, when a balancer of its own named the peer.
@@ -44,21 +46,25 @@ impl Pool {
         tag: Option<usize>,
         lane: &Lane,
     ) -> Option<Box<Conn>> {
-        let mut idle = self.idle.borrow_mut();
-        let mut at = 0;
-        while let Some(entry) = idle.get(at) {
-            let alike = entry.addr == *addr && entry.conn.link == *link && entry.lane == *lane;
-            if !alike || tag.is_some_and(|tag| tag != entry.tag) {
-                at += 1;
-                continue;
-            }
-            let taken = if at == 0 { idle.pop_front() } else { idle.remove(at) };
-            let Some(mut entry) = taken else { break };
+        let alike = |entry: &Idle| {
+            entry.addr == *addr
+                && entry.conn.link == *link
+                && entry.lane == *lane
+                && tag.is_none_or(|tag| tag == entry.tag)
+        };
+        let idle = &mut *self.idle.borrow_mut();
+        let looks = moonrest_rt::looks();
+        // Most often one waits that the event loop has looked at since it came: the kernel need not be asked.
+        let known =
+            idle.iter().position(|entry| entry.looks != looks && alike(entry) && entry.is_known_quiet());
+        if let Some(at) = known {
+            return idle.remove(at).map(Idle::reuse);
+        }
+        while let Some(at) = idle.iter().position(alike) {
+            let entry = idle.remove(at)?;
             // The kernel may know of bytes that the event loop has not seen yet.
             if is_silent(&entry.conn) {
-                entry.conn.timeout.clear();
-                entry.conn.reused = true;
-                return Some(entry.conn);
+                return Some(entry.reuse());
             }
         }
         None
@@ -70,7 +76,7 @@ impl Pool {
         while idle.len() >= max.max(1) {
             idle.pop_back();
         }
-        idle.push_front(Idle { conn, addr, tag, lane });
+        idle.push_front(Idle { conn, addr, tag, lane, looks: moonrest_rt::looks() });
     }
 
     /// Closes what has ended or waited too long.
@@ -86,6 +92,24 @@ impl Pool {
 
     fn clear(&self) {
         self.idle.borrow_mut().clear();
+    }
+}
+
+impl Idle {
+    fn reuse(mut self) -> Box<Conn> {
+        self.conn.timeout.clear();
+        self.conn.reused = true;
+        self.conn
+    }
+
+    /// Whether nothing had come when the event loop last looked, as far as that is all there is to know.
+    fn is_known_quiet(&self) -> bool {
+        self.conn.io.is_known_empty()
+            && self
+                .conn
+                .http2
+                .as_ref()
+                .is_none_or(|session| session.is_quiet(&mut Context::from_waker(Waker::noop())))
     }
 }
 

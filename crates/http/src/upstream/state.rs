@@ -116,6 +116,8 @@ pub struct States {
 }
 
 impl Default for States {
+    // Large, so it is made where it stays.
+    #[inline]
     fn default() -> Self {
         let Spare { fields, request } = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
         Self {

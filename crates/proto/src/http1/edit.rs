@@ -47,6 +47,23 @@ impl RequestHead {
         self.fields.rebuild(list);
     }
 
+    /// Writes a field behind all others, as a parser would have found it: what makes its name odd is noted, and the white
+    /// space around its value is no part of that. `false` when no head could have it.
+    pub fn push(&mut self, buf: &mut Vec<u8>, name: &[u8], value: &[u8]) -> bool {
+        let start = buf.len();
+        for part in [name, b": ", value, b"\r\n"] {
+            buf.extend_from_slice(part);
+        }
+        let line = buf.get(start..).unwrap_or_default();
+        match Field::written(start, name.len(), line) {
+            Some(field) if self.fields.has_room() => {
+                self.fields.push(field);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Replaces the method; its name is appended to `buf`.
     pub fn set_method(&mut self, buf: &mut Vec<u8>, method: Method) {
         let start = buf.len();
@@ -77,7 +94,54 @@ impl RequestHead {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http1::HeadLimits;
+    use crate::http1::{FieldRules, HeadLimits};
+
+    #[test]
+    fn what_is_written_is_what_would_be_parsed() {
+        let fields: [(&str, &str); 8] = [
+            ("host", "a.example"),
+            ("x", ""),
+            ("x-odd.name", "1"),
+            ("with_underscore", "2"),
+            ("content-length", " \t7 \t"),
+            ("x-spaces", " \t "),
+            ("Host", "again"),
+            ("caf\u{e9}", "\u{e9}: b\tc"),
+        ];
+        let mut buf = b"POST /a%20b/../c?d HTTP/1.1\r\n".to_vec();
+        let mut written = RequestHead::new();
+        assert_eq!(written.parse_line(&buf), Ok(true));
+        for (name, value) in fields {
+            assert!(written.push(&mut buf, name.as_bytes(), value.as_bytes()), "{name}");
+        }
+        buf.extend_from_slice(b"\r\n");
+        let mut parsed = RequestHead::new();
+        parsed.parse(&buf, &HeadLimits::default()).unwrap();
+        assert_eq!(written.fields.to_vec(), parsed.fields.to_vec());
+        assert_eq!(written.fields.repeated(), parsed.fields.repeated());
+        assert_eq!((written.path, written.args, written.line), (parsed.path, parsed.args, parsed.line));
+        for rules in [FieldRules::default(), FieldRules { underscores: true, ..FieldRules::default() }] {
+            let (mut a, mut b) = (written.clone(), parsed.clone());
+            a.filter(rules, 100, |_| {}).unwrap();
+            b.filter(rules, 100, |_| {}).unwrap();
+            assert_eq!(a.fields.to_vec(), b.fields.to_vec());
+        }
+        // The memory is used again.
+        let mut buf = b"GET / HTTP/1.1\r\n".to_vec();
+        assert_eq!(written.parse_line(&buf), Ok(true));
+        assert!(written.fields.is_empty() && written.push(&mut buf, b"a", b"b"));
+    }
+
+    #[test]
+    fn what_no_head_could_have_is_not_written() {
+        let mut head = RequestHead::new();
+        for line in ["GET / HTTP/1.1\r\nA: b\r\n", "GET / HTTP/1.1", "GET /\r\n\r\n HTTP/1.1\r\n"] {
+            assert_ne!(head.parse_line(line.as_bytes()), Ok(true), "{line:?}");
+        }
+        for (name, value) in [("", "a"), ("a b", "c"), ("a", "b\r\nc: d"), ("a", "b\0"), ("a\u{7f}", "b")] {
+            assert!(!head.push(&mut Vec::new(), name.as_bytes(), value.as_bytes()), "{name:?}");
+        }
+    }
 
     #[test]
     fn fields_are_replaced_added_and_removed() {

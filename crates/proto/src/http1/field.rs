@@ -26,6 +26,20 @@ impl Field {
         Self { name, value, known, flags: 0 }
     }
 
+    /// The field of a line that was written at `start`: a name of `name_len` bytes, a colon and a space, a value that does
+    /// not end the line, a line break.
+    #[inline]
+    pub(super) fn written(start: usize, name_len: usize, line: &[u8]) -> Option<Self> {
+        let (name, rest) = line.split_at_checked(name_len)?;
+        let TextEnd::At(value, []) = text_end::<true>(rest.get(2..)?, line) else { return None };
+        let known = Known::of_name(name, line);
+        let flags = if known == Known::Other { check_name(name).ok()? } else { 0 };
+        let from = trim_start(value);
+        let at = start + line.len() - 2 - from.len();
+        let value = Span::new(at, at + trim_end(from).len());
+        Some(Self { name: Span::new(start, start + name_len), value, known, flags })
+    }
+
     /// The name has characters other than letters, digits, `-` and `_`.
     #[inline]
     #[must_use]
@@ -179,7 +193,7 @@ fn end_of_head<const BARE_LF: bool>(at: usize, lines: &[u8]) -> FieldLine<'_> {
 pub struct Fields {
     list: Vec<Field>,
     first: [u16; Known::COUNT],
-    repeated: u128,
+    repeated: u64,
     odd_names: bool,
     /// Which groups of names occur.
     groups: u8,
@@ -254,6 +268,12 @@ impl Fields {
         self.repeated = other.repeated;
         self.odd_names = other.odd_names;
         self.groups = other.groups;
+    }
+
+    /// Whether another one can be indexed.
+    #[inline]
+    pub(super) fn has_room(&self) -> bool {
+        self.list.len() < Self::MAX
     }
 
     /// Makes room for as many as most heads have, in one piece.
@@ -374,14 +394,16 @@ impl Fields {
     /// A bit per `Known as u8` of the names that occur more than once.
     #[inline]
     #[must_use]
-    pub fn repeated(&self) -> u128 {
+    pub fn repeated(&self) -> u64 {
         self.repeated
     }
 
     /// All fields of this name, in order. Meant for known names.
     pub fn all(&self, known: Known) -> impl Iterator<Item = &Field> {
         let from = self.index_of(known).unwrap_or(self.list.len());
-        self.list.get(from..).unwrap_or_default().iter().filter(move |field| field.known == known)
+        let to = if self.is_repeated(known) { self.list.len() } else { from.saturating_add(1) };
+        let found = self.list.get(from..to).unwrap_or_default();
+        found.iter().filter(move |field| field.known == known)
     }
 }
 

@@ -98,7 +98,7 @@ impl FramingError {
 }
 
 /// Fields that nginx refuses to see twice.
-const UNIQUE: u128 = mask(&[
+const UNIQUE: u64 = mask(&[
     Known::Host,
     Known::IfModifiedSince,
     Known::IfUnmodifiedSince,
@@ -114,7 +114,7 @@ const UNIQUE: u128 = mask(&[
 ]);
 
 #[allow(clippy::indexing_slicing, reason = "evaluated when compiling")]
-const fn mask(names: &[Known]) -> u128 {
+const fn mask(names: &[Known]) -> u64 {
     let mut mask = 0;
     let mut n = 0;
     while n < names.len() {

@@ -243,6 +243,15 @@ impl RequestHead {
         result
     }
 
+    /// Parses a request line alone, which is all of `buf`; its fields follow as [`Self::push`] writes them. `false`
+    /// when that is no line, or more than one.
+    pub fn parse_line(&mut self, buf: &[u8]) -> Result<bool, HeadError> {
+        self.reset();
+        self.stage = Stage::Done;
+        (self.at, self.resume) = (0, 0);
+        Ok(self.parse_request_line(buf)? == Some(buf.len()))
+    }
+
     #[inline(always)]
     fn advance(&mut self, buf: &[u8], limits: &HeadLimits) -> Result<Parse, HeadError> {
         if matches!(self.stage, Stage::Fresh | Stage::Done) {

@@ -3,7 +3,12 @@
 use super::proxy;
 use crate::responses;
 use moonrest_testkit::{Upstream, logs::Level, upstream::Act};
-use std::time::Duration;
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    sync::mpsc,
+    time::Duration,
+};
 
 const EARLY: &str = "upstream prematurely closed connection";
 
@@ -108,6 +113,63 @@ fn what_comes_while_a_connection_waits_closes_it() {
     std::thread::sleep(Duration::from_millis(150));
     server.get("/").expect_body("mine");
     assert!(upstream.recorded()[0].done);
+}
+
+/// What is left unasked for when a request comes is noticed, whether the event loop has looked meanwhile or not: each
+/// connection answers once and then says something more before the next request is sent.
+#[test]
+fn what_came_before_a_request_is_not_its_answer() {
+    const ROUNDS: usize = 200;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (said, unasked) = mpsc::channel();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let said = said.clone();
+            std::thread::spawn(move || {
+                let mut head = Vec::new();
+                let mut buffer = [0; 1024];
+                while !head.ends_with(b"\r\n\r\n") {
+                    match stream.read(&mut buffer) {
+                        Ok(n) if n > 0 => head.extend_from_slice(&buffer[..n]),
+                        _ => return,
+                    }
+                }
+                let line = String::from_utf8_lossy(&head).into_owned();
+                let id = line.split(' ').nth(1).unwrap_or_default().trim_start_matches('/').to_owned();
+                let answer = |body: &str| {
+                    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+                };
+                let _ = stream.write_all(&answer(&format!("mine {id}")));
+                // Apart from the answer, mostly: what comes with it is excess.
+                std::thread::sleep(Duration::from_micros(id.parse::<u64>().unwrap_or(0) % 5 * 300));
+                let _ = stream.write_all(&answer("STOLEN"));
+                let _ = said.send(());
+                // Until the other side has seen it.
+                while stream.read(&mut buffer).is_ok_and(|n| n > 0) {}
+            });
+        }
+    });
+    let mut server = crate::builder().start(&format!(
+        "http {{
+             upstream u {{ server {addr} max_fails=0; keepalive 8; }}
+             server {{ listen {{{{addr}}}}; location / {{ proxy_pass http://u; }} }}
+         }}"
+    ));
+    server.allow_log("upstream sent more data than specified");
+    let mut clients: Vec<_> = (0..4).map(|_| server.connect()).collect();
+    let mut id = 0;
+    for _ in 0..ROUNDS / 4 {
+        let first = id;
+        for client in &mut clients {
+            client.send(format!("GET /{id} HTTP/1.1\r\nHost: a\r\n\r\n"));
+            id += 1;
+        }
+        for (client, id) in clients.iter_mut().zip(first..) {
+            client.response().expect_status(200).expect_body(&format!("mine {id}"));
+        }
+        clients.iter().for_each(|_| unasked.recv_timeout(Duration::from_secs(10)).unwrap());
+    }
 }
 
 #[test]

@@ -18,18 +18,31 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 pub struct Selection {
     peers: Arc<Peers>,
     set: Arc<PeerSet>,
+    way: Way,
+    /// Attempts that are left.
+    pub tries: usize,
+    current: Option<Arc<Peer>>,
+    counted_inflight: bool,
+}
+
+/// How far a choice came.
+#[derive(Debug)]
+struct Way {
     /// The servers that stand by have their turn.
     backup: bool,
     tried: SmallVec<[u64; 1]>,
-    /// Attempts that are left.
-    pub tries: usize,
     /// What `hash` and `ip_hash` go by.
     key: SmallVec<[u8; 32]>,
     hash: u32,
     rehash: u32,
     hash_tries: u32,
-    current: Option<Arc<Peer>>,
-    counted_inflight: bool,
+}
+
+/// A choice that is being made, and among whom.
+struct Chooser<'a> {
+    peers: &'a Peers,
+    set: &'a PeerSet,
+    way: &'a mut Way,
 }
 
 /// How an attempt ended.
@@ -62,13 +75,15 @@ impl Selection {
         Self {
             peers,
             set,
-            backup: false,
-            tried: SmallVec::from_elem(0, count.div_ceil(64).max(1)),
+            way: Way {
+                backup: false,
+                tried: SmallVec::from_elem(0, count.div_ceil(64).max(1)),
+                key: SmallVec::from_slice(key),
+                hash,
+                rehash: 0,
+                hash_tries: 0,
+            },
             tries,
-            key: SmallVec::from_slice(key),
-            hash,
-            rehash: 0,
-            hash_tries: 0,
             current: None,
             counted_inflight: false,
         }
@@ -86,12 +101,13 @@ impl Selection {
 
     /// The next peer, or none when all have failed or are busy. `bound` is the name by which `sticky` wants one.
     pub fn next(&mut self, bound: Option<&[u8]>) -> Option<Arc<Peer>> {
-        let peers = self.peers.clone();
+        let Self { peers, set, way, current, counted_inflight, .. } = self;
         let _locked = peers.lock();
         let now = now();
-        let found = self.choose(bound, now)?;
-        let peer = self.set.tier(self.backup).peers.get(found)?.clone();
-        self.mark(found);
+        let mut chooser = Chooser { peers, set, way };
+        let found = chooser.choose(bound, now)?;
+        chooser.mark(found);
+        let peer = set.tier(way.backup).peers.get(found)?;
         peer.state.conns.add(1);
         if now - peer.state.checked.get() > peer.server.fail_timeout {
             peer.state.checked.set(now);
@@ -99,27 +115,28 @@ impl Selection {
         if peers.counts {
             peer.note_selected();
         }
-        if let Method::LeastTime(LeastTime { inflight: true, .. }) = self.peers.method {
-            self.begin_inflight(&peer);
+        if let Method::LeastTime(LeastTime { inflight: true, .. }) = peers.method {
+            begin_inflight(peer);
+            *counted_inflight = true;
         }
-        self.current = Some(peer.clone());
-        Some(peer)
+        *current = Some(peer.clone());
+        Some(peer.clone())
     }
 
     /// Gives the present peer back. `true` when its failures have just taken it out for a while.
     pub fn release(&mut self, outcome: Outcome) -> bool {
         let Some(peer) = self.current.take() else { return false };
-        let peers = self.peers.clone();
+        let Self { peers, set, way, tries, counted_inflight, .. } = self;
         let _locked = peers.lock();
-        self.note_times(&peer, outcome);
+        note_times(peers.method, &peer, outcome, counted_inflight);
         let state = &peer.state;
         state.conns.add(-1);
-        if self.set.is_single(self.backup) {
+        if set.is_single(way.backup) {
             state.fails.set(0);
-            self.tries = 0;
+            *tries = 0;
             return false;
         }
-        self.tries = self.tries.saturating_sub(1);
+        *tries = tries.saturating_sub(1);
         if outcome != Outcome::Failed {
             // A check that passed makes it live again.
             if state.accessed.get() < state.checked.get() {
@@ -163,23 +180,42 @@ impl Selection {
         }
     }
 
+    /// The head of the answer has come after so many milliseconds.
+    pub fn note_header(&mut self, took: u64) {
+        let Self { peers, current: Some(peer), counted_inflight, .. } = self else { return };
+        if let Method::LeastTime(LeastTime { header: true, inflight: true }) = peers.method {
+            let _locked = peers.lock();
+            average(&peer.state.header_time, i64::try_from(took).unwrap_or(i64::MAX));
+            end_inflight(peer, took, counted_inflight);
+        }
+    }
+}
+
+impl Drop for Selection {
+    fn drop(&mut self) {
+        // A request that ends anywhere leaves the counts right.
+        self.release(Outcome::Done { header: None, response: 0 });
+    }
+}
+
+impl Chooser<'_> {
     fn choose(&mut self, bound: Option<&[u8]>, now: i64) -> Option<usize> {
         if let Some(found) = self.choose_in_tier(bound, now) {
             return Some(found);
         }
-        if self.backup || self.set.backup.is_none() {
+        if self.way.backup || self.set.backup.is_none() {
             return None;
         }
-        self.backup = true;
-        self.tried.fill(0);
+        self.way.backup = true;
+        self.way.tried.fill(0);
         self.choose_in_tier(bound, now)
     }
 
     fn choose_in_tier(&mut self, bound: Option<&[u8]>, now: i64) -> Option<usize> {
-        let set = self.set.clone();
-        let tier = set.tier(self.backup);
+        let set = self.set;
+        let tier = set.tier(self.way.backup);
         let bound = bound.and_then(|sid| self.find_bound(tier, sid, now));
-        if set.is_single(self.backup) {
+        if set.is_single(self.way.backup) {
             let peer = tier.peers.first()?;
             let usable = peer.down() == super::Down::No && !peer.is_full();
             if !peer.is_healthy() {
@@ -190,7 +226,7 @@ impl Selection {
         // The other methods leave the servers that stand by to round robin.
         let method = match self.peers.method {
             method @ (Method::LeastConn | Method::LeastTime(_)) => method,
-            method if !self.backup => method,
+            method if !self.way.backup => method,
             _ => Method::RoundRobin,
         };
         match method {
@@ -198,7 +234,7 @@ impl Selection {
             _ if bound.is_some() => bound,
             Method::LeastConn => self.least(tier, now, |peer| peer.state.conns.get()),
             Method::LeastTime(which) => {
-                self.age_inflight(tier);
+                age_inflight(tier);
                 self.least(tier, now, |peer| estimate(which, peer, now))
             }
             Method::IpHash | Method::Hash => self.hashed(tier, now),
@@ -209,11 +245,11 @@ impl Selection {
     }
 
     fn is_tried(&self, index: usize) -> bool {
-        self.tried.get(index / 64).is_some_and(|bits| bits & 1 << (index % 64) != 0)
+        self.way.tried.get(index / 64).is_some_and(|bits| bits & 1 << (index % 64) != 0)
     }
 
     fn mark(&mut self, index: usize) {
-        if let Some(bits) = self.tried.get_mut(index / 64) {
+        if let Some(bits) = self.way.tried.get_mut(index / 64) {
             *bits |= 1 << (index % 64);
         }
     }
@@ -297,31 +333,31 @@ impl Selection {
 
     fn hashed(&mut self, tier: &Tier, now: i64) -> Option<usize> {
         let plain = self.peers.method == Method::Hash;
-        if tier.peers.len() < 2 || (plain && self.key.is_empty()) || tier.total_weight == 0 {
+        if tier.peers.len() < 2 || (plain && self.way.key.is_empty()) || tier.total_weight == 0 {
             return self.round_robin(tier, None, now);
         }
-        while self.hash_tries <= HASH_TRIES {
+        while self.way.hash_tries <= HASH_TRIES {
             if plain {
-                self.hash = self.hash.wrapping_add(hash::step(&self.key, self.rehash));
-                self.rehash += 1;
+                self.way.hash = self.way.hash.wrapping_add(hash::step(&self.way.key, self.way.rehash));
+                self.way.rehash += 1;
             } else {
-                self.hash = hash::ip_step(self.hash, &self.key);
+                self.way.hash = hash::ip_step(self.way.hash, &self.way.key);
             }
-            let index = at_weight(tier, i64::from(self.hash) % tier.total_weight)?;
+            let index = at_weight(tier, i64::from(self.way.hash) % tier.total_weight)?;
             if tier.peers.get(index).is_some_and(|peer| self.is_free(index, peer, now)) {
                 return Some(index);
             }
-            self.hash_tries += 1;
+            self.way.hash_tries += 1;
         }
         self.round_robin(tier, None, now)
     }
 
     fn on_ring(&mut self, tier: &Tier, now: i64) -> Option<usize> {
-        if self.key.is_empty() {
+        if self.way.key.is_empty() {
             return self.round_robin(tier, None, now);
         }
-        while self.hash_tries <= HASH_TRIES {
-            let server = tier.ring.server(self.hash)?;
+        while self.way.hash_tries <= HASH_TRIES {
+            let server = tier.ring.server(self.way.hash)?;
             let mut best: Option<(usize, i64)> = None;
             let mut total = 0;
             for (index, peer) in tier.peers.iter().enumerate() {
@@ -337,8 +373,8 @@ impl Selection {
                 tier.peers.get(index)?.state.current_weight.add(-total);
                 return Some(index);
             }
-            self.hash = self.hash.wrapping_add(1);
-            self.hash_tries += 1;
+            self.way.hash = self.way.hash.wrapping_add(1);
+            self.way.hash_tries += 1;
         }
         self.round_robin(tier, None, now)
     }
@@ -347,12 +383,12 @@ impl Selection {
         if tier.peers.len() < 2 {
             return self.round_robin(tier, None, now);
         }
-        while self.hash_tries <= HASH_TRIES {
+        while self.way.hash_tries <= HASH_TRIES {
             let index = self.pick_random(tier)?;
             if tier.peers.get(index).is_some_and(|peer| self.is_free(index, peer, now)) {
                 return Some(index);
             }
-            self.hash_tries += 1;
+            self.way.hash_tries += 1;
         }
         self.round_robin(tier, None, now)
     }
@@ -362,11 +398,11 @@ impl Selection {
             return self.round_robin(tier, None, now);
         }
         let mut first: Option<(usize, &Peer)> = None;
-        while self.hash_tries <= HASH_TRIES {
+        while self.way.hash_tries <= HASH_TRIES {
             let index = self.pick_random(tier)?;
             let peer = tier.peers.get(index)?;
             if first.is_some_and(|(other, _)| other == index) || !self.is_free(index, peer, now) {
-                self.hash_tries += 1;
+                self.way.hash_tries += 1;
                 continue;
             }
             match first {
@@ -389,75 +425,58 @@ impl Selection {
         let total = u64::try_from(tier.total_weight).ok().filter(|total| *total > 0)?;
         at_weight(tier, i64::try_from((x >> 11) % total).unwrap_or(0))
     }
+}
 
-    fn begin_inflight(&mut self, peer: &Peer) {
+fn begin_inflight(peer: &Peer) {
+    let now = millis();
+    let state = &peer.state;
+    if state.inflight.get() > 0 {
+        state.inflight_last.add((now - state.inflight_changed.get()) * state.inflight.get());
+    }
+    state.inflight_changed.set(now);
+    state.inflight.add(1);
+}
+
+/// Does nothing unless it was `counted` that it began.
+fn end_inflight(peer: &Peer, took: u64, counted: &mut bool) {
+    if !std::mem::take(counted) {
+        return;
+    }
+    let state = &peer.state;
+    if state.inflight.get() <= 1 {
+        state.inflight_last.set(0);
+    } else {
         let now = millis();
+        let waited = (now - state.inflight_changed.get()) * state.inflight.get();
+        state.inflight_last.add(waited - i64::try_from(took).unwrap_or(0));
+        state.inflight_changed.set(now);
+    }
+    state.inflight.set((state.inflight.get() - 1).max(0));
+}
+
+/// How long the requests under way have waited on average.
+fn age_inflight(tier: &Tier) {
+    for peer in &tier.peers {
         let state = &peer.state;
         if state.inflight.get() > 0 {
-            state.inflight_last.add((now - state.inflight_changed.get()) * state.inflight.get());
-        }
-        state.inflight_changed.set(now);
-        state.inflight.add(1);
-        self.counted_inflight = true;
-    }
-
-    fn end_inflight(&mut self, peer: &Peer, took: u64) {
-        if !std::mem::take(&mut self.counted_inflight) {
-            return;
-        }
-        let state = &peer.state;
-        if state.inflight.get() <= 1 {
-            state.inflight_last.set(0);
-        } else {
-            let now = millis();
-            let waited = (now - state.inflight_changed.get()) * state.inflight.get();
-            state.inflight_last.add(waited - i64::try_from(took).unwrap_or(0));
-            state.inflight_changed.set(now);
-        }
-        state.inflight.set((state.inflight.get() - 1).max(0));
-    }
-
-    /// How long the requests under way have waited on average.
-    fn age_inflight(&self, tier: &Tier) {
-        for peer in &tier.peers {
-            let state = &peer.state;
-            if state.inflight.get() > 0 {
-                let waited = state.inflight_last.get() / state.inflight.get();
-                average(&state.inflight_time, waited + millis() - state.inflight_changed.get());
-            }
-        }
-    }
-
-    /// The head of the answer has come after so many milliseconds.
-    pub fn note_header(&mut self, took: u64) {
-        let Method::LeastTime(LeastTime { header: true, inflight: true }) = self.peers.method else { return };
-        let Some(peer) = self.current.clone() else { return };
-        let peers = self.peers.clone();
-        let _locked = peers.lock();
-        average(&peer.state.header_time, i64::try_from(took).unwrap_or(i64::MAX));
-        self.end_inflight(&peer, took);
-    }
-
-    fn note_times(&mut self, peer: &Peer, outcome: Outcome) {
-        let Method::LeastTime(which) = self.peers.method else { return };
-        let Outcome::Done { header, response } = outcome else {
-            // Only what went well counts, lest a failing peer be preferred.
-            self.end_inflight(peer, 0);
-            return;
-        };
-        self.end_inflight(peer, response);
-        let Some(header) = header else { return };
-        average(&peer.state.response_time, i64::try_from(response).unwrap_or(i64::MAX));
-        if !(which.inflight && which.header) {
-            average(&peer.state.header_time, i64::try_from(header).unwrap_or(i64::MAX));
+            let waited = state.inflight_last.get() / state.inflight.get();
+            average(&state.inflight_time, waited + millis() - state.inflight_changed.get());
         }
     }
 }
 
-impl Drop for Selection {
-    fn drop(&mut self) {
-        // A request that ends anywhere leaves the counts right.
-        self.release(Outcome::Done { header: None, response: 0 });
+fn note_times(method: Method, peer: &Peer, outcome: Outcome, counted_inflight: &mut bool) {
+    let Method::LeastTime(which) = method else { return };
+    let Outcome::Done { header, response } = outcome else {
+        // Only what went well counts, lest a failing peer be preferred.
+        end_inflight(peer, 0, counted_inflight);
+        return;
+    };
+    end_inflight(peer, response, counted_inflight);
+    let Some(header) = header else { return };
+    average(&peer.state.response_time, i64::try_from(response).unwrap_or(i64::MAX));
+    if !(which.inflight && which.header) {
+        average(&peer.state.header_time, i64::try_from(header).unwrap_or(i64::MAX));
     }
 }
 

@@ -6,12 +6,17 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use moonrest_proto::date;
 use std::cell::RefCell;
 
+/// Fields that most heads have at most.
+const USUAL: usize = 6;
+
 /// The head of the request's response. A field that HTTP/2 cannot carry is left out.
 pub(super) fn response(r: &Request) -> Response<()> {
     let mut response = Response::new(());
     let out = r.out.borrow();
     *response.status_mut() = StatusCode::from_u16(out.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let map = response.headers_mut();
+    // As many as most have, in one piece.
+    map.reserve(USUAL);
     match &out.server {
         Some(name) => put(map, header::SERVER, name),
         None => server(r, map),

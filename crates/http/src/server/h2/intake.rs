@@ -1,10 +1,10 @@
-//! Makes a request of a stream's head. The fields are written out as HTTP/1 would have them and read by the same parser,
-//! so that all that follows sees one kind of head, and one set of rules checks it.
+//! Makes a request of a stream's head. It is written out as HTTP/1 would have it, and the request line read by the same
+//! parser, so that all that follows sees one kind of head, and one set of rules checks it.
 
 use super::{stream::Stream, websocket::Key};
 use crate::{
     http2,
-    request::{NewRequest, Request, RequestRef},
+    request::{Memory, NewRequest, Request, RequestRef},
     server::{
         h1::H1,
         intake::{accept_fields, find_server, set_uri},
@@ -13,21 +13,17 @@ use crate::{
 use h2::ext::Protocol;
 use http::{header, request::Parts};
 use moonrest_proto::http1::{
-    Body, Framing, HeadLimits, Parse, Version,
+    Body, Framing, HeadError, HeadLimits, Known, Version,
     framing::{check_method, parse_length},
 };
-use moonrest_sys::time;
+use moonrest_rt::clock;
 use std::rc::Rc;
 
 /// The request, and the status of the error in its head if there is one.
 pub(super) fn request(h1: &Rc<H1>, stream: &Rc<Stream>, parts: &Parts) -> (RequestRef, Option<u16>) {
     h1.conn.requests.set(h1.conn.requests.get() + 1);
     let memory = h1.worker.take_memory();
-    let limits = h1.default_settings().head_limits;
-    let (wellformed, parsed) = {
-        let mut block = memory.block.borrow_mut();
-        (write_head(parts, stream, &mut block), memory.head.borrow_mut().parse(&block, &limits))
-    };
+    let written = write_head(parts, stream, &memory);
     let server = h1.conn.server.get();
     let new = NewRequest {
         worker: h1.worker.clone(),
@@ -39,22 +35,22 @@ pub(super) fn request(h1: &Rc<H1>, stream: &Rc<Stream>, parts: &Parts) -> (Reque
     };
     let r = Request::start_in(memory, new);
     r.request_length.set(r.block.borrow().len() as u64);
-    r.started_ms.set(time::monotonic_ms());
+    r.started_ms.set(clock::monotonic_ms());
     r.version.set(Version::Http2);
     r.keepalive.set(true);
     let nowhere = parts.uri.authority().is_none() && !parts.headers.contains_key(header::HOST);
-    let status = match parsed {
+    let status = match written {
         _ if nowhere => {
             crate::info!(r, "client sent neither \":authority\" nor \"Host\" header");
             name_version(&r);
             Some(400)
         }
-        Ok(Parse::Complete { len }) if len == r.block.borrow().len() && wellformed => {
+        Ok(true) => {
             name_version(&r);
             r.method.set(r.head.borrow().method);
             accept(h1, stream, &r, parts).err()
         }
-        Ok(_) => {
+        Ok(false) => {
             crate::info!(r, "client sent a malformed HTTP/2 request");
             Some(400)
         }
@@ -103,8 +99,10 @@ fn name_version(r: &Request) {
     }
 }
 
-/// Writes the head as text; `false` when there is no such text.
-fn write_head(parts: &Parts, stream: &Stream, out: &mut Vec<u8>) -> bool {
+/// Writes the head as text, and where in it things stand; `false` when there is no such text.
+fn write_head(parts: &Parts, stream: &Stream, memory: &Memory) -> Result<bool, HeadError> {
+    let (mut block, mut head) = (memory.block.borrow_mut(), memory.head.borrow_mut());
+    let (out, head) = (&mut *block, &mut *head);
     let tunnel = parts.extensions.get::<Protocol>();
     // A WebSocket is asked for as HTTP/1 would (RFC 8441, 5): whatever handles those handles these.
     let method = if tunnel.is_some() { "GET" } else { parts.method.as_str() };
@@ -114,59 +112,41 @@ fn write_head(parts: &Parts, stream: &Stream, out: &mut Vec<u8>) -> bool {
     match parts.uri.path_and_query() {
         Some(target) => out.extend_from_slice(target.as_str().as_bytes()),
         None if method == "CONNECT" => out.extend_from_slice(authority.unwrap_or_default()),
-        None => return false,
+        None => return Ok(false),
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    let host = parts.headers.get(header::HOST).map(|host| host.as_bytes());
-    // Both are there: they must say the same (RFC 9113, 8.3.1).
-    if let (Some(authority), Some(host)) = (authority, host)
-        && !authority.eq_ignore_ascii_case(host)
-    {
-        return false;
-    }
+    let mut right = head.parse_line(out)?;
     if let Some(authority) = authority {
-        field(out, b"host", authority);
+        right &= head.push(out, b"host", authority);
     }
     if tunnel.is_some_and(|protocol| protocol.as_str().eq_ignore_ascii_case("websocket")) {
-        let Some(key) = Key::new() else { return false };
-        field(out, b"upgrade", b"websocket");
-        field(out, b"connection", b"upgrade");
-        field(out, b"sec-websocket-key", key.text().as_bytes());
+        let Some(key) = Key::new() else { return Ok(false) };
+        right &= head.push(out, b"upgrade", b"websocket");
+        right &= head.push(out, b"connection", b"upgrade");
+        right &= head.push(out, b"sec-websocket-key", key.text().as_bytes());
         stream.is_websocket(key);
     }
-    let mut cookies = 0;
+    let mut cookies: Option<Vec<u8>> = None;
     for (name, value) in &parts.headers {
-        if (name == header::HOST && authority.is_some())
-            || (tunnel.is_some() && name == header::SEC_WEBSOCKET_KEY)
-        {
-            continue;
-        }
-        if name == header::COOKIE {
-            cookies += 1;
-            continue;
-        }
-        field(out, name.as_str().as_bytes(), value.as_bytes());
-    }
-    if cookies > 0 {
-        // Crumbs are put together again (RFC 9113, 8.2.3).
-        out.extend_from_slice(b"cookie: ");
-        for (n, value) in parts.headers.get_all(header::COOKIE).iter().enumerate() {
-            if n > 0 {
-                out.extend_from_slice(b"; ");
+        match (name, authority) {
+            // Both are there: they must say the same (RFC 9113, 8.3.1).
+            (&header::HOST, Some(authority)) => right &= authority.eq_ignore_ascii_case(value.as_bytes()),
+            (&header::SEC_WEBSOCKET_KEY, _) if tunnel.is_some() => {}
+            (&header::COOKIE, _) => {
+                // Crumbs are put together again (RFC 9113, 8.2.3).
+                match &mut cookies {
+                    Some(cookies) => cookies.extend([b"; ", value.as_bytes()].concat()),
+                    None => cookies = Some(value.as_bytes().to_vec()),
+                }
             }
-            out.extend_from_slice(value.as_bytes());
+            _ => right &= head.push(out, name.as_str().as_bytes(), value.as_bytes()),
         }
-        out.extend_from_slice(b"\r\n");
+    }
+    if let Some(cookies) = cookies {
+        right &= head.push(out, b"cookie", &cookies);
     }
     out.extend_from_slice(b"\r\n");
-    true
-}
-
-fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
+    Ok(right)
 }
 
 fn accept(h1: &H1, stream: &Stream, r: &RequestRef, parts: &Parts) -> Result<(), u16> {
@@ -188,8 +168,8 @@ fn accept(h1: &H1, stream: &Stream, r: &RequestRef, parts: &Parts) -> Result<(),
         crate::info!(r, "client sent CONNECT for the unsupported protocol \"{}\"", protocol.as_str());
         return Err(501);
     }
-    let length = parts.headers.get(header::CONTENT_LENGTH);
-    let body = match length.map(|length| parse_length(length.as_bytes())) {
+    let length = r.head.borrow().value(Known::ContentLength, &r.block.borrow()).map(parse_length);
+    let body = match length {
         Some(None) => {
             crate::info!(r, "client sent invalid \"Content-Length\" header");
             return Err(400);

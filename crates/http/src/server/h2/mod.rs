@@ -114,6 +114,7 @@ pub(super) async fn serve(h1: Rc<H1>) -> After {
         h1: h1.clone(),
         shared,
         connection,
+        usual: 0,
         closing: false,
         idle: false,
         refused: false,
@@ -157,6 +158,8 @@ struct Driver {
     h1: Rc<H1>,
     shared: Rc<Shared>,
     connection: server::Connection<Transport, Bytes>,
+    /// How many streams have come together last.
+    usual: usize,
     /// No further streams are wanted.
     closing: bool,
     /// Nothing is being handled, and the time for that runs.
@@ -175,7 +178,7 @@ impl Driver {
         self.shared.dry.set(Some(false));
         loop {
             // All that have come are accepted before the first is answered, so that the answers leave in one write.
-            let mut accepted: Vec<Accepted> = Vec::new();
+            let mut accepted: Vec<Accepted> = Vec::with_capacity(self.usual);
             let ended = loop {
                 match self.connection.poll_accept(cx) {
                     Poll::Ready(Some(Ok(stream))) => accepted.push(stream),
@@ -195,6 +198,9 @@ impl Driver {
                 return Poll::Ready(());
             }
             let more = !accepted.is_empty();
+            if more {
+                self.usual = accepted.len();
+            }
             for stream in accepted {
                 self.begin(stream);
             }
