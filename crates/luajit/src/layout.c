@@ -1,8 +1,10 @@
-// Checked when the crate is built: what `direct.rs` takes for granted of LuaJIT's objects.
+// Checked when the crate is built: what `direct.rs` takes for granted of LuaJIT's objects, `bytecode.rs` of its bytecode.
 #include <stddef.h>
 #include "lj_obj.h"
+#include "lj_bc.h"
+#include "lj_bcdump.h"
 
-#define CHECK(condition) _Static_assert(condition, "direct.rs: " #condition)
+#define CHECK(condition) _Static_assert(condition, "direct.rs, bytecode.rs: " #condition)
 
 #if !LJ_GC64 || !LJ_LE
 #error "direct.rs knows little-endian processors with 64-bit references only"
@@ -24,3 +26,4 @@ CHECK(LJ_GCVMASK == ((uint64_t)1 << 47) - 1);
 CHECK(LJ_TNIL == ~0u && LJ_TFALSE == ~1u && LJ_TTRUE == ~2u && LJ_TLIGHTUD == ~3u && LJ_TSTR == ~4u);
 CHECK(LJ_TTHREAD == ~6u && LJ_TFUNC == ~8u && LJ_TCDATA == ~10u && LJ_TTAB == ~11u && LJ_TUDATA == ~12u);
 CHECK(LJ_TISNUM == ~13u);
+CHECK(BCDUMP_VERSION == 2 && BCDUMP_F_STRIP == 2 && PROTO_VARARG == 2 && BC_VARG == 71);
