@@ -354,8 +354,8 @@ location /t {
             ngx.say(sock:receive("*a"):match("^(.-) *$"))
             sock:close()
         end
-        try {}
         try { "a", 1, -2.5, 1e15, 0.1, { "b", { long, "c" } } }
+        try {}
         try(long)
         try(deep(30))
         try(sparse)
@@ -372,8 +372,8 @@ GET /t
 --- no_error_log
 [error]
 --- response_body
-
 a1-2.51e+150.1b123456789c
+
 123456789
 deep
 bad argument #2 to '?' (bad data type nil found)
