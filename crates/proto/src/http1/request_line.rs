@@ -55,7 +55,7 @@ fn skip_spaces(buf: &[u8], mut at: usize) -> usize {
 }
 
 /// Parses the request line at `start` into `head`; gives the offset of the next line.
-#[inline]
+#[inline(always)]
 pub(super) fn parse(buf: &[u8], start: usize, head: &mut RequestHead) -> Progress<usize> {
     if buf.get(start..).is_some_and(|line| line.starts_with(b"GET /")) {
         head.method_name = Span::new(start, start + 3);
