@@ -14,8 +14,6 @@ use std::process::ExitCode;
 static ALLOCATOR: moonrest_sys::alloc::Allocator = moonrest_sys::alloc::Allocator;
 
 fn main() -> ExitCode {
-    // Where that is forbidden the server is merely larger.
-    let _ = moonrest_sys::memory::avoid_huge_pages();
     let argv: Vec<Vec<u8>> = std::env::args_os().map(std::os::unix::ffi::OsStringExt::into_vec).collect();
     ExitCode::from(options::start(argv))
 }

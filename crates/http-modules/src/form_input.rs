@@ -110,6 +110,10 @@ impl ScriptOp for ReadForm {
             return Ok(ScriptStep::Now(ScriptFlow::Next));
         }
         let read = r.ctx::<Read>();
+        if body::read_at_once(r) {
+            read.0.set(true);
+            return Ok(ScriptStep::Now(ScriptFlow::Next));
+        }
         let reading = body::read(r);
         Ok(ScriptStep::Wait(Box::pin(async move {
             reading.await?;

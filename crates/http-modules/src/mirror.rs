@@ -49,7 +49,7 @@ impl PhaseHandler for Copier {
         if r.is_subrequest() {
             return Step::next();
         }
-        if self.0.request_body == Some(false) || !r.has_unread_body() {
+        if self.0.request_body == Some(false) || !r.has_unread_body() || body::read_at_once(r) {
             return self.0.copy(r).map(Step::Now);
         }
         let (r, loc) = (r.clone(), self.0.clone());

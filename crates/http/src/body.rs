@@ -1,7 +1,7 @@
 //! The request body: read into memory or a temporary file, discarded, or streamed.
 
 use crate::{
-    core::InFileOnly,
+    core::{Core, InFileOnly},
     exchange::BodyRead,
     phase::RequestError,
     request::{Request, RequestRef},
@@ -204,6 +204,49 @@ pub(crate) fn is_settled(r: &Request) -> bool {
     }
 }
 
+/// Reads the body if that takes no waiting: it came with the head, or there is none. `false` when [`read`] is to do it.
+pub fn read_at_once(r: &Request) -> bool {
+    is_settled(r) || take_received(r)
+}
+
+/// Takes a body that was received as a whole and stays in memory.
+fn take_received(r: &Request) -> bool {
+    let (framing, core) = (r.framing.get(), &r.loc().core);
+    let Framed::Length(length) = framing.body else { return false };
+    let allowed = core.client_max_body_size == 0 || length <= core.client_max_body_size;
+    let in_file = core.client_body_in_file_only != InFileOnly::Off;
+    let mut body = r.body.borrow_mut();
+    if body.state != BodyState::Unread
+        || body.to_file
+        || in_file
+        || framing.expect_continue
+        || !allowed
+        || length > room_in_memory(r, core)
+    {
+        return false;
+    }
+    let Some(data) = r.exchange.take_body(length) else { return false };
+    r.request_length.set(r.request_length.get() + length);
+    body.received = length;
+    body.memory_len = length;
+    body.memory.push(data);
+    body.state = BodyState::Complete;
+    true
+}
+
+/// How much of the body may stay in memory. nginx: one that is only a little larger than the buffer gets one of its own
+/// length, except with HTTP/2.
+fn room_in_memory(r: &Request, core: &Core) -> u64 {
+    match r.framing.get().body {
+        Framed::Length(length)
+            if r.version.get() < Version::Http2 && length < core.client_body_buffer_size / 4 * 5 =>
+        {
+            length
+        }
+        _ => core.client_body_buffer_size,
+    }
+}
+
 /// Whether the body is to be read now. Nobody else may begin from then on, also before the first wait.
 fn begin(r: &RequestRef) -> Result<bool, RequestError> {
     if r.is_subrequest() {
@@ -230,12 +273,7 @@ async fn read_all(r: &RequestRef) -> Result<(), RequestError> {
         open_file(r)?;
     }
     r.exchange.expect_continue(r)?;
-    // nginx: a body that is only a little larger than the buffer gets one of its own length, except with HTTP/2.
-    let http1 = r.version.get() < Version::Http2;
-    let room = match r.framing.get().body {
-        Framed::Length(length) if http1 && length < core.client_body_buffer_size / 4 * 5 => length,
-        _ => core.client_body_buffer_size,
-    };
+    let room = room_in_memory(r, &core);
     loop {
         let BodyRead::Data(data) = poll_fn(|cx| r.exchange.poll_body(r, cx)).await? else { break };
         let received = {

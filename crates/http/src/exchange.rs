@@ -94,6 +94,11 @@ pub trait Exchange {
     /// Reads the request body further.
     fn poll_body(&self, r: &Request, cx: &mut Context<'_>) -> Poll<Result<BodyRead, RequestError>>;
 
+    /// The whole body of this announced length, if all of it has been received and none of it was given away.
+    fn take_body(&self, _length: u64) -> Option<Bytes> {
+        None
+    }
+
     /// As [`Exchange::poll_body`], for readers that have a timeout of their own.
     fn poll_body_unhurried(&self, r: &Request, cx: &mut Context<'_>) -> Poll<Result<BodyRead, RequestError>> {
         self.poll_body(r, cx)

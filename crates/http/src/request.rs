@@ -39,8 +39,7 @@ pub struct Request {
 /// What is done when a request ends, however it ends.
 type Cleanup = Box<dyn FnOnce(&Request)>;
 
-/// What a request knows, kept by the worker for the next one: the parts that grow are emptied when it ends, all else is
-/// set anew when the next one starts. A request derefs to it.
+/// What a request knows, kept by the worker for the next one, and emptied when it ends. A request derefs to it.
 #[derive(Default)]
 pub struct Memory {
     /// The bytes of the request head, followed by what was edited.
@@ -64,6 +63,13 @@ pub struct Memory {
     pub(crate) companions: RefCell<Vec<moonrest_rt::JoinHandle<()>>>,
     cleanups: RefCell<Vec<Cleanup>>,
 
+    pub(crate) chain: RefCell<Option<Chain>>,
+    pub(crate) pending_redirect: RefCell<Option<Box<Redirect>>>,
+    state: State,
+}
+
+/// The small parts of what a request knows, which are set anew all at once.
+pub struct State {
     pub framing: Cell<Framing>,
     pub method: Cell<Method>,
     pub version: Cell<Version>,
@@ -73,8 +79,6 @@ pub struct Memory {
     pub valid_unparsed_uri: Cell<bool>,
     pub server: Cell<ServerId>,
     pub location: Cell<LocId>,
-    pub(crate) chain: RefCell<Option<Chain>>,
-    pub(crate) pending_redirect: RefCell<Option<Box<Redirect>>>,
 
     /// Monotonic milliseconds when the first byte of the request was read.
     pub started_ms: Cell<u64>,
@@ -137,53 +141,57 @@ pub struct Memory {
     pub(crate) probes: Cell<bool>,
 }
 
-impl Memory {
-    /// Gives the small parts the values that a new request has.
-    #[inline]
-    fn begin(&self, server: ServerId, location: LocId) {
-        self.server.set(server);
-        self.location.set(location);
-        self.framing.set(Framing::default());
-        self.method.set(Method::Get);
-        self.version.set(Version::Http11);
-        self.complex_uri.set(false);
-        self.valid_unparsed_uri.set(true);
-        self.started_ms.set(0);
-        self.body_sent.set(0);
-        self.header_size.set(0);
-        self.pipelined.set(false);
-        self.request_length.set(0);
-        self.port.set(0);
-        self.completed.set(false);
-        self.chunked.set(false);
-        self.error_status.set(0);
-        self.in_error_page.set(false);
-        self.internal.set(false);
-        self.header_sent.set(false);
-        self.header_only.set(false);
-        self.done.set(false);
-        self.keepalive.set(false);
-        self.cycles.set(0);
-        self.subrequest_depth.set(0);
-        self.uri_changed.set(false);
-        self.escape_captures.set(false);
-        self.rule_failed.set(false);
-        self.valid_location.set(true);
-        self.add_uri_to_alias.set(false);
-        self.disable_not_modified.set(false);
-        self.single_range.set(false);
-        self.subrequest_ranges.set(false);
-        self.action.set("");
-        self.limit_rate.set(None);
-        self.limit_rate_after.set(None);
-        self.own_variables.set(false);
-        self.background.set(false);
-        self.again.set(false);
-        self.probes.set(false);
+impl Default for State {
+    #[inline(always)]
+    fn default() -> Self {
+        Self {
+            framing: Cell::new(Framing::default()),
+            method: Cell::new(Method::Get),
+            version: Cell::new(Version::Http11),
+            complex_uri: Cell::new(false),
+            valid_unparsed_uri: Cell::new(true),
+            server: Cell::new(ServerId(0)),
+            location: Cell::new(LocId(0)),
+            started_ms: Cell::new(0),
+            body_sent: Cell::new(0),
+            header_size: Cell::new(0),
+            pipelined: Cell::new(false),
+            request_length: Cell::new(0),
+            port: Cell::new(0),
+            completed: Cell::new(false),
+            chunked: Cell::new(false),
+            error_status: Cell::new(0),
+            in_error_page: Cell::new(false),
+            internal: Cell::new(false),
+            header_sent: Cell::new(false),
+            header_only: Cell::new(false),
+            done: Cell::new(false),
+            keepalive: Cell::new(false),
+            cycles: Cell::new(0),
+            subrequest_depth: Cell::new(0),
+            uri_changed: Cell::new(false),
+            escape_captures: Cell::new(false),
+            rule_failed: Cell::new(false),
+            valid_location: Cell::new(true),
+            add_uri_to_alias: Cell::new(false),
+            disable_not_modified: Cell::new(false),
+            single_range: Cell::new(false),
+            subrequest_ranges: Cell::new(false),
+            action: Cell::new(""),
+            limit_rate: Cell::new(None),
+            limit_rate_after: Cell::new(None),
+            own_variables: Cell::new(false),
+            background: Cell::new(false),
+            again: Cell::new(false),
+            probes: Cell::new(false),
+        }
     }
+}
 
+impl Memory {
     /// Empties it, keeping what its parts have allocated.
     fn clear(&mut self) {
+        self.state = State::default();
         self.block.get_mut().clear();
         self.head.get_mut().reset();
         self.uri.get_mut().clear();
@@ -211,6 +219,15 @@ impl Memory {
     /// Whether it grew so much that the allocator should have it back.
     fn is_large(&self) -> bool {
         self.block.borrow().capacity() > 64 * 1024
+    }
+}
+
+impl std::ops::Deref for Memory {
+    type Target = State;
+
+    #[inline(always)]
+    fn deref(&self) -> &State {
+        &self.state
     }
 }
 
@@ -545,7 +562,8 @@ impl Request {
     pub(crate) fn start_in(memory: Rc<Memory>, new: NewRequest) -> RequestRef {
         let NewRequest { worker, conn, exchange, server, location, parent } = new;
         let main = parent.as_ref().map(|parent| parent.main.clone().unwrap_or_else(|| parent.clone()));
-        memory.begin(server, location);
+        memory.server.set(server);
+        memory.location.set(location);
         Rc::new(Self { worker, conn, exchange, parent, main, memory })
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     compile::Http,
     request::Memory,
-    server::{SERVER, Work},
+    server::{OK, SERVER, Work},
 };
 use moonrest_core::{Level, Log};
 use moonrest_net::report::Severity;
@@ -85,8 +85,9 @@ pub struct Worker {
     works: RefCell<Vec<Box<Work>>>,
     pub(crate) file_caches: crate::open_file::Caches,
     upstreams: std::cell::OnceCell<Rc<crate::upstream::Local>>,
-    /// A second with its [`ServerAndDate`].
-    date: Cell<(i64, ServerAndDate)>,
+    /// What most heads begin with, and the second it was written for.
+    head_start: RefCell<[u8; HEAD_START]>,
+    head_start_at: Cell<i64>,
     local_times: Cell<LocalTimes>,
     stopping: tokio::sync::Notify,
     /// Its own program wants it to end.
@@ -116,11 +117,11 @@ impl Drop for Task {
     }
 }
 
-/// Bytes of a `Date` field.
-const DATE: usize = 37;
+const DATE_NAME: &[u8] = b"\r\nDate: ";
+/// Bytes of the line with its break; the time itself has 29.
+const DATE: usize = DATE_NAME.len() + 29;
 const SERVER_AND_DATE: usize = SERVER.len() + DATE;
-/// Our own `Server` field, and behind it a `Date` field.
-type ServerAndDate = [u8; SERVER_AND_DATE];
+const HEAD_START: usize = OK.len() + SERVER_AND_DATE;
 
 /// Buffers and requests kept for reuse, of each.
 const KEPT: usize = 64;
@@ -162,7 +163,8 @@ impl Worker {
             works: RefCell::default(),
             file_caches: crate::open_file::Caches::default(),
             upstreams: std::cell::OnceCell::new(),
-            date: Cell::new((i64::MIN, [0; SERVER_AND_DATE])),
+            head_start: RefCell::new([0; HEAD_START]),
+            head_start_at: Cell::new(i64::MIN),
             local_times: Cell::new(LocalTimes { at: i64::MIN, log: [0; 26], iso8601: [0; 25] }),
             stopping: tokio::sync::Notify::new(),
             leaving: tokio::sync::watch::Sender::new(false),
@@ -278,30 +280,45 @@ impl Worker {
         }
     }
 
-    /// Our own `Server` and the present second as a `Date` field, written once per second.
+    /// Appends the status line of 200 with our own `Server` and the present second as `Date`, written once per second.
+    /// As with all lines of heads, the next one begins with the line break.
     #[inline]
-    pub(crate) fn server_and_date(&self) -> ServerAndDate {
+    pub(crate) fn append_ok(&self, out: &mut Vec<u8>) {
+        self.refresh_date();
+        out.extend_from_slice(&*self.head_start.borrow());
+    }
+
+    /// The same without the status line.
+    #[inline]
+    pub(crate) fn append_server_and_date(&self, out: &mut Vec<u8>) {
+        self.refresh_date();
+        out.extend_from_slice(
+            self.head_start.borrow().last_chunk::<SERVER_AND_DATE>().unwrap_or(&[0; SERVER_AND_DATE]),
+        );
+    }
+
+    /// Only the `Date`.
+    pub(crate) fn append_date(&self, out: &mut Vec<u8>) {
+        self.refresh_date();
+        out.extend_from_slice(self.head_start.borrow().last_chunk::<DATE>().unwrap_or(&[0; DATE]));
+    }
+
+    #[inline]
+    fn refresh_date(&self) {
         let now = self.now();
-        let (at, lines) = self.date.get();
-        if at == now { lines } else { self.make_date(now) }
+        if self.head_start_at.get() != now {
+            self.write_date(now);
+        }
     }
 
     #[cold]
-    fn make_date(&self, now: i64) -> ServerAndDate {
-        let mut lines = [0; SERVER_AND_DATE];
-        let (server, date) = lines.split_at_mut(SERVER.len());
-        server.copy_from_slice(SERVER.as_bytes());
+    fn write_date(&self, now: i64) {
         let text = moonrest_proto::date::http(now);
-        for (into, byte) in date.iter_mut().zip(b"Date: ".iter().chain(&text).chain(b"\r\n")) {
+        let all = OK.as_bytes().iter().chain(SERVER.as_bytes()).chain(DATE_NAME).chain(&text);
+        for (into, byte) in self.head_start.borrow_mut().iter_mut().zip(all) {
             *into = *byte;
         }
-        self.date.set((now, lines));
-        lines
-    }
-
-    /// The present second as a `Date` field.
-    pub fn date_line(&self) -> [u8; DATE] {
-        self.server_and_date().last_chunk().copied().unwrap_or([b' '; DATE])
+        self.head_start_at.set(now);
     }
 
     /// The present second in local time, formatted once per second.
@@ -323,7 +340,7 @@ impl Worker {
 
     /// Seconds since 1970, from the kernel's coarse clock.
     pub fn now(&self) -> i64 {
-        time::wall_coarse().secs
+        moonrest_rt::clock::wall_secs()
     }
 
     /// The sum of one counter over all workers.

@@ -43,10 +43,13 @@ impl PhaseHandler for LuaHandler {
         if !self.need_body {
             return self.run(r);
         }
+        // Code may ask for the name of its file.
+        r.body.borrow_mut().keep_name = true;
+        if moonrest_http::body::read_at_once(r) {
+            return self.run(r);
+        }
         let (r, code, phase, cached) = (r.clone(), self.code.clone(), self.phase, self.cached);
         Step::wait(async move {
-            // Code may ask for the name of its file.
-            r.body.borrow_mut().keep_name = true;
             moonrest_http::body::read(&r).await?;
             run(&code, phase, cached, &r)?.settled().await
         })

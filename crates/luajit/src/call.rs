@@ -57,6 +57,11 @@ impl<'c> Call<'c> {
         self.nargs.try_into().unwrap_or(0)
     }
 
+    #[inline]
+    pub(crate) fn nargs(&self) -> u32 {
+        self.nargs.cast_unsigned()
+    }
+
     /// The n-th argument, counted from 1.
     #[inline]
     pub fn arg<T: FromLua<'c>>(&self, n: u32) -> LuaResult<T> {

@@ -5,6 +5,7 @@
 use std::ffi::{c_char, c_int, c_void};
 
 use crate::ffi::{self, lua_State};
+use crate::json;
 
 /// The first fields of a `lua_State`.
 #[repr(C)]
@@ -36,6 +37,7 @@ struct Word(u64);
 
 /// What a word is, as LuaJIT counts: its tag, inverted.
 mod tag {
+    pub(super) const NIL: u32 = 0;
     pub(super) const FALSE: u32 = 1;
     pub(super) const STRING: u32 = 4;
     pub(super) const TABLE: u32 = 11;
@@ -80,8 +82,10 @@ struct Tab {
     array: *const Word,
     _list: u64,
     _metatable: u64,
-    _node: u64,
+    /// The fields, or one that is nobody's where there are none. Each begins with its value.
+    fields: *const Word,
     array_size: u32,
+    fields_mask: u32,
 }
 
 const _: () = assert!(size_of::<Text>() == 24 && size_of::<Block>() == 48);
@@ -360,6 +364,34 @@ pub(crate) unsafe fn lua_rawgeti(l: *mut lua_State, index: c_int, n: c_int) {
     }
 }
 
+/// Pushes element `n` of the table at an index that counts from the bottom, and gives the block and its size if it is a full
+/// userdata. `Err` when nothing was pushed: it is no table, or the element is not in its array.
+#[inline]
+pub(crate) unsafe fn push_userdata(
+    l: *mut lua_State,
+    index: c_int,
+    n: c_int,
+) -> Result<Option<(*mut c_void, usize)>, NotPushed> {
+    // SAFETY: the caller's promise; the block follows what a userdata begins with.
+    unsafe {
+        let Some(word) = word(l, index).filter(|word| word.tag() == tag::TABLE) else {
+            return Err(NotPushed);
+        };
+        if !push_element(l, word.pointer(), n) {
+            return Err(NotPushed);
+        }
+        let element = (*state(l)).top.sub(1).read();
+        if element.tag() != tag::USERDATA {
+            return Ok(None);
+        }
+        let head = element.pointer::<Block>();
+        Ok(Some((head.wrapping_add(1).cast::<c_void>().cast_mut(), (*head).size as usize)))
+    }
+}
+
+/// What [`push_userdata`] leaves to others.
+pub(crate) struct NotPushed;
+
 /// The element of a table that stays where it is, given by `lua_topointer`.
 ///
 /// # Safety
@@ -381,6 +413,65 @@ unsafe fn push_element(l: *mut lua_State, table: *const Tab, n: c_int) -> bool {
     unsafe {
         let n = n as u32;
         n < (*table).array_size && push(l, (*table).array.add(n as usize).read())
+    }
+}
+
+/// What [`append_list`] says of a list that has something else in it.
+pub(crate) struct SomethingElse;
+
+/// Appends the strings and finite numbers of the list at an index that counts from the bottom, and those of the lists in
+/// it, `depth` levels of them. What is something else (a hole, a field, another value) ends that; what was appended before
+/// is left to the caller to take back.
+#[inline]
+pub(crate) unsafe fn append_list(
+    l: *mut lua_State,
+    index: c_int,
+    depth: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), SomethingElse> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match word(l, index) {
+            Some(word) if word.tag() == tag::TABLE => append_elements(word.pointer(), depth, out),
+            _ => Err(SomethingElse),
+        }
+    }
+}
+
+/// Nothing here calls LuaJIT, so the tables and strings are what they are until this returns.
+unsafe fn append_elements(table: *const Tab, depth: usize, out: &mut Vec<u8>) -> Result<(), SomethingElse> {
+    // SAFETY: a live table: its array has that many words (none where it is null), the first of which is that of the
+    // index 0; of fields there is at least one. What it refers to lives as long as it does.
+    unsafe {
+        if (*table).fields_mask != 0 || (*table).fields.read().tag() != tag::NIL {
+            return Err(SomethingElse);
+        }
+        let words = match (*table).array_size {
+            0 => &[],
+            size => std::slice::from_raw_parts((*table).array, size as usize),
+        };
+        // Room for more to come is no element.
+        let end = words.iter().rposition(|word| word.tag() != tag::NIL).map_or(0, |last| last + 1);
+        let Some((zero, elements)) = words[..end].split_first() else { return Ok(()) };
+        if zero.tag() != tag::NIL {
+            return Err(SomethingElse);
+        }
+        for word in elements {
+            match word.tag() {
+                tag::STRING => {
+                    let text = word.pointer::<Text>();
+                    let bytes = text.wrapping_add(1).cast::<u8>();
+                    out.extend_from_slice(std::slice::from_raw_parts(bytes, (*text).size as usize));
+                }
+                tag::TABLE if depth > 0 => append_elements(word.pointer(), depth - 1, out)?,
+                tag::INTEGER => json::append_number(out, f64::from(word.0 as u32 as i32)),
+                tag::INTEGER.. if f64::from_bits(word.0).is_finite() => {
+                    json::append_number(out, f64::from_bits(word.0));
+                }
+                _ => return Err(SomethingElse),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -449,6 +540,37 @@ mod tests {
             Ok(())
         })
         .unwrap();
+    }
+
+    #[test]
+    fn lists_of_strings_and_numbers_are_put_together() {
+        let vm = Vm::new(&Options::default()).unwrap();
+        let check = |code: &str, expect: Option<&str>| {
+            vm.with(|stack| {
+                let chunk = stack.load(code.as_bytes(), "=test", Form::Text)?;
+                let list = stack.call(chunk, ())?.value(stack, 0).as_table().unwrap();
+                let mut out = b"before ".to_vec();
+                let appended = list.append_texts(stack, 2, &mut out)?;
+                let text = String::from_utf8(out).unwrap();
+                assert_eq!(appended.then_some(&text[7..]), expect, "{code}");
+                assert!(appended || text == "before ", "{code}");
+                Ok(())
+            })
+            .unwrap();
+        };
+        check("return {}", Some(""));
+        check("return {'a', 1, -2.5, 'b'}", Some("a1-2.5b"));
+        check("local t = require 'table.new'(20, 0) t[1], t[2] = '*', 3 return t", Some("*3"));
+        check("local t = {} for i = 1, 40 do t[#t + 1] = i % 10 end return t", Some(&"1234567890".repeat(4)));
+        check("return {'a', {'b', {'c'}}}", Some("abc"));
+        check("return {'a', {'b', {'c', {'d'}}}}", None);
+        check("return {'a', nil, 'b'}", None);
+        check("return {'a', true}", None);
+        check("return {'a', 0/0}", None);
+        check("return {'a', 1/0}", None);
+        check("return {'a', x = 1}", None);
+        check("return {[0] = 'a', 'b'}", None);
+        check("return {[1000] = 'a'}", None);
     }
 
     #[test]

@@ -57,6 +57,19 @@ impl<'t> Table<'t> {
         Ok(())
     }
 
+    /// Sets the element at `to` to the one at `from`, without metamethods.
+    pub fn copy_index(self, stack: &Stack<'_>, from: usize, to: usize) -> LuaResult<()> {
+        let index = stack.index_of(self.0, ffi::TTABLE)?;
+        stack.check_memory()?;
+        let (from, to) = (element(from)?, element(to)?);
+        // SAFETY: a table at `index`; the value takes a spare slot.
+        unsafe {
+            ffi::lua_rawgeti(stack.l, index, from);
+            ffi::lua_rawseti(stack.l, index, to);
+        }
+        Ok(())
+    }
+
     /// Sets the element at `n` to the last value that `make` pushes, and removes what else it pushed. So elements that are
     /// tables need no slots beyond their making.
     ///
@@ -175,6 +188,20 @@ impl<'t> Table<'t> {
             }
         }
         Ok(Some(len))
+    }
+
+    /// Appends the strings and numbers of a list, and those of lists in it down to `depth` levels, without a slot for any
+    /// of them. False, and nothing is appended, when there is something else in it, or not in the part of a table that is
+    /// for lists.
+    pub fn append_texts(self, stack: &Stack<'_>, depth: usize, out: &mut Vec<u8>) -> LuaResult<bool> {
+        let index = stack.index_of(self.0, ffi::TTABLE)?;
+        let before = out.len();
+        // SAFETY: a table at `index`.
+        let appended = unsafe { ffi::append_list(stack.l, index, depth, out) }.is_ok();
+        if !appended {
+            out.truncate(before);
+        }
+        Ok(appended)
     }
 
     /// `table[key]`, as Lua does it.

@@ -4,7 +4,7 @@
 //! the right size with that identity. It holds a count of borrows, so that a `__gc` called by hand frees nothing in use.
 use std::any::TypeId;
 use std::cell::Cell;
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 use std::marker::PhantomData;
 use std::mem::{needs_drop, transmute};
 use std::ops::Deref;
@@ -71,6 +71,18 @@ pub(crate) unsafe fn borrow<'s, T: 'static>(l: *mut lua_State, index: c_int) -> 
         } else {
             ffi::full_userdata(l, index)?
         };
+        borrow_block(block, size)
+    }
+}
+
+/// Borrows the `T` in the block of a full userdata, if that is what it holds.
+///
+/// # Safety
+/// Rust's turn; the block has this size, and a slot keeps its userdata for 's.
+#[inline]
+unsafe fn borrow_block<'s, T: 'static>(block: *mut c_void, size: usize) -> Option<Borrowed<'s, T>> {
+    // SAFETY: the caller's promise. The identity is read only where the size is ours.
+    unsafe {
         if size != size_of::<Block<T>>() {
             return None;
         }
@@ -197,11 +209,19 @@ impl<'c> crate::call::Call<'c> {
     /// The Rust value in element `element` of the n-th argument, which must be a table; none if there is something else.
     #[inline]
     pub fn arg_element<T: 'static>(&self, n: u32, element: usize) -> LuaResult<Option<Borrowed<'c, T>>> {
-        let table: Table<'c> = self.arg(n)?;
         self.reserve()?;
+        let element = c_int::try_from(element).unwrap_or(0);
+        if n <= self.nargs()
+            // SAFETY: an argument's index, and room for one value, which stays on the stack.
+            && let Ok(found) = unsafe { ffi::push_userdata(self.l, n.cast_signed(), element) }
+        {
+            // SAFETY: the value's slot keeps it.
+            return Ok(found.and_then(|(block, size)| unsafe { borrow_block(block, size) }));
+        }
+        let table: Table<'c> = self.arg(n)?;
         // SAFETY: a table at its index, room for one value, which stays on the stack; `arg` has no larger index.
         unsafe {
-            ffi::lua_rawgeti(self.l, table.0.index, c_int::try_from(element).unwrap_or(0));
+            ffi::lua_rawgeti(self.l, table.0.index, element);
             Ok(borrow(self.l, self.top()))
         }
     }

@@ -11,6 +11,7 @@
 
 pub mod blocking;
 mod budget;
+pub mod clock;
 pub mod fd;
 mod join;
 mod local;

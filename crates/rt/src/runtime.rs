@@ -2,7 +2,7 @@
 
 use crate::{
     blocking::Pool,
-    budget,
+    budget, clock,
     local::{LOCAL, Local},
     remote::{self, Remote},
     sleep, timer,
@@ -100,6 +100,7 @@ impl Runtime {
         }
         LOCAL.with(|local| {
             local.id.set(id);
+            clock::turn();
             local.sources.set_epoll(Some(epoll.clone()));
             *local.pool.borrow_mut() = Some(Pool::new(options.blocking_threads));
         });
@@ -169,6 +170,7 @@ impl Runtime {
             }
             _ => self.epoll.wait(events, timeout)?,
         }
+        clock::turn();
         if !events.is_full() {
             local.looks.set(local.looks.get() + 1);
         }
@@ -228,6 +230,7 @@ impl Drop for Runtime {
                 pool.close();
             }
             local.sources.set_epoll(None);
+            clock::stop();
             local.id.set(0);
             local.ending.set(false);
         });

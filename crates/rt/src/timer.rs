@@ -81,7 +81,13 @@ impl Timeout {
 
     /// Fires `ms` milliseconds from now (up to one step of the wheel later), instead of any earlier arrangement.
     pub fn set(&self, ms: u64) {
-        let deadline = if ms == 0 { PASSED } else { monotonic_coarse_ms().saturating_add(ms) };
+        self.set_from(monotonic_coarse_ms(), ms);
+    }
+
+    /// The same from `now` on.
+    #[inline]
+    pub fn set_from(&self, now: u64, ms: u64) {
+        let deadline = if ms == 0 { PASSED } else { now.saturating_add(ms) };
         self.entry.deadline.set(deadline);
         if self.entry.queued.get() > deadline / STEP + 1 {
             WHEEL.with(|wheel| enqueue(wheel, &self.entry));

@@ -2,6 +2,9 @@
 //!
 //! The crate `mimalloc` asks for an alignment with every block, which takes three times as many instructions and sends
 //! most sizes through the slow path. Every block of mimalloc is aligned to a word anyway.
+//!
+//! A program with this module gets no memory in huge pages, of which a small server touches a corner each: the two that
+//! hold the allocator's own tables would be most of what an idle server has. Children inherit that.
 use libmimalloc_sys::{
     mi_free, mi_malloc, mi_malloc_aligned, mi_realloc, mi_realloc_aligned, mi_zalloc, mi_zalloc_aligned,
 };
@@ -12,6 +15,19 @@ pub struct Allocator;
 
 /// What every block is aligned to.
 const WORD: usize = 8;
+
+/// The allocator asks for huge pages with its first block, which the standard library needs before `main`.
+#[used]
+// SAFETY: the section holds pointers to functions of this type; the function needs nothing that is set up later.
+#[unsafe(link_section = ".init_array")]
+static BEFORE_THE_FIRST_BLOCK: extern "C" fn() = avoid_huge_pages;
+
+extern "C" fn avoid_huge_pages() {
+    let unused: libc::c_ulong = 0;
+    // Where it is forbidden the server is merely larger.
+    // SAFETY: this request takes numbers alone and changes nothing but a flag of the process.
+    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1 as libc::c_ulong, unused, unused, unused) };
+}
 
 // SAFETY: the functions do what the trait asks for: blocks of at least that size with the alignment asked for, null
 // without memory; blocks of both kinds may be freed and resized by either.
@@ -65,6 +81,14 @@ unsafe impl GlobalAlloc for Allocator {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn huge_pages_are_off_before_anything_runs() {
+        let unused: libc::c_ulong = 0;
+        // SAFETY: this request takes numbers alone.
+        let off = unsafe { libc::prctl(libc::PR_GET_THP_DISABLE, unused, unused, unused, unused) };
+        assert_eq!(off, 1);
+    }
 
     #[test]
     fn blocks_are_aligned_and_keep_their_bytes() {

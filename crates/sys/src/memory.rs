@@ -33,18 +33,6 @@ pub fn page_size() -> u64 {
     u64::try_from(size).unwrap_or(4096)
 }
 
-/// Keeps the system from giving the process memory in huge pages, of which a small server touches a corner each.
-/// Children inherit it.
-///
-/// # Errors
-/// Those of `prctl`.
-pub fn avoid_huge_pages() -> io::Result<()> {
-    let unused: libc::c_ulong = 0;
-    // SAFETY: this request takes numbers alone and changes nothing but a flag of the process.
-    let result = unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1 as libc::c_ulong, unused, unused, unused) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
 /// Has the C library's allocator return free memory to the system. What Rust code allocates belongs to the global
 /// allocator, which has its own way. False when there was nothing to return or the C library cannot.
 pub fn trim() -> bool {

@@ -1,6 +1,6 @@
 //! What the engine asks of an HTTP/1 connection: the way out of responses and in of bodies.
 
-use super::h1::{BodyReader, Fill, H1};
+use super::h1::{BodyReader, Fill, H1, Work};
 use super::head::{self, Delimited};
 use super::queue::COPY;
 use crate::{
@@ -59,7 +59,9 @@ impl Exchange for H1 {
             return Ok(());
         }
         let mut queue = self.queue.borrow_mut();
-        queue.push_slice(head::interim_line(status).as_bytes());
+        for part in head::interim_line(status) {
+            queue.push_slice(part.as_bytes());
+        }
         for (name, value) in fields {
             queue.push_slice(name);
             queue.push_slice(b": ");
@@ -155,6 +157,21 @@ impl Exchange for H1 {
 
     fn poll_body(&self, r: &Request, cx: &mut Context<'_>) -> Poll<Result<BodyRead, RequestError>> {
         self.poll_body_within(r, r.loc().core.client_body_timeout, cx)
+    }
+
+    fn take_body(&self, length: u64) -> Option<Bytes> {
+        let work: &Work = self;
+        let mut reader = work.body.borrow_mut();
+        match &*reader {
+            BodyReader::Length(left) if *left == length => {}
+            _ => return None,
+        }
+        let (buffer, at) = (work.buffer.borrow(), work.at.get());
+        let end = at.checked_add(usize::try_from(length).ok()?)?;
+        let data = Bytes::copy_from_slice(buffer.get(at..end)?);
+        work.at.set(end);
+        *reader = BodyReader::Done;
+        Some(data)
     }
 
     fn poll_body_unhurried(&self, r: &Request, cx: &mut Context<'_>) -> Poll<Result<BodyRead, RequestError>> {

@@ -11,7 +11,6 @@ use moonrest_proto::{
     date,
     http1::{Method, Version},
 };
-use std::io::Write;
 
 /// How the body of the response is delimited.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -24,127 +23,117 @@ pub(crate) enum Delimited {
     Close,
 }
 
-/// The status line of an interim response.
-pub(super) fn interim_line(status: u16) -> &'static str {
-    status_line(status).unwrap_or("HTTP/1.1 100 Continue\r\n")
+/// The status line of an interim response, with its break.
+pub(super) fn interim_line(status: u16) -> [&'static str; 2] {
+    [status_line(status).unwrap_or("HTTP/1.1 100 Continue"), "\r\n"]
 }
 
 /// Appends the head of the request's response; `absolute` tells that `Location` was made a URL of this server.
+/// Each line but the first brings the break before it, so that name and break are written as one.
 pub(crate) fn append(r: &Request, out: &mut Vec<u8>, delimited: Delimited, absolute: bool) {
-    let head = r.out.borrow();
+    let head = &*r.out.borrow();
     let core = &*r.loc().core;
     out.reserve(ROOM);
-    if head.status == 200 && head.status_line.is_none() {
-        out.extend_from_slice(OK);
-    } else {
-        append_status(&head, out);
-    }
-    if matches!(core.server_tokens, ServerTokens::On) && head.server.is_none() && head.date.is_none() {
-        out.extend_from_slice(&r.worker.server_and_date());
-    } else {
-        append_server_and_date(r, &head, out);
+    let ok = head.status == 200 && head.status_line.is_none();
+    let ours = matches!(core.server_tokens, ServerTokens::On) && head.server.is_none() && head.date.is_none();
+    match (ok, ours) {
+        (true, true) => r.worker.append_ok(out),
+        _ => append_start(r, head, ours, out),
     }
     if !head.content_type.is_empty() {
-        out.extend_from_slice(b"Content-Type: ");
-        out.extend_from_slice(&head.content_type);
+        line(out, b"\r\nContent-Type: ", &head.content_type);
         if let Some(charset) = head.charset_to_send() {
-            out.extend_from_slice(b"; charset=");
-            out.extend_from_slice(charset);
+            line(out, b"; charset=", charset);
         }
-        out.extend_from_slice(b"\r\n");
     }
     if let Some(length) = head.content_length {
-        out.extend_from_slice(b"Content-Length: ");
+        out.extend_from_slice(b"\r\nContent-Length: ");
         decimal::append(out, length);
-        out.extend_from_slice(b"\r\n");
     }
     match (&head.last_modified_text, head.last_modified) {
-        (Some(text), _) => field(out, b"Last-Modified", text),
-        (None, Some(time)) => {
-            out.extend_from_slice(b"Last-Modified: ");
-            out.extend_from_slice(&date::http(time));
-            out.extend_from_slice(b"\r\n");
-        }
+        (Some(text), _) => line(out, LAST_MODIFIED, text),
+        (None, Some(time)) => line(out, LAST_MODIFIED, &date::http(time)),
         (None, None) => {}
     }
     if absolute && let Some(location) = &head.location {
-        field(out, b"Location", location);
+        line(out, LOCATION, location);
     }
     if delimited == Delimited::Chunked {
-        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        out.extend_from_slice(b"\r\nTransfer-Encoding: chunked");
     }
     connection(r, core, head.status, out);
     // nginx: what was not made absolute here is a field like others.
     if !absolute && let Some(location) = &head.location {
-        field(out, b"Location", location);
+        line(out, LOCATION, location);
     }
     if let Some(etag) = &head.etag {
-        out.extend_from_slice(b"ETag: ");
-        out.extend_from_slice(etag);
-        out.extend_from_slice(b"\r\n");
+        line(out, b"\r\nETag: ", etag);
     }
     if let Some(encoding) = &head.content_encoding {
-        field(out, b"Content-Encoding", encoding);
+        line(out, b"\r\nContent-Encoding: ", encoding);
     }
     for other in &head.fields {
-        field(out, &other.name, &other.value);
+        line(out, b"\r\n", &other.name);
+        line(out, b": ", &other.value);
     }
-    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(b"\r\n\r\n");
 }
 
 /// Most heads fit in this.
 const ROOM: usize = 512;
 
-const OK: &[u8; 17] = b"HTTP/1.1 200 OK\r\n";
+/// The status line of most answers.
+pub(crate) const OK: &str = "HTTP/1.1 200 OK";
+const LAST_MODIFIED: &[u8] = b"\r\nLast-Modified: ";
+const LOCATION: &[u8] = b"\r\nLocation: ";
 
-fn append_status(head: &HeadersOut, out: &mut Vec<u8>) {
+/// A break with the name behind it, and the value.
+#[inline(always)]
+fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(value);
+}
+
+/// Status line, `Server` and `Date`, where one of them is out of the ordinary.
+fn append_start(r: &Request, head: &HeadersOut, ours: bool, out: &mut Vec<u8>) {
     match (&head.status_line, status_line(head.status)) {
         (None, Some(line)) => out.extend_from_slice(line.as_bytes()),
-        (Some(text), _) => {
-            out.extend_from_slice(b"HTTP/1.1 ");
-            out.extend_from_slice(text);
-            out.extend_from_slice(b"\r\n");
-        }
+        (Some(text), _) => line(out, b"HTTP/1.1 ", text),
         (None, None) => {
             out.extend_from_slice(b"HTTP/1.1 ");
             decimal::append_three(out, u64::from(head.status));
-            out.extend_from_slice(b" \r\n");
+            out.push(b' ');
         }
     }
-}
-
-fn append_server_and_date(r: &Request, head: &HeadersOut, out: &mut Vec<u8>) {
+    if ours {
+        r.worker.append_server_and_date(out);
+        return;
+    }
     match &head.server {
         Some(name) if name.is_empty() => {}
-        Some(name) => field(out, b"Server", name),
+        Some(name) => line(out, SERVER_NAME, name),
         None => server(r, out),
     }
     match &head.date {
         Some(date) if date.is_empty() => {}
-        Some(date) => field(out, b"Date", date),
-        None => out.extend_from_slice(&r.worker.date_line()),
+        Some(date) => line(out, b"\r\nDate: ", date),
+        None => r.worker.append_date(out),
     }
 }
 
-fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
-}
-
 /// Our own `Server` with the version.
-pub(crate) const SERVER: &str = concat!("Server: moonrest/", env!("CARGO_PKG_VERSION"), "\r\n");
+pub(crate) const SERVER: &str = concat!("\r\nServer: moonrest/", env!("CARGO_PKG_VERSION"));
+const SERVER_NAME: &[u8] = b"\r\nServer: ";
 
 /// Our own `Server`.
 fn server(r: &Request, out: &mut Vec<u8>) {
     match &r.loc().core.server_tokens {
         ServerTokens::On | ServerTokens::Build => out.extend_from_slice(SERVER.as_bytes()),
-        ServerTokens::Off => out.extend_from_slice(b"Server: moonrest\r\n"),
+        ServerTokens::Off => line(out, SERVER_NAME, b"moonrest"),
         ServerTokens::Text(text) => {
             let value = text.eval(r);
             if !value.is_empty() {
-                field(out, b"Server", &value);
+                line(out, SERVER_NAME, &value);
             }
         }
     }
@@ -152,17 +141,18 @@ fn server(r: &Request, out: &mut Vec<u8>) {
 
 fn connection(r: &Request, core: &Core, status: u16, out: &mut Vec<u8>) {
     if status == 101 {
-        out.extend_from_slice(b"Connection: upgrade\r\n");
+        out.extend_from_slice(b"\r\nConnection: upgrade");
         return;
     }
     if !r.keepalive.get() {
-        out.extend_from_slice(b"Connection: close\r\n");
+        out.extend_from_slice(b"\r\nConnection: close");
         return;
     }
-    out.extend_from_slice(b"Connection: keep-alive\r\n");
+    out.extend_from_slice(b"\r\nConnection: keep-alive");
     let seconds = core.keepalive_header;
     if seconds > 0 {
-        let _ = write!(out, "Keep-Alive: timeout={seconds}\r\n");
+        out.extend_from_slice(b"\r\nKeep-Alive: timeout=");
+        decimal::append(out, seconds);
     }
 }
 
@@ -228,10 +218,10 @@ pub(crate) fn delimit(r: &Request) -> Delimited {
 
 macro_rules! status_lines {
     ($($status:literal $reason:literal)*) => {
-        /// The status line as nginx sends it.
+        /// The status line as nginx sends it, without its break.
         fn status_line(status: u16) -> Option<&'static str> {
             Some(match status {
-                $($status => concat!("HTTP/1.1 ", $status, " ", $reason, "\r\n"),)*
+                $($status => concat!("HTTP/1.1 ", $status, " ", $reason),)*
                 _ => return None,
             })
         }

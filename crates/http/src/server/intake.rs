@@ -20,7 +20,7 @@ use moonrest_proto::{
     },
     uri,
 };
-use moonrest_sys::time;
+use moonrest_rt::clock;
 use std::{future::poll_fn, io, rc::Rc};
 
 pub(super) enum Next {
@@ -98,7 +98,7 @@ impl H1 {
 
     /// The first byte of a request is there.
     pub(super) fn begin(&self) {
-        self.begun.set(time::monotonic_ms());
+        self.begun.set(clock::monotonic_ms());
     }
 }
 

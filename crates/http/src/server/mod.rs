@@ -15,7 +15,7 @@ mod serve;
 mod write;
 
 pub use h1::Work;
-pub(crate) use head::{SERVER, reason};
+pub(crate) use head::{OK, SERVER, reason};
 pub(crate) use queue::Queue;
 
 /// Whether HTTP/2 is among the protocols that a TLS connection may choose from.

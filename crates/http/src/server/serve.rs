@@ -8,7 +8,7 @@ use super::{
     now,
 };
 use moonrest_core::Level;
-use moonrest_sys::time::monotonic_coarse_ms;
+use moonrest_rt::clock;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -87,7 +87,7 @@ impl Serve {
     /// Whether a connection of a draining worker has been idle long enough to be closed without losing a request that
     /// its client is just sending. Until then it stays open.
     fn has_rested(&self) -> bool {
-        let rested = monotonic_coarse_ms().saturating_sub(self.since);
+        let rested = clock::monotonic_ms().saturating_sub(self.since);
         let rest = REST.max(self.h1.default_core().keepalive_min_timeout);
         if rested < rest {
             self.h1.timeout.set(rest - rested);
@@ -145,8 +145,8 @@ impl Serve {
             let after = match &mut this.state {
                 State::Fresh if this.h1.unread() > 0 => this.begin(),
                 State::Fresh => {
-                    this.since = monotonic_coarse_ms();
-                    this.h1.timeout.set(this.wait);
+                    this.since = clock::monotonic_ms();
+                    this.h1.timeout.set_from(this.since, this.wait);
                     this.h1.count_as(Doing::Waiting);
                     this.state = State::Idle;
                     continue;

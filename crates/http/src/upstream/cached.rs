@@ -86,13 +86,21 @@ enum Begun {
 #[derive(Default)]
 struct Handed(RefCell<Option<Box<Caching>>>);
 
+/// Whether there is no body to wait for. One that may be passed on as it comes is not read for that.
+fn is_read(r: &Request, job: &Job) -> bool {
+    match job.stream_body && job.pass_body && !job.conf.request_buffering {
+        true => body::is_settled(r),
+        false => body::read_at_once(r),
+    }
+}
+
 /// Answers from the cache if the location has one and it has an answer, otherwise asks an upstream and passes its
 /// answer on.
 ///
 /// # Errors
 /// A request that cannot be made.
 pub fn start(r: &RequestRef, job: Job) -> Result<Step, RequestError> {
-    if job.conf.cache.is_none() && !r.probes.get() && body::is_settled(r) {
+    if job.conf.cache.is_none() && !r.probes.get() && is_read(r, &job) {
         forget(r);
         let source = if job.pass_body { source::buffered(r) } else { Source::None };
         return Ok(Step::Wait(Hop::boxed(r.clone(), job, source, None)?));

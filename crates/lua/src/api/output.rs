@@ -53,6 +53,9 @@ pub(super) fn append(
             if depth == MAX_DEPTH {
                 return Err(bad("a table nested too deeply"));
             }
+            if table.append_texts(stack, MAX_DEPTH - depth - 1, out)? {
+                return Ok(());
+            }
             let Some(len) = table.array_len(stack)? else {
                 return Err(LuaError::argument(n, "non-array table found"));
             };

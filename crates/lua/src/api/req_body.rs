@@ -53,6 +53,9 @@ fn read_body(call: &mut Call<'_>) -> LuaResult<Return> {
     }
     // Files are the request's own, and gone with it.
     r.body.borrow_mut().keep_name = true;
+    if body::read_at_once(&r) {
+        return call.ret(());
+    }
     let reading = body::read(&r);
     let wait = async move {
         let Err(error) = reading.await else { return Values::default() };

@@ -17,6 +17,11 @@ use crate::ffi;
 use crate::reference::Ref;
 use crate::stack::{Stack, Table};
 
+/// Appends a finite number as Lua writes it.
+pub(crate) fn append_number(out: &mut Vec<u8>, number: f64) {
+    number::write(out, number, 14);
+}
+
 /// How values become text.
 #[derive(Clone, Copy, Debug)]
 pub struct Encoding {

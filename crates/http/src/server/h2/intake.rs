@@ -16,7 +16,7 @@ use moonrest_proto::http1::{
     Body, Framing, HeadError, HeadLimits, Known, Version,
     framing::{check_method, parse_length},
 };
-use moonrest_sys::time;
+use moonrest_rt::clock;
 use std::rc::Rc;
 
 /// The request, and the status of the error in its head if there is one.
@@ -35,7 +35,7 @@ pub(super) fn request(h1: &Rc<H1>, stream: &Rc<Stream>, parts: &Parts) -> (Reque
     };
     let r = Request::start_in(memory, new);
     r.request_length.set(r.block.borrow().len() as u64);
-    r.started_ms.set(time::monotonic_ms());
+    r.started_ms.set(clock::monotonic_ms());
     r.version.set(Version::Http2);
     r.keepalive.set(true);
     let nowhere = parts.uri.authority().is_none() && !parts.headers.contains_key(header::HOST);

@@ -30,7 +30,6 @@ type Key = SmallVec<[u8; 64]>;
 struct Args<'c> {
     host: &'c [u8],
     port: u16,
-    key: Key,
     pool_size: Option<usize>,
     backlog: Option<usize>,
 }
@@ -44,17 +43,18 @@ pub(super) fn connect(call: &mut Call<'_>) -> LuaResult<Return> {
         )
         .into());
     }
-    super::owner(call)?;
+    let owner = super::owner(call)?;
     let object: Table<'_> = call.arg(1)?;
     let settings = Settings::here(call);
-    let args = match read_args(call, &settings)? {
+    let mut key = Key::new();
+    let args = match read_args(call, &settings, &mut key)? {
         Ok(args) => args,
         Err(message) => return fail(call, &message),
     };
     let Some(handle) = stream::of(call)? else { return fail(call, "closed") };
     let stream = &handle.0;
     if !stream.owner.borrow().is_none() {
-        stream.check_owner(call)?;
+        stream.check_owner(owner)?;
     }
     if stream.connecting.get() {
         return fail(call, "socket busy connecting");
@@ -66,18 +66,17 @@ pub(super) fn connect(call: &mut Call<'_>) -> LuaResult<Return> {
         return Err("attempt to re-connect a request socket".into());
     }
     stream.renew(settings);
-    stream.adopt(call)?;
+    stream.adopt(call, owner)?;
     let pool = match args.pool_size {
-        Some(size) => pool::open(call, &args.key, size, args.backlog)?,
-        None => pool::find(&args.key, None),
+        Some(size) => pool::open(call, &key, size, args.backlog)?,
+        None => pool::find(&key, None),
     };
-    if stream.key.borrow().as_deref() != Some(&args.key[..]) {
-        let known = pool.as_ref().map(|pool| pool.key.clone());
-        *stream.key.borrow_mut() = Some(known.unwrap_or_else(|| args.key[..].into()));
-    }
+    *stream.key.borrow_mut() = Some(match &pool {
+        Some(pool) => pool.key.clone(),
+        None => key[..].into(),
+    });
     // Only from now on the FFI's functions of resty.core find the stream, as in upstream.
-    let cell = object.raw_index(call, super::CELL)?;
-    object.set_index(call, super::CONTEXT, cell)?;
+    object.copy_index(call, super::CELL, super::CONTEXT)?;
     if let Some(mut bound) = stream.bound.get() {
         bound.transparent = object.raw_index(call, TRANSPARENT)?.is_true();
         stream.bound.set(Some(bound));
@@ -109,10 +108,10 @@ fn begin(call: &Call<'_>, stream: &Rc<Stream>, args: &Args<'_>, pool: &Rc<Pool>)
 }
 
 /// The arguments, or what Lua is told about them.
-fn read_args<'c>(call: &Call<'c>, settings: &Settings) -> LuaResult<Result<Args<'c>, String>> {
+fn read_args<'c>(call: &Call<'c>, settings: &Settings, key: &mut Key) -> LuaResult<Result<Args<'c>, String>> {
     let host: &'c [u8] = call.arg(2)?;
     let mut given = call.args_len();
-    let (mut pool_size, mut backlog, mut key) = (None, None, None);
+    let (mut pool_size, mut backlog, mut pool) = (None, None, None::<&[u8]>);
     if let Value::Table(options) = call.value(given) {
         let n = u32::try_from(given).unwrap_or(4);
         pool_size = option_number(call, options, "pool_size", 1, n)?;
@@ -120,15 +119,18 @@ fn read_args<'c>(call: &Call<'c>, settings: &Settings) -> LuaResult<Result<Args<
         if backlog.is_some() && pool_size.is_none() {
             pool_size = usize::try_from(settings.pool_size).ok().filter(|size| *size > 0);
         }
-        key = match options.get(call, "pool")? {
-            Value::Nil => None,
-            Value::String(text) => Some(Key::from_slice(text)),
-            Value::Number(number) => Some(Key::from_vec(number_text(number).into_bytes())),
+        match options.get(call, "pool")? {
+            Value::Nil => {}
+            Value::String(text) => pool = Some(text),
+            Value::Number(number) => {
+                key.extend_from_slice(number_text(number).as_bytes());
+                pool = Some(b"");
+            }
             other => {
                 let got = other.type_name();
                 return Err(LuaError::argument(n, format!("bad \"pool\" option type: {got}")));
             }
-        };
+        }
         given -= 1;
     }
     let unix = host.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"unix:"));
@@ -141,20 +143,22 @@ fn read_args<'c>(call: &Call<'c>, settings: &Settings) -> LuaResult<Result<Args<
         None if unix => None,
         None => return Ok(Err("missing the port number".to_owned())),
     };
-    let key = key.unwrap_or_else(|| named(host, port));
-    Ok(Ok(Args { host, port: port.unwrap_or(0), key, pool_size, backlog }))
+    match pool {
+        Some(name) => key.extend_from_slice(name),
+        None => name_after(host, port, key),
+    }
+    Ok(Ok(Args { host, port: port.unwrap_or(0), pool_size, backlog }))
 }
 
 /// The pool of a peer that names none: `HOST:PORT`, or the path.
-fn named(host: &[u8], port: Option<u16>) -> Key {
-    let mut key = Key::from_slice(host);
+fn name_after(host: &[u8], port: Option<u16>, key: &mut Key) {
+    key.extend_from_slice(host);
     if let Some(port) = port {
-        key.push(b':');
         let digits = [10_000, 1_000, 100, 10, 1].map(|place| b'0' + (port / place % 10) as u8);
         let first = digits.iter().position(|digit| *digit != b'0').unwrap_or(4);
+        key.push(b':');
         key.extend_from_slice(digits.get(first..).unwrap_or_default());
     }
-    key
 }
 
 fn option_number(
@@ -450,10 +454,15 @@ mod tests {
 
     #[test]
     fn pools_are_named_after_peers() {
-        assert_eq!(named(b"127.0.0.1", Some(6379))[..], b"127.0.0.1:6379"[..]);
-        assert_eq!(named(b"a", Some(0))[..], b"a:0"[..]);
-        assert_eq!(named(b"a", Some(65_535))[..], b"a:65535"[..]);
-        assert_eq!(named(b"unix:/a", None)[..], b"unix:/a"[..]);
+        let check = |host: &str, port, expect: &str| {
+            let mut key = Key::new();
+            name_after(host.as_bytes(), port, &mut key);
+            assert_eq!(key[..], *expect.as_bytes());
+        };
+        check("127.0.0.1", Some(6379), "127.0.0.1:6379");
+        check("a", Some(0), "a:0");
+        check("a", Some(65_535), "a:65535");
+        check("unix:/a", None, "unix:/a");
     }
 
     #[test]

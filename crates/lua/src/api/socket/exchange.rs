@@ -3,14 +3,14 @@
 //! the client reads it in Lua.
 
 use super::{
-    CELL, Journal,
+    Journal,
     inbox::{Reading, Wanted},
     receive,
     send::{self, Sent},
-    stream::{Handle, Stream},
+    stream::{self, Stream},
 };
 use crate::scheduler::{self, Item, Operation, Values};
-use moonrest_luajit::{Call, LuaResult, Return, Stack, Table, Value};
+use moonrest_luajit::{Call, LuaResult, Return, Stack};
 use std::rc::Rc;
 
 /// Answers of more bytes than this are read by the client, piece by piece.
@@ -39,13 +39,9 @@ pub(super) fn with_stream(
     call: &Call<'_>,
     then: impl FnOnce(&Call<'_>, &Rc<Stream>) -> LuaResult<Return>,
 ) -> LuaResult<Return> {
-    super::owner(call)?;
-    let object: Table<'_> = call.arg(1)?;
-    let handle = match object.raw_index(call, CELL)? {
-        Value::Userdata(userdata) => userdata.get::<Handle>(call),
-        _ => None,
-    };
-    match send::ready_to_write(call, handle.as_deref().map(|handle| &handle.0))? {
+    let owner = super::owner(call)?;
+    let handle = stream::of(call)?;
+    match send::ready_to_write(call, handle.as_deref().map(|handle| &handle.0), owner)? {
         Ok(stream) => then(call, stream),
         Err(answer) => Ok(answer),
     }
@@ -56,7 +52,6 @@ const UNSENT: &str = "unsent";
 
 /// As `with_stream` and `exchange`. What fails has a third value: "unsent", "within" a message, or none.
 pub(super) fn ask(call: &Call<'_>, data: &[u8], answer: impl Answer + 'static) -> LuaResult<Return> {
-    let before = call.len();
     let mut asked = false;
     let done = with_stream(call, |call, stream| {
         asked = true;
@@ -65,8 +60,9 @@ pub(super) fn ask(call: &Call<'_>, data: &[u8], answer: impl Answer + 'static) -
     if asked {
         return Ok(done);
     }
+    // Behind `nil` and the reason.
     call.push(UNSENT)?;
-    Ok(call.ret_from(before + 1))
+    Ok(call.ret_from(call.len().saturating_sub(2)))
 }
 
 /// Sends, and waits for what is wanted. A request that cannot be sent closes the stream.

@@ -40,8 +40,8 @@ pub(super) enum Wanted {
     Bytes(usize),
     /// What there is, but not more than this.
     Any(usize),
-    /// Up to a pattern, in pieces of about this many bytes if that is not 0.
-    Until(Rc<Pattern>, usize),
+    /// Up to a pattern.
+    Until(Rc<Pattern>, Matching),
     /// So many replies of Redis.
     Replies(Scan),
     /// A frame of WebSocket.
@@ -55,7 +55,6 @@ pub(super) struct Reading {
     wanted: Wanted,
     /// How many of the bytes at hand were looked at.
     scanned: usize,
-    matching: Matching,
 }
 
 /// The answer to a call: `len` bytes are its value, `used` bytes are gone with it.
@@ -67,11 +66,7 @@ pub(super) struct Taken {
 
 impl Reading {
     pub(super) fn new(wanted: Wanted) -> Self {
-        let matching = match &wanted {
-            Wanted::Until(_, size) => Matching::new(*size),
-            _ => Matching::new(0),
-        };
-        Self { wanted, scanned: 0, matching }
+        Self { wanted, scanned: 0 }
     }
 
     /// Whether carriage returns are left out of what is given to Lua.
@@ -130,6 +125,16 @@ impl Inbox {
         self.at == self.bytes.len()
     }
 
+    /// What a line or so many bytes are of what has come already.
+    pub(super) fn at_hand(&self, wanted: &Wanted) -> Option<Taken> {
+        let unread = self.unread();
+        match wanted {
+            Wanted::Line => memchr::memchr(b'\n', unread).map(|len| Taken { len, used: len + 1 }),
+            Wanted::Bytes(len) if *len <= unread.len() => Some(Taken { len: *len, used: *len }),
+            _ => None,
+        }
+    }
+
     /// Looks whether a call can be answered. At the end of the stream only `*a` can with whatever there is.
     pub(super) fn advance(&self, reading: &mut Reading) -> Option<Taken> {
         let unread = self.unread();
@@ -147,7 +152,7 @@ impl Inbox {
             Wanted::All => self.eof.then(|| exactly(unread.len())),
             Wanted::Bytes(count) => (unread.len() >= *count).then(|| exactly(*count)),
             Wanted::Any(max) => (!unread.is_empty()).then(|| exactly(unread.len().min(*max))),
-            Wanted::Until(pattern, _) => reading.matching.advance(pattern, unread),
+            Wanted::Until(pattern, matching) => matching.advance(pattern, unread),
         }
     }
 
@@ -156,7 +161,7 @@ impl Inbox {
         let len = match &reading.wanted {
             Wanted::Any(_) | Wanted::Replies(_) | Wanted::Answer(_) => 0,
             // The beginning of a pattern stays, in case that the rest of it follows.
-            Wanted::Until(..) => reading.matching.settled(),
+            Wanted::Until(_, matching) => matching.settled(),
             _ => self.unread().len(),
         };
         Taken { len, used: len }
@@ -241,7 +246,7 @@ mod tests {
         check(|| Wanted::All, "abcde", false, None);
         check(|| Wanted::All, "", true, Some(("", "")));
         let pattern = || Rc::new(Pattern::new(b"--x", false));
-        check(|| Wanted::Until(pattern(), 0), "a---xb", false, Some(("a-", "b")));
+        check(|| Wanted::Until(pattern(), Matching::new(0)), "a---xb", false, Some(("a-", "b")));
     }
 
     #[test]

@@ -159,11 +159,11 @@ fn owner_of(host: &Host) -> usize {
 
 /// Where lines about a socket go, also after the run that began the operation.
 #[derive(Clone)]
-pub(super) struct Journal {
-    r: Option<RequestRef>,
-    log: Arc<Log>,
-    /// The number and context of code that runs for no request.
-    detached: Option<(u64, String)>,
+pub(super) enum Journal {
+    Request(RequestRef),
+    /// For code that runs for no request: with its number and context.
+    Detached(Arc<Log>, u64, Box<str>),
+    Plain(Arc<Log>),
 }
 
 impl Journal {
@@ -172,21 +172,23 @@ impl Journal {
     }
 
     fn on(host: &Host) -> Self {
-        let detached = host.detached.as_ref();
-        Self {
-            r: host.request.clone(),
-            log: host.log_file().clone(),
-            detached: detached.map(|detached| (detached.number, detached.context(host.phase))),
+        match (&host.request, &host.detached) {
+            (Some(r), _) => Self::Request(r.clone()),
+            (None, Some(detached)) => {
+                let context = detached.context(host.phase).into_boxed_str();
+                Self::Detached(host.log_file().clone(), detached.number, context)
+            }
+            (None, None) => Self::Plain(host.log_file().clone()),
         }
     }
 
     pub(super) fn write(&self, level: Level, line: fmt::Arguments<'_>) {
-        match (&self.r, &self.detached) {
-            (Some(r), _) => r.log_at(level, line),
-            (None, Some((number, context))) => {
-                self.log.write(level, Some(*number), format_args!("{line}{context}"));
+        match self {
+            Self::Request(r) => r.log_at(level, line),
+            Self::Detached(log, number, context) => {
+                log.write(level, Some(*number), format_args!("{line}{context}"));
             }
-            (None, None) => self.log.write(level, None, line),
+            Self::Plain(log) => log.write(level, None, line),
         }
     }
 

@@ -277,17 +277,16 @@ pub(super) fn set_keepalive(call: &mut Call<'_>) -> LuaResult<Return> {
         return Err(text.into());
     }
     let handle = stream::of(call)?;
-    super::owner(call)?;
-    let settings = Settings::here(call);
+    let owner = super::owner(call)?;
     let timeout: Option<f64> = call.arg(2)?;
     let size: Option<f64> = call.arg(3)?;
-    let timeout = timeout.map_or(settings.keepalive_timeout, |ms| ms.max(0.0) as u64);
-    let size = size.map_or(settings.pool_size, |size| size as i64);
+    let timeout = timeout.map_or_else(|| Settings::here(call).keepalive_timeout, |ms| ms.max(0.0) as u64);
+    let size = size.map_or_else(|| Settings::here(call).pool_size, |size| size as i64);
     let Some(stream) = handle.as_ref().map(|handle| &handle.0) else { return fail(call, "closed") };
     if !stream.is_open() || stream.read_closed.get() || stream.write_closed.get() {
         return fail(call, stream.busy(false, false).unwrap_or("closed"));
     }
-    stream.check_owner(call)?;
+    stream.check_owner(owner)?;
     if let Some(busy) = stream.busy(true, true) {
         return fail(call, busy);
     }

@@ -127,8 +127,9 @@ struct Column<'b> {
 /// there is something in it that is not plain. `kinds` says by the numbers of types what becomes of texts, `null` stands for
 /// missing values. With `decoders` the columns are given as well, each with its decoder.
 fn results(call: &mut Call<'_>) -> LuaResult<Return> {
+    let owner = super::owner(call)?;
     let handle = stream::of(call)?;
-    let stream = match receive::ready_to_read(call, handle.as_deref().map(|handle| &handle.0))? {
+    let stream = match receive::ready_to_read(call, handle.as_deref().map(|handle| &handle.0), owner)? {
         Ok(stream) => stream,
         Err(answer) => return Ok(answer),
     };

@@ -4,7 +4,7 @@
 use super::{
     Journal, fail,
     inbox::{Reading, Taken, Wanted},
-    pattern::Pattern,
+    pattern::{Matching, Pattern},
     stream::{self, Failure, Stream},
 };
 use crate::scheduler::{self, Operation, Values, Wait};
@@ -22,9 +22,9 @@ pub(super) fn receive(call: &mut Call<'_>) -> LuaResult<Return> {
         let text = format!("expecting 1 or 2 arguments (including the object), but got {given}");
         return Err(text.into());
     }
-    super::owner(call)?;
+    let owner = super::owner(call)?;
     let handle = stream::of(call)?;
-    let stream = match ready_to_read(call, handle.as_deref().map(|handle| &handle.0))? {
+    let stream = match ready_to_read(call, handle.as_deref().map(|handle| &handle.0), owner)? {
         Ok(stream) => stream,
         Err(answer) => return Ok(answer),
     };
@@ -32,32 +32,45 @@ pub(super) fn receive(call: &mut Call<'_>) -> LuaResult<Return> {
     if matches!(wanted, Wanted::Bytes(0)) {
         return call.ret("");
     }
-    read(call, stream, wanted)
+    if !at_hand(call, stream, &wanted)? {
+        return read(call, stream, wanted);
+    }
+    Ok(call.ret_from(call.len()))
+}
+
+/// Pushes what is wanted if it has come already, as it has for most calls.
+fn at_hand(stack: &Stack<'_>, stream: &Stream, wanted: &Wanted) -> LuaResult<bool> {
+    let mut inbox = stream.inbox.borrow_mut();
+    let Some(taken) = inbox.at_hand(wanted) else { return Ok(false) };
+    let data = inbox.unread().get(..taken.len).unwrap_or_default();
+    push_data(stack, data, matches!(wanted, Wanted::Line))?;
+    inbox.take(taken.used);
+    Ok(true)
 }
 
 fn wanted(call: &Call<'_>) -> LuaResult<Wanted> {
-    if call.text(2) == Some(b"*l") {
-        return Ok(Wanted::Line);
-    }
-    let value = call.value(2);
-    if let Value::String([b'*', ..]) = value {
-        // A pattern: not looked at as a number.
-    } else if let Ok(number) = call.arg::<f64>(2) {
-        return match number as i64 {
-            0.. => Ok(Wanted::Bytes(number as usize)),
-            _ => Err(LuaError::argument(2, "bad number argument")),
-        };
-    }
-    match value {
-        Value::String(b"*l") => Ok(Wanted::Line),
-        Value::String(b"*a") => Ok(Wanted::All),
-        Value::String([b'*', _]) => Err(LuaError::argument(2, "bad pattern argument")),
-        Value::String(other) => {
-            let other = String::from_utf8_lossy(other);
-            Err(LuaError::argument(2, format!("bad pattern argument: {other}")))
+    match call.text(2) {
+        Some(b"*l") => return Ok(Wanted::Line),
+        Some(b"*a") => return Ok(Wanted::All),
+        Some([b'*', _]) => return Err(LuaError::argument(2, "bad pattern argument")),
+        // What begins so is not looked at as a number.
+        Some([b'*', ..]) => {}
+        _ => {
+            if let Ok(number) = call.arg::<f64>(2) {
+                return match number as i64 {
+                    0.. => Ok(Wanted::Bytes(number as usize)),
+                    _ => Err(LuaError::argument(2, "bad number argument")),
+                };
+            }
         }
-        _ => Err(LuaError::argument(2, "bad argument")),
     }
+    Err(LuaError::argument(
+        2,
+        match call.text(2) {
+            Some(other) => format!("bad pattern argument: {}", String::from_utf8_lossy(other)),
+            None => "bad argument".to_owned(),
+        },
+    ))
 }
 
 /// `sock:receiveany(max)`.
@@ -66,9 +79,9 @@ pub(super) fn receive_any(call: &mut Call<'_>) -> LuaResult<Return> {
     if given != 2 {
         return Err(format!("expecting 2 arguments (including the object), but got {given}").into());
     }
-    super::owner(call)?;
+    let owner = super::owner(call)?;
     let handle = stream::of(call)?;
-    let stream = match ready_to_read(call, handle.as_deref().map(|handle| &handle.0))? {
+    let stream = match ready_to_read(call, handle.as_deref().map(|handle| &handle.0), owner)? {
         Ok(stream) => stream,
         Err(answer) => return Ok(answer),
     };
@@ -131,14 +144,14 @@ impl Iterator {
         if !stream.is_open() || stream.read_closed.get() {
             return fail(call, stream.busy(false, false).unwrap_or("closed"));
         }
-        stream.check_owner(call)?;
+        stream.check_owner(super::owner(call)?)?;
         if let Some(busy) = stream.busy(true, false) {
             return fail(call, busy);
         }
         if self.pattern.ended.replace(false) {
             return call.ret((Nil, Nil, Nil));
         }
-        read(call, stream, Wanted::Until(self.pattern.clone(), size))
+        read(call, stream, Wanted::Until(self.pattern.clone(), Matching::new(size)))
     }
 }
 
@@ -146,6 +159,7 @@ impl Iterator {
 pub(super) fn ready_to_read<'a>(
     call: &Call<'_>,
     stream: Option<&'a Rc<Stream>>,
+    owner: usize,
 ) -> LuaResult<Result<&'a Rc<Stream>, Return>> {
     let open = stream.filter(|stream| stream.is_open() && !stream.read_closed.get());
     let Some(open) = open else {
@@ -154,7 +168,7 @@ pub(super) fn ready_to_read<'a>(
         }
         return stream::closed(call, stream.map(|stream| &**stream), "receive").map(Err);
     };
-    open.check_owner(call)?;
+    open.check_owner(owner)?;
     match open.busy(true, false) {
         Some(busy) => fail(call, busy).map(Err),
         None => Ok(Ok(open)),
@@ -212,18 +226,23 @@ fn push(stack: &Stack<'_>, stream: &Stream, reading: &Reading, taken: Taken) -> 
         }
         return Ok(());
     }
-    // A carriage return is left out wherever it stands in a line, but it only ever stands at the end.
-    match data {
-        _ if !reading.is_line() => stack.push(data)?,
-        [line @ .., b'\r'] if memchr::memchr(b'\r', line).is_none() => stack.push(line)?,
-        data if memchr::memchr(b'\r', data).is_none() => stack.push(data)?,
-        data => {
-            let kept: Vec<u8> = data.iter().copied().filter(|byte| *byte != b'\r').collect();
-            stack.push(kept)?;
-        }
-    }
+    push_data(stack, data, reading.is_line())?;
     inbox.take(taken.used);
     Ok(())
+}
+
+/// Pushes bytes, those of a line without carriage returns.
+fn push_data(stack: &Stack<'_>, data: &[u8], is_line: bool) -> LuaResult<()> {
+    if !is_line {
+        return stack.push(data);
+    }
+    // They are left out wherever they stand, but there only ever is one, at the end.
+    let line = data.strip_suffix(b"\r").unwrap_or(data);
+    if memchr::memchr(b'\r', line).is_none() {
+        return stack.push(line);
+    }
+    let kept: Vec<u8> = line.iter().copied().filter(|byte| *byte != b'\r').collect();
+    stack.push(kept)
 }
 
 /// `nil, why, partial`. Everything but a timeout closes the receiving direction.

@@ -53,9 +53,9 @@ fn send_command(call: &mut Call<'_>) -> LuaResult<Return> {
 
 /// `read(sock, patient) -> reply`. A patient one leaves the stream open when the time is over.
 fn read_reply(call: &mut Call<'_>) -> LuaResult<Return> {
-    super::owner(call)?;
+    let owner = super::owner(call)?;
     let handle = stream::of(call)?;
-    let stream = match receive::ready_to_read(call, handle.as_deref().map(|handle| &handle.0))? {
+    let stream = match receive::ready_to_read(call, handle.as_deref().map(|handle| &handle.0), owner)? {
         Ok(stream) => stream,
         Err(answer) => return Ok(answer),
     };

@@ -40,12 +40,11 @@ pub(crate) fn req_socket(call: &mut Call<'_>) -> LuaResult<Return> {
     stream.settings.set(Settings::here(call));
     let metatable = call.registry()?.raw_get(call, if raw { RAW_REQ } else { REQ })?.as_table();
     let object = stream::make_object(call, metatable, Rc::new(stream))?;
-    let cell = object.raw_index(call, super::CELL)?;
-    object.set_index(call, super::CONTEXT, cell)?;
-    if let moonrest_luajit::Value::Userdata(userdata) = cell
+    object.copy_index(call, super::CELL, super::CONTEXT)?;
+    if let moonrest_luajit::Value::Userdata(userdata) = object.raw_index(call, super::CELL)?
         && let Some(handle) = userdata.get::<stream::Handle>(call)
     {
-        handle.0.adopt(call)?;
+        handle.0.adopt(call, super::owner(call)?)?;
     }
     call.ret(object)
 }

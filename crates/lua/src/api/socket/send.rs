@@ -32,9 +32,9 @@ pub(super) fn send(call: &mut Call<'_>) -> LuaResult<Return> {
         let text = format!("expecting 2 arguments (including the object), but got {given}");
         return Err(text.into());
     }
-    super::owner(call)?;
+    let owner = super::owner(call)?;
     let handle = stream::of(call)?;
-    let stream = match ready_to_write(call, handle.as_deref().map(|handle| &handle.0))? {
+    let stream = match ready_to_write(call, handle.as_deref().map(|handle| &handle.0), owner)? {
         Ok(stream) => stream,
         Err(answer) => return Ok(answer),
     };
@@ -53,6 +53,7 @@ pub(super) fn send(call: &mut Call<'_>) -> LuaResult<Return> {
 pub(super) fn ready_to_write<'a>(
     call: &Call<'_>,
     stream: Option<&'a Rc<Stream>>,
+    owner: usize,
 ) -> LuaResult<Result<&'a Rc<Stream>, Return>> {
     let Some(open) = stream.filter(|stream| stream.is_open() && !stream.write_closed.get()) else {
         if let Some(busy) = stream.and_then(|stream| stream.busy(false, false)) {
@@ -60,7 +61,7 @@ pub(super) fn ready_to_write<'a>(
         }
         return stream::closed(call, stream.map(|stream| &**stream), "send").map(Err);
     };
-    open.check_owner(call)?;
+    open.check_owner(owner)?;
     if let Some(busy) = open.busy(false, true) {
         return super::fail(call, busy).map(Err);
     }
@@ -90,6 +91,9 @@ pub(super) fn gather(call: &mut Call<'_>, value: Value<'_>, out: &mut Vec<u8>) -
 }
 
 fn append_table(stack: &mut Stack<'_>, table: Table<'_>, depth: usize, out: &mut Vec<u8>) -> LuaResult<()> {
+    if table.append_texts(stack, MAX_DEPTH - depth, out)? {
+        return Ok(());
+    }
     let Some(length) = table.array_len(stack)? else {
         return Err(LuaError::argument(2, "non-array table found"));
     };

@@ -87,7 +87,7 @@ pub(super) fn close(call: &mut Call<'_>) -> LuaResult<Return> {
             None => fail(call, "closed"),
         };
     }
-    stream.check_owner(call)?;
+    stream.check_owner(super::owner(call)?)?;
     if let Some(busy) = stream.busy(true, true) {
         return fail(call, busy);
     }
@@ -105,7 +105,7 @@ pub(super) fn shutdown(call: &mut Call<'_>) -> LuaResult<Return> {
     if !stream.is_open() {
         return fail(call, "closed");
     }
-    stream.check_owner(call)?;
+    stream.check_owner(super::owner(call)?)?;
     if stream.is_client() {
         return fail(call, "attempt to shutdown a request socket");
     }

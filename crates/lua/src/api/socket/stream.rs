@@ -132,8 +132,8 @@ impl Stream {
     }
 
     /// Refuses the use by another request than the one it belongs to.
-    pub(super) fn check_owner(&self, call: &Call<'_>) -> LuaResult<()> {
-        if self.owner.borrow().id == super::owner(call)? { Ok(()) } else { Err("bad request".into()) }
+    pub(super) fn check_owner(&self, owner: usize) -> LuaResult<()> {
+        if self.owner.borrow().id == owner { Ok(()) } else { Err("bad request".into()) }
     }
 
     /// What it is busy with, of the things that would be disturbed.
@@ -150,8 +150,8 @@ impl Stream {
     }
 
     /// Makes it the property of the request that runs now, which closes it when it ends.
-    pub(super) fn adopt(self: &Rc<Self>, call: &Call<'_>) -> LuaResult<()> {
-        if self.listed.get() && self.owner.borrow().id == super::owner(call)? {
+    pub(super) fn adopt(self: &Rc<Self>, call: &Call<'_>, owner: usize) -> LuaResult<()> {
+        if self.listed.get() && self.owner.borrow().id == owner {
             return Ok(());
         }
         *self.owner.borrow_mut() = Owner::here(call)?;

@@ -44,9 +44,9 @@ fn send_frame(call: &mut Call<'_>) -> LuaResult<Return> {
 /// the beginning, as it stands on the wire: its payload is longer than `max`, it has one of the `reserved` bits, or no mask
 /// though it should.
 fn receive_frame(call: &mut Call<'_>) -> LuaResult<Return> {
-    super::owner(call)?;
+    let owner = super::owner(call)?;
     let handle = stream::of(call)?;
-    let stream = match receive::ready_to_read(call, handle.as_deref().map(|handle| &handle.0))? {
+    let stream = match receive::ready_to_read(call, handle.as_deref().map(|handle| &handle.0), owner)? {
         Ok(stream) => stream,
         Err(answer) => return Ok(answer),
     };
