@@ -55,7 +55,7 @@ fn skip_spaces(buf: &[u8], mut at: usize) -> usize {
 }
 
 /// Parses the request line at `start` into `head`; gives the offset of the next line.
-#[inline]
+#[inline(always)]
 pub(super) fn parse(buf: &[u8], start: usize, head: &mut RequestHead) -> Progress<usize> {
     let line = buf.get(start..).unwrap_or_default();
     let (method, len) = if line.starts_with(b"GET /") {
