@@ -8,6 +8,7 @@ use crate::{
 };
 use std::{
     cell::{Cell, RefCell},
+    rc::Rc,
     sync::Arc,
     task::Waker,
 };
@@ -27,6 +28,8 @@ pub(crate) struct Local {
     /// To be woken after the next look at the descriptors.
     pub(crate) deferred: RefCell<Vec<Waker>>,
     pub(crate) pool: RefCell<Option<Arc<Pool>>>,
+    /// To be done at the end of this turn.
+    pub(crate) jobs: RefCell<Vec<Rc<dyn Fn()>>>,
 }
 
 thread_local! {
@@ -40,6 +43,7 @@ thread_local! {
             root_woken: Cell::new(false),
             deferred: RefCell::new(Vec::new()),
             pool: RefCell::new(None),
+            jobs: RefCell::new(Vec::new()),
         }
     };
 }

@@ -325,7 +325,11 @@ impl Target {
             }
             line.clear();
         }
-        if self.complaints.disk_full() {
+        let disk_full = match &self.place {
+            Place::File(file) => file.disk_full(),
+            _ => self.complaints.disk_full(),
+        };
+        if disk_full {
             return;
         }
         self.format.append(r, handler.escape_non_ascii, line);
@@ -334,7 +338,7 @@ impl Target {
             Place::Syslog(syslog) => self.send(r, syslog, line),
             Place::File(file) => {
                 line.push(b'\n');
-                file.write(line, &self.complaints, complain);
+                file.write(line, r.log(), complain);
             }
             Place::Named(name) => {
                 line.push(b'\n');
