@@ -31,7 +31,7 @@ impl LuaFilters {
     /// The body filter of one response.
     fn needed(&self) -> Needed {
         let code = self.body.clone()?;
-        let filter = LuaBodyFilter { code, cached: self.cached, ended: false, late: Rc::default() };
+        let filter = LuaBodyFilter { code, cached: self.cached, ended: false, late: None };
         Some((BodyOrder::Lua, Box::new(filter)))
     }
 }
@@ -121,8 +121,8 @@ struct LuaBodyFilter {
     cached: bool,
     /// The code has ended the body early: what follows is dropped.
     ended: bool,
-    /// What code that waited has put out.
-    late: Rc<RefCell<Late>>,
+    /// What code that waited has put out, if code has waited.
+    late: Option<Rc<RefCell<Late>>>,
 }
 
 #[derive(Default)]
@@ -151,7 +151,7 @@ impl BodyFilter for LuaBodyFilter {
         let host = Rc::new(Host::with(r, LuaPhase::BodyFilter, PhaseIo::Body(arg)));
         match run(&self.code, self.cached, r, &host)? {
             Outcome::Waits(running) => {
-                let (r, late) = (r.clone(), self.late.clone());
+                let (r, late) = (r.clone(), self.late.get_or_insert_default().clone());
                 late.borrow_mut().waiting = true;
                 Ok(FilterStep::Wait(Box::pin(async move {
                     let outcome = running.await;
@@ -167,12 +167,14 @@ impl BodyFilter for LuaBodyFilter {
     }
 
     fn pending(&self) -> bool {
-        self.late.borrow().waiting
+        self.late.as_ref().is_some_and(|late| late.borrow().waiting)
     }
 
     fn more(&mut self, _r: &RequestRef, out: &mut Pieces) -> Result<(), RequestError> {
-        let late = std::mem::take(&mut *self.late.borrow_mut());
-        self.put(late.arg, out);
+        if let Some(late) = &self.late {
+            let late = std::mem::take(&mut *late.borrow_mut());
+            self.put(late.arg, out);
+        }
         Ok(())
     }
 }

@@ -62,7 +62,7 @@ impl PhaseHandler for Handler {
             };
         }
         let mut run =
-            Run { r: r.clone(), commands: self.commands.clone(), status: self.status, pending: Vec::new() };
+            Run { r: r.clone(), commands: self.commands.clone(), status: self.status, pending: Pieces::new() };
         Step::wait(async move { run.all().await })
     }
 }
