@@ -133,10 +133,10 @@ unsafe extern "C-unwind" {
 }
 
 pub(crate) use crate::direct::{
-    allocator_data, append_list, free_slots, full_userdata, globals, lua_gettop, lua_isnumber,
-    lua_objlen, lua_pushboolean, lua_pushnil, lua_pushnumber, lua_pushvalue, lua_rawgeti, lua_settop,
-    lua_status, lua_toboolean, lua_tolstring, lua_tonumber, lua_touserdata, lua_type, push_userdata,
-    raw_element, string_at,
+    allocator_data, append_list, free_slots, full_userdata, globals, lua_gettop, lua_isnumber, lua_objlen,
+    lua_pushboolean, lua_pushnil, lua_pushnumber, lua_pushvalue, lua_rawgeti, lua_settop, lua_status,
+    lua_toboolean, lua_tolstring, lua_tonumber, lua_touserdata, lua_type, push_userdata, raw_element,
+    string_at,
 };
 
 /// The library's own, where `direct` does not know the answer. Never raising but as said.
