@@ -204,8 +204,8 @@ impl LogHandler for LuaLog {
             }
         };
         let host = Host::of(r, LuaPhase::Log);
-        let outcome = scheduler::start(&vm, &host, &function)
-            .unwrap_or_else(|stop| stop.go_on(&vm, &Rc::new(host)));
+        let outcome =
+            scheduler::start(&vm, &host, &function).unwrap_or_else(|stop| stop.go_on(&vm, &Rc::new(host)));
         match outcome {
             Outcome::Waits(running) => {
                 let r = r.clone();

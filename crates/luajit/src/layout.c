@@ -21,6 +21,7 @@ CHECK(sizeof(TValue) == 8);
 CHECK(offsetof(GCstr, len) == 20 && sizeof(GCstr) == 24 && sizeof(((GCstr *)0)->len) == 4);
 CHECK(offsetof(GCudata, len) == 24 && sizeof(GCudata) == 48 && sizeof(((GCudata *)0)->len) == 4);
 CHECK(offsetof(GCtab, array) == 16 && offsetof(GCtab, asize) == 48 && sizeof(((GCtab *)0)->asize) == 4);
+CHECK(offsetof(GCtab, metatable) == 32 && offsetof(GCfuncC, upvalue) == 48 && LJ_FR2);
 CHECK(offsetof(GCtab, node) == 40 && offsetof(GCtab, hmask) == 52 && offsetof(Node, val) == 0);
 CHECK(LJ_GCVMASK == ((uint64_t)1 << 47) - 1);
 CHECK(LJ_TNIL == ~0u && LJ_TFALSE == ~1u && LJ_TTRUE == ~2u && LJ_TLIGHTUD == ~3u && LJ_TSTR == ~4u);

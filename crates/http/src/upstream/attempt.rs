@@ -12,7 +12,7 @@ use super::{
 };
 use crate::phase::{Flow, RequestError};
 use moonrest_net::addr::Addr;
-use moonrest_sys::time::monotonic_coarse_ms;
+use moonrest_rt::clock::monotonic_ms;
 use std::{future::poll_fn, sync::Arc, task::Poll};
 
 impl Run {
@@ -80,7 +80,7 @@ impl Run {
         self.act("connecting to upstream");
         self.sent = false;
         self.note_response_time();
-        self.started = monotonic_coarse_ms();
+        self.started = monotonic_ms();
         if self.first_started == 0 {
             self.first_started = self.started;
         }
@@ -194,7 +194,7 @@ impl Run {
 
     /// Milliseconds since the present attempt began.
     pub(super) fn elapsed(&self) -> u64 {
-        monotonic_coarse_ms().saturating_sub(self.started)
+        monotonic_ms().saturating_sub(self.started)
     }
 
     pub(super) fn note_response_time(&self) {

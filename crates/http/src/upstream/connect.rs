@@ -8,7 +8,8 @@ use moonrest_net::{
     io::Io,
     timer::Timeout,
 };
-use moonrest_sys::{socket, time::monotonic_coarse_ms};
+use moonrest_rt::clock::monotonic_ms;
+use moonrest_sys::socket;
 use std::{future::poll_fn, io, net::SocketAddr, os::fd::OwnedFd, rc::Rc};
 
 /// A connection to a peer, new or used before.
@@ -50,7 +51,7 @@ impl Conn {
             http2: None,
             timeout: Timeout::new(),
             requests: 0,
-            started: monotonic_coarse_ms(),
+            started: monotonic_ms(),
             reused: false,
         })
     }

@@ -29,7 +29,7 @@ use moonrest_proto::{
     http1::{HeadLimits, Parse},
     uri,
 };
-use moonrest_sys::time::{monotonic_coarse_ms, monotonic_ms};
+use moonrest_rt::clock::monotonic_ms;
 use std::{
     any::Any,
     cell::{Cell, OnceCell, RefCell},
@@ -118,7 +118,7 @@ impl Probe {
             remote: unknown(),
             local: OnceCell::from(Box::new(unknown())),
             listener: 0,
-            started: monotonic_coarse_ms(),
+            started: monotonic_ms(),
             requests: Cell::new(1),
             proxy_protocol: OnceCell::new(),
             server: Cell::new(question.server),
@@ -170,7 +170,7 @@ impl Probe {
     /// A connection that was kept, if it is still good.
     fn take_kept(&self, link: &Link) -> Option<Box<Conn>> {
         let mut conn = self.kept.borrow_mut().take()?;
-        let young = monotonic_coarse_ms().saturating_sub(conn.started) < self.keepalive?;
+        let young = monotonic_ms().saturating_sub(conn.started) < self.keepalive?;
         (young && conn.link == *link && pool::is_silent(&conn)).then(|| {
             conn.timeout.clear();
             conn.reused = true;
@@ -228,7 +228,7 @@ impl Run {
         self.conn = None;
         self.sent = false;
         self.held = true;
-        self.started = monotonic_coarse_ms();
+        self.started = monotonic_ms();
         let name = Some(Name::Peer(probe.peer.clone()));
         self.states.attempts.borrow_mut().push(Attempt { name, ..Attempt::default() });
         self.conn = if kept { probe.take_kept(&self.link) } else { None };

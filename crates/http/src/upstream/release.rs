@@ -9,6 +9,7 @@ use super::{
 };
 use crate::request::Request;
 use moonrest_core::upstream::Outcome;
+use moonrest_rt::clock::monotonic_ms;
 
 impl Run {
     /// The head has been accepted.
@@ -94,7 +95,7 @@ impl Run {
         {
             return;
         }
-        conn.timeout.set(keepalive.timeout.unwrap_or(60_000));
+        conn.timeout.set_from(monotonic_ms(), keepalive.timeout.unwrap_or(60_000));
         let max = usize::try_from(max).unwrap_or(usize::MAX);
         group.pool.put(conn, target.addr().clone(), self.tag(), lane, max);
         self.local.keeper.watch(&self.local, urgent);

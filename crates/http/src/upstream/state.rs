@@ -188,7 +188,9 @@ impl States {
     /// Makes ready for another answer.
     pub(super) fn forget_answer(&self) {
         let mut answer = self.answer.borrow_mut();
-        answer.head.reset();
+        if !answer.head.is_fresh() {
+            answer.head.reset();
+        }
         answer.trailers.clear();
     }
 

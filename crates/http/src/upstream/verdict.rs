@@ -3,7 +3,7 @@
 use super::{balancer::LastFailure, conf::mask, run::Run, source::Source, state::CacheStatus};
 use moonrest_core::{Level, upstream::Outcome};
 use moonrest_proto::http1::Method;
-use moonrest_sys::time::monotonic_coarse_ms;
+use moonrest_rt::clock::monotonic_ms;
 
 /// What a status leads to.
 pub(super) enum Verdict {
@@ -24,7 +24,7 @@ impl Run {
         let timeout = self.conf.next_upstream_timeout;
         self.conf.next_upstream & wanted == wanted
             && !(self.sent && matches!(self.source, Source::Stream { .. }))
-            && !(timeout != 0 && monotonic_coarse_ms().saturating_sub(self.first_started) >= timeout)
+            && !(timeout != 0 && monotonic_ms().saturating_sub(self.first_started) >= timeout)
     }
 
     /// An attempt has failed. `None` asks the next server; otherwise the status to answer.

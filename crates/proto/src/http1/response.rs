@@ -155,6 +155,13 @@ impl ResponseHead {
         self.stage = Stage::Fresh;
     }
 
+    /// Whether nothing was parsed since it was made or reset.
+    #[inline]
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.stage == Stage::Fresh
+    }
+
     /// Parses `buf`, which holds the response from its first byte. After `Partial`, call again with the same bytes and
     /// more behind them; how many there may be is the caller's limit. An interim response ([`Self::is_interim`]) is
     /// complete in itself: the next head follows it.

@@ -21,7 +21,8 @@ pub struct Selection {
     way: Way,
     /// Attempts that are left.
     pub tries: usize,
-    current: Option<Arc<Peer>>,
+    /// The peer that was chosen last and not released yet: whether it stands by, and its place.
+    current: Option<(bool, usize)>,
     counted_inflight: bool,
 }
 
@@ -96,7 +97,8 @@ impl Selection {
 
     /// The peer that was chosen last and not released yet.
     pub fn current(&self) -> Option<&Arc<Peer>> {
-        self.current.as_ref()
+        let (backup, place) = self.current?;
+        self.set.tier(backup).peers.get(place)
     }
 
     /// The next peer, or none when all have failed or are busy. `bound` is the name by which `sticky` wants one.
@@ -119,16 +121,17 @@ impl Selection {
             begin_inflight(peer);
             *counted_inflight = true;
         }
-        *current = Some(peer.clone());
+        *current = Some((way.backup, found));
         Some(peer.clone())
     }
 
     /// Gives the present peer back. `true` when its failures have just taken it out for a while.
     pub fn release(&mut self, outcome: Outcome) -> bool {
-        let Some(peer) = self.current.take() else { return false };
-        let Self { peers, set, way, tries, counted_inflight, .. } = self;
+        let Self { peers, set, way, tries, current, counted_inflight } = self;
+        let Some((backup, place)) = current.take() else { return false };
+        let Some(peer) = set.tier(backup).peers.get(place) else { return false };
         let _locked = peers.lock();
-        note_times(peers.method, &peer, outcome, counted_inflight);
+        note_times(peers.method, peer, outcome, counted_inflight);
         let state = &peer.state;
         state.conns.add(-1);
         if set.is_single(way.backup) {
@@ -175,14 +178,15 @@ impl Selection {
 
     /// How the attempt at the present peer went.
     pub fn note_attempt(&self, attempt: &Attempted) {
-        if let Some(peer) = &self.current {
+        if let Some(peer) = self.current() {
             self.peers.note_attempt(peer, attempt);
         }
     }
 
     /// The head of the answer has come after so many milliseconds.
     pub fn note_header(&mut self, took: u64) {
-        let Self { peers, current: Some(peer), counted_inflight, .. } = self else { return };
+        let Self { peers, set, current: Some((backup, place)), counted_inflight, .. } = self else { return };
+        let Some(peer) = set.tier(*backup).peers.get(*place) else { return };
         if let Method::LeastTime(LeastTime { header: true, inflight: true }) = peers.method {
             let _locked = peers.lock();
             average(&peer.state.header_time, i64::try_from(took).unwrap_or(i64::MAX));
