@@ -118,7 +118,10 @@ pub(super) fn of<'c>(call: &Call<'c>) -> LuaResult<Option<Borrowed<'c, Handle>>>
 impl Close for Stream {
     fn close(&self) {
         self.listed.set(false);
-        self.finalize();
+        // Most often it was closed, or its connection put away, before.
+        if self.is_open() {
+            self.finalize();
+        }
     }
 }
 
@@ -289,6 +292,12 @@ impl Stream {
             Side::Raw(r, _) => {
                 let Some(r) = r.upgrade() else { return Poll::Ready(Err(Failure::Closed)) };
                 let Some(raw) = r.exchange.raw() else { return Poll::Ready(Err(Failure::Closed)) };
+                if raw.is_readable() == Some(false) {
+                    if now {
+                        return Poll::Pending;
+                    }
+                    ready!(raw.poll_readable(cx)).map_err(Failure::System)?;
+                }
                 ready!(raw.poll_read(inbox.room(reading, size), cx))
             }
         };
