@@ -215,8 +215,27 @@ impl Stream {
         self.inbox.borrow_mut().clear();
     }
 
+    /// Whether nothing is at hand, and nothing has come as far as the event loop knows.
+    fn is_silent(&self) -> bool {
+        let inbox = self.inbox.borrow();
+        inbox.is_empty()
+            && !inbox.eof
+            && match &*self.side.borrow() {
+                Side::Peer(connection) => connection.io.is_readable() == Some(false),
+                Side::Raw(r, _) => {
+                    let r = r.upgrade();
+                    let raw = r.as_ref().and_then(|r| r.exchange.raw());
+                    raw.is_some_and(|raw| raw.is_readable() == Some(false))
+                }
+                Side::None | Side::Body(..) => false,
+            }
+    }
+
     /// Reads until the call can be answered, as far as that is possible without waiting.
     pub(super) fn read_now(&self, reading: &mut Reading) -> Option<Result<Taken, Failure>> {
+        if self.is_silent() {
+            return None;
+        }
         match self.read_on(reading, true, &mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => Some(result),
             Poll::Pending => None,
