@@ -283,3 +283,15 @@ nil closed
 old failed to init cache: connection refused
 nil
 nil failed to get key "garbage" from cache: 220 smtp.example.com ready
+
+=== TEST 6: a connection whose socket was closed says so
+--- config
+location /t {
+    content_by_lua_block {
+        local memc = connect()
+        memc.sock:close()
+        say(memc:get("m6"))
+    }
+}
+--- response_body
+nil nil closed

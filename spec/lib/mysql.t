@@ -465,3 +465,16 @@ late nil failed to receive packet header: timeout
 nil cannot be reused in the current connection state: 2
 oops nil interrupted 1317 HY000
 1
+
+=== TEST 9: a connection whose socket was closed says so
+--- config
+location /t {
+    content_by_lua_block {
+        local db = mysql:new()
+        assert(db:connect(options()))
+        db.sock:close()
+        say(db:query("select 1"))
+    }
+}
+--- response_body
+nil failed to send query: closed

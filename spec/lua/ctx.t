@@ -72,3 +72,76 @@ location /t {
 ["GET /t", "GET /t", "GET /t"]
 --- response_body eval
 ["1\n", "1\n", "1\n"]
+
+=== TEST 6: requests that take turns keep theirs
+--- config
+location /t {
+    content_by_lua_block {
+        ngx.ctx.a = "outer"
+        local thread = ngx.thread.spawn(function()
+            for _ = 1, 5 do
+                ngx.sleep(0)
+                assert(ngx.ctx.a == "outer")
+            end
+        end)
+        local first, second = ngx.location.capture_multi { { "/sub?one" }, { "/sub?two" } }
+        ngx.thread.wait(thread)
+        ngx.say(ngx.ctx.a, first.body, second.body, first.header["X-A"], second.header["X-A"])
+    }
+}
+location /sub {
+    rewrite_by_lua_block { ngx.ctx.a = ngx.var.args }
+    content_by_lua_block {
+        for _ = 1, 5 do
+            ngx.sleep(0)
+            assert(ngx.ctx.a == ngx.var.args)
+        end
+        ngx.ctx = { a = ngx.ctx.a .. "!" }
+        ngx.print(" ", ngx.ctx.a, " ")
+    }
+    header_filter_by_lua_block { ngx.header["X-A"] = ngx.ctx.a }
+}
+--- request
+GET /t
+--- response_body
+outer one!  two! one!two!
+--- no_error_log
+[error]
+
+=== TEST 7: each has its own where code is compiled, too
+--- config
+location /t {
+    content_by_lua_block {
+        ngx.ctx.n = 0
+        local seen = {}
+        for _ = 1, 300 do
+            local n = ngx.location.capture("/sub").body
+            seen[n] = (seen[n] or 0) + 1
+            ngx.ctx.n = ngx.ctx.n + 1
+        end
+        ngx.say(seen["1"], " ", ngx.ctx.n)
+    }
+}
+location /sub {
+    rewrite_by_lua_block { ngx.ctx.n = (ngx.ctx.n or 0) + 1 }
+    content_by_lua_block { ngx.print(ngx.ctx.n) }
+}
+--- request
+GET /t
+--- response_body
+300 300
+
+=== TEST 8: it is a table
+--- config
+location /t {
+    content_by_lua_block {
+        ngx.ctx.a = 1
+        ngx.say(pcall(function() ngx.ctx = 7 end))
+        ngx.say(ngx.ctx.a)
+    }
+}
+--- request
+GET /t
+--- response_body_like
+^false.*ctx should be a table while getting a number
+1$

@@ -333,3 +333,53 @@ GET /t
 --- response_body
 true nilbad address
 127.0.0.9
+
+=== TEST 14: what a table is sent as
+--- config
+location /echo { content_by_lua_block { ngx.req.read_body() ngx.print(ngx.req.get_body_data()) } }
+location /t {
+    content_by_lua_block {
+        local function deep(levels) return levels == 0 and "deep" or { deep(levels - 1) } end
+        local long = {}
+        for n = 1, 9 do long[#long + 1] = n end
+        local sparse = { "a", nil, "b" }
+        local function try(value)
+            local sock = ngx.socket.tcp()
+            assert(sock:connect("127.0.0.1", $TEST_NGINX_SERVER_PORT))
+            local ok, sent, err = pcall(sock.send, sock, { "POST /echo HTTP/1.0\r\nContent-Length: 1000\r\n\r\n", value })
+            if not ok then return ngx.say(sent) end
+            assert(sock:send({ (" "):rep(1000) }))
+            local reader = sock:receiveuntil("\r\n\r\n")
+            assert(reader())
+            ngx.say(sock:receive("*a"):match("^(.-) *$"))
+            sock:close()
+        end
+        try { "a", 1, -2.5, 1e15, 0.1, { "b", { long, "c" } } }
+        try {}
+        try(long)
+        try(deep(30))
+        try(sparse)
+        try { x = "a" }
+        try { "a", x = "b" }
+        try { "a", { [0] = "b" } }
+        try { true }
+        try { "a", ngx.null }
+        try { setmetatable({ "m" }, { __index = { "n", "o" } }) }
+    }
+}
+--- request
+GET /t
+--- no_error_log
+[error]
+--- response_body
+a1-2.51e+150.1b123456789c
+
+123456789
+deep
+bad argument #2 to '?' (bad data type nil found)
+bad argument #2 to '?' (non-array table found)
+bad argument #2 to '?' (non-array table found)
+bad argument #2 to '?' (non-array table found)
+bad argument #2 to '?' (bad data type boolean found)
+bad argument #2 to '?' (bad data type userdata found)
+m

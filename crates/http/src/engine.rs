@@ -3,7 +3,7 @@
 use crate::{
     body,
     filter::{FilterStep, Piece},
-    location::{Found, LocId, LocationKind},
+    location::{Found, LocId, Location, LocationKind},
     phase::{Flow, LocalBoxFuture, RequestError},
     request::{Redirect, Request, RequestRef},
     script::ScriptFlow,
@@ -399,7 +399,7 @@ pub(crate) fn redirect(r: &Request) -> Result<Entry, RequestError> {
                 )));
             };
             r.location.set(location);
-            except_methods(r);
+            except_methods(r, r.loc());
             Ok(Entry::Location)
         }
     }
@@ -477,10 +477,13 @@ fn search(r: &Request, at: LocId, uri: &[u8]) -> Result<Search, RequestError> {
         }
         Found::Prefix(id) => {
             r.location.set(id);
-            ask_regexes &= r.http().location(id).kind != LocationKind::PrefixFinal;
-            let inner = search(r, id, uri)?;
-            if inner != Search::Open {
-                return Ok(inner);
+            let location = r.http().location(id);
+            ask_regexes &= location.kind != LocationKind::PrefixFinal;
+            if !location.children.is_empty() {
+                let inner = search(r, id, uri)?;
+                if inner != Search::Open {
+                    return Ok(inner);
+                }
             }
         }
         Found::None => {}
@@ -512,7 +515,7 @@ fn check_location(r: &Request) -> Option<u16> {
     if location.core.internal && !r.internal.get() {
         return Some(404);
     }
-    except_methods(r);
+    except_methods(r, location);
     check_announced_body(r).err()
 }
 
@@ -531,8 +534,8 @@ pub(crate) fn check_announced_body(r: &Request) -> Result<(), u16> {
 }
 
 /// `limit_except`: other methods are handled by its own settings.
-fn except_methods(r: &Request) {
-    if let Some((methods, except)) = r.loc().limit_except
+fn except_methods(r: &Request, location: &Location) {
+    if let Some((methods, except)) = location.limit_except
         && r.method.get().bit() & methods == 0
     {
         r.location.set(except);

@@ -47,34 +47,53 @@ impl Request {
 
 /// `"TIME-LENGTH"`, both hexadecimal.
 pub fn etag(time: i64, length: u64) -> Bytes {
-    let (mut text, mut len) = ([b'"'; 40], 1);
-    for (number, end) in [(time as u64, b'-'), (length, b'"')] {
-        let skip = 15.min(number.leading_zeros() / 4);
-        // The digits that count come first; what follows them is written over.
-        let digits = (u128::from_be_bytes(hex(number)) << (8 * skip)).to_be_bytes();
-        if let Some(place) = text.get_mut(len..len + 16) {
-            place.copy_from_slice(&digits);
-        }
-        len += 16 - skip as usize;
-        if let Some(place) = text.get_mut(len) {
-            *place = end;
-        }
-        len += 1;
-    }
-    Bytes::copy_from_slice(text.get(..len).unwrap_or_default())
+    let mut text = Text { bytes: [b'"'; 40], len: 1 };
+    text.number(time as u64, b'-');
+    text.number(length, b'"');
+    Bytes::copy_from_slice(text.bytes.get(..text.len).unwrap_or_default())
 }
 
-/// All digits of a number.
-fn hex(number: u64) -> [u8; 16] {
-    let half = |number: u64| {
-        // A byte for each half byte, then a letter for what is above nine.
-        let mut spread = (number | number << 16) & 0x0000_ffff_0000_ffff;
-        spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff;
-        spread = (spread | spread << 4) & 0x0f0f_0f0f_0f0f_0f0f;
-        let letters = ((spread + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
-        u128::from(spread + 0x3030_3030_3030_3030 + letters * u64::from(b'a' - b'0' - 10))
-    };
-    (half(number >> 32) << 64 | half(number & 0xffff_ffff)).to_be_bytes()
+struct Text {
+    bytes: [u8; 40],
+    len: usize,
+}
+
+impl Text {
+    /// A number and what ends it.
+    fn number(&mut self, number: u64, end: u8) {
+        let (high, low) = ((number >> 32) as u32, number as u32);
+        let mut skip = 7.min(low.leading_zeros() / 4);
+        if high != 0 {
+            self.digits(high, high.leading_zeros() / 4);
+            skip = 0;
+        }
+        self.digits(low, skip);
+        if let Some(place) = self.bytes.get_mut(self.len) {
+            *place = end;
+        }
+        self.len += 1;
+    }
+
+    /// The digits of a number but for so many.
+    fn digits(&mut self, number: u32, skip: u32) {
+        // Those that count come first; what follows them is written over.
+        let digits = (hex(number) << (8 * skip)).to_be_bytes();
+        if let Some(place) = self.bytes.get_mut(self.len..).and_then(|rest| rest.first_chunk_mut()) {
+            *place = digits;
+        }
+        self.len += 8 - skip as usize;
+    }
+}
+
+/// All digits of a number, the first one in the highest byte.
+fn hex(number: u32) -> u64 {
+    let number = u64::from(number);
+    // A byte for each half byte, then a letter for what is above nine.
+    let mut spread = (number | number << 16) & 0x0000_ffff_0000_ffff;
+    spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff;
+    spread = (spread | spread << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    let letters = ((spread + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
+    spread + 0x3030_3030_3030_3030 + letters * u64::from(b'a' - b'0' - 10)
 }
 
 #[cfg(test)]

@@ -256,7 +256,12 @@ impl Matcher {
         if rest.first() != Some(&key) {
             return before;
         }
-        let alike = rest.partition_point(|known| *known == key);
+        if path.len() < 8 {
+            // The key is all of the name.
+            return before + 1;
+        }
+        let several = rest.get(1) == Some(&key);
+        let alike = if several { rest.partition_point(|known| *known == key) } else { 1 };
         let alike = self.names.get(before..before + alike).unwrap_or_default();
         before + alike.partition_point(|entry| &*entry.name <= path)
     }

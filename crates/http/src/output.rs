@@ -29,11 +29,10 @@ impl Request {
         if self.header_sent.get() {
             return Ok(FilterStep::Now(()));
         }
-        if matches!(self.out.borrow().status, 204 | 304) && subrequest::has_stub(self) {
+        if !self.prepare_header() {
             // The stub's head takes the place of one that promises no body.
             return Ok(FilterStep::Now(()));
         }
-        self.prepare_header();
         if self.loc().rare_filters && !self.is_rare() {
             self.start_body(Vec::new())?;
             return Ok(FilterStep::Now(()));
@@ -41,8 +40,13 @@ impl Request {
         self.filter_header(0, Vec::new())
     }
 
-    fn prepare_header(&self) {
+    /// `false` when there is to be no head yet.
+    #[inline(always)]
+    fn prepare_header(&self) -> bool {
         let mut out = self.out.borrow_mut();
+        if matches!(out.status, 204 | 304) && subrequest::has_stub(self) {
+            return false;
+        }
         if self.error_status.get() != 0 {
             out.status = self.error_status.get();
             out.status_line = None;
@@ -54,6 +58,7 @@ impl Request {
         if self.method.get() == moonrest_proto::http1::Method::Head || bodiless {
             self.header_only.set(true);
         }
+        true
     }
 
     fn filter_header(

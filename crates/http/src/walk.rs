@@ -248,15 +248,16 @@ impl Walk {
     /// Runs the rewrite script of the present location. `None` means that the next phase follows.
     #[inline(always)]
     fn script(&mut self, r: &RequestRef, resumed: Option<ScriptFlow>) -> Result<Option<Turn>, RequestError> {
+        let location = r.loc();
         if self.block.0 == u32::MAX {
-            if r.loc().script.is_empty() {
+            if location.script.is_empty() {
                 return Ok(None);
             }
             self.block = r.location.get();
             r.escape_captures.set(true);
         }
         // An `if` of a server has a script of its own, but no settings that would be in force.
-        let adopt = r.loc().kind != LocationKind::Server;
+        let adopt = location.kind != LocationKind::Server;
         let mut resumed = resumed;
         loop {
             let flow = match resumed.take() {

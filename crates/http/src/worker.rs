@@ -89,6 +89,8 @@ pub struct Worker {
     head_start: RefCell<[u8; HEAD_START]>,
     head_start_at: Cell<i64>,
     local_times: Cell<LocalTimes>,
+    /// Times of files as heads have them, each in the place that its second has.
+    file_times: [Cell<FileTime>; FILE_TIMES],
     stopping: tokio::sync::Notify,
     /// Its own program wants it to end.
     leaving: tokio::sync::watch::Sender<bool>,
@@ -122,6 +124,11 @@ const DATE_NAME: &[u8] = b"\r\nDate: ";
 const DATE: usize = DATE_NAME.len() + 29;
 const SERVER_AND_DATE: usize = SERVER.len() + DATE;
 const HEAD_START: usize = OK.len() + SERVER_AND_DATE;
+
+/// A time and its text.
+type FileTime = (i64, [u8; 29]);
+/// How many are kept. The same few files are asked for again and again.
+const FILE_TIMES: usize = 32;
 
 /// Buffers and requests kept for reuse, of each.
 const KEPT: usize = 64;
@@ -166,6 +173,7 @@ impl Worker {
             head_start: RefCell::new([0; HEAD_START]),
             head_start_at: Cell::new(i64::MIN),
             local_times: Cell::new(LocalTimes { at: i64::MIN, log: [0; 26], iso8601: [0; 25] }),
+            file_times: [const { Cell::new((i64::MIN, [0; 29])) }; FILE_TIMES],
             stopping: tokio::sync::Notify::new(),
             leaving: tokio::sync::watch::Sender::new(false),
             drained: tokio::sync::Notify::new(),
@@ -319,6 +327,16 @@ impl Worker {
             *into = *byte;
         }
         self.head_start_at.set(now);
+    }
+
+    /// Appends the time of a file as heads have it.
+    pub(crate) fn append_file_time(&self, time: i64, out: &mut Vec<u8>) {
+        let place = usize::try_from(time.unsigned_abs() % FILE_TIMES as u64).unwrap_or(0);
+        let Some(kept) = self.file_times.get(place) else { return };
+        if kept.get().0 != time {
+            kept.set((time, moonrest_proto::date::http(time)));
+        }
+        out.extend_from_slice(&kept.get().1);
     }
 
     /// The present second in local time, formatted once per second.

@@ -33,6 +33,7 @@ pub(crate) struct WorkerVm {
     pub vm: Vm,
     /// resty.core's table of `ngx.ctx` tables.
     pub ctx_tables: Option<Ref>,
+    pub kept_ctx: ctx::Kept,
     pub capture_names: api::capture::Names,
     main: Arc<Main>,
     prefix: PathBuf,
@@ -239,10 +240,12 @@ impl WorkerVm {
         vm.with(|stack| shdict::install(stack, &main.dicts))?;
         library::start(&vm, log)?;
         let ctx_tables = vm.with(|stack| ctx::find_tables(stack))?;
+        let kept_ctx = vm.with(|stack| ctx::Kept::new(stack))?;
         let capture_names = vm.with(|stack| api::capture::Names::new(stack))?;
         Ok(Self {
             vm,
             ctx_tables,
+            kept_ctx,
             capture_names,
             main,
             prefix,
@@ -318,7 +321,7 @@ impl WorkerVm {
 
     fn load(&self, text: &[u8], name: &str) -> LuaResult<Ref> {
         self.vm.with(|stack| {
-            let function = stack.load(text, name, Form::TextOrBytecode)?;
+            let function = stack.load_hot(text, name, Form::TextOrBytecode)?;
             stack.keep(function)
         })
     }

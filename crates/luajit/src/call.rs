@@ -40,12 +40,14 @@ const YIELD: c_int = -2;
 
 impl<'c> Deref for Call<'c> {
     type Target = Stack<'c>;
+    #[inline]
     fn deref(&self) -> &Stack<'c> {
         &self.stack
     }
 }
 
 impl<'c> DerefMut for Call<'c> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut Stack<'c> {
         &mut self.stack
     }
@@ -53,6 +55,7 @@ impl<'c> DerefMut for Call<'c> {
 
 impl<'c> Call<'c> {
     /// How many arguments were given.
+    #[inline]
     pub fn args_len(&self) -> usize {
         self.nargs.try_into().unwrap_or(0)
     }
@@ -90,6 +93,7 @@ impl<'c> Call<'c> {
     }
 
     /// Answers the values from this slot to the top.
+    #[inline]
     pub fn ret_from(&self, first: usize) -> Return {
         let count = (self.stack.len() + 1).saturating_sub(first);
         Return { count: count.try_into().unwrap_or(0), operation: None, suspends: false }
@@ -241,7 +245,7 @@ where
 {
     // SAFETY: as in `plain`; the upvalue's type is checked, because `debug.setupvalue` can change it.
     unsafe {
-        let verdict = answer(l, |call| match userdata::borrow::<T>(l, ffi::upvalue(1)) {
+        let verdict = answer(l, |call| match userdata::borrow_upvalue::<T>(l) {
             Some(data) => NonNull::<F>::dangling().as_ref()(call, &data),
             None => Err(LuaError::new("the function's data is gone")),
         });

@@ -2,6 +2,7 @@
 use std::ffi::{CString, c_int, c_void};
 use std::sync::Arc;
 
+use crate::bytecode;
 use crate::error::{LuaError, LuaResult};
 use crate::ffi::{self, lua_State};
 use crate::stack::{Function, Stack};
@@ -65,6 +66,16 @@ impl<'s> Stack<'s> {
         match status {
             ffi::OK => Ok(Function(self.last())),
             status => Err(self.take_error(status)),
+        }
+    }
+
+    /// As `load`, for a chunk that runs often: LuaJIT may compile it to machine code, which it does with functions, but not
+    /// with what has `...`. A chunk that looks at its arguments stays what it is.
+    pub fn load_hot(&self, chunk: &[u8], name: &str, form: Form) -> LuaResult<Function<'s>> {
+        let function = self.load(chunk, name, form)?;
+        match bytecode::without_varargs(&self.dump(function)?.0) {
+            Some(fixed) => self.load(&fixed, name, Form::TextOrBytecode),
+            None => Ok(function),
         }
     }
 

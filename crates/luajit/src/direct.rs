@@ -81,11 +81,18 @@ struct Tab {
     _header: [u8; 16],
     array: *const Word,
     _list: u64,
-    _metatable: u64,
+    metatable: u64,
     /// The fields, or one that is nobody's where there are none. Each begins with its value.
     fields: *const Word,
     array_size: u32,
     fields_mask: u32,
+}
+
+/// What a function in C begins with.
+#[repr(C)]
+struct Function {
+    _header: [u8; 48],
+    upvalue: Word,
 }
 
 const _: () = assert!(size_of::<Text>() == 24 && size_of::<Block>() == 48);
@@ -309,6 +316,31 @@ pub(crate) unsafe fn full_userdata(l: *mut lua_State, index: c_int) -> Option<(*
         let word = word(l, index).filter(|word| word.tag() == tag::USERDATA)?;
         let head = word.pointer::<Block>();
         Some((head.wrapping_add(1).cast::<c_void>().cast_mut(), (*head).size as usize))
+    }
+}
+
+/// The block of the full userdata that is the first upvalue of the function in C that runs, and its size.
+#[inline]
+pub(crate) unsafe fn upvalue_userdata(l: *mut lua_State) -> Option<(*mut c_void, usize)> {
+    // SAFETY: the caller's promise: below the base there is the function, two slots deep, and it has an upvalue. The block
+    // follows what a userdata begins with.
+    unsafe {
+        let function = (*state(l)).base.sub(2).read().pointer::<Function>();
+        let word = (*function).upvalue;
+        if word.tag() != tag::USERDATA {
+            return None;
+        }
+        let head = word.pointer::<Block>();
+        Some((head.wrapping_add(1).cast::<c_void>().cast_mut(), (*head).size as usize))
+    }
+}
+
+/// Whether there is a table without a metatable at an index that counts from the bottom.
+#[inline]
+pub(crate) unsafe fn is_plain_table(l: *mut lua_State, index: c_int) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        word(l, index).is_some_and(|word| word.tag() == tag::TABLE && (*word.pointer::<Tab>()).metatable == 0)
     }
 }
 

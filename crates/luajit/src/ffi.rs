@@ -23,10 +23,6 @@ pub(crate) type Hook = unsafe extern "C-unwind" fn(*mut lua_State, *mut lua_Debu
 pub(crate) const REGISTRY: c_int = -10000;
 pub(crate) const GLOBALS: c_int = -10002;
 pub(crate) const MULTRET: c_int = -1;
-/// The index of a C function's n-th upvalue.
-pub(crate) const fn upvalue(n: c_int) -> c_int {
-    GLOBALS - n
-}
 
 pub(crate) const OK: c_int = 0;
 pub(crate) const YIELD: c_int = 1;
@@ -133,10 +129,10 @@ unsafe extern "C-unwind" {
 }
 
 pub(crate) use crate::direct::{
-    allocator_data, append_list, free_slots, full_userdata, globals, lua_gettop, lua_isnumber,
-    lua_objlen, lua_pushboolean, lua_pushnil, lua_pushnumber, lua_pushvalue, lua_rawgeti, lua_settop,
-    lua_status, lua_toboolean, lua_tolstring, lua_tonumber, lua_touserdata, lua_type, push_userdata,
-    raw_element, string_at,
+    allocator_data, append_list, free_slots, full_userdata, globals, is_plain_table, lua_gettop,
+    lua_isnumber, lua_objlen, lua_pushboolean, lua_pushnil, lua_pushnumber, lua_pushvalue, lua_rawgeti,
+    lua_settop, lua_status, lua_toboolean, lua_tolstring, lua_tonumber, lua_touserdata, lua_type,
+    push_userdata, raw_element, string_at, upvalue_userdata,
 };
 
 /// The library's own, where `direct` does not know the answer. Never raising but as said.

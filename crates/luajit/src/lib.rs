@@ -85,6 +85,7 @@
 //! | error raised by `error`, by a Rust function, and caught by `pcall` | 15,400, 23,700 |
 #![allow(unsafe_code)]
 
+mod bytecode;
 mod c_stack;
 mod call;
 mod chunk;

@@ -208,6 +208,13 @@ impl<'t> Table<'t> {
     pub fn get<'s>(self, stack: &Stack<'s>, key: impl IntoLua) -> LuaResult<Value<'s>> {
         let index = stack.index_of(self.0, ffi::TTABLE)?;
         stack.reserve()?;
+        // SAFETY: any index may be asked for that; without a metatable a look into the table runs no code and raises nothing.
+        if unsafe { ffi::is_plain_table(stack.l, index) } {
+            key.push(stack)?;
+            // SAFETY: a table at `index`, a key on top.
+            unsafe { ffi::lua_rawget(stack.l, index) };
+            return Ok(stack.value_at(stack.top()));
+        }
         // SAFETY: spare slots for the function and the table.
         unsafe {
             stack.shared.push_reference(stack.l, stack.shared.helpers.get().get);

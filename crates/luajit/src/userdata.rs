@@ -62,15 +62,20 @@ impl<T> Drop for Borrowed<'_, T> {
 pub(crate) unsafe fn borrow<'s, T: 'static>(l: *mut lua_State, index: c_int) -> Option<Borrowed<'s, T>> {
     // SAFETY: the caller's promise. Identity and size are read only from a full userdata of exactly our size.
     unsafe {
-        let upvalue = index < ffi::REGISTRY;
-        let (block, size) = if upvalue {
-            if ffi::lua_type(l, index) != ffi::TUSERDATA {
-                return None;
-            }
-            (ffi::lua_touserdata(l, index), ffi::lua_objlen(l, index))
-        } else {
-            ffi::full_userdata(l, index)?
-        };
+        let (block, size) = ffi::full_userdata(l, index)?;
+        borrow_block(block, size)
+    }
+}
+
+/// Borrows the `T` in the userdata that is the first upvalue of the function that Lua called, if that is what it is.
+///
+/// # Safety
+/// Rust's turn, in a function of ours with an upvalue, which keeps its value for 's.
+#[inline]
+pub(crate) unsafe fn borrow_upvalue<'s, T: 'static>(l: *mut lua_State) -> Option<Borrowed<'s, T>> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (block, size) = ffi::upvalue_userdata(l)?;
         borrow_block(block, size)
     }
 }

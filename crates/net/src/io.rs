@@ -60,6 +60,16 @@ impl Io {
         self.socket().poll_readable(cx)
     }
 
+    /// Whether a read may give something, as far as the event loop knows; none where what has been read already may wait
+    /// to be decrypted.
+    #[inline]
+    pub fn is_readable(&self) -> Option<bool> {
+        match self {
+            Self::Tcp(socket) | Self::Unix(socket) => Some(socket.is_readable()),
+            Self::Tls(_) | Self::Client(_) => None,
+        }
+    }
+
     /// Ready when a write may take something.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ local base = require "resty.core.base"
 local misc = require "resty.core.misc"
 
 local C = ffi.C
-local error, type = error, type
+local error, rawset, type = error, rawset, type
 local get_request, new_tab, ref_in_table = base.get_request, base.new_tab, base.ref_in_table
 local OK, NO_REQ_CTX = base.FFI_OK, base.FFI_NO_REQ_CTX
 
@@ -17,6 +17,11 @@ local M = { _VERSION = base.version }
 
 local tables = {}
 debug.getregistry().ngx_lua_ctx_tables = tables
+
+-- The table of the request that runs is also kept here, once it was asked for. The server takes it away when another
+-- request runs, or the table is no longer this one's.
+local kept = misc.kept
+debug.getregistry().ngx_lua_kept = kept
 
 local in_ssl_phase, ssl_ref = ffi.new("int[1]"), ffi.new("int[1]")
 
@@ -51,12 +56,18 @@ end
 function M.get_ctx_table(ctx)
     local r, ref = present()
     if ref >= 0 then
-        return tables[ref]
+        local table = tables[ref]
+        rawset(kept, "ctx", table)
+        return table
     end
     local table, known = fresh(ctx)
-    if not known and C.ngx_http_lua_ffi_set_ctx_ref(r, ref_in_table(tables, table)) ~= OK then
+    if known then
+        return table
+    end
+    if C.ngx_http_lua_ffi_set_ctx_ref(r, ref_in_table(tables, table)) ~= OK then
         return nil
     end
+    rawset(kept, "ctx", table)
     return table
 end
 
@@ -70,6 +81,7 @@ local function set(ctx)
     else
         C.ngx_http_lua_ffi_set_ctx_ref(r, ref_in_table(tables, ctx))
     end
+    rawset(kept, "ctx", ctx)
 end
 
 misc.register_ngx_magic_key_getter("ctx", M.get_ctx_table)

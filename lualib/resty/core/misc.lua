@@ -3,7 +3,7 @@ local ffi = require "ffi"
 local base = require "resty.core.base"
 
 local C = ffi.C
-local error, rawget, rawset, tonumber, type = error, rawget, rawset, tonumber, type
+local error, rawset, tonumber, type = error, rawset, tonumber, type
 local get_request = base.get_request
 local NO_REQ_CTX, BAD_CONTEXT = base.FFI_NO_REQ_CTX, base.FFI_BAD_CONTEXT
 local ngx = ngx
@@ -29,15 +29,19 @@ function M.register_ngx_magic_key_setter(key, f)
     setters[key] = f
 end
 
-setmetatable(ngx, {
-    __index = function(t, key)
+-- Where `ngx` looks for what it has not itself. What a getter has found may be kept here for as long as it holds: that
+-- is found without calling anything.
+M.kept = setmetatable({}, {
+    __index = function(_, key)
         local f = getters[key]
         if f then
             return f()
         end
-        local value = rawget(t, key)
-        return value
     end,
+})
+
+setmetatable(ngx, {
+    __index = M.kept,
 
     __newindex = function(t, key, value)
         local f = setters[key]

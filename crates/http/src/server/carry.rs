@@ -5,6 +5,7 @@ use super::head::{self, Delimited};
 use super::queue::COPY;
 use crate::{
     browser::Browser,
+    core::Core,
     exchange::{BodyRead, Exchange, Output, RawStream},
     phase::RequestError,
     request::Request,
@@ -27,6 +28,11 @@ impl Exchange for H1 {
         self.pace.borrow().is_some()
     }
 
+    fn leaves_at_once(&self, few: u64) -> bool {
+        let work: &Work = self;
+        work.queue.borrow().len() <= few && work.pace.borrow().is_none()
+    }
+
     fn queued(&self) -> u64 {
         self.queue.borrow().len()
     }
@@ -35,19 +41,21 @@ impl Exchange for H1 {
         if self.broken.get() {
             return Err(RequestError::client_gone());
         }
-        self.decide_keepalive(r);
-        let delimited = head::delimit(r);
-        self.delimited.set(delimited);
+        let (work, core): (&Work, &Core) = (self, &r.loc().core);
+        self.decide_keepalive(r, core);
+        let delimited = head::delimit(r, core);
+        work.delimited.set(delimited);
         r.chunked.set(delimited == Delimited::Chunked);
         let absolute = r.out.borrow().location.is_some() && head::make_location_absolute(r);
-        self.start_pace(r);
+        self.reset_if_late.set(core.reset_timedout_connection);
+        work.start_pace(r, core);
         if r.version.get() == Version::Http09 {
             r.keepalive.set(false);
             return Ok(());
         }
-        let mut queue = self.queue.borrow_mut();
+        let mut queue = work.queue.borrow_mut();
         let before = queue.tail().len();
-        head::append(r, queue.tail(), delimited, absolute);
+        head::append(r, core, queue.tail(), delimited, absolute);
         let grown = queue.tail().len() - before;
         queue.grown(grown);
         r.header_size.set(grown as u64);
@@ -103,11 +111,12 @@ impl Exchange for H1 {
 
     fn push_whole(&self, r: &Request, data: &Bytes) -> Result<(), RequestError> {
         // Short data is copied in any case.
-        if self.broken.get() || self.delimited.get() == Delimited::Chunked || data.len() > COPY {
+        let work: &Work = self;
+        if self.broken.get() || work.delimited.get() == Delimited::Chunked || data.len() > COPY {
             self.push(r, Output::Data(data.clone()))?;
             return self.finish(r);
         }
-        self.queue.borrow_mut().push_slice(data);
+        work.queue.borrow_mut().push_slice(data);
         Ok(())
     }
 
@@ -310,11 +319,10 @@ impl RawStream for H1 {
 
 impl H1 {
     /// Keep-alive ends for reasons of the location.
-    fn decide_keepalive(&self, r: &Request) {
+    fn decide_keepalive(&self, r: &Request, core: &Core) {
         if !r.keepalive.get() {
             return;
         }
-        let core = &r.loc().core;
         let age = r.started_ms.get().saturating_sub(self.conn.started);
         if core.keepalive_timeout == 0
             || self.conn.requests.get() >= core.keepalive_requests

@@ -128,6 +128,13 @@ impl Work {
     }
 }
 
+impl Work {
+    /// Bytes read and not used.
+    pub(super) fn unread(&self) -> usize {
+        self.buffer.borrow().len() - self.at.get()
+    }
+}
+
 impl std::ops::Deref for H1 {
     type Target = Work;
 
@@ -182,12 +189,6 @@ impl H1 {
         if let Some(counter) = doing.counter(counters) {
             bump(counter, 1);
         }
-    }
-
-    /// Bytes read and not used.
-    pub(super) fn unread(&self) -> usize {
-        let work: &Work = self;
-        work.buffer.borrow().len() - work.at.get()
     }
 
     /// Reads more; 0 at the end of the stream. The read timeout applies.

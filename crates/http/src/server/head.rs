@@ -7,10 +7,7 @@ use crate::{
     response::HeadersOut,
 };
 use moonrest_net::addr::Addr;
-use moonrest_proto::{
-    date,
-    http1::{Method, Version},
-};
+use moonrest_proto::http1::{Method, Version};
 
 /// How the body of the response is delimited.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -30,9 +27,8 @@ pub(super) fn interim_line(status: u16) -> [&'static str; 2] {
 
 /// Appends the head of the request's response; `absolute` tells that `Location` was made a URL of this server.
 /// Each line but the first brings the break before it, so that name and break are written as one.
-pub(crate) fn append(r: &Request, out: &mut Vec<u8>, delimited: Delimited, absolute: bool) {
+pub(crate) fn append(r: &Request, core: &Core, out: &mut Vec<u8>, delimited: Delimited, absolute: bool) {
     let head = &*r.out.borrow();
-    let core = &*r.loc().core;
     out.reserve(ROOM);
     let ok = head.status == 200 && head.status_line.is_none();
     let ours = matches!(core.server_tokens, ServerTokens::On) && head.server.is_none() && head.date.is_none();
@@ -52,7 +48,10 @@ pub(crate) fn append(r: &Request, out: &mut Vec<u8>, delimited: Delimited, absol
     }
     match (&head.last_modified_text, head.last_modified) {
         (Some(text), _) => line(out, LAST_MODIFIED, text),
-        (None, Some(time)) => line(out, LAST_MODIFIED, &date::http(time)),
+        (None, Some(time)) => {
+            out.extend_from_slice(LAST_MODIFIED);
+            r.worker.append_file_time(time, out);
+        }
         (None, None) => {}
     }
     if absolute && let Some(location) = &head.location {
@@ -195,7 +194,7 @@ fn append_local_host(addr: &Addr, out: &mut Vec<u8>) {
 }
 
 /// How the body will be delimited; decides about keep-alive where the body's end must be the connection's.
-pub(crate) fn delimit(r: &Request) -> Delimited {
+pub(crate) fn delimit(r: &Request, core: &Core) -> Delimited {
     let out = r.out.borrow();
     if out.status == 101 || (r.method.get() == Method::Connect && out.status < 300) {
         // Another protocol follows.
@@ -205,7 +204,7 @@ pub(crate) fn delimit(r: &Request) -> Delimited {
         return Delimited::Length;
     }
     drop(out);
-    if r.version.get() == Version::Http11 && r.loc().core.chunked_transfer_encoding {
+    if r.version.get() == Version::Http11 && core.chunked_transfer_encoding {
         r.out.borrow_mut().content_length = None;
         return Delimited::Chunked;
     }

@@ -12,7 +12,7 @@ use crate::{
 use moonrest_net::tls::verify::Failure;
 use moonrest_proto::{
     http1::{
-        Body, Framing, HeadError, Known, Method, Parse, Version,
+        Body, Framing, HeadError, Known, Method, Parse, RequestHead, Version,
         chunked::{ChunkLimits, Decoder},
         framing,
         framing::check_method,
@@ -103,7 +103,7 @@ impl H1 {
 }
 
 /// What was being read when a head stopped coming.
-fn reading(head: &moonrest_proto::http1::RequestHead) -> &'static str {
+fn reading(head: &RequestHead) -> &'static str {
     if head.line.is_empty() { "reading client request line" } else { HEADERS }
 }
 
@@ -204,8 +204,11 @@ fn bad_head(h1: &Rc<H1>, memory: Rc<Memory>, error: &HeadError) -> (RequestRef, 
     r.action.set(error.action());
     crate::info!(r, "{message}");
     // What was read before the error counts: the path, and the server that the host means.
-    if error.action() == HEADERS && set_uri(h1, &r).is_ok() {
-        let _ = find_server(h1, &r);
+    if error.action() == HEADERS {
+        let (head, block) = (r.head.borrow(), r.block.borrow());
+        if set_uri(h1, &r, &head, &block).is_ok() {
+            let _ = find_server(h1, &r, &head, &block);
+        }
     }
     (r, Some(error.status()))
 }
@@ -262,9 +265,12 @@ fn filter_fields(r: &RequestRef, settings: &ServerSettings, max: usize) -> Resul
 #[inline(always)]
 fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
     r.action.set("reading client request line");
-    set_uri(h1, r)?;
-    r.action.set(HEADERS);
-    find_server(h1, r)?;
+    {
+        let (head, block) = (r.head.borrow(), r.block.borrow());
+        set_uri(h1, r, &head, &block)?;
+        r.action.set(HEADERS);
+        find_server(h1, r, &head, &block)?;
+    }
     accept_fields(h1, r, 0)?;
     let framed = {
         let block = r.block.borrow();
@@ -285,13 +291,14 @@ fn accept_head(h1: &H1, r: &RequestRef) -> Result<(), u16> {
     r.framing.set(framed);
     // nginx: what answers CONNECT is the last on its connection, whatever it is.
     r.keepalive.set(framed.keep_alive && r.method.get() != Method::Connect);
-    h1.body_wait.set((0, 0));
+    let work: &Work = h1;
+    work.body_wait.set((0, 0));
     match framed.body {
         // As new_request set it.
         Body::None | Body::Length(0) => {}
-        Body::Length(length) => *h1.body.borrow_mut() = BodyReader::Length(length),
+        Body::Length(length) => *work.body.borrow_mut() = BodyReader::Length(length),
         Body::Chunked => {
-            *h1.body.borrow_mut() = BodyReader::Chunked(Box::new(Decoder::new(ChunkLimits::default())));
+            *work.body.borrow_mut() = BodyReader::Chunked(Box::new(Decoder::new(ChunkLimits::default())));
         }
     }
     Ok(())
@@ -358,15 +365,15 @@ fn limit(count: u64) -> usize {
 }
 
 #[inline(always)]
-pub(super) fn set_uri(h1: &H1, r: &Request) -> Result<(), u16> {
-    let head = r.head.borrow();
-    let block = r.block.borrow();
-    r.args.borrow_mut().extend_from_slice(head.args.of(&block));
+pub(super) fn set_uri(h1: &H1, r: &Request, head: &RequestHead, block: &[u8]) -> Result<(), u16> {
+    if !head.args.is_empty() {
+        r.args.borrow_mut().extend_from_slice(head.args.of(block));
+    }
     let mut path = r.uri.borrow_mut();
     if head.complex || head.empty_path {
         r.complex_uri.set(true);
         let merge = h1.default_settings().merge_slashes;
-        let normalized = uri::normalize(head.path.of(&block), merge, &mut path);
+        let normalized = uri::normalize(head.path.of(block), merge, &mut path);
         drop(path);
         if normalized.is_err() {
             r.uri.borrow_mut().clear();
@@ -374,19 +381,17 @@ pub(super) fn set_uri(h1: &H1, r: &Request) -> Result<(), u16> {
             return Err(400);
         }
     } else {
-        path.extend_from_slice(head.path.of(&block));
+        path.extend_from_slice(head.path.of(block));
     }
     Ok(())
 }
 
 /// Takes the host from the target or the field, and with it the server.
 #[inline(always)]
-pub(super) fn find_server(h1: &H1, r: &Request) -> Result<(), u16> {
+pub(super) fn find_server(h1: &H1, r: &Request, head: &RequestHead, block: &[u8]) -> Result<(), u16> {
     let valid = {
-        let head = r.head.borrow();
-        let block = r.block.borrow();
         let mut target = r.host.borrow_mut();
-        let field = head.fields.value(Known::Host, &block);
+        let field = head.fields.value(Known::Host, block);
         // The authority of an absolute target wins; both must be well-formed.
         let from_field = match field {
             Some(host) => {
@@ -396,7 +401,7 @@ pub(super) fn find_server(h1: &H1, r: &Request) -> Result<(), u16> {
             None => Ok(None),
         };
         match from_field {
-            Ok(_) if head.has_host => host::validate(head.host.of(&block), &mut target)
+            Ok(_) if head.has_host => host::validate(head.host.of(block), &mut target)
                 .map(Some)
                 .map_err(|_| host::InvalidHost::IN_REQUEST_LINE),
             other => other,

@@ -7,7 +7,6 @@ use super::{
 };
 use crate::{
     engine::{self, Later, Wait},
-    exchange::Exchange as _,
     phase::{Flow, LocalBoxFuture, RequestError},
     request::RequestRef,
     walk::Walk,
@@ -96,12 +95,13 @@ fn next(h1: &Rc<H1>) -> Result<After, Rest> {
 fn follow(h1: &Rc<H1>, r: RequestRef) -> Option<Result<After, Rest>> {
     let work: &Work = h1;
     let body_read = matches!(*work.body.borrow(), BodyReader::Done);
-    if !r.keepalive.get() || !body_read || h1.worker.is_quitting() || h1.broken.get() || h1.is_paced() {
+    let paced = work.pace.borrow().is_some();
+    if !r.keepalive.get() || !body_read || h1.worker.is_quitting() || h1.broken.get() || paced {
         return Some(Err(Rest::Request(r, Handling::Finished)));
     }
     let keepalive = r.loc().core.keepalive_timeout;
     drop(r);
-    let more = h1.unread() > 0;
+    let more = work.unread() > 0;
     work.pipelined.set(more);
     if more && work.queue.borrow().len() <= BATCH {
         return None;

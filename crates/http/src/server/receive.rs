@@ -1,8 +1,8 @@
 //! Request bodies: read as far as asked for, taken out of their framing.
 
-use super::h1::{BodyReader, Fill, H1};
+use super::h1::{BodyReader, Fill, H1, Work};
 use super::write::Pace;
-use crate::{body::BodyState, exchange::BodyRead, phase::RequestError, request::Request};
+use crate::{body::BodyState, core::Core, exchange::BodyRead, phase::RequestError, request::Request};
 use bytes::Bytes;
 use moonrest_proto::http1::chunked::Chunk;
 use moonrest_sys::time::monotonic_ms;
@@ -119,11 +119,12 @@ impl H1 {
             }
         }
     }
+}
 
-    pub(super) fn start_pace(&self, r: &Request) {
-        let core = &r.loc().core;
+impl Work {
+    /// What the location says of how fast the response may leave, and how long that may take.
+    pub(super) fn start_pace(&self, r: &Request, core: &Core) {
         self.send_timeout_ms.set(core.send_timeout);
-        self.reset_if_late.set(core.reset_timedout_connection);
         if r.limit_rate.get().is_none() && core.limit_rate.is_none() {
             r.limit_rate.set(Some(0));
         } else if let Some(pace) = pace_of(r) {

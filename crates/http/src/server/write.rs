@@ -1,6 +1,6 @@
 //! Writing to a client: flushes the queue, paces it (`limit_rate`), times out.
 
-use super::h1::H1;
+use super::h1::{H1, Work};
 use crate::{exchange::Exchange as _, phase::RequestError};
 use std::{
     io,
@@ -77,7 +77,7 @@ impl H1 {
             };
             let result = self.queue.borrow_mut().write(&self.io, limit);
             match result {
-                Ok(n) => self.wrote(n as u64),
+                Ok(n) => self.wrote(self, n as u64),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => match self.io.poll_writable(cx) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(self.broke(&error))),
@@ -91,22 +91,26 @@ impl H1 {
 
     /// Writes what is queued if the client takes all of it at once. `false` when that needs waiting or has failed.
     pub(super) fn flush_now(&self) -> bool {
-        let result = self.queue.borrow_mut().write(&self.io, u64::MAX);
+        let work: &Work = self;
+        let (result, empty) = {
+            let mut queue = work.queue.borrow_mut();
+            (queue.write(&self.io, u64::MAX), queue.is_empty())
+        };
         match result {
-            Ok(n) => self.wrote(n as u64),
+            Ok(n) => self.wrote(work, n as u64),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
             Err(error) => {
                 self.broke(&error);
                 return false;
             }
         }
-        self.queue.borrow().is_empty() && !self.io.has_pending()
+        empty && !self.io.has_pending()
     }
 
-    fn wrote(&self, n: u64) {
+    fn wrote(&self, work: &Work, n: u64) {
         self.bytes_sent.set(self.bytes_sent.get() + n);
-        self.send_timeout_off();
-        if let Some(pace) = &mut *self.pace.borrow_mut() {
+        work.send_timeout_off();
+        if let Some(pace) = &mut *work.pace.borrow_mut() {
             pace.sent += n;
         }
     }
@@ -134,14 +138,6 @@ impl H1 {
         Poll::Ready(Err(RequestError::Gone { status: 408, message: super::TIMED_OUT.into() }))
     }
 
-    fn send_timeout_off(&self) {
-        if let Some((timeout, armed)) = &*self.send_timeout.borrow()
-            && armed.replace(false)
-        {
-            timeout.clear();
-        }
-    }
-
     /// The connection cannot be written to any more.
     pub(super) fn broke(&self, error: &io::Error) -> RequestError {
         self.broken.set(true);
@@ -151,5 +147,15 @@ impl H1 {
         let call = if self.queue.borrow().file_is_next() { "sendfile()" } else { "writev()" };
         let message = format!("{call} failed ({})", moonrest_core::env::os_error(error));
         RequestError::Gone { status: 499, message: message.into() }
+    }
+}
+
+impl Work {
+    fn send_timeout_off(&self) {
+        if let Some((timeout, armed)) = &*self.send_timeout.borrow()
+            && armed.replace(false)
+        {
+            timeout.clear();
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! `ngx.ctx`: the table of a request, kept in a table of resty.core's (`ngx_lua_ctx_tables` of the registry) under a
-//! number that the request knows. When it ends, the number is given back.
+//! number that the request knows. When it ends, the number is given back. The table of the request that runs is also a
+//! field of a table that `ngx` looks through, see [`Kept`].
 //! <https://github.com/openresty/lua-nginx-module#ngxctx>
 
 use super::{ERROR, NO_REQ_CTX, OK, Token};
@@ -9,9 +10,9 @@ use crate::{
     vm::WorkerVm,
 };
 use moonrest_http::Request;
-use moonrest_luajit::{LuaResult, Nil, Ref, Stack, Table, Value, ffi_entry, raw};
+use moonrest_luajit::{LuaResult, Nil, Ref, Stack, Table, Text, Value, ffi_entry, raw};
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     ffi::c_int,
     rc::{Rc, Weak},
 };
@@ -24,7 +25,9 @@ ffi_entry! {
     fn ngx_http_lua_ffi_get_ctx_ref(r: Token, in_ssl_phase: *mut c_int, ssl_ref: *mut c_int) -> c_int, on_panic = -1 {
         let answer = raw::host(r, |host: &Host| {
             let number = host.state().ctx_ref.get();
-            if number < 0 {
+            if number >= 0 {
+                note_kept(host, number);
+            } else {
                 // SAFETY: Lua passes places for numbers, or NULL.
                 unsafe {
                     raw::store(in_ssl_phase, c_int::from(host.phase.is_handshake()));
@@ -42,6 +45,7 @@ ffi_entry! {
             let state = host.state();
             state.ctx_ref.set(number);
             *state.vm.borrow_mut() = host.vm.get().map_or_else(Weak::new, Rc::downgrade);
+            note_kept(host, number);
         });
         if done.is_some() { OK } else { NO_REQ_CTX }
     }
@@ -61,6 +65,70 @@ const _: () = assert!(NONE < ERROR);
 
 /// The field of the registry.
 const TABLES: &str = "ngx_lua_ctx_tables";
+
+/// The field of the registry with the table that `ngx` looks through.
+const PLACE: &str = "ngx_lua_kept";
+
+/// What keeps the table of the request that runs where `ngx.ctx` finds it without a call. resty.core puts it there when
+/// it was asked for; it is taken away before code runs for another request, and when it is the request's no more.
+pub(crate) struct Kept {
+    /// The table that has it, and the name of its field. Another resty.core than ours has none.
+    place: Option<(Ref, Text)>,
+    /// Whose it is; null when there is none.
+    owner: Cell<*const State>,
+    /// Its number.
+    number: Cell<c_int>,
+}
+
+impl Kept {
+    pub(crate) fn new(stack: &Stack<'_>) -> LuaResult<Self> {
+        let place = match stack.registry()?.raw_get(stack, PLACE)? {
+            Value::Table(place) => Some((stack.keep(place)?, stack.keep_text(b"ctx")?)),
+            _ => None,
+        };
+        Ok(Self { place, owner: Cell::new(std::ptr::null()), number: Cell::new(NONE) })
+    }
+
+    fn has(&self, number: c_int) -> bool {
+        !self.owner.get().is_null() && self.number.get() == number
+    }
+
+    fn clear(&self, stack: &Stack<'_>) -> LuaResult<()> {
+        if let Some((place, name)) = &self.place
+            && let Value::Table(place) = stack.put(place)?
+        {
+            place.raw_set(stack, name, Nil)?;
+        }
+        self.owner.set(std::ptr::null());
+        Ok(())
+    }
+}
+
+/// Code is about to run for a host, or goes on: what is kept has to be its own.
+#[inline]
+pub(crate) fn enter(vm: &WorkerVm, host: &Host) {
+    let owner = vm.kept_ctx.owner.get();
+    if !owner.is_null() && !host.is_state(owner) {
+        // What cannot be taken away now stays to be.
+        let _ = vm.vm.with(|stack| vm.kept_ctx.clear(stack));
+    }
+}
+
+/// Code has run for a host: what it was called from, if that is code, goes on.
+#[inline]
+pub(crate) fn leave(vm: &WorkerVm) {
+    if !vm.kept_ctx.owner.get().is_null() {
+        raw::any_host(|host: &Host| enter(vm, host));
+    }
+}
+
+/// resty.core is about to keep the table of this number.
+fn note_kept(host: &Host, number: c_int) {
+    if let Some(vm) = host.vm.get().filter(|vm| vm.kept_ctx.place.is_some()) {
+        vm.kept_ctx.owner.set(host.state());
+        vm.kept_ctx.number.set(number);
+    }
+}
 
 /// Finds resty.core's table of tables, for [`release`] and [`attach`].
 pub(crate) fn find_tables(stack: &Stack<'_>) -> LuaResult<Option<Ref>> {
@@ -112,6 +180,10 @@ thread_local! {
 /// Gives a number back, and lets its table go.
 pub(crate) fn release(vm: &Rc<WorkerVm>, number: c_int) {
     if free(vm, number).is_err() {
+        if vm.kept_ctx.has(number) {
+            // It is nobody's, and goes when the next code runs.
+            vm.kept_ctx.owner.set(std::ptr::dangling());
+        }
         LATER.with_borrow_mut(|later| later.push((Rc::downgrade(vm), number)));
         return;
     }
@@ -123,13 +195,16 @@ pub(crate) fn release(vm: &Rc<WorkerVm>, number: c_int) {
 
 /// A list of free places: element 0 has the first, each the next, the last has nothing.
 fn free(vm: &WorkerVm, number: c_int) -> LuaResult<()> {
-    let Some(tables) = &vm.ctx_tables else { return Ok(()) };
+    let (Some(tables), Ok(place)) = (&vm.ctx_tables, usize::try_from(number)) else { return Ok(()) };
     vm.vm.with(|stack| {
+        if vm.kept_ctx.has(number) {
+            vm.kept_ctx.clear(stack)?;
+        }
         let Value::Table(tables) = stack.put(tables)? else { return Ok(()) };
         match tables.raw_index(stack, 0)? {
-            Value::Number(next) => tables.raw_set(stack, number, next)?,
-            _ => tables.raw_set(stack, number, Nil)?,
+            Value::Number(next) => tables.set_index(stack, place, next)?,
+            _ => tables.set_index(stack, place, Nil)?,
         }
-        tables.raw_set(stack, 0, number)
+        tables.set_index(stack, 0, number)
     })
 }

@@ -21,6 +21,7 @@ pub(crate) use values::{Item, Values, Wait};
 
 use crate::{
     clock,
+    ffi::ctx,
     host::{Host, OnAbort},
     phase_io::PhaseIo,
     vm::WorkerVm,
@@ -116,7 +117,9 @@ pub(crate) fn run(vm: &Rc<WorkerVm>, host: &Rc<Host>, function: &Ref) -> Outcome
     // A host serves one run.
     let _ = host.vm.set(vm.clone());
     clock::forget();
+    ctx::enter(vm, host);
     let ran = vm.vm.run(function, &**host, host.token(), |coroutine| host.running.set((ENTRY, coroutine)));
+    ctx::leave(vm);
     match ran {
         // Most code ends here.
         Ok(Ran::Finished(answer)) => {
@@ -142,9 +145,11 @@ pub(crate) fn run_with(
     let started = vm.vm.coroutine().and_then(|coroutine| {
         host.running.set((ENTRY, coroutine.id()));
         clock::forget();
+        ctx::enter(vm, host);
         let resumed = vm.vm.lend(&**host, host.token(), || coroutine.start(function, With(args)))?;
         Ok((coroutine, resumed))
     });
+    ctx::leave(vm);
     match started {
         Ok((coroutine, resumed)) => stopped(vm, host, coroutine, resumed),
         Err(error) => Outcome::Failed(error),
@@ -277,10 +282,12 @@ impl Running {
         self.host.running.set((key, coroutine.id()));
         let Self { vm, host, .. } = self;
         clock::forget();
+        ctx::enter(vm, host);
         let resumed = vm.vm.lend(&**host, host.token(), || match given {
             Given::Start => coroutine.run(),
             given => coroutine.resume(With(|stack: &Stack<'_>| given.push(stack))),
         });
+        ctx::leave(vm);
         let back = self.threads(|threads| threads.get(key).map(|thread| thread.coroutine = Some(coroutine)));
         match (back.flatten(), resumed) {
             (Some(()), Ok(resumed)) => self.settle(key, resumed),

@@ -147,19 +147,12 @@ fn framing_of_any(head: &RequestHead, buf: &[u8]) -> Result<Framing, FramingErro
         return Err(FramingError::MissingHost);
     }
     let mut framing = Framing { body: body(head, buf)?, ..Framing::default() };
-    if head.fields.index_of(Known::Connection).is_some() {
-        for field in head.fields.all(Known::Connection) {
-            let value = field.value.of(buf);
-            // What most clients send, alone.
-            if matches!(value, b"keep-alive" | b"Keep-Alive") {
-                framing.connection_keep_alive = true;
-                continue;
-            }
-            for option in options(value) {
-                framing.connection_close |= option.eq_ignore_ascii_case(b"close");
-                framing.connection_keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
-                framing.upgrade |= option.eq_ignore_ascii_case(b"upgrade");
-            }
+    if let Some(first) = head.field(Known::Connection) {
+        read_connection(first.value.of(buf), &mut framing);
+        if head.fields.is_repeated(Known::Connection) {
+            head.fields
+                .all(Known::Connection)
+                .for_each(|field| read_connection(field.value.of(buf), &mut framing));
         }
         framing.upgrade &= head.fields.index_of(Known::Upgrade).is_some();
     }
@@ -174,6 +167,20 @@ fn framing_of_any(head: &RequestHead, buf: &[u8]) -> Result<Framing, FramingErro
             head.version >= Version::Http11 && expect.eq_ignore_ascii_case(b"100-continue");
     }
     Ok(framing)
+}
+
+/// Adds what a `Connection` says.
+fn read_connection(value: &[u8], framing: &mut Framing) {
+    // What most clients send, alone.
+    if matches!(value, b"keep-alive" | b"Keep-Alive") {
+        framing.connection_keep_alive = true;
+        return;
+    }
+    for option in options(value) {
+        framing.connection_close |= option.eq_ignore_ascii_case(b"close");
+        framing.connection_keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+        framing.upgrade |= option.eq_ignore_ascii_case(b"upgrade");
+    }
 }
 
 fn body(head: &RequestHead, buf: &[u8]) -> Result<Body, FramingError> {

@@ -57,13 +57,18 @@ fn skip_spaces(buf: &[u8], mut at: usize) -> usize {
 /// Parses the request line at `start` into `head`; gives the offset of the next line.
 #[inline(always)]
 pub(super) fn parse(buf: &[u8], start: usize, head: &mut RequestHead) -> Progress<usize> {
-    if buf.get(start..).is_some_and(|line| line.starts_with(b"GET /")) {
-        head.method_name = Span::new(start, start + 3);
-        head.method = Method::Get;
-        let Some(target_end) = parse_path(buf, start + 4, head)? else { return Ok(None) };
-        return parse_rest(buf, start, target_end, head);
-    }
-    parse_any(buf, start, head)
+    let line = buf.get(start..).unwrap_or_default();
+    let (method, len) = if line.starts_with(b"GET /") {
+        (Method::Get, 3)
+    } else if line.starts_with(b"POST /") {
+        (Method::Post, 4)
+    } else {
+        return parse_any(buf, start, head);
+    };
+    head.method_name = Span::new(start, start + len);
+    head.method = method;
+    let Some(target_end) = parse_path(buf, start + len + 1, head)? else { return Ok(None) };
+    parse_rest(buf, start, target_end, head)
 }
 
 fn parse_any(buf: &[u8], start: usize, head: &mut RequestHead) -> Progress<usize> {

@@ -151,9 +151,12 @@ fn write_head(parts: &Parts, stream: &Stream, memory: &Memory) -> Result<bool, H
 
 fn accept(h1: &H1, stream: &Stream, r: &RequestRef, parts: &Parts) -> Result<(), u16> {
     r.action.set("reading client request line");
-    set_uri(h1, r)?;
-    r.action.set("reading client request headers");
-    find_server(h1, r)?;
+    {
+        let (head, block) = (r.head.borrow(), r.block.borrow());
+        set_uri(h1, r, &head, &block)?;
+        r.action.set("reading client request headers");
+        find_server(h1, r, &head, &block)?;
+    }
     if !h1.addr_conf.http2 && !http2::Settings::of(&h1.worker.http, r.server.get()).enabled {
         crate::info!(
             r,

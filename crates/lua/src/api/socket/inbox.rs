@@ -113,6 +113,7 @@ impl Reading {
 
 impl Inbox {
     /// The bytes that are there.
+    #[inline]
     pub(super) fn unread(&self) -> &[u8] {
         self.bytes.get(self.at..).unwrap_or_default()
     }
@@ -123,16 +124,6 @@ impl Inbox {
 
     pub(super) fn is_empty(&self) -> bool {
         self.at == self.bytes.len()
-    }
-
-    /// What a line or so many bytes are of what has come already.
-    pub(super) fn at_hand(&self, wanted: &Wanted) -> Option<Taken> {
-        let unread = self.unread();
-        match wanted {
-            Wanted::Line => memchr::memchr(b'\n', unread).map(|len| Taken { len, used: len + 1 }),
-            Wanted::Bytes(len) if *len <= unread.len() => Some(Taken { len: *len, used: *len }),
-            _ => None,
-        }
     }
 
     /// Looks whether a call can be answered. At the end of the stream only `*a` can with whatever there is.
@@ -168,6 +159,7 @@ impl Inbox {
     }
 
     /// Moves on behind what was given to Lua.
+    #[inline]
     pub(super) fn take(&mut self, used: usize) {
         self.at = self.at.saturating_add(used).min(self.bytes.len());
         if self.is_empty() {

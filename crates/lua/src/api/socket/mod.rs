@@ -145,10 +145,12 @@ impl Owner {
 }
 
 /// The number of the request, or of the code that runs for none.
+#[inline]
 fn owner(call: &Call<'_>) -> LuaResult<usize> {
     call.host(owner_of).filter(|owner| *owner != 0).ok_or_else(|| LuaError::new("no request found"))
 }
 
+#[inline]
 fn owner_of(host: &Host) -> usize {
     match &host.detached {
         // Odd, as no address is.

@@ -28,49 +28,82 @@ pub(super) fn receive(call: &mut Call<'_>) -> LuaResult<Return> {
         Ok(stream) => stream,
         Err(answer) => return Ok(answer),
     };
-    let wanted = if given == 2 { wanted(call)? } else { Wanted::Line };
-    if matches!(wanted, Wanted::Bytes(0)) {
+    let amount = if given == 2 { amount(call)? } else { Amount::Line };
+    if let Amount::Bytes(0) = amount {
         return call.ret("");
     }
-    if !at_hand(call, stream, &wanted)? {
-        return read(call, stream, wanted);
+    if at_hand(call, stream, amount)? {
+        return Ok(call.ret_from(call.len()));
     }
-    Ok(call.ret_from(call.len()))
+    let wanted = match amount {
+        Amount::Line => Wanted::Line,
+        Amount::All => Wanted::All,
+        Amount::Bytes(count) => Wanted::Bytes(count),
+    };
+    read(call, stream, wanted)
 }
 
 /// Pushes what is wanted if it has come already, as it has for most calls.
-fn at_hand(stack: &Stack<'_>, stream: &Stream, wanted: &Wanted) -> LuaResult<bool> {
+#[inline]
+fn at_hand(stack: &Stack<'_>, stream: &Stream, amount: Amount) -> LuaResult<bool> {
     let mut inbox = stream.inbox.borrow_mut();
-    let Some(taken) = inbox.at_hand(wanted) else { return Ok(false) };
-    let data = inbox.unread().get(..taken.len).unwrap_or_default();
-    push_data(stack, data, matches!(wanted, Wanted::Line))?;
-    inbox.take(taken.used);
+    let unread = inbox.unread();
+    let used = match amount {
+        Amount::Line => match memchr::memchr(b'\n', unread) {
+            Some(at) => {
+                push_line(stack, unread.get(..at).unwrap_or_default())?;
+                at + 1
+            }
+            None => return Ok(false),
+        },
+        Amount::Bytes(count) => match unread.get(..count) {
+            Some(data) => {
+                stack.push(data)?;
+                count
+            }
+            None => return Ok(false),
+        },
+        Amount::All => return Ok(false),
+    };
+    inbox.take(used);
     Ok(true)
 }
 
-fn wanted(call: &Call<'_>) -> LuaResult<Wanted> {
+/// What `receive` is called with.
+#[derive(Clone, Copy)]
+enum Amount {
+    Line,
+    All,
+    Bytes(usize),
+}
+
+#[inline]
+fn amount(call: &Call<'_>) -> LuaResult<Amount> {
     match call.text(2) {
-        Some(b"*l") => return Ok(Wanted::Line),
-        Some(b"*a") => return Ok(Wanted::All),
+        Some(b"*l") => return Ok(Amount::Line),
+        Some(b"*a") => return Ok(Amount::All),
         Some([b'*', _]) => return Err(LuaError::argument(2, "bad pattern argument")),
         // What begins so is not looked at as a number.
         Some([b'*', ..]) => {}
         _ => {
             if let Ok(number) = call.arg::<f64>(2) {
                 return match number as i64 {
-                    0.. => Ok(Wanted::Bytes(number as usize)),
+                    0.. => Ok(Amount::Bytes(number as usize)),
                     _ => Err(LuaError::argument(2, "bad number argument")),
                 };
             }
         }
     }
-    Err(LuaError::argument(
-        2,
-        match call.text(2) {
-            Some(other) => format!("bad pattern argument: {}", String::from_utf8_lossy(other)),
-            None => "bad argument".to_owned(),
-        },
-    ))
+    Err(bad_pattern(call))
+}
+
+#[cold]
+fn bad_pattern(call: &Call<'_>) -> LuaError {
+    let text = match call.text(2) {
+        Some(other) => format!("bad pattern argument: {}", String::from_utf8_lossy(other)),
+        None => "bad argument".to_owned(),
+    };
+    LuaError::argument(2, text)
 }
 
 /// `sock:receiveany(max)`.
@@ -156,7 +189,21 @@ impl Iterator {
 }
 
 /// The stream, if it can be read now; otherwise what the call answers.
+#[inline]
 pub(super) fn ready_to_read<'a>(
+    call: &Call<'_>,
+    stream: Option<&'a Rc<Stream>>,
+    owner: usize,
+) -> LuaResult<Result<&'a Rc<Stream>, Return>> {
+    match stream {
+        Some(open) if open.may_read(owner) => Ok(Ok(open)),
+        other => not_ready_to_read(call, other, owner),
+    }
+}
+
+/// The same in more words.
+#[cold]
+fn not_ready_to_read<'a>(
     call: &Call<'_>,
     stream: Option<&'a Rc<Stream>>,
     owner: usize,
@@ -226,18 +273,20 @@ fn push(stack: &Stack<'_>, stream: &Stream, reading: &Reading, taken: Taken) -> 
         }
         return Ok(());
     }
-    push_data(stack, data, reading.is_line())?;
+    if reading.is_line() {
+        push_line(stack, data)?;
+    } else {
+        stack.push(data)?;
+    }
     inbox.take(taken.used);
     Ok(())
 }
 
-/// Pushes bytes, those of a line without carriage returns.
-fn push_data(stack: &Stack<'_>, data: &[u8], is_line: bool) -> LuaResult<()> {
-    if !is_line {
-        return stack.push(data);
-    }
+/// Pushes a line without carriage returns.
+#[inline]
+fn push_line(stack: &Stack<'_>, line: &[u8]) -> LuaResult<()> {
     // They are left out wherever they stand, but there only ever is one, at the end.
-    let line = data.strip_suffix(b"\r").unwrap_or(data);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
     if memchr::memchr(b'\r', line).is_none() {
         return stack.push(line);
     }

@@ -8,8 +8,7 @@ use std::net::SocketAddr;
 /// A timeout as it is given; negative ones and 0 stand for the location's.
 fn timeout(call: &Call<'_>, n: u32) -> LuaResult<u64> {
     // As in C, what is no number counts as 0.
-    let number: f64 =
-        call.arg::<Option<moonrest_luajit::Value<'_>>>(n)?.map_or(0.0, |_| call.arg(n).unwrap_or(0.0));
+    let number: f64 = call.arg(n).unwrap_or(0.0);
     if number >= 2_147_483_648.0 || number <= -1.0 {
         return Err("bad timeout value".into());
     }

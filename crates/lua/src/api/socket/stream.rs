@@ -110,6 +110,7 @@ pub(super) fn make_object<'c>(
 const TABLE_SIZE: usize = 10;
 
 /// The stream of the socket that is the first argument.
+#[inline]
 pub(super) fn of<'c>(call: &Call<'c>) -> LuaResult<Option<Borrowed<'c, Handle>>> {
     call.arg_element(1, CELL)
 }
@@ -123,6 +124,7 @@ impl Close for Stream {
 
 impl Stream {
     /// Whether it leads anywhere.
+    #[inline]
     pub(super) fn is_open(&self) -> bool {
         !matches!(*self.side.borrow(), Side::None)
     }
@@ -134,6 +136,13 @@ impl Stream {
     /// Refuses the use by another request than the one it belongs to.
     pub(super) fn check_owner(&self, owner: usize) -> LuaResult<()> {
         if self.owner.borrow().id == owner { Ok(()) } else { Err("bad request".into()) }
+    }
+
+    /// Whether this owner can read it now.
+    #[inline]
+    pub(super) fn may_read(&self, owner: usize) -> bool {
+        let idle = !(self.read_closed.get() | self.dialing.get() | self.reading.get());
+        idle && self.is_open() && self.owner.borrow().id == owner
     }
 
     /// What it is busy with, of the things that would be disturbed.
@@ -248,6 +257,13 @@ impl Stream {
         let read = match &mut *side {
             Side::None => return Poll::Ready(Err(Failure::Closed)),
             Side::Peer(connection) => {
+                // Room is made when there is something for it.
+                if connection.io.is_readable() == Some(false) {
+                    if now {
+                        return Poll::Pending;
+                    }
+                    ready!(connection.io.poll_readable(cx)).map_err(Failure::System)?;
+                }
                 let room = inbox.room(reading, size);
                 if now {
                     match connection.io.try_read(room) {
