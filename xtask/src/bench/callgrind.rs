@@ -45,7 +45,10 @@ fn total(site: &Site<'_>, request: Request, binary: &Path, requests: u32) -> Res
         site.builder().binary("valgrind").args_before(&arguments).in_root().start(&site.conf(site.workers()));
     server.allow_log("");
     let method = if request.body > 0 { "POST" } else { "GET" };
-    let mut text = format!("{method} {} HTTP/1.1\r\nHost: 127.0.0.1\r\n", request.path);
+    let mut text = format!("{method} {} HTTP/1.1\r\n", request.path);
+    if request.header.is_none_or(|(name, _)| name != "Host") {
+        text.push_str("Host: 127.0.0.1\r\n");
+    }
     if let Some((name, value)) = request.header {
         let _ = write!(text, "{name}: {value}\r\n");
     }
