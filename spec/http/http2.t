@@ -95,3 +95,28 @@ location /t { return 200 "$http2 [$http_upgrade]\n"; }
 GET /t
 --- response_body
 h2c []
+
+=== a field that must not stand twice
+--- config
+location /t { return 200 "$http_if_match\n"; }
+--- http2
+--- request
+GET /t
+--- more_headers
+If-Match: "a"
+If-Match: "b"
+--- error_code: 400
+--- error_log
+client sent duplicate header line
+
+=== a field that may
+--- config
+location /t { return 200 "$http_x_twice\n"; }
+--- http2
+--- request
+GET /t
+--- more_headers
+X-Twice: a
+X-Twice: b
+--- response_body
+a, b

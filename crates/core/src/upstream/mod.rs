@@ -12,7 +12,7 @@ mod server;
 mod sessions;
 mod url;
 
-pub use balance::{Outcome, Selection};
+pub use balance::{Outcome, Selection, View};
 pub use health::{Attempted, Check, Checked, Condition, Counted};
 pub use peer::{Numbers, Peer, PeerSet, Peers, Tier};
 pub use server::{Down, Server, Supports, Target};

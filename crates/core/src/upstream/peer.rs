@@ -11,7 +11,10 @@ use moonrest_sys::time::monotonic_coarse_ms;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::sync::{
     Arc,
-    atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    atomic::{
+        AtomicI64, AtomicU64,
+        Ordering::{Acquire, Relaxed, Release},
+    },
 };
 
 /// One address of a server.
@@ -288,6 +291,8 @@ pub struct Peers {
     pub name: Box<[u8]>,
     pub method: Method,
     set: RwLock<Arc<PeerSet>>,
+    /// How often the set was changed.
+    version: AtomicU64,
     /// More than one thread has them.
     shared: bool,
     lock: Mutex<()>,
@@ -312,6 +317,7 @@ impl Peers {
             name,
             method,
             set,
+            version: AtomicU64::new(0),
             shared: true,
             lock: Mutex::new(()),
             editing: Mutex::new(()),
@@ -362,6 +368,11 @@ impl Peers {
         self.set.read().clone()
     }
 
+    /// How often they have changed.
+    pub(super) fn version(&self) -> u64 {
+        self.version.load(Acquire)
+    }
+
     /// Changes the list of peers (a name has other addresses now). Requests under way keep theirs.
     pub fn edit<R>(&self, f: impl FnOnce(&mut Vec<Arc<Peer>>) -> R) -> R {
         let _editing = self.editing.lock();
@@ -371,6 +382,7 @@ impl Peers {
         self.welcome(&list);
         let set = Arc::new(PeerSet::new(list, self.method));
         *self.set.write() = set;
+        self.version.fetch_add(1, Release);
         result
     }
 

@@ -5,6 +5,7 @@ use super::{
     balancer::Choosing,
     define::HashKey,
     run::{Destination, Run},
+    state::Called,
     tls::Secure,
 };
 use moonrest_core::upstream::{Method, Peer, Peers, Selection, Server, Target};
@@ -34,9 +35,11 @@ impl Run {
             }
         };
         let known = id.and_then(|id| self.local.definition(id));
-        *self.states.upstream.borrow_mut() = match (&destination, known) {
-            (_, Some(definition)) => Some(definition.full_name().clone()),
-            (Destination::Dynamic { host, .. }, None) => Some(String::from_utf8_lossy(host).into()),
+        *self.states.upstream.borrow_mut() = match (&destination, known.and(id)) {
+            (_, Some(id)) => Some(Called::Group(id)),
+            (Destination::Dynamic { host, .. }, None) => {
+                Some(Called::Host(String::from_utf8_lossy(host).into()))
+            }
             (Destination::Group(_), None) => None,
         };
         if secure {
@@ -118,10 +121,8 @@ impl Run {
             self.session = sticky.session(&self.r);
         }
         Ok(match &definition.key {
-            None => Selection::new(group.peers.clone(), b""),
-            Some(HashKey::Template(template)) => {
-                Selection::new(group.peers.clone(), &template.eval(&*self.r))
-            }
+            None => group.view.select(b""),
+            Some(HashKey::Template(template)) => group.view.select(&template.eval(&*self.r)),
             Some(HashKey::Client) => {
                 let mut key = Vec::with_capacity(16);
                 self.r.with_client(|addr| match addr {
@@ -132,7 +133,7 @@ impl Run {
                 if key.len() == 4 {
                     key.truncate(3);
                 }
-                Selection::new(group.peers.clone(), &key)
+                group.view.select(&key)
             }
         })
     }

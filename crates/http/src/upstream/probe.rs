@@ -12,7 +12,7 @@ use super::{
     connect::Conn,
     pool,
     run::{Failure, Run},
-    state::{Attempt, Name},
+    state::{Attempt, Called, Name},
     tls::Link,
 };
 use crate::{
@@ -191,8 +191,7 @@ impl Run {
             Destination::Group(id) => Some(*id),
             Destination::Dynamic { .. } => None,
         };
-        let name = id.and_then(|id| Some(self.local.definition(id)?.full_name()));
-        *self.states.upstream.borrow_mut() = name.cloned();
+        *self.states.upstream.borrow_mut() = id.map(Called::Group);
         if secure {
             match self.secure_link(id, &destination) {
                 Ok(link) => self.link.secure = Some(Rc::new(link)),

@@ -1,5 +1,6 @@
 //! What a request knows of the servers it asked: an entry per attempt, and the last answer's head.
 
+use super::GroupId;
 use crate::request::Request;
 use bytes::Bytes;
 use moonrest_core::upstream::Peer;
@@ -42,6 +43,12 @@ impl Name {
             Self::Text(name) => name,
         }
     }
+}
+
+/// What an upstream is called by.
+pub(super) enum Called {
+    Group(GroupId),
+    Host(Box<str>),
 }
 
 /// The answer's head: spans of `head` lie in `block`.
@@ -102,8 +109,7 @@ pub struct States {
     scheme: Cell<&'static [u8]>,
     pub(super) request: RefCell<Vec<u8>>,
     pub(super) shown: RefCell<Range<usize>>,
-    /// The upstream's name.
-    pub upstream: RefCell<Option<std::sync::Arc<str>>>,
+    pub(super) upstream: RefCell<Option<Called>>,
     /// Log lines name the present attempt.
     pub(super) talking: Cell<bool>,
     pub(super) cache_status: Cell<Option<CacheStatus>>,
@@ -166,6 +172,16 @@ impl States {
         }
         self.forget_answer();
         self.scheme.set(scheme);
+    }
+
+    /// The upstream's name.
+    pub fn upstream_name(&self, r: &Request) -> Option<String> {
+        match self.upstream.borrow().as_ref()? {
+            Called::Group(id) => {
+                r.worker.upstreams().definition(*id).map(|definition| definition.full_name().to_string())
+            }
+            Called::Host(host) => Some(host.to_string()),
+        }
     }
 
     /// The connection is encrypted, or is not, whatever the location says.

@@ -5,7 +5,7 @@ use super::{
     pool::{Keeper, Pool},
 };
 use crate::{compile::Http, server::Queue, worker::Worker};
-use moonrest_core::upstream::Peers;
+use moonrest_core::upstream::{Peers, View};
 use std::{
     cell::RefCell,
     rc::Rc,
@@ -30,6 +30,7 @@ pub(crate) struct Local {
 pub(super) struct Group {
     /// Its own, or those of all workers.
     pub peers: Arc<Peers>,
+    pub view: View,
     pub pool: Pool,
     /// Connections that its balancer keeps.
     pub kept: Pool,
@@ -70,7 +71,12 @@ impl Local {
         let group = |definition: &Definition| {
             let peers = definition.peers.clone()?;
             let peers = if definition.zone.is_some() { peers } else { Arc::new(peers.detached()) };
-            Some(Group { peers, pool: Pool::default(), kept: Pool::default() })
+            Some(Group {
+                view: View::new(peers.clone()),
+                peers,
+                pool: Pool::default(),
+                kept: Pool::default(),
+            })
         };
         let groups = definitions.iter().filter_map(group).collect();
         Rc::new(Self {

@@ -6,7 +6,7 @@ use moonrest_core::upstream::{Condition, Down, Peer};
 use moonrest_http::upstream::{Known, States, of_worker};
 use moonrest_luajit::{Call, LuaError, LuaResult, Nil, Return, Stack, Table, Value};
 use moonrest_sys::time::{monotonic_ms, wall};
-use std::{rc::Rc, sync::Arc};
+use std::sync::Arc;
 
 /// Makes the module.
 pub(super) fn open(call: &mut Call<'_>) -> LuaResult<Return> {
@@ -209,8 +209,7 @@ fn has_health_checks(call: &mut Call<'_>) -> LuaResult<Return> {
 fn current_upstream_name(call: &mut Call<'_>) -> LuaResult<Return> {
     let found = call.host(|host: &Host| {
         let r = host.request.as_ref()?;
-        let name = |states: Rc<States>| states.upstream.borrow().as_deref().map(str::to_owned);
-        Some(r.find_ctx::<States>().and_then(name))
+        Some(r.find_ctx::<States>().and_then(|states| states.upstream_name(r)))
     });
     match found.flatten() {
         None => Err(LuaError::new("no request object found")),

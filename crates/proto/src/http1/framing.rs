@@ -124,6 +124,12 @@ const fn mask(names: &[Known]) -> u64 {
     mask
 }
 
+/// Refuses a head in which a field stands twice that must not.
+#[inline]
+pub fn check_unique(head: &RequestHead) -> Result<(), FramingError> {
+    if head.fields.repeated() & UNIQUE != 0 { Err(duplicate(head)) } else { Ok(()) }
+}
+
 /// Decides on body and connection of a completely parsed request; to be called after `RequestHead::filter`.
 /// The value of `Host` is not checked here (`host::validate`), nor whether the method is allowed (`check_method`).
 #[inline]
@@ -136,9 +142,7 @@ pub fn framing(head: &RequestHead, buf: &[u8]) -> Result<Framing, FramingError> 
 }
 
 fn framing_of_any(head: &RequestHead, buf: &[u8]) -> Result<Framing, FramingError> {
-    if head.fields.repeated() & UNIQUE != 0 {
-        return Err(duplicate(head));
-    }
+    check_unique(head)?;
     if head.version >= Version::Http11 && head.fields.index_of(Known::Host).is_none() {
         return Err(FramingError::MissingHost);
     }

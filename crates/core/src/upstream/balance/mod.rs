@@ -11,19 +11,56 @@ use super::{
     peer::{Number, millis, now},
 };
 use smallvec::SmallVec;
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 /// One request's choice of peers.
 #[derive(Debug)]
 pub struct Selection {
-    peers: Arc<Peers>,
-    set: Arc<PeerSet>,
+    among: Rc<Present>,
     way: Way,
     /// Attempts that are left.
     pub tries: usize,
     /// The peer that was chosen last and not released yet: whether it stands by, and its place.
     current: Option<(bool, usize)>,
     counted_inflight: bool,
+}
+
+/// Peers, and who they are at the moment: what the requests of one thread have in common.
+#[derive(Debug)]
+struct Present {
+    peers: Arc<Peers>,
+    set: Arc<PeerSet>,
+}
+
+/// A thread's view of peers: it asks who they are only when that has changed.
+#[derive(Debug)]
+pub struct View {
+    peers: Arc<Peers>,
+    present: RefCell<Rc<Present>>,
+    version: Cell<u64>,
+}
+
+impl View {
+    /// A view of these peers.
+    pub fn new(peers: Arc<Peers>) -> Self {
+        let version = Cell::new(peers.version());
+        let present = RefCell::new(Rc::new(Present { set: peers.set(), peers: peers.clone() }));
+        Self { peers, present, version }
+    }
+
+    /// Begins to choose among the present peers. `key` is what the method hashes, if it does.
+    pub fn select(&self, key: &[u8]) -> Selection {
+        let version = self.peers.version();
+        if self.version.replace(version) != version {
+            let present = Present { set: self.peers.set(), peers: self.peers.clone() };
+            *self.present.borrow_mut() = Rc::new(present);
+        }
+        Selection::among(self.present.borrow().clone(), key)
+    }
 }
 
 /// How far a choice came.
@@ -63,9 +100,13 @@ pub enum Outcome {
 const HASH_TRIES: u32 = 20;
 
 impl Selection {
-    /// Begins to choose among the present peers. `key` is what the method hashes, if it does.
+    /// Begins to choose among peers that nobody else chooses from. `key` is what the method hashes, if it does.
     pub fn new(peers: Arc<Peers>, key: &[u8]) -> Self {
-        let set = peers.set();
+        Self::among(Rc::new(Present { set: peers.set(), peers }), key)
+    }
+
+    fn among(among: Rc<Present>, key: &[u8]) -> Self {
+        let Present { peers, set } = &*among;
         let count = set.primary.peers.len().max(set.backup.as_ref().map_or(0, |tier| tier.peers.len()));
         let tries = set.primary.tries + set.backup.as_ref().map_or(0, |tier| tier.tries);
         let hash = match peers.method {
@@ -74,8 +115,6 @@ impl Selection {
             _ => 0,
         };
         Self {
-            peers,
-            set,
             way: Way {
                 backup: false,
                 tried: SmallVec::from_elem(0, count.div_ceil(64).max(1)),
@@ -87,23 +126,25 @@ impl Selection {
             tries,
             current: None,
             counted_inflight: false,
+            among,
         }
     }
 
     /// The upstream's name.
     pub fn name(&self) -> &[u8] {
-        &self.peers.name
+        &self.among.peers.name
     }
 
     /// The peer that was chosen last and not released yet.
     pub fn current(&self) -> Option<&Arc<Peer>> {
         let (backup, place) = self.current?;
-        self.set.tier(backup).peers.get(place)
+        self.among.set.tier(backup).peers.get(place)
     }
 
     /// The next peer, or none when all have failed or are busy. `bound` is the name by which `sticky` wants one.
     pub fn next(&mut self, bound: Option<&[u8]>) -> Option<Arc<Peer>> {
-        let Self { peers, set, way, current, counted_inflight, .. } = self;
+        let Self { among, way, current, counted_inflight, .. } = self;
+        let Present { peers, set } = &**among;
         let _locked = peers.lock();
         let now = now();
         let mut chooser = Chooser { peers, set, way };
@@ -127,7 +168,8 @@ impl Selection {
 
     /// Gives the present peer back. `true` when its failures have just taken it out for a while.
     pub fn release(&mut self, outcome: Outcome) -> bool {
-        let Self { peers, set, way, tries, current, counted_inflight } = self;
+        let Self { among, way, tries, current, counted_inflight } = self;
+        let Present { peers, set } = &**among;
         let Some((backup, place)) = current.take() else { return false };
         let Some(peer) = set.tier(backup).peers.get(place) else { return false };
         let _locked = peers.lock();
@@ -173,19 +215,20 @@ impl Selection {
 
     /// Whether what peers do is counted.
     pub fn counts(&self) -> bool {
-        self.peers.counts
+        self.among.peers.counts
     }
 
     /// How the attempt at the present peer went.
     pub fn note_attempt(&self, attempt: &Attempted) {
         if let Some(peer) = self.current() {
-            self.peers.note_attempt(peer, attempt);
+            self.among.peers.note_attempt(peer, attempt);
         }
     }
 
     /// The head of the answer has come after so many milliseconds.
     pub fn note_header(&mut self, took: u64) {
-        let Self { peers, set, current: Some((backup, place)), counted_inflight, .. } = self else { return };
+        let Self { among, current: Some((backup, place)), counted_inflight, .. } = self else { return };
+        let Present { peers, set } = &**among;
         let Some(peer) = set.tier(*backup).peers.get(*place) else { return };
         if let Method::LeastTime(LeastTime { header: true, inflight: true }) = peers.method {
             let _locked = peers.lock();

@@ -174,13 +174,40 @@ fn what_was_unavailable_starts_slowly() {
     });
     let mut selection = Selection::new(peers.clone(), b"");
     let peer = selection.next(None).unwrap();
+    let place = selection.current;
     assert!(selection.release(Outcome::Failed));
     assert_eq!(peer.state.slow_since.get(), 0);
     // Its time is over: it was tried again.
     peer.state.accessed.add(-2);
-    selection.current = Some(peer.clone());
+    selection.current = place;
     assert!(!selection.release(Outcome::Done { header: None, response: 1 }));
     assert!(peer.state.slow_since.get() != 0 && peer.share(millis()) < crate::upstream::peer::WHOLE);
+}
+
+#[test]
+fn a_view_follows_its_peers() {
+    let peers = peers("a b", Method::RoundRobin);
+    let view = View::new(peers.clone());
+    let name = |selection: &mut Selection| selection.next(None).map(|peer| peer.name[0]);
+    let mut before = view.select(b"");
+    assert_eq!(name(&mut before), Some(b'a'));
+    peers.edit(|list| list.retain(|peer| *peer.name == *b"b"));
+    // What has begun goes on among those that it began with.
+    assert!(!before.release(Outcome::Next));
+    assert_eq!(name(&mut before), Some(b'b'));
+    assert_eq!((name(&mut view.select(b"")), name(&mut view.select(b""))), (Some(b'b'), Some(b'b')));
+    peers.edit(Vec::clear);
+    assert_eq!(name(&mut view.select(b"")), None);
+}
+
+#[test]
+fn peers_of_one_thread_are_chosen_as_any() {
+    let own = Arc::new(peers("A b", Method::RoundRobin).detached());
+    let view = View::new(own.clone());
+    let picked: Vec<u8> =
+        (0..6).filter_map(|_| view.select(b"").next(None).map(|peer| peer.name[0])).collect();
+    assert_eq!(picked, b"AbAAbA");
+    assert!(own.set().all().all(|peer| peer.state.conns.get() == 0));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use h2::ext::Protocol;
 use http::{header, request::Parts};
 use moonrest_proto::http1::{
     Body, Framing, HeadError, HeadLimits, Known, Version,
-    framing::{check_method, parse_length},
+    framing::{check_method, check_unique, parse_length},
 };
 use moonrest_rt::clock;
 use std::rc::Rc;
@@ -74,19 +74,19 @@ pub(super) fn too_large(parts: &Parts, limits: &HeadLimits) -> Option<&'static s
         (":path", parts.uri.path_and_query().map(|path| path.as_str())),
         (":authority", authority),
     ];
-    let pseudo = pseudo.iter().filter_map(|(name, value)| Some((name.len(), (*value)?.len())));
-    let fields = parts.headers.iter().map(|(name, value)| (name.as_str().len(), value.len()));
     let (field, mut room) = (limits.large as usize, limits.large as usize * limits.large_count as usize);
-    for (name, value) in pseudo.chain(fields) {
+    let mut excess = |name: usize, value: usize| {
         if name.max(value) > field {
             return Some(" field");
         }
-        room = match room.checked_sub(name + value) {
-            Some(room) => room,
-            None => return Some(""),
-        };
-    }
-    None
+        let left = room.checked_sub(name + value);
+        room = left.unwrap_or(0);
+        if left.is_none() { Some("") } else { None }
+    };
+    pseudo
+        .iter()
+        .find_map(|(name, value)| excess(name.len(), (*value)?.len()))
+        .or_else(|| parts.headers.iter().find_map(|(name, value)| excess(name.as_str().len(), value.len())))
 }
 
 /// `$server_protocol` and `$request` say which version it was; the text has the same length.
@@ -186,7 +186,8 @@ fn accept(h1: &H1, stream: &Stream, r: &RequestRef, parts: &Parts) -> Result<(),
     let checked = {
         let block = r.block.borrow();
         let head = r.head.borrow();
-        check_method(&head, &framing, false).map_err(|error| (error.status(), error.log_message(&block)))
+        let checked = check_unique(&head).and_then(|()| check_method(&head, &framing, false));
+        checked.map_err(|error| (error.status(), error.log_message(&block)))
     };
     if let Err((status, message)) = checked {
         crate::info!(r, "{message}");
