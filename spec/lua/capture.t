@@ -188,3 +188,46 @@ at least one subrequest should be specified
 --- error_log
 unsupported HTTP method: 3
 variable "nowhere" cannot be assigned a value
+
+=== TEST 11: subrequests that end early, at once or later, also where code is compiled
+--- config
+location /t {
+    content_by_lua_block {
+        local seen = {}
+        for n = 1, 300 do
+            local answer = ngx.location.capture("/sub", { args = { n = n % 3 } })
+            local key = answer.status .. ":" .. answer.body
+            seen[key] = (seen[key] or 0) + 1
+        end
+        ngx.say(seen["403:"], " ", seen["200:1"], " ", seen["200:2 slept"])
+    }
+}
+location /sub {
+    rewrite_by_lua_block { if ngx.var.arg_n == "0" then ngx.exit(403) end }
+    content_by_lua_block {
+        ngx.print(ngx.var.arg_n)
+        if ngx.var.arg_n == "1" then
+            ngx.exit(200)
+        end
+        ngx.sleep(0)
+        ngx.print(" slept")
+    }
+}
+--- request
+GET /t
+--- response_body
+100 100 100
+
+=== TEST 12: nothing is waited for where waiting is impossible
+--- config
+location /t {
+    content_by_lua_block {
+        local ok, message = pcall(string.gsub, "x", "x", function() return ngx.location.capture("/sub").body end)
+        ngx.say(ok, " ", message)
+    }
+}
+location /sub { return 200 sub; }
+--- request
+GET /t
+--- response_body
+false attempt to yield across C-call boundary

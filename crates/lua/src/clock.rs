@@ -5,26 +5,24 @@ use moonrest_sys::time::{self, WallTime};
 use std::cell::Cell;
 
 thread_local! {
-    static TAKEN: Cell<Option<(WallTime, u64)>> = const { Cell::new(None) };
+    static WALL: Cell<Option<WallTime>> = const { Cell::new(None) };
+    static MONOTONIC_MS: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
 /// Forgets the time that was taken: code begins, or goes on after waiting.
 #[inline]
 pub(crate) fn forget() {
-    TAKEN.set(None);
-}
-
-fn taken() -> (WallTime, u64) {
-    TAKEN.get().unwrap_or_else(|| {
-        let now = (time::wall(), time::monotonic_ms());
-        TAKEN.set(Some(now));
-        now
-    })
+    WALL.set(None);
+    MONOTONIC_MS.set(None);
 }
 
 /// The wall clock.
 pub(crate) fn wall() -> WallTime {
-    taken().0
+    WALL.get().unwrap_or_else(|| {
+        let now = time::wall();
+        WALL.set(Some(now));
+        now
+    })
 }
 
 /// Seconds since 1970, to the millisecond.
@@ -35,5 +33,9 @@ pub(crate) fn seconds() -> f64 {
 
 /// Milliseconds of a clock that nobody sets.
 pub(crate) fn monotonic_ms() -> u64 {
-    taken().1
+    MONOTONIC_MS.get().unwrap_or_else(|| {
+        let now = time::monotonic_ms();
+        MONOTONIC_MS.set(Some(now));
+        now
+    })
 }

@@ -230,15 +230,15 @@ pub(crate) struct Origin {
 
 impl Host {
     pub(crate) fn of(request: &RequestRef, phase: LuaPhase) -> Self {
-        Self::new(Some(request.clone()), phase, None)
+        Self::with(request, phase, PhaseIo::None)
     }
 
     pub(crate) fn without_request(phase: LuaPhase, log: Arc<Log>) -> Self {
-        Self::new(None, phase, Some(log))
+        Self::new(None, phase, Some(log), PhaseIo::None)
     }
 
     #[inline]
-    fn new(request: Option<RequestRef>, phase: LuaPhase, own_log: Option<Arc<Log>>) -> Self {
+    fn new(request: Option<RequestRef>, phase: LuaPhase, own_log: Option<Arc<Log>>, io: PhaseIo) -> Self {
         Self {
             request,
             phase,
@@ -250,7 +250,7 @@ impl Host {
             threads: RefCell::new(None),
             pending: RefCell::new(None),
             turns: Cell::new(0),
-            io: RefCell::default(),
+            io: RefCell::new(io),
             on_abort: RefCell::new(None),
             state: OnceCell::new(),
             vm: OnceCell::new(),
@@ -314,7 +314,7 @@ impl Host {
 
     /// The same with what the phase hands over.
     pub(crate) fn with(request: &RequestRef, phase: LuaPhase, io: PhaseIo) -> Self {
-        Self { io: RefCell::new(io), ..Self::of(request, phase) }
+        Self::new(Some(request.clone()), phase, None, io)
     }
 
     /// Writes to the error log; a message of several lines keeps them.

@@ -1,5 +1,5 @@
 //! What OpenResty's branch of LuaJIT adds to LuaJIT: `table.isempty`, `isarray`, `nkeys`, `clone`, and the modules
-//! `thread.exdata` and `thread.exdata2`.
+//! `thread.exdata` and `thread.exdata2`; and its bounds for the compiler.
 //! <https://github.com/openresty/luajit2#new-lua-apis>
 //!
 //! They are written in Lua (`lua/extras.lua`), so that they are compiled into the traces that use them.

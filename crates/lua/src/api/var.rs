@@ -1,5 +1,4 @@
-//! Reading `ngx.var`, as a C function: where code is not compiled (a handler's own chunk never is), the FFI costs ten
-//! times as much.
+//! Reading `ngx.var`, as a C function: where code is not compiled, the FFI costs ten times as much.
 //! <https://github.com/openresty/lua-nginx-module#ngxvarvariable>
 
 use crate::{ffi::lend, host::Host};

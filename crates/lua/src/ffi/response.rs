@@ -74,7 +74,7 @@ ffi_entry! {
 
 /// Underscores stand for dashes, if the location says so.
 pub(crate) fn dashed<'k>(host: &Host, key: &'k [u8]) -> Cow<'k, [u8]> {
-    if !host.dashes_in_response_fields() || memchr::memchr(b'_', key).is_none() {
+    if !key.contains(&b'_') || !host.dashes_in_response_fields() {
         return Cow::Borrowed(key);
     }
     key.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte }).collect()

@@ -8,6 +8,9 @@ local floor = math.floor
 local format = string.format
 local preload = package.preload
 
+-- Upstream's bounds: LuaJIT's own are few for a program with many handlers, and when they are reached all machine code goes.
+jit.opt.start("maxtrace=8000", "maxrecord=16000", "minstitch=3", "maxmcode=40960")
+
 local function expect_table(name, t, n)
     error(format("bad argument #1 to '%s' (table expected, got %s)", name, n == 0 and "no value" or type(t)), 3)
 end
