@@ -162,7 +162,7 @@ mod tests {
     /// Unpacks `packed`, given in parts of `step` bytes; the largest piece and the whole.
     fn unpack(packed: &[u8], step: usize) -> Result<(usize, Vec<u8>, bool), RequestError> {
         let mut unpacker = Unpacker::new();
-        let mut pieces = Vec::new();
+        let mut pieces = Pieces::new();
         for part in packed.chunks(step) {
             unpacker.input = Bytes::copy_from_slice(part);
             unpacker.unpack(&mut pieces)?;

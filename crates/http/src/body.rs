@@ -133,10 +133,16 @@ impl Request {
     /// # Errors
     /// When the connection is gone.
     pub fn ignore_body(&self) -> Result<(), RequestError> {
-        if self.is_subrequest() || self.body.borrow().state != BodyState::Unread {
+        if self.is_subrequest() {
             return Ok(());
         }
-        self.body.borrow_mut().state = BodyState::Discarded;
+        {
+            let mut body = self.body.borrow_mut();
+            if body.state != BodyState::Unread {
+                return Ok(());
+            }
+            body.state = BodyState::Discarded;
+        }
         let framing = self.framing.get();
         if framing.body == Framed::None && !framing.expect_continue {
             return Ok(());

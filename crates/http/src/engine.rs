@@ -70,7 +70,10 @@ pub(crate) fn go_on(r: &RequestRef, walk: Walk, handled: Result<Flow, RequestErr
 
 #[inline(always)]
 fn conclude(r: &RequestRef, walk: Walk, turn: Result<Turn, RequestError>) -> Option<Later> {
-    if !matches!(turn, Ok(Turn::Done(Flow::Responded))) {
+    if matches!(turn, Ok(Turn::Done(Flow::Responded))) {
+        // There is nothing in it, but to drop it would be to look.
+        std::mem::forget(turn);
+    } else {
         let mut walk = walk;
         match walk_to_end(r, &mut walk, turn) {
             Ok(None) => {}

@@ -158,6 +158,16 @@ pub trait RawStream {
     /// still waits to be sent.
     fn take_over(&self, r: &Request) -> bool;
 
+    /// Whether a read may give something, if that is known without trying.
+    fn is_readable(&self) -> Option<bool> {
+        None
+    }
+
+    /// Ready when a read may give something, as far as that is known.
+    fn poll_readable(&self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
     /// Reads into the spare room of `into`; 0 at the end of the stream.
     fn poll_read(&self, into: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io::Result<usize>>;
 

@@ -6,6 +6,7 @@ use crate::{
     subrequest::Subrequest,
 };
 use bytes::Bytes;
+use smallvec::SmallVec;
 use std::{fs::File, rc::Rc};
 
 /// Where a header filter stands; executed from first to last, as nginx executes them.
@@ -82,6 +83,9 @@ pub enum FilterStep<T> {
 
 /// A body filter that one response needs, and its place in the chain.
 pub type Needed = Option<(BodyOrder, Box<dyn BodyFilter>)>;
+
+/// All that one response needs.
+pub(crate) type AllNeeded = Vec<(BodyOrder, Box<dyn BodyFilter>)>;
 
 /// Edits response heads, with the settings of one location.
 pub trait HeaderFilter: Send + Sync {
@@ -165,8 +169,8 @@ impl Piece {
     }
 }
 
-/// Pieces in order.
-pub type Pieces = Vec<Piece>;
+/// Pieces in order; mostly one or two.
+pub type Pieces = SmallVec<[Piece; 2]>;
 
 /// Bytes `start..end` of an open file.
 #[derive(Clone, Debug)]

@@ -7,13 +7,14 @@
 
 use crate::{
     exchange::Output,
-    filter::{BodyFilter, BodyOrder, FilterStep, Needed, Piece, Pieces},
+    filter::{AllNeeded, FilterStep, Needed, Piece, Pieces},
     phase::{Flow, LocalBoxFuture, RequestError, Step},
     pipeline::{Chain, needs_thread},
     request::{Request, RequestRef},
     subrequest,
 };
 use bytes::Bytes;
+use smallvec::smallvec;
 use std::future::poll_fn;
 
 /// Producers wait when more than this is queued.
@@ -34,10 +35,10 @@ impl Request {
             return Ok(FilterStep::Now(()));
         }
         if self.loc().rare_filters && !self.is_rare() {
-            self.start_body(Vec::new())?;
+            self.start_body(AllNeeded::new())?;
             return Ok(FilterStep::Now(()));
         }
-        self.filter_header(0, Vec::new())
+        self.filter_header(0, AllNeeded::new())
     }
 
     /// `false` when there is to be no head yet.
@@ -64,7 +65,7 @@ impl Request {
     fn filter_header(
         self: &RequestRef,
         from: usize,
-        mut needed: Vec<(BodyOrder, Box<dyn BodyFilter>)>,
+        mut needed: AllNeeded,
     ) -> Result<FilterStep<()>, RequestError> {
         let location = self.loc();
         let captured = self.is_subrequest() && subrequest::is_captured(self);
@@ -92,7 +93,7 @@ impl Request {
     fn resume_header(
         self: RequestRef,
         from: usize,
-        mut needed: Vec<(BodyOrder, Box<dyn BodyFilter>)>,
+        mut needed: AllNeeded,
         wait: LocalBoxFuture<Result<Needed, RequestError>>,
     ) -> LocalBoxFuture<Result<(), RequestError>> {
         Box::pin(async move {
@@ -120,7 +121,7 @@ impl Request {
     }
 
     #[inline]
-    fn start_body(&self, mut needed: Vec<(BodyOrder, Box<dyn BodyFilter>)>) -> Result<(), RequestError> {
+    fn start_body(&self, mut needed: AllNeeded) -> Result<(), RequestError> {
         self.header_sent.set(true);
         self.settle_header();
         if self.header_only.get() {
@@ -160,7 +161,7 @@ impl Request {
             return Ok(FilterStep::Now(()));
         }
         let chain = self.chain.borrow_mut().take().unwrap_or_default();
-        self.drive(chain, 0, vec![piece])
+        self.drive(chain, 0, smallvec![piece])
     }
 
     /// [`Request::output`], then waits until the client has taken enough of what is queued.
@@ -224,14 +225,15 @@ impl Request {
             out.set_content_type(content_type);
             out.content_length = Some(body.len() as u64);
         }
-        self.respond_pieces(vec![Piece::Data(body)])
+        self.respond_pieces(smallvec![Piece::Data(body)])
     }
 
     /// Sends the head as it stands, these pieces, and the end.
     ///
     /// # Errors
     /// What a filter or the exchange gives.
-    pub fn respond_pieces(self: &RequestRef, pieces: Pieces) -> Result<Step, RequestError> {
+    pub fn respond_pieces(self: &RequestRef, pieces: impl Into<Pieces>) -> Result<Step, RequestError> {
+        let pieces = pieces.into();
         match self.send_header()? {
             FilterStep::Now(()) => {}
             FilterStep::Wait(wait) => {
@@ -246,7 +248,7 @@ impl Request {
         let mut pieces = pieces.into_iter().chain([Piece::Last]);
         while let Some(piece) = pieces.next() {
             if let FilterStep::Wait(wait) = self.output(piece)? {
-                let (r, rest) = (self.clone(), pieces.collect::<Vec<_>>());
+                let (r, rest) = (self.clone(), pieces.collect::<Pieces>());
                 return Step::wait(async move {
                     wait.await?;
                     for piece in rest {
@@ -268,7 +270,7 @@ impl Request {
             let r = self.clone();
             return Step::wait(async move {
                 wait.await?;
-                r.send_all(vec![piece]).await?;
+                r.send_all(smallvec![piece]).await?;
                 Ok(Flow::Responded)
             });
         }
@@ -317,7 +319,7 @@ impl Request {
             let (r, piece) = (self.clone(), Piece::Data(text.clone()));
             return Step::wait(async move {
                 wait.await?;
-                r.send_all(vec![piece]).await?;
+                r.send_all(smallvec![piece]).await?;
                 Ok(Flow::Responded)
             });
         }

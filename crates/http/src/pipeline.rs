@@ -1,19 +1,20 @@
 //! Body pieces on their way through the filters of one response.
 
 use crate::{
-    filter::{BodyFilter, BodyOrder, FileRange, FilterStep, Piece, Pieces},
+    filter::{AllNeeded, BodyFilter, BodyOrder, FileRange, FilterStep, Piece, Pieces},
     output::LOW_WATER,
     phase::{LocalBoxFuture, RequestError},
     request::{Request, RequestRef},
 };
 use bytes::{Bytes, BytesMut};
+use smallvec::{SmallVec, smallvec};
 use std::io;
 
 /// The body filters of one response.
 #[derive(Default)]
 pub(crate) struct Chain {
     /// Up to the place where subrequests' output joins.
-    stages: Vec<Stage>,
+    stages: SmallVec<[Stage; 2]>,
     /// Behind that place; a subrequest has none of its own.
     tail: Vec<Box<dyn BodyFilter>>,
 }
@@ -31,7 +32,7 @@ const READ_AT_ONCE: u64 = 128 * 1024;
 
 impl Chain {
     /// The chain of these filters; `None` when there is nothing to pass. `memory` means that bytes are needed behind it.
-    pub(crate) fn new(mut needed: Vec<(BodyOrder, Box<dyn BodyFilter>)>, memory: bool) -> Option<Self> {
+    pub(crate) fn new(mut needed: AllNeeded, memory: bool) -> Option<Self> {
         if needed.is_empty() && !memory {
             return None;
         }
@@ -185,9 +186,9 @@ impl Request {
         tail: &mut [Box<dyn BodyFilter>],
         piece: Piece,
     ) -> Result<Pieces, RequestError> {
-        let mut pieces = vec![piece];
+        let mut pieces: Pieces = smallvec![piece];
         for filter in tail {
-            let mut out = Vec::new();
+            let mut out = Pieces::new();
             for piece in pieces {
                 let piece = match piece {
                     Piece::File(range) if filter.needs_memory() => Piece::Data(read_range(&range)?),

@@ -59,6 +59,8 @@ pub struct Memory {
     slots: RefCell<Slots>,
     pub captures: RefCell<Captures>,
     contexts: RefCell<Vec<Context>>,
+    /// How often `clear_ctx` was called.
+    ctx_rounds: Cell<u32>,
     /// Subrequests that run beside this main request; it ends no sooner than they do.
     pub(crate) companions: RefCell<Vec<moonrest_rt::JoinHandle<()>>>,
     cleanups: RefCell<Vec<Cleanup>>,
@@ -424,7 +426,14 @@ impl Request {
 
     /// Forgets all modules' state, as an internal redirect does.
     pub fn clear_ctx(&self) {
+        self.ctx_rounds.set(self.ctx_rounds.get().wrapping_add(1));
         self.contexts.borrow_mut().retain(|ctx| ctx.lasting);
+    }
+
+    /// How often modules' state was forgotten.
+    #[inline]
+    pub fn ctx_rounds(&self) -> u32 {
+        self.ctx_rounds.get()
     }
 
     /// Runs `f` when the request ends, however it ends. Last registered first.

@@ -6,9 +6,9 @@ use crate::{
     handler::note,
     host::{Host, LuaPhase},
     phase_io::{BodyArg, PhaseIo},
-    scheduler::{self, Ending, Outcome},
+    scheduler::{self, Ending, Outcome, Stop},
     settings::Loc,
-    vm,
+    vm::{self, WorkerVm},
 };
 use moonrest_http::prelude::*;
 use std::{
@@ -31,7 +31,7 @@ impl LuaFilters {
     /// The body filter of one response.
     fn needed(&self) -> Needed {
         let code = self.body.clone()?;
-        let filter = LuaBodyFilter { code, cached: self.cached, ended: false, late: Rc::default() };
+        let filter = LuaBodyFilter { code, cached: self.cached, ended: false, late: None };
         Some((BodyOrder::Lua, Box::new(filter)))
     }
 }
@@ -40,8 +40,15 @@ impl HeaderFilter for LuaFilters {
     fn filter(&self, r: &RequestRef) -> Result<FilterStep<Needed>, RequestError> {
         let needed = self.needed();
         let Some(code) = &self.header else { return Ok(FilterStep::Now(needed)) };
-        let host = Rc::new(Host::with(r, LuaPhase::HeaderFilter, PhaseIo::Head { exit: None }));
-        match run(code, self.cached, r, &host)? {
+        let host = Host::with(r, LuaPhase::HeaderFilter, PhaseIo::Head { exit: None });
+        let (vm, stop) = match start(code, self.cached, r, &host)? {
+            (_, Ok(outcome)) => {
+                return header_ended(r, &host, &outcome).map(|()| FilterStep::Now(needed));
+            }
+            (vm, Err(stop)) => (vm, stop),
+        };
+        let host = Rc::new(host);
+        match stop.go_on(&vm, &host) {
             Outcome::Waits(running) => {
                 let r = r.clone();
                 Ok(FilterStep::Wait(Box::pin(async move {
@@ -54,10 +61,15 @@ impl HeaderFilter for LuaFilters {
     }
 }
 
-fn run(code: &Code, cached: bool, r: &RequestRef, host: &Rc<Host>) -> Result<Outcome, RequestError> {
+type Started = (Rc<WorkerVm>, Result<Outcome, Stop>);
+
+fn start(code: &Code, cached: bool, r: &RequestRef, host: &Host) -> Result<Started, RequestError> {
     let vm = vm::of(r, cached).map_err(|error| RequestError::internal(error.to_string()))?;
     match vm.function(code, Some(r)) {
-        Ok(function) => Ok(scheduler::run(&vm, host, &function)),
+        Ok(function) => {
+            let started = scheduler::start(&vm, host, &function);
+            Ok((vm, started))
+        }
         Err(error) => {
             r.log_lines_at(Level::Error, format_args!("{}", error.message()));
             Err(refuse(r, 444))
@@ -121,8 +133,8 @@ struct LuaBodyFilter {
     cached: bool,
     /// The code has ended the body early: what follows is dropped.
     ended: bool,
-    /// What code that waited has put out.
-    late: Rc<RefCell<Late>>,
+    /// What code that waited has put out, if code has waited.
+    late: Option<Rc<RefCell<Late>>>,
 }
 
 #[derive(Default)]
@@ -148,10 +160,18 @@ impl BodyFilter for LuaBodyFilter {
                 return Ok(FilterStep::Now(()));
             }
         };
-        let host = Rc::new(Host::with(r, LuaPhase::BodyFilter, PhaseIo::Body(arg)));
-        match run(&self.code, self.cached, r, &host)? {
+        let host = Host::with(r, LuaPhase::BodyFilter, PhaseIo::Body(arg));
+        let (vm, stop) = match start(&self.code, self.cached, r, &host)? {
+            (_, Ok(outcome)) => {
+                self.put(body_ended(r, &host, &outcome)?, out);
+                return Ok(FilterStep::Now(()));
+            }
+            (vm, Err(stop)) => (vm, stop),
+        };
+        let host = Rc::new(host);
+        match stop.go_on(&vm, &host) {
             Outcome::Waits(running) => {
-                let (r, late) = (r.clone(), self.late.clone());
+                let (r, late) = (r.clone(), self.late.get_or_insert_default().clone());
                 late.borrow_mut().waiting = true;
                 Ok(FilterStep::Wait(Box::pin(async move {
                     let outcome = running.await;
@@ -167,12 +187,14 @@ impl BodyFilter for LuaBodyFilter {
     }
 
     fn pending(&self) -> bool {
-        self.late.borrow().waiting
+        self.late.as_ref().is_some_and(|late| late.borrow().waiting)
     }
 
     fn more(&mut self, _r: &RequestRef, out: &mut Pieces) -> Result<(), RequestError> {
-        let late = std::mem::take(&mut *self.late.borrow_mut());
-        self.put(late.arg, out);
+        if let Some(late) = &self.late {
+            let late = std::mem::take(&mut *late.borrow_mut());
+            self.put(late.arg, out);
+        }
         Ok(())
     }
 }

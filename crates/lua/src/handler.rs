@@ -4,10 +4,10 @@ use crate::{
     code::Code,
     filter,
     host::{Host, LuaPhase},
-    scheduler::{self, Ending, Outcome},
+    scheduler::{self, Ending, Outcome, Stop},
     sending,
     settings::Loc,
-    vm,
+    vm::{self, WorkerVm},
 };
 use moonrest_http::{
     phase::LocalBoxFuture,
@@ -65,8 +65,16 @@ fn run(code: &Code, phase: LuaPhase, cached: bool, r: &RequestRef) -> Result<Ste
             return Step::finish(error.status);
         }
     };
-    let host = Rc::new(Host::of(r, phase));
-    match scheduler::run(&vm, &host, &function) {
+    let host = Host::of(r, phase);
+    match scheduler::start(&vm, &host, &function) {
+        Ok(outcome) => finish(r, &host, outcome),
+        Err(stop) => go_on(r, &vm, Rc::new(host), stop),
+    }
+}
+
+/// The code has stopped before its end: it waits, mostly.
+fn go_on(r: &RequestRef, vm: &Rc<WorkerVm>, host: Rc<Host>, stop: Stop) -> Result<Step, RequestError> {
+    match stop.go_on(vm, &host) {
         Outcome::Waits(running) => {
             let r = r.clone();
             Step::wait(async move {
@@ -195,8 +203,10 @@ impl LogHandler for LuaLog {
                 return None;
             }
         };
-        let host = Rc::new(Host::of(r, LuaPhase::Log));
-        match scheduler::run(&vm, &host, &function) {
+        let host = Host::of(r, LuaPhase::Log);
+        let outcome =
+            scheduler::start(&vm, &host, &function).unwrap_or_else(|stop| stop.go_on(&vm, &Rc::new(host)));
+        match outcome {
             Outcome::Waits(running) => {
                 let r = r.clone();
                 Some(Box::pin(async move { note(&r, LuaPhase::Log, &running.await) }))

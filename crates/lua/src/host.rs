@@ -397,15 +397,6 @@ impl Host {
         })
     }
 
-    /// Whether this is what `state` answers.
-    pub(crate) fn is_state(&self, state: *const State) -> bool {
-        match (self.state.get(), &self.request) {
-            (Some(known), _) => std::ptr::eq(&**known, state),
-            (None, Some(r)) => r.find_ctx::<State>().is_some_and(|known| std::ptr::eq(&*known, state)),
-            (None, None) => false,
-        }
-    }
-
     pub(crate) fn request(&self) -> Option<&Request> {
         self.request.as_deref()
     }

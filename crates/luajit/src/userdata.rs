@@ -149,13 +149,13 @@ impl<'s> Stack<'s> {
         const { assert!(align_of::<Block<T>>() <= 8, "Lua's blocks are aligned to 8 bytes") };
         self.reserve()?;
         self.check_large(size_of::<Block<T>>())?;
-        self.metatable_of::<T>()?;
+        let metatable = self.metatable_reference::<T>()?;
         // SAFETY: lenient, with spare slots; the block is written before anybody can see it. The metatable, whose
-        // `__gc` drops the value, is set last, and takes its slot in turn.
+        // `__gc` drops the value, is set last.
         unsafe {
             let block = ffi::lua_newuserdata(self.l, size_of::<Block<T>>()).cast::<Block<T>>();
             block.write(Block { identity: Cell::new(identity::<T>()), borrows: Cell::new(0), value });
-            ffi::lua_insert(self.l, -2);
+            self.shared.push_reference(self.l, metatable);
             ffi::lua_setmetatable(self.l, -2);
         }
         Ok(Userdata(self.last()))
@@ -164,13 +164,31 @@ impl<'s> Stack<'s> {
     /// Pushes the metatable of `T`, making it when first asked.
     fn metatable_of<T: 'static>(&self) -> LuaResult<Table<'s>> {
         self.reserve()?;
+        let id = self.metatable_reference::<T>()?;
+        // SAFETY: room for one value.
+        unsafe { self.shared.push_reference(self.l, id) };
+        Ok(Table(self.last()))
+    }
+
+    /// The reference of the metatable of `T`.
+    #[inline]
+    fn metatable_reference<T: 'static>(&self) -> LuaResult<c_int> {
         let kind = TypeId::of::<T>();
-        let id = self.shared.metatables.borrow().iter().find(|known| known.0 == kind).map(|known| known.1);
-        if let Some(id) = id {
-            // SAFETY: room for one value.
-            unsafe { self.shared.push_reference(self.l, id) };
-            return Ok(Table(self.last()));
+        {
+            let mut known = self.shared.metatables.borrow_mut();
+            if let Some(at) = known.iter().position(|known| known.0 == kind) {
+                let id = known[at].1;
+                // What is made often is found early.
+                known.swap(at, at.saturating_sub(1));
+                return Ok(id);
+            }
         }
+        self.make_metatable::<T>()
+    }
+
+    #[cold]
+    fn make_metatable<T: 'static>(&self) -> LuaResult<c_int> {
+        let kind = TypeId::of::<T>();
         let metatable = self.table(0, 4)?;
         if needs_drop::<T>() {
             // SAFETY: lenient, with spare slots.
@@ -180,13 +198,10 @@ impl<'s> Stack<'s> {
                 ffi::lua_rawset(self.l, metatable.0.index);
             }
         }
-        // SAFETY: spare slots.
-        let id = unsafe {
-            ffi::lua_pushvalue(self.l, metatable.0.index);
-            self.shared.refer(self.l)
-        };
+        // SAFETY: the metatable is on top, its slot spare: `refer` takes it.
+        let id = unsafe { self.shared.refer(self.l) };
         self.shared.metatables.borrow_mut().push((kind, id));
-        Ok(metatable)
+        Ok(id)
     }
 }
 

@@ -61,8 +61,12 @@ impl PhaseHandler for Handler {
                 _ => r.respond_pieces(pieces),
             };
         }
-        let mut run =
-            Run { r: r.clone(), commands: self.commands.clone(), status: self.status, pending: Vec::new() };
+        let mut run = Run {
+            r: r.clone(),
+            commands: self.commands.clone(),
+            status: self.status,
+            pending: Pieces::new(),
+        };
         Step::wait(async move { run.all().await })
     }
 }

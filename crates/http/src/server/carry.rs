@@ -285,6 +285,19 @@ impl RawStream for H1 {
         true
     }
 
+    #[inline]
+    fn is_readable(&self) -> Option<bool> {
+        if self.unread() > 0 || self.eof.get() { Some(true) } else { self.io.is_readable() }
+    }
+
+    #[inline]
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.is_readable() {
+            Some(false) => self.io.poll_readable(cx),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
     fn poll_read(&self, into: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let unread = self.unread();
         if unread == 0 {

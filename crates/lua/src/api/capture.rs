@@ -4,16 +4,21 @@
 use super::{args, define_native, request, subtable};
 use crate::{
     host::Host,
-    scheduler::{Item, Operation, Values},
+    scheduler::{self, Item, Operation, Values},
     vm::WorkerVm,
 };
 use moonrest_http::{
-    Request, RequestRef,
+    Request, RequestError, RequestRef,
+    phase::LocalBoxFuture,
     subrequest::{self, Answer, Variables, Wanted},
 };
 use moonrest_luajit::{Call, LuaError, LuaResult, Native, Return, Stack, Table, Text, Value};
 use moonrest_proto::{date, http1::Method, uri::split_internal};
-use std::{future::Future, pin::Pin, rc::Rc, task::Poll};
+use smallvec::SmallVec;
+use std::{
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
 
 pub(super) fn install(stack: &mut Stack<'_>, ngx: Table<'_>) -> LuaResult<()> {
     let location = subtable(stack, ngx, "location")?;
@@ -255,29 +260,59 @@ fn assign(r: &Request, child: &Request, name: &[u8], value: &[u8]) -> LuaResult<
     }
 }
 
+type Runs = Vec<Option<LocalBoxFuture<Result<(), RequestError>>>>;
+
 /// Runs subrequests side by side and answers with a table for each, in their order.
 fn run(call: &Call<'_>, children: Vec<Child>) -> LuaResult<Return> {
-    let mut running: Vec<_> =
-        children.iter().map(|(child, _)| Some(subrequest::run(child.clone()))).collect();
+    let mut runs: Runs = children.iter().map(|(child, _)| Some(subrequest::run(child.clone()))).collect();
     // Without the code cache each request has a VM of its own.
     let vm = call.host(|host: &Host| host.vm.get().cloned()).flatten();
+    if may_run_at_once(call)
+        && let Some(vm) = &vm
+        && poll(&mut runs, &mut Context::from_waker(Waker::noop())).is_ready()
+    {
+        return answer(call, &vm.capture_names, &children);
+    }
+    // Those that are under way are asked again at once, by the handler's task.
     let wait = async move {
-        std::future::poll_fn(|cx| {
-            let mut waits = false;
-            for slot in &mut running {
-                let Some(future) = slot else { continue };
-                match Pin::new(future).poll(cx) {
-                    // What went wrong shows in status and `truncated`.
-                    Poll::Ready(_) => *slot = None,
-                    Poll::Pending => waits = true,
-                }
-            }
-            if waits { Poll::Pending } else { Poll::Ready(()) }
-        })
-        .await;
+        std::future::poll_fn(|cx| poll(&mut runs, cx)).await;
         vm.as_deref().map_or_else(Values::default, |vm| results(vm, &children))
     };
-    call.suspend(Operation::Subrequests(Box::pin(wait)), ())
+    scheduler::suspend(call, Operation::Subrequests(Box::pin(wait)))
+}
+
+/// Asks those subrequests that have not ended. What went wrong with them shows in status and `truncated`.
+fn poll(runs: &mut Runs, cx: &mut Context<'_>) -> Poll<()> {
+    let mut waits = false;
+    for slot in runs {
+        let Some(run) = slot else { continue };
+        match run.as_mut().poll(cx) {
+            Poll::Ready(_) => *slot = None,
+            Poll::Pending => waits = true,
+        }
+    }
+    if waits { Poll::Pending } else { Poll::Ready(()) }
+}
+
+/// Whether subrequests may run right here, so that the caller need not wait for those that end at once: nothing else of
+/// the handler would run meanwhile, and they are not within each other, which would take more and more of the C stack.
+fn may_run_at_once(call: &Call<'_>) -> bool {
+    call.can_suspend()
+        && call.host(|host: &Host| {
+            let alone = host.threads.borrow().as_ref().is_none_or(|threads| threads.is_one());
+            alone && host.request().is_some_and(|r| !r.is_subrequest())
+        }) == Some(true)
+}
+
+/// Answers without having waited.
+fn answer(call: &Call<'_>, names: &Names, children: &[Child]) -> LuaResult<Return> {
+    let tables = children
+        .iter()
+        .map(|(child, answer)| result(call, names, child, answer))
+        .collect::<LuaResult<SmallVec<[_; 1]>>>()?;
+    let first = call.len() + 1;
+    tables.into_iter().try_for_each(|table| call.push(table))?;
+    Ok(call.ret_from(first))
 }
 
 /// The fields of answers, as strings that need not be looked up anew.

@@ -69,13 +69,19 @@ const TABLES: &str = "ngx_lua_ctx_tables";
 /// The field of the registry with the table that `ngx` looks through.
 const PLACE: &str = "ngx_lua_kept";
 
+/// A request between two internal redirects, by its address; null when there is none.
+type Owner = (*const Request, u32);
+const NOBODY: Owner = (std::ptr::null(), 0);
+/// There is one, but it goes before other code runs.
+const GONE: Owner = (std::ptr::dangling(), 0);
+
 /// What keeps the table of the request that runs where `ngx.ctx` finds it without a call. resty.core puts it there when
 /// it was asked for; it is taken away before code runs for another request, and when it is the request's no more.
 pub(crate) struct Kept {
     /// The table that has it, and the name of its field. Another resty.core than ours has none.
     place: Option<(Ref, Text)>,
-    /// Whose it is; null when there is none.
-    owner: Cell<*const State>,
+    /// Whose it is, if there is one.
+    owner: Cell<Owner>,
     /// Its number.
     number: Cell<c_int>,
 }
@@ -86,11 +92,11 @@ impl Kept {
             Value::Table(place) => Some((stack.keep(place)?, stack.keep_text(b"ctx")?)),
             _ => None,
         };
-        Ok(Self { place, owner: Cell::new(std::ptr::null()), number: Cell::new(NONE) })
+        Ok(Self { place, owner: Cell::new(NOBODY), number: Cell::new(NONE) })
     }
 
     fn has(&self, number: c_int) -> bool {
-        !self.owner.get().is_null() && self.number.get() == number
+        !self.owner.get().0.is_null() && self.number.get() == number
     }
 
     fn clear(&self, stack: &Stack<'_>) -> LuaResult<()> {
@@ -99,7 +105,7 @@ impl Kept {
         {
             place.raw_set(stack, name, Nil)?;
         }
-        self.owner.set(std::ptr::null());
+        self.owner.set(NOBODY);
         Ok(())
     }
 }
@@ -108,7 +114,7 @@ impl Kept {
 #[inline]
 pub(crate) fn enter(vm: &WorkerVm, host: &Host) {
     let owner = vm.kept_ctx.owner.get();
-    if !owner.is_null() && !host.is_state(owner) {
+    if !owner.0.is_null() && host.request().is_none_or(|r| owner != (std::ptr::from_ref(r), r.ctx_rounds())) {
         // What cannot be taken away now stays to be.
         let _ = vm.vm.with(|stack| vm.kept_ctx.clear(stack));
     }
@@ -117,7 +123,7 @@ pub(crate) fn enter(vm: &WorkerVm, host: &Host) {
 /// Code has run for a host: what it was called from, if that is code, goes on.
 #[inline]
 pub(crate) fn leave(vm: &WorkerVm) {
-    if !vm.kept_ctx.owner.get().is_null() {
+    if !vm.kept_ctx.owner.get().0.is_null() {
         raw::any_host(|host: &Host| enter(vm, host));
     }
 }
@@ -125,7 +131,7 @@ pub(crate) fn leave(vm: &WorkerVm) {
 /// resty.core is about to keep the table of this number.
 fn note_kept(host: &Host, number: c_int) {
     if let Some(vm) = host.vm.get().filter(|vm| vm.kept_ctx.place.is_some()) {
-        vm.kept_ctx.owner.set(host.state());
+        vm.kept_ctx.owner.set(host.request().map_or(GONE, |r| (std::ptr::from_ref(r), r.ctx_rounds())));
         vm.kept_ctx.number.set(number);
     }
 }
@@ -181,8 +187,7 @@ thread_local! {
 pub(crate) fn release(vm: &Rc<WorkerVm>, number: c_int) {
     if free(vm, number).is_err() {
         if vm.kept_ctx.has(number) {
-            // It is nobody's, and goes when the next code runs.
-            vm.kept_ctx.owner.set(std::ptr::dangling());
+            vm.kept_ctx.owner.set(GONE);
         }
         LATER.with_borrow_mut(|later| later.push((Rc::downgrade(vm), number)));
         return;

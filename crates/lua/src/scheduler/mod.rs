@@ -114,22 +114,40 @@ pub(crate) fn run(vm: &Rc<WorkerVm>, host: &Rc<Host>, function: &Ref) -> Outcome
     if matches!(*host.io.borrow(), PhaseIo::Set { .. }) {
         return run_with(vm, host, function, |stack| host.io.borrow().push_args(stack));
     }
+    match start(vm, host, function) {
+        Ok(outcome) => outcome,
+        Err(stop) => stop.go_on(vm, host),
+    }
+}
+
+/// Runs a function without arguments as the entry thread of a handler, as far as it goes without the scheduler: most code
+/// ends here, and its host need not be on the heap for that.
+pub(crate) fn start(vm: &Rc<WorkerVm>, host: &Host, function: &Ref) -> Result<Outcome, Stop> {
     // A host serves one run.
     let _ = host.vm.set(vm.clone());
     clock::forget();
     ctx::enter(vm, host);
-    let ran = vm.vm.run(function, &**host, host.token(), |coroutine| host.running.set((ENTRY, coroutine)));
+    let ran = vm.vm.run(function, host, host.token(), |coroutine| host.running.set((ENTRY, coroutine)));
     ctx::leave(vm);
     match ran {
-        // Most code ends here.
         Ok(Ran::Finished(answer)) => {
             if let PhaseIo::Body(arg) = &mut *host.io.borrow_mut() {
                 arg.answer = answer;
             }
-            Outcome::Finished
+            Ok(Outcome::Finished)
         }
-        Ok(Ran::Stopped(coroutine, resumed)) => stopped(vm, host, coroutine, resumed),
-        Err(error) => Outcome::Failed(error),
+        Ok(Ran::Stopped(coroutine, resumed)) => Err(Stop(coroutine, resumed)),
+        Err(error) => Ok(Outcome::Failed(error)),
+    }
+}
+
+/// An entry thread that has stopped for the first time, other than by returning.
+pub(crate) struct Stop(Coroutine, Resumed);
+
+impl Stop {
+    /// Goes on with the same host.
+    pub(crate) fn go_on(self, vm: &Rc<WorkerVm>, host: &Rc<Host>) -> Outcome {
+        stopped(vm, host, self.0, self.1)
     }
 }
 

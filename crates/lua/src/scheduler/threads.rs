@@ -170,6 +170,11 @@ impl Threads {
         self.get(thread).is_some_and(|parent| parent.is_alive())
     }
 
+    /// Whether there is none but the entry thread.
+    pub(crate) fn is_one(&self) -> bool {
+        self.light.is_empty()
+    }
+
     /// Whether any thread will run again.
     pub(crate) fn any_alive(&self) -> bool {
         self.alive > 0

@@ -154,10 +154,15 @@ fn read_args<'c>(call: &Call<'c>, settings: &Settings, key: &mut Key) -> LuaResu
 fn name_after(host: &[u8], port: Option<u16>, key: &mut Key) {
     key.extend_from_slice(host);
     if let Some(port) = port {
-        let digits = [10_000, 1_000, 100, 10, 1].map(|place| b'0' + (port / place % 10) as u8);
-        let first = digits.iter().position(|digit| *digit != b'0').unwrap_or(4);
-        key.push(b':');
-        key.extend_from_slice(digits.get(first..).unwrap_or_default());
+        let (mut text, mut rest, mut first) = ([b':'; 6], port, 6);
+        for place in text.iter_mut().rev() {
+            *place = b'0' + (rest % 10) as u8;
+            (rest, first) = (rest / 10, first - 1);
+            if rest == 0 {
+                break;
+            }
+        }
+        key.extend_from_slice(text.get(first - 1..).unwrap_or_default());
     }
 }
 

@@ -40,7 +40,7 @@ use moonrest_http::{Request, RequestRef};
 use moonrest_luajit::{Call, Form, LuaError, LuaResult, Native, Return, Stack, Table};
 use smallvec::SmallVec;
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     fmt,
     rc::{Rc, Weak},
     sync::Arc,
@@ -222,12 +222,16 @@ trait Close {
 
 /// The sockets of one request, or timer.
 #[derive(Default)]
-pub(crate) struct Owned(RefCell<SmallVec<[Weak<dyn Close>; 2]>>);
+pub(crate) struct Owned {
+    list: RefCell<SmallVec<[Weak<dyn Close>; 2]>>,
+    /// The request knows that it has to close them.
+    known: Cell<bool>,
+}
 
 impl Owned {
     fn add(call: &Call<'_>, socket: &Rc<dyn Close>) {
         let Some(list) = call.host(|host: &Host| Self::of(host)) else { return };
-        let mut list = list.0.borrow_mut();
+        let mut list = list.list.borrow_mut();
         if list.len() >= 16 && list.len().is_power_of_two() {
             list.retain(|socket| socket.strong_count() > 0);
         }
@@ -238,16 +242,16 @@ impl Owned {
         let Some(r) = &host.request else { return host.sockets.get_or_init(Rc::default).clone() };
         // Those of subrequests live as long as the client's request.
         let r = r.main.as_ref().unwrap_or(r);
-        r.find_ctx::<Self>().unwrap_or_else(|| {
-            let list = r.lasting_ctx::<Self>();
+        let list = r.lasting_ctx::<Self>();
+        if !list.known.replace(true) {
             let close = list.clone();
             r.at_end(move |_| close.close());
-            list
-        })
+        }
+        list
     }
 
     fn close(&self) {
-        let list = self.0.take();
+        let list = self.list.take();
         list.iter().filter_map(Weak::upgrade).for_each(|socket| socket.close());
     }
 }

@@ -323,11 +323,14 @@ pub(super) fn set_keepalive(call: &mut Call<'_>) -> LuaResult<Return> {
 }
 
 /// The pool that the connection has a place in already, if it is the one of this key.
-fn home(stream: &Stream, key: &[u8]) -> Option<Rc<Pool>> {
+fn home(stream: &Stream, key: &Rc<[u8]>) -> Option<Rc<Pool>> {
     match &*stream.side.borrow() {
-        Side::Peer(connection) => {
-            connection.seat.as_ref().map(|seat| &seat.pool).filter(|pool| *pool.key == *key).cloned()
-        }
+        Side::Peer(connection) => connection
+            .seat
+            .as_ref()
+            .map(|seat| &seat.pool)
+            .filter(|pool| Rc::ptr_eq(&pool.key, key) || pool.key == *key)
+            .cloned(),
         _ => None,
     }
 }

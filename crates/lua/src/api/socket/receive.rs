@@ -9,6 +9,7 @@ use super::{
 };
 use crate::scheduler::{self, Operation, Values, Wait};
 use moonrest_luajit::{Call, LuaError, LuaResult, Nil, Ref, Return, Stack, Value};
+use moonrest_net::timer::Timer;
 use std::{
     future::poll_fn,
     rc::Rc,
@@ -246,9 +247,10 @@ pub(super) fn read(call: &Call<'_>, stream: &Rc<Stream>, wanted: Wanted) -> LuaR
 /// The wait for what could not be answered at once.
 pub(super) fn wait(stream: &Rc<Stream>, journal: Journal, reading: Reading) -> Box<Waiting> {
     stream.reading.set(true);
-    stream.read_timer().set(stream.read_timeout());
+    let timer = stream.read_timer();
+    timer.set(stream.read_timeout());
     let received = Some(stream.inbox.borrow().unread().len());
-    Box::new(Waiting { stream: stream.clone(), journal, reading, received, result: None, over: false })
+    Box::new(Waiting { stream: stream.clone(), timer, journal, reading, received, result: None, over: false })
 }
 
 /// Gives Lua what was received.
@@ -329,6 +331,7 @@ fn push_failure(
 /// Lua goes on, and so long the stream is busy.
 pub(super) struct Waiting {
     stream: Rc<Stream>,
+    timer: Rc<Timer>,
     journal: Journal,
     reading: Reading,
     /// How much was at hand when the wait last began.
@@ -351,17 +354,16 @@ impl Wait for Waiting {
         let result = match self.stream.poll_read(&mut self.reading, cx) {
             Poll::Ready(result) => result,
             Poll::Pending => {
-                let timer = self.stream.read_timer();
                 let received = self.stream.inbox.borrow().unread().len();
                 // It measures silence: whatever comes begins it anew.
                 if self.received.replace(received) != Some(received) {
-                    timer.set(self.stream.read_timeout());
+                    self.timer.set(self.stream.read_timeout());
                 }
-                ready!(timer.poll(cx));
+                ready!(self.timer.poll(cx));
                 Err(Failure::Timeout)
             }
         };
-        self.stream.read_timer().clear();
+        self.timer.clear();
         self.result = Some(result);
         self.over = true;
         Poll::Ready(())
@@ -380,7 +382,7 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         self.stream.reading.set(false);
         if !self.over {
-            self.stream.read_timer().clear();
+            self.timer.clear();
             self.stream.finalize();
         }
     }

@@ -118,7 +118,10 @@ pub(super) fn of<'c>(call: &Call<'c>) -> LuaResult<Option<Borrowed<'c, Handle>>>
 impl Close for Stream {
     fn close(&self) {
         self.listed.set(false);
-        self.finalize();
+        // Most often it was closed, or its connection put away, before.
+        if self.is_open() {
+            self.finalize();
+        }
     }
 }
 
@@ -212,8 +215,27 @@ impl Stream {
         self.inbox.borrow_mut().clear();
     }
 
+    /// Whether nothing is at hand, and nothing has come as far as the event loop knows.
+    fn is_silent(&self) -> bool {
+        let inbox = self.inbox.borrow();
+        inbox.is_empty()
+            && !inbox.eof
+            && match &*self.side.borrow() {
+                Side::Peer(connection) => connection.io.is_readable() == Some(false),
+                Side::Raw(r, _) => {
+                    let r = r.upgrade();
+                    let raw = r.as_ref().and_then(|r| r.exchange.raw());
+                    raw.is_some_and(|raw| raw.is_readable() == Some(false))
+                }
+                Side::None | Side::Body(..) => false,
+            }
+    }
+
     /// Reads until the call can be answered, as far as that is possible without waiting.
     pub(super) fn read_now(&self, reading: &mut Reading) -> Option<Result<Taken, Failure>> {
+        if self.is_silent() {
+            return None;
+        }
         match self.read_on(reading, true, &mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => Some(result),
             Poll::Pending => None,
@@ -289,6 +311,12 @@ impl Stream {
             Side::Raw(r, _) => {
                 let Some(r) = r.upgrade() else { return Poll::Ready(Err(Failure::Closed)) };
                 let Some(raw) = r.exchange.raw() else { return Poll::Ready(Err(Failure::Closed)) };
+                if raw.is_readable() == Some(false) {
+                    if now {
+                        return Poll::Pending;
+                    }
+                    ready!(raw.poll_readable(cx)).map_err(Failure::System)?;
+                }
                 ready!(raw.poll_read(inbox.room(reading, size), cx))
             }
         };
