@@ -5,7 +5,7 @@ use super::{
     conf::mask,
     connect::{self, Conn, Options},
     hop::From,
-    pool::Lane,
+    pool::{Lane, Wanted},
     run::{Failure, Run},
     state::{Attempt, CacheStatus},
     verdict::Verdict,
@@ -151,7 +151,8 @@ impl Run {
         let id = self.group?;
         let lane = match chosen {
             Chosen::Own(Own { addr, keepalive: Some(_), lane }) => {
-                return self.local.group(id)?.kept.take(addr, &self.link, None, lane);
+                let wanted = Wanted { addr, link: &self.link, tag: None, lane };
+                return self.local.group(id)?.kept.take(&wanted);
             }
             Chosen::Own(own) => &own.lane,
             Chosen::Peer(_) => &Lane::default(),
@@ -159,7 +160,8 @@ impl Run {
         let keepalive = &self.local.definition(id)?.keepalive;
         keepalive.connections.filter(|max| *max > 0)?;
         let tag = keepalive.local.then(|| self.tag());
-        self.local.group(id)?.pool.take(chosen.addr(), &self.link, tag, lane)
+        let wanted = Wanted { addr: chosen.addr(), link: &self.link, tag, lane };
+        self.local.group(id)?.pool.take(&wanted)
     }
 
     pub(super) fn tag(&self) -> usize {

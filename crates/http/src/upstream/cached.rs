@@ -101,7 +101,6 @@ fn is_read(r: &Request, job: &Job) -> bool {
 /// A request that cannot be made.
 pub fn start(r: &RequestRef, job: Job) -> Result<Step, RequestError> {
     if job.conf.cache.is_none() && !r.probes.get() && is_read(r, &job) {
-        forget(r);
         let source = if job.pass_body { source::buffered(r) } else { Source::None };
         return Ok(Step::Wait(Hop::boxed(r.clone(), job, source, None)?));
     }

@@ -92,6 +92,9 @@ impl Hop {
     ) -> Result<Pin<Box<Self>>, RequestError> {
         let Job { conf, destination, mut protocol, pass_body, stream_body: _, secure } = job;
         let states = r.lasting_ctx::<States>();
+        if conf.cache.is_none() {
+            states.forget_cache();
+        }
         states.begin(protocol.scheme());
         let mut request = std::mem::take(&mut *states.request.borrow_mut());
         request.clear();

@@ -29,6 +29,38 @@ struct Idle {
     looks: u64,
 }
 
+/// What a connection is wanted for.
+pub(super) struct Wanted<'a> {
+    pub addr: &'a Addr,
+    /// In which way it was made.
+    pub link: &'a Link,
+    /// The location, when locations do not share connections.
+    pub tag: Option<usize>,
+    pub lane: &'a Lane,
+}
+
+impl Wanted<'_> {
+    #[inline(always)]
+    fn fits(&self, entry: &Idle) -> bool {
+        entry.addr == *self.addr
+            && entry.conn.link == *self.link
+            && entry.lane == *self.lane
+            && self.tag.is_none_or(|tag| tag == entry.tag)
+    }
+
+    /// The kernel may know of bytes that the event loop has not seen yet: it is asked.
+    #[cold]
+    fn take_silent(&self, idle: &mut VecDeque<Idle>) -> Option<Box<Conn>> {
+        while let Some(at) = idle.iter().position(|entry| self.fits(entry)) {
+            let entry = idle.remove(at)?;
+            if is_silent(&entry.conn) {
+                return Some(entry.reuse());
+            }
+        }
+        None
+    }
+}
+
 /// What else connections to one address are kept apart by, when a balancer of its own named the peer.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub(super) struct Lane {
@@ -38,36 +70,19 @@ pub(super) struct Lane {
 }
 
 impl Pool {
-    /// A connection to `addr`, made in that way, that is still good.
-    pub(super) fn take(
-        &self,
-        addr: &Addr,
-        link: &Link,
-        tag: Option<usize>,
-        lane: &Lane,
-    ) -> Option<Box<Conn>> {
-        let alike = |entry: &Idle| {
-            entry.addr == *addr
-                && entry.conn.link == *link
-                && entry.lane == *lane
-                && tag.is_none_or(|tag| tag == entry.tag)
-        };
+    /// A connection that fits and is still good.
+    pub(super) fn take(&self, wanted: &Wanted<'_>) -> Option<Box<Conn>> {
         let idle = &mut *self.idle.borrow_mut();
         let looks = moonrest_rt::looks();
         // Most often one waits that the event loop has looked at since it came: the kernel need not be asked.
-        let known =
-            idle.iter().position(|entry| entry.looks != looks && alike(entry) && entry.is_known_quiet());
-        if let Some(at) = known {
-            return idle.remove(at).map(Idle::reuse);
+        let known = idle
+            .iter()
+            .position(|entry| entry.looks != looks && wanted.fits(entry) && entry.is_known_quiet());
+        match known {
+            Some(0) => idle.pop_front().map(Idle::reuse),
+            Some(at) => idle.remove(at).map(Idle::reuse),
+            None => wanted.take_silent(idle),
         }
-        while let Some(at) = idle.iter().position(alike) {
-            let entry = idle.remove(at)?;
-            // The kernel may know of bytes that the event loop has not seen yet.
-            if is_silent(&entry.conn) {
-                return Some(entry.reuse());
-            }
-        }
-        None
     }
 
     /// Keeps a connection; the one that was not used for the longest time gives way when there are `max`.

@@ -147,7 +147,8 @@ pub(super) async fn run_with(
     };
     let caching = match asked {
         Some(caching) => caching,
-        None if job.conf.cache.is_none() || r.probes.get() => {
+        None if job.conf.cache.is_none() => None,
+        None if r.probes.get() => {
             cached::forget(&r);
             None
         }
