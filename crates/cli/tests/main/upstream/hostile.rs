@@ -6,7 +6,7 @@ use moonrest_testkit::{Upstream, logs::Level, upstream::Act};
 use std::{
     io::{Read as _, Write as _},
     net::TcpListener,
-    sync::mpsc,
+    sync::{Arc, Barrier, mpsc},
     time::Duration,
 };
 
@@ -123,9 +123,13 @@ fn what_came_before_a_request_is_not_its_answer() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let (said, unasked) = mpsc::channel();
+    // The requests of a round are all there before the first is answered: none can go where another has just ended.
+    let round = Arc::new(Barrier::new(4));
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            let said = said.clone();
+            let (said, round) = (said.clone(), round.clone());
+            // What is said next does not wait for the acknowledgment of what was said before.
+            stream.set_nodelay(true).unwrap();
             std::thread::spawn(move || {
                 let mut head = Vec::new();
                 let mut buffer = [0; 1024];
@@ -140,6 +144,7 @@ fn what_came_before_a_request_is_not_its_answer() {
                 let answer = |body: &str| {
                     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
                 };
+                round.wait();
                 let _ = stream.write_all(&answer(&format!("mine {id}")));
                 // Apart from the answer, mostly: what comes with it is excess.
                 std::thread::sleep(Duration::from_micros(id.parse::<u64>().unwrap_or(0) % 5 * 300));
