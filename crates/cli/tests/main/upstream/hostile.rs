@@ -171,7 +171,7 @@ fn what_came_before_a_request_is_not_its_answer() {
             id += 1;
         }
         for (client, id) in clients.iter_mut().zip(first..) {
-            client.response().expect_status(200).expect_body(&format!("mine {id}"));
+            client.response().expect_status(200).expect_body(format!("mine {id}"));
         }
         clients.iter().for_each(|_| unasked.recv_timeout(Duration::from_secs(10)).unwrap());
     }
