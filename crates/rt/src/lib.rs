@@ -21,7 +21,6 @@ pub mod sleep;
 mod source;
 mod tasks;
 pub mod timer;
-pub mod turn;
 mod word;
 
 pub use blocking::spawn_blocking;

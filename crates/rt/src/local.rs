@@ -8,7 +8,6 @@ use crate::{
 };
 use std::{
     cell::{Cell, RefCell},
-    rc::Rc,
     sync::Arc,
     task::Waker,
 };
@@ -28,8 +27,6 @@ pub(crate) struct Local {
     /// To be woken after the next look at the descriptors.
     pub(crate) deferred: RefCell<Vec<Waker>>,
     pub(crate) pool: RefCell<Option<Arc<Pool>>>,
-    /// To be done at the end of this turn.
-    pub(crate) jobs: RefCell<Vec<Rc<dyn Fn()>>>,
 }
 
 thread_local! {
@@ -43,7 +40,6 @@ thread_local! {
             root_woken: Cell::new(false),
             deferred: RefCell::new(Vec::new()),
             pool: RefCell::new(None),
-            jobs: RefCell::new(Vec::new()),
         }
     };
 }

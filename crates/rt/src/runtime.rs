@@ -5,7 +5,7 @@ use crate::{
     budget, clock,
     local::{LOCAL, Local},
     remote::{self, Remote},
-    sleep, timer, turn,
+    sleep, timer,
     word::{ROOT, Word},
 };
 use moonrest_sys::{
@@ -134,7 +134,6 @@ impl Runtime {
                     if local.root_woken.replace(false) {
                         budget::renew();
                         if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
-                            turn::end();
                             return output;
                         }
                     }
@@ -149,7 +148,6 @@ impl Runtime {
                     continue;
                 }
                 fired = false;
-                turn::end();
                 if let Err(error) = self.wait(local, now) {
                     panic!("epoll_wait() failed: {error}");
                 }

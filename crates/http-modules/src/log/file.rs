@@ -1,5 +1,4 @@
-//! Log files, written through a buffer per worker: of the size that `buffer=` gives, or one that holds the lines of one
-//! turn of the event loop, so that requests which were ready together are one write.
+//! Log files: written line by line, or through a buffer per worker.
 
 use flate2::{Compression, write::GzEncoder};
 use moonrest_core::{
@@ -12,7 +11,6 @@ use parking_lot::Mutex;
 use std::{
     cell::RefCell,
     io::{self, Write},
-    rc::Rc,
     sync::{
         Arc, OnceLock, Weak,
         atomic::{AtomicI64, Ordering::Relaxed},
@@ -23,11 +21,7 @@ use tokio::sync::Notify;
 /// A file that `access_log` names. All lines of the configuration that name it share this.
 pub(super) struct File {
     pub(super) file: Arc<LogFile>,
-    /// What `buffer=` says.
     buffering: OnceLock<Arc<Buffering>>,
-    /// What stands in its place where nothing is said.
-    turns: OnceLock<Arc<Buffering>>,
-    complaints: Arc<Complaints>,
 }
 
 /// `buffer=`, `gzip` and `flush=`.
@@ -40,13 +34,8 @@ pub(super) struct BufferSettings {
     pub(super) gzip: Option<u32>,
 }
 
-/// Lines of one turn gather up to this: so much is written to a pipe in one piece.
-const TURN: BufferSettings = BufferSettings { size: 4096, flush: None, gzip: None };
-
 struct Buffering {
     settings: BufferSettings,
-    /// Where it is known how the last write went, if lines wait no longer than to the end of the turn.
-    turns: Option<Arc<Complaints>>,
     file: Arc<LogFile>,
     /// Where failures are reported that belong to no request.
     log: Arc<Log>,
@@ -54,41 +43,30 @@ struct Buffering {
 
 impl File {
     pub(super) fn new(file: Arc<LogFile>) -> Self {
-        Self { file, buffering: OnceLock::new(), turns: OnceLock::new(), complaints: Arc::default() }
+        Self { file, buffering: OnceLock::new() }
     }
 
     /// Has lines gathered in buffers. `false` when that was settled differently before.
     pub(super) fn buffer(&self, settings: BufferSettings, log: &Arc<Log>) -> bool {
-        let buffering = self.buffering.get_or_init(|| {
-            Arc::new(Buffering { settings, turns: None, file: self.file.clone(), log: log.clone() })
-        });
+        let buffering = self
+            .buffering
+            .get_or_init(|| Arc::new(Buffering { settings, file: self.file.clone(), log: log.clone() }));
         buffering.settings == settings
     }
 
-    /// Whether the disk was full within this second.
-    pub(super) fn disk_full(&self) -> bool {
-        self.complaints.disk_full()
-    }
-
-    /// Appends a line, its line feed included. Failures that show at once go to `complain`, those of a later write to
-    /// `log`.
-    pub(super) fn write(&self, line: &[u8], log: &Arc<Log>, complain: impl FnOnce(Complaint<'_>)) {
-        let written = match self.buffering.get() {
-            Some(buffering) => add(buffering, line),
-            None if moonrest_rt::is_running() => add(self.turns(log), line),
-            None => Some((line.len(), self.file.write(line))),
-        };
-        if let Some((len, result)) = written {
+    /// Appends a line, its line feed included.
+    pub(super) fn write(&self, line: &[u8], complaints: &Complaints, log: impl FnOnce(Complaint<'_>)) {
+        let Some(buffering) = self.buffering.get() else {
             let name = self.file.path().as_os_str().as_encoded_bytes();
-            self.complaints.judge(name, len, result, complain);
-        }
-    }
-
-    fn turns(&self, log: &Arc<Log>) -> &Arc<Buffering> {
-        self.turns.get_or_init(|| {
-            let turns = Some(self.complaints.clone());
-            Arc::new(Buffering { settings: TURN, turns, file: self.file.clone(), log: log.clone() })
-        })
+            complaints.judge(name, line.len(), self.file.write(line), log);
+            return;
+        };
+        with_worker_buffer(buffering, |buffer| {
+            if let Some((len, result)) = buffer.add(line) {
+                let name = self.file.path().as_os_str().as_encoded_bytes();
+                complaints.judge(name, len, result, log);
+            }
+        });
     }
 }
 
@@ -168,16 +146,14 @@ struct State {
     lines: Vec<u8>,
     /// Monotonic milliseconds by which the lines must be written.
     deadline: u64,
-    /// They could not be written at the end of a turn.
-    failed: bool,
 }
 
 /// What a write gave, and how many bytes it had to write.
 type Written = (usize, io::Result<usize>);
 
 impl Buffer {
-    /// Adds a line and writes what does not fit. Tells whether the line is the first that waits now.
-    fn add(&self, line: &[u8]) -> (bool, Option<Written>) {
+    /// Adds a line; writes what does not fit.
+    fn add(&self, line: &[u8]) -> Option<Written> {
         let settings = &self.buffering.settings;
         let mut state = self.state.lock();
         let mut written = None;
@@ -185,30 +161,14 @@ impl Buffer {
             written = self.write_lines(&mut state);
         }
         if line.len() > settings.size {
-            return (false, Some((line.len(), self.write_out(line))));
+            return Some((line.len(), self.write_out(line)));
         }
-        let first = state.lines.is_empty();
-        if let Some(flush) = settings.flush.filter(|_| first) {
+        if let Some(flush) = settings.flush.filter(|_| state.lines.is_empty()) {
             state.deadline = time::monotonic_ms() + flush;
             self.filled.notify_one();
         }
         state.lines.extend_from_slice(line);
-        if std::mem::take(&mut state.failed) {
-            // Again, on behalf of a request that the complaint can name.
-            return (false, self.write_lines(&mut state));
-        }
-        (first, written)
-    }
-
-    /// Writes what has gathered in a turn. What cannot be written is kept for the next line to fail with.
-    fn end_turn(&self) {
-        let mut state = self.state.lock();
-        if state.lines.is_empty() {
-            return;
-        }
-        let written = self.buffering.file.write(&state.lines).unwrap_or(0).min(state.lines.len());
-        state.lines.drain(..written);
-        state.failed = !state.lines.is_empty();
+        written
     }
 
     fn write_lines(&self, state: &mut State) -> Option<Written> {
@@ -236,15 +196,10 @@ impl Buffered for Buffer {
     fn flush(&self) {
         let written = self.write_lines(&mut self.state.lock());
         let Some((len, result)) = written else { return };
-        let Buffering { file, log, turns, .. } = &*self.buffering;
-        let name = file.path().as_os_str().as_encoded_bytes();
-        let complain = |complaint: Complaint<'_>| {
-            log.write(Level::Alert, None, format_args!("{}", complaint.message()));
-        };
-        match turns {
-            Some(complaints) => complaints.judge(name, len, result, complain),
-            None => Complaints::default().judge(name, len, result, complain),
-        }
+        let name = self.buffering.file.path().as_os_str().as_encoded_bytes();
+        Complaints::default().judge(name, len, result, |complaint| {
+            self.buffering.log.write(Level::Alert, None, format_args!("{}", complaint.message()));
+        });
     }
 }
 
@@ -259,58 +214,27 @@ fn gzip(lines: &[u8], level: u32) -> io::Result<Vec<u8>> {
 
 thread_local! {
     /// This worker's buffers. A worker is a thread and has one generation for life.
-    static BUFFERS: RefCell<Vec<Owned>> = const { RefCell::new(Vec::new()) };
+    static BUFFERS: RefCell<Vec<Arc<Buffer>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A buffer of this worker.
-struct Owned {
-    buffer: Arc<Buffer>,
-    /// Writes it at the end of a turn, if lines wait no longer than that.
-    end_turn: Option<Rc<dyn Fn()>>,
-}
-
-impl Owned {
-    fn add(&self, line: &[u8]) -> Option<Written> {
-        let (first, written) = self.buffer.add(line);
-        if let Some(end_turn) = self.end_turn.as_ref().filter(|_| first) {
-            moonrest_rt::turn::at_end(end_turn.clone());
-        }
-        written
-    }
-}
-
-/// Adds a line to this worker's buffer.
-fn add(buffering: &Arc<Buffering>, line: &[u8]) -> Option<Written> {
-    let find = |buffers: &Vec<Owned>| {
-        let known = buffers.iter().find(|owned| Arc::ptr_eq(&owned.buffer.buffering, buffering))?;
-        Some(known.add(line))
-    };
-    BUFFERS.with_borrow(find).unwrap_or_else(|| {
-        let owned = new_buffer(buffering);
-        let written = owned.add(line);
-        BUFFERS.with_borrow_mut(|buffers| buffers.push(owned));
-        written
-    })
+fn with_worker_buffer<R>(buffering: &Arc<Buffering>, f: impl FnOnce(&Buffer) -> R) -> R {
+    let known = BUFFERS.with_borrow(|buffers| {
+        buffers.iter().find(|buffer| Arc::ptr_eq(&buffer.buffering, buffering)).cloned()
+    });
+    f(&known.unwrap_or_else(|| new_buffer(buffering)))
 }
 
 #[cold]
-fn new_buffer(buffering: &Arc<Buffering>) -> Owned {
+fn new_buffer(buffering: &Arc<Buffering>) -> Arc<Buffer> {
     let buffer =
         Arc::new(Buffer { buffering: buffering.clone(), state: Mutex::default(), filled: Notify::new() });
     let weak: Weak<Buffer> = Arc::downgrade(&buffer);
-    buffering.file.attach(weak.clone());
+    buffering.file.attach(weak);
+    BUFFERS.with_borrow_mut(|buffers| buffers.push(buffer.clone()));
     if buffering.settings.flush.is_some() {
-        moonrest_rt::spawn(watch(weak.clone()));
+        moonrest_rt::spawn(watch(Arc::downgrade(&buffer)));
     }
-    let end_turn = buffering.turns.is_some().then(|| {
-        let end_turn = move || {
-            if let Some(buffer) = weak.upgrade() {
-                buffer.end_turn();
-            }
-        };
-        Rc::new(end_turn) as Rc<dyn Fn()>
-    });
-    Owned { buffer, end_turn }
+    buffer
 }
 
 /// Writes a buffer whose lines have waited for the `flush=` time.
@@ -336,8 +260,8 @@ async fn watch(buffer: Weak<Buffer>) {
 
 /// Writes what waits in this worker's buffers, and forgets them.
 pub(super) fn flush_worker() {
-    for owned in BUFFERS.take() {
-        owned.buffer.flush();
+    for buffer in BUFFERS.take() {
+        buffer.flush();
     }
 }
 
@@ -375,8 +299,7 @@ mod tests {
     }
 
     fn write(file: &File, line: &str) {
-        let log = Arc::new(Log::stderr(Level::Emerg));
-        file.write(line.as_bytes(), &log, |complaint| panic!("{}", complaint.message()));
+        file.write(line.as_bytes(), &Complaints::default(), |complaint| panic!("{}", complaint.message()));
     }
 
     fn settings(size: usize, gzip: Option<u32>) -> BufferSettings {
@@ -400,51 +323,6 @@ mod tests {
         write(&file, "end\n");
         flush_worker();
         assert!(place.content().ends_with(b"all\nend\n"));
-    }
-
-    #[test]
-    fn lines_of_one_turn_are_written_at_its_end() {
-        let place = Place::new("turn");
-        let file = place.file();
-        write(&file, "outside of the loop\n");
-        let outside = place.content();
-        assert_eq!(outside, b"outside of the loop\n");
-        moonrest_rt::block_on(async {
-            write(&file, "one\n");
-            write(&file, "two\n");
-            assert_eq!(place.content(), outside);
-            moonrest_rt::yield_now().await;
-            assert!(place.content().ends_with(b"loop\none\ntwo\n"));
-            write(&file, &"x".repeat(4090));
-            write(&file, "three\n");
-            assert!(place.content().ends_with(b"two\n"), "they fit");
-            write(&file, "four\n");
-            assert!(place.content().ends_with(b"xthree\n"));
-        });
-        assert!(place.content().ends_with(b"xthree\nfour\n"));
-        flush_worker();
-    }
-
-    #[test]
-    fn what_cannot_be_written_is_told_of_by_the_next_line() {
-        let full = fs::OpenOptions::new().append(true).open("/dev/full").expect("a full device");
-        let file = File::new(Arc::new(LogFile::new("/dev/full".into(), full)));
-        let (log, mut heard) = (Arc::new(Log::stderr(Level::Emerg)), Vec::new());
-        let place = Place::new("room");
-        moonrest_rt::block_on(async {
-            for line in ["one\n", "two\n", "three\n", "four\n"] {
-                file.write(line.as_bytes(), &log, |complaint| heard.push((line, complaint.message())));
-                moonrest_rt::yield_now().await;
-                if line == "three\n" {
-                    file.file.replace(place.open());
-                }
-            }
-        });
-        let message = "write() to \"/dev/full\" failed (28: No space left on device)".to_owned();
-        assert_eq!(heard, [("two\n", message)]);
-        assert!(file.disk_full());
-        assert_eq!(place.content(), b"four\n");
-        flush_worker();
     }
 
     #[test]

@@ -325,11 +325,7 @@ impl Target {
             }
             line.clear();
         }
-        let disk_full = match &self.place {
-            Place::File(file) => file.disk_full(),
-            _ => self.complaints.disk_full(),
-        };
-        if disk_full {
+        if self.complaints.disk_full() {
             return;
         }
         self.format.append(r, handler.escape_non_ascii, line);
@@ -338,7 +334,7 @@ impl Target {
             Place::Syslog(syslog) => self.send(r, syslog, line),
             Place::File(file) => {
                 line.push(b'\n');
-                file.write(line, r.log(), complain);
+                file.write(line, &self.complaints, complain);
             }
             Place::Named(name) => {
                 line.push(b'\n');
