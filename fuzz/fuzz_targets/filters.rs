@@ -82,7 +82,7 @@ impl PhaseHandler for Answer {
         }
         // A page that includes itself is no news.
         let pieces = if r.is_subrequest() { Vec::new() } else { BODY.with_borrow(Clone::clone) };
-        r.respond_pieces(pieces.into_iter().map(Piece::Data).collect())
+        r.respond_pieces(pieces.into_iter().map(Piece::Data).collect::<Vec<_>>())
     }
 }
 
