@@ -15,10 +15,14 @@ pub fn append(out: &mut Vec<u8>, number: u64) {
 }
 
 fn append_long(out: &mut Vec<u8>, number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
+    out.extend_from_slice(digits(number, &mut [0; 20]));
+}
+
+/// The digits of a number, written at the end of `room`.
+pub fn digits(number: u64, room: &mut [u8; 20]) -> &[u8] {
+    let mut at = room.len();
     let mut rest = number;
-    for digit in digits.iter_mut().rev() {
+    for digit in room.iter_mut().rev() {
         *digit = b'0' + (rest % 10) as u8;
         at -= 1;
         rest /= 10;
@@ -26,7 +30,7 @@ fn append_long(out: &mut Vec<u8>, number: u64) {
             break;
         }
     }
-    out.extend_from_slice(digits.get(at..).unwrap_or_default());
+    room.get(at..).unwrap_or_default()
 }
 
 /// Appends a number of at least three digits.

@@ -116,7 +116,7 @@ impl Headers {
 
     fn replace(&mut self, name: &[u8]) {
         match Known::ALL.iter().find(|known| known.name().as_bytes().eq_ignore_ascii_case(name)) {
-            Some(known) => self.replaced |= 1 << *known as u32,
+            Some(known) => self.replaced |= known.bit(),
             None => self.replaced_others.push(name.into()),
         }
     }
@@ -125,7 +125,7 @@ impl Headers {
     pub(super) fn replaces(&self, known: Known, name: &[u8]) -> bool {
         match known {
             Known::Other => self.replaced_others.iter().any(|other| other.eq_ignore_ascii_case(name)),
-            known => self.replaced & 1 << known as u32 != 0,
+            known => known.is_in(self.replaced),
         }
     }
 

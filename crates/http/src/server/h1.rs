@@ -126,9 +126,7 @@ impl Work {
         *self.body.get_mut() = BodyReader::Done;
         self.queue.get_mut().clear() <= KEPT && kept
     }
-}
 
-impl Work {
     /// Bytes read and not used.
     pub(super) fn unread(&self) -> usize {
         self.buffer.borrow().len() - self.at.get()

@@ -230,7 +230,7 @@ impl Hidden {
         for name in names {
             match Known::lookup(&name) {
                 Known::Other => hidden.others.push(name),
-                known => hidden.known |= 1 << known as u32,
+                known => hidden.known |= known.bit(),
             }
         }
         hidden
@@ -246,7 +246,7 @@ impl Hidden {
         if known == Known::Other {
             !self.others.is_empty() && self.others.iter().any(|other| other.eq_ignore_ascii_case(name))
         } else {
-            self.known & 1 << known as u32 != 0
+            known.is_in(self.known)
         }
     }
 }

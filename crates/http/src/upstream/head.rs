@@ -20,7 +20,7 @@ use moonrest_proto::{
 };
 
 /// Fields that count once: a second one is ignored.
-const UNIQUE: u64 = bits(&[
+const UNIQUE: u64 = Known::set(&[
     Known::Status,
     Known::ContentType,
     Known::Date,
@@ -36,28 +36,13 @@ const UNIQUE: u64 = bits(&[
 ]);
 
 /// Fields that are made anew for the client, or do not go beyond us.
-const OURS: u64 = bits(&[
+const OURS: u64 = Known::set(&[
     Known::ContentLength,
     Known::Connection,
     Known::KeepAlive,
     Known::TransferEncoding,
     Known::ProxyConnection,
 ]);
-
-#[allow(clippy::indexing_slicing, reason = "evaluated when compiling")]
-const fn bits(names: &[Known]) -> u64 {
-    let (mut bits, mut n) = (0, 0);
-    while n < names.len() {
-        bits |= 1 << names[n] as u32;
-        n += 1;
-    }
-    bits
-}
-
-/// Whether a field is one of these.
-const fn is_one_of(known: Known, bits: u64) -> bool {
-    bits & 1 << known as u32 != 0
-}
 
 impl Run {
     /// Answers the client with what the upstream answered.
@@ -215,10 +200,10 @@ impl Head<'_> {
 
     /// The same for an answer that was kept, whose body takes another way.
     pub(super) fn obey_kept(&self) {
-        const TOLD: u64 = bits(&[Known::XAccelLimitRate, Known::XAccelCharset]);
+        const TOLD: u64 = Known::set(&[Known::XAccelLimitRate, Known::XAccelCharset]);
         let told = {
             let answer = self.states.answer.borrow();
-            answer.head.fields.iter().any(|field| is_one_of(field.known, TOLD))
+            answer.head.fields.iter().any(|field| field.known.is_in(TOLD))
         };
         if told {
             let rate = self.r.limit_rate.get();
@@ -264,7 +249,7 @@ impl Head<'_> {
             return;
         }
         for (index, field) in fields.iter().enumerate() {
-            if !is_one_of(field.known, UNIQUE) || fields.index_of(field.known) == Some(index) {
+            if !field.known.is_in(UNIQUE) || fields.index_of(field.known) == Some(index) {
                 continue;
             }
             let Some(first) = fields.first(field.known) else { continue };
@@ -364,12 +349,12 @@ impl Head<'_> {
         let skipped = OURS | self.conf.hidden.known();
         for (index, field) in fields.iter().enumerate() {
             let known = field.known;
-            if is_one_of(known, skipped) || !wanted(known) {
+            if known.is_in(skipped) || !wanted(known) {
                 continue;
             }
             let (name, value) = (field.name.of(&answer.block), field.value.of(&answer.block));
             if (known == Known::Other && self.conf.hidden.contains(known, name))
-                || (is_one_of(known, UNIQUE) && fields.index_of(known) != Some(index))
+                || (known.is_in(UNIQUE) && fields.index_of(known) != Some(index))
                 || dropped.iter().any(|dropped| dropped.eq_ignore_ascii_case(name))
             {
                 continue;
@@ -481,7 +466,7 @@ impl Run {
             .fields
             .iter()
             .filter(|field| {
-                !is_one_of(field.known, OURS) && !self.conf.hidden.contains(field.known, field.name.of(text))
+                !field.known.is_in(OURS) && !self.conf.hidden.contains(field.known, field.name.of(text))
             })
             .map(|field| {
                 (Bytes::copy_from_slice(field.name.of(text)), Bytes::copy_from_slice(field.value.of(text)))

@@ -307,7 +307,7 @@ impl Fields {
             if let Some(first @ &mut NONE) = self.first.get_mut(field.known as usize) {
                 *first = self.list.len() as u16; // see `MAX`
             } else {
-                self.repeated |= 1 << field.known as u32;
+                self.repeated |= field.known.bit();
             }
         }
         if field.flags != 0 {
@@ -395,10 +395,10 @@ impl Fields {
     #[inline]
     #[must_use]
     pub fn is_repeated(&self, known: Known) -> bool {
-        self.repeated & (1 << known as u32) != 0
+        known.is_in(self.repeated)
     }
 
-    /// A bit per `Known as u8` of the names that occur more than once.
+    /// The set of the names that occur more than once.
     #[inline]
     #[must_use]
     pub fn repeated(&self) -> u64 {

@@ -98,7 +98,7 @@ impl FramingError {
 }
 
 /// Fields that nginx refuses to see twice.
-const UNIQUE: u64 = mask(&[
+const UNIQUE: u64 = Known::set(&[
     Known::Host,
     Known::IfModifiedSince,
     Known::IfUnmodifiedSince,
@@ -112,17 +112,6 @@ const UNIQUE: u64 = mask(&[
     Known::Authorization,
     Known::ProxyAuthorization,
 ]);
-
-#[allow(clippy::indexing_slicing, reason = "evaluated when compiling")]
-const fn mask(names: &[Known]) -> u64 {
-    let mut mask = 0;
-    let mut n = 0;
-    while n < names.len() {
-        mask |= 1 << names[n] as u32;
-        n += 1;
-    }
-    mask
-}
 
 /// Refuses a head in which a field stands twice that must not.
 #[inline]
@@ -235,7 +224,7 @@ pub fn check_method(head: &RequestHead, framing: &Framing, allow_connect: bool) 
 #[cold]
 fn duplicate(head: &RequestHead) -> FramingError {
     for (index, field) in head.fields.iter().enumerate() {
-        if UNIQUE & (1 << field.known as u32) == 0 || head.fields.index_of(field.known) == Some(index) {
+        if !field.known.is_in(UNIQUE) || head.fields.index_of(field.known) == Some(index) {
             continue;
         }
         if let Some(previous) = head.field(field.known) {

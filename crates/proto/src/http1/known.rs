@@ -35,6 +35,34 @@ macro_rules! known {
     };
 }
 
+impl Known {
+    /// The name as a set of one: sets of names are words with a bit for each.
+    #[inline]
+    #[must_use]
+    pub const fn bit(self) -> u64 {
+        1 << self as u32
+    }
+
+    /// The set of these names.
+    #[allow(clippy::indexing_slicing, reason = "evaluated when compiling")]
+    #[must_use]
+    pub const fn set(names: &[Self]) -> u64 {
+        let (mut set, mut n) = (0, 0);
+        while n < names.len() {
+            set |= names[n].bit();
+            n += 1;
+        }
+        set
+    }
+
+    /// Whether the name is in a set.
+    #[inline]
+    #[must_use]
+    pub const fn is_in(self, set: u64) -> bool {
+        set & self.bit() != 0
+    }
+}
+
 known! {
     Te "te"
     Via "via"

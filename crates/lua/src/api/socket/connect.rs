@@ -13,6 +13,7 @@ use crate::{
     scheduler::{Item, Operation, Values},
 };
 use moonrest_core::{Level, env::os_error};
+use moonrest_http::decimal;
 use moonrest_luajit::{Call, LuaError, LuaResult, Nil, Return, Table, Value};
 use moonrest_net::{
     addr::Addr,
@@ -154,15 +155,8 @@ fn read_args<'c>(call: &Call<'c>, settings: &Settings, key: &mut Key) -> LuaResu
 fn name_after(host: &[u8], port: Option<u16>, key: &mut Key) {
     key.extend_from_slice(host);
     if let Some(port) = port {
-        let (mut text, mut rest, mut first) = ([b':'; 6], port, 6);
-        for place in text.iter_mut().rev() {
-            *place = b'0' + (rest % 10) as u8;
-            (rest, first) = (rest / 10, first - 1);
-            if rest == 0 {
-                break;
-            }
-        }
-        key.extend_from_slice(text.get(first - 1..).unwrap_or_default());
+        key.push(b':');
+        key.extend_from_slice(decimal::digits(port.into(), &mut [0; 20]));
     }
 }
 
